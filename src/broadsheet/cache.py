@@ -1,0 +1,98 @@
+"""Files and fixtures that are made once: found by name and parameters, checked by checksum, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def home() -> Path:
+    """The folder where everything is kept: `BROADSHEET_HOME`, else the platform's folder for user data."""
+    given = os.environ.get("BROADSHEET_HOME")
+    if given:
+        return Path(given).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("broadsheet", appauthor=False))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder."""
+    total = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            total.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def write_atomic(path: Path, content: bytes | str) -> Path:
+    """Writes a file so that a reader sees the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    return path
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock file `path`; other processes wait. The system frees the lock of a killed process."""
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
+
+
+def fixture(name: str, parameters: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+    """The folder that `build(folder)` fills, made once for each name and parameters.
+
+    The folder is built beside its place and renamed, under a lock, so that two processes build it once and a killed one
+    leaves nothing behind that looks finished. Its checksum is verified when it is found; a damaged one is built again.
+
+    **Arguments:** `name`: a plain name; `parameters`: JSON values that decide the content (seed, sizes, version).
+    """
+    root = home() / "cache" / name
+    place = root / digest(dict(parameters))[:20]
+    with locked(root / f"{place.name}.lock"):
+        manifest = root / f"{place.name}.json"
+        if place.is_dir() and manifest.is_file():
+            if json.loads(manifest.read_text())["checksum"] == checksum(place):
+                return place
+            shutil.rmtree(place)
+        scratch = Path(tempfile.mkdtemp(dir=root, prefix=".building-"))
+        try:
+            build(scratch)
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(scratch, place)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        write_atomic(manifest, json.dumps({"parameters": dict(parameters), "checksum": checksum(place)}))
+    return place

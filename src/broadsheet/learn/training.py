@@ -1,0 +1,131 @@
+"""The one training loop: any model, any Optax optimiser, resumable to the bit."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from broadsheet.errors import DataError, InputError
+
+
+class Fit(NamedTuple):
+    """What `fit` returns: the trained model, the optimiser's state, and the loss of every step made in this call."""
+
+    model: PyTree
+    opt_state: PyTree
+    losses: np.ndarray
+
+
+def fit(
+    model: PyTree,
+    loss: Callable[[PyTree, PyTree, PRNGKeyArray], jax.Array],
+    data: Callable[[PRNGKeyArray], PyTree] | Iterable[PyTree],
+    *,
+    optimiser: optax.GradientTransformation,
+    steps: int,
+    key: PRNGKeyArray,
+    parameters: PyTree | None = None,
+    project: Callable[[PyTree], PyTree] | None = None,
+    chunk: int = 50,
+    report: Callable[[int, float], None] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Fit:
+    """Minimises `loss(model, batch, key)` for `steps` steps.
+
+    Where `data` is a function it is traced, and `chunk` steps run as one compiled scan; where it is an iterable, its
+    batches are drawn one a step. All randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its
+    checkpoint ends in the same weights as one that was never stopped.
+
+    **Arguments:**
+
+    - `parameters`: a tree of booleans, which leaves to train (`broadsheet.dynamics.trainable(model)`); by default all
+      inexact arrays.
+    - `project`: applied to the model after each step, for masks and constraints (a pruning mask, a sign).
+    - `report`: called with (steps made, mean loss of the chunk).
+    - `checkpoint`: a file, written after each chunk and found again; with an iterable, the batches already used are
+      skipped.
+
+    **Raises:** `InputError` where the loss is not finite (with the step), `DataError` where the checkpoint is of another
+    model.
+    """
+    if steps < 1:
+        raise InputError(f"fit: {steps} steps; at least 1 is wanted.")
+    chosen = parameters if parameters is not None else jax.tree.map(eqx.is_inexact_array, model)
+    weights, rest = eqx.partition(model, chosen)
+    opt_state = optimiser.init(weights)
+    done = 0
+    if checkpoint is not None and Path(checkpoint).exists():
+        weights, opt_state, done = _load(Path(checkpoint), (weights, opt_state))
+
+    def one(carry: tuple, t: jax.Array, batch: PyTree = None) -> tuple[tuple, jax.Array]:
+        weights, opt_state = carry
+        data_key, loss_key = jax.random.split(jax.random.fold_in(key, t))
+        batch = data(data_key) if callable(data) else batch
+        value, gradient = eqx.filter_value_and_grad(lambda w: loss(eqx.combine(w, rest), batch, loss_key))(weights)
+        updates, opt_state = optimiser.update(gradient, opt_state, weights)
+        weights = eqx.apply_updates(weights, updates)
+        if project is not None:
+            weights, _ = eqx.partition(project(eqx.combine(weights, rest)), chosen)
+        return (weights, opt_state), value
+
+    many = eqx.filter_jit(lambda carry, times: jax.lax.scan(one, carry, times))
+    single = eqx.filter_jit(one)
+    batches = iter(()) if callable(data) else iter(data)
+    for _ in range(0 if callable(data) else done):
+        next(batches, None)
+
+    losses: list[np.ndarray] = []
+    carry = (weights, opt_state)
+    while done < steps:
+        count = min(chunk, steps - done)
+        if callable(data):
+            carry, values = many(carry, jnp.arange(done, done + count))
+        else:
+            values_list = []
+            for t in range(done, done + count):
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    raise InputError(f"The data ended after {t} batches; {steps} steps need as many.") from None
+                carry, value = single(carry, jnp.asarray(t), batch)
+                values_list.append(value)
+            values = jnp.stack(values_list)
+        values = np.asarray(values)
+        if not np.isfinite(values).all():
+            bad = done + int(np.flatnonzero(~np.isfinite(values))[0])
+            raise InputError(f"The loss is {values[bad - done]} at step {bad}; lower the learning rate.")
+        losses.append(values)
+        done += count
+        if report is not None:
+            report(done, float(values.mean()))
+        if checkpoint is not None:
+            _save(Path(checkpoint), carry, done)
+    weights, opt_state = carry
+    return Fit(eqx.combine(weights, rest), opt_state, np.concatenate(losses) if losses else np.zeros(0))
+
+
+def _save(path: Path, carry: PyTree, done: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "wb") as stream:
+        eqx.tree_serialise_leaves(stream, (np.asarray(done), carry))
+    os.replace(name, path)
+
+
+def _load(path: Path, like: PyTree) -> tuple[Any, Any, int]:
+    try:
+        with path.open("rb") as stream:
+            done, (weights, opt_state) = eqx.tree_deserialise_leaves(stream, (np.asarray(0), like))
+    except (RuntimeError, ValueError, EOFError, OSError):
+        raise DataError(f"{path} is no checkpoint of this model and optimiser; remove it or name another.") from None
+    return weights, opt_state, int(done)
