@@ -1,5 +1,6 @@
 """Numerical pieces that two rooms or more need."""
 
 from broadsheet.numerics.geometry import direction, norm, pair_displacements
+from broadsheet.numerics.random import generator
 
-__all__ = ["direction", "norm", "pair_displacements"]
+__all__ = ["direction", "generator", "norm", "pair_displacements"]

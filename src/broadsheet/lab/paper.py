@@ -1,0 +1,227 @@
+"""The contract of a paper's file: facts, experiments with presets, variants and claims, and figures.
+
+This module imports neither JAX nor torch: a paper's file does, when its experiments run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from broadsheet.errors import InputError
+from broadsheet.lab.claims import SYSTEM, Claim
+
+PRESETS = ("smoke", "quick", "paper")
+FIRST_SEED = 100
+"""Verdicts are made on seeds 100, 101, …, which no development run used."""
+
+
+class Log(Protocol):
+    """What an experiment may say while it runs."""
+
+    def progress(self, fraction: float, **metrics: float) -> None:
+        """How far it is, from 0 to 1, with live metrics."""
+
+    def checkpoint(self, name: str) -> Path:
+        """A file that stays until the run has ended, to go on from after a stop (see `broadsheet.learn.fit`)."""
+
+
+@dataclass
+class Report:
+    """What an experiment returns: scalars to judge, arrays to plot.
+
+    Where variants share one training, `arms` holds the scalars of each (`"system"` and the controls); otherwise `metrics`
+    holds those of the variant that was run.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def scalars(self) -> dict[str, dict[str, float]]:
+        """Arm -> metric -> number; `metrics` under the empty name, which stands for the variant itself."""
+        table = {"": self.metrics, **self.arms} if self.metrics or not self.arms else dict(self.arms)
+        return {arm: {name: _number(arm, name, value) for name, value in row.items()} for arm, row in table.items()}
+
+    def numpy_arrays(self) -> dict[str, np.ndarray]:
+        arrays = {name: np.asarray(value) for name, value in self.arrays.items()}
+        for name, value in arrays.items():
+            if value.dtype.hasobject:
+                raise InputError(f"The report's array {name!r} holds Python objects; numbers are wanted.")
+        return arrays
+
+
+def _number(arm: str, name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"The report's metric {name!r} {arm and f'of {arm!r} '}is {value!r}; a number is wanted.") from None
+
+
+Runs = Mapping[str, Report]
+"""What a figure is drawn from: variant -> report of one seed, `"system"` first."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: a function of (config, key, log), its presets, variants, claims and figures."""
+
+    name: str
+    function: Callable[[Any, Any, Log], Report]
+    presets: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    claims: Sequence[Claim] = ()
+    figures: dict[str, Callable[[Runs], Any]] = field(default_factory=dict)
+    precision: Literal["float32", "float64"] = "float32"
+    deterministic: bool = False
+    exclusive: bool = False
+    data: str | None = None
+    cost: float = 10.0
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.function) or "").split("\n\n")[0].replace("\n", " ")
+
+    def variant_names(self) -> list[str]:
+        return [SYSTEM, *self.variants]
+
+    def configure(self, preset: str, variant: str = SYSTEM, overrides: Mapping[str, Any] | None = None) -> Any:
+        """The config of a preset with a variant's overrides and the user's, each checked by name and type."""
+        if preset not in self.presets:
+            raise InputError(f"{self.name} has no preset {preset!r}; there are {', '.join(self.presets)}.")
+        if variant != SYSTEM and variant not in self.variants:
+            raise InputError(f"{self.name} has no variant {variant!r}; there are {', '.join(self.variant_names())}.")
+        config = self.presets[preset]
+        changes = {**dict(overrides or {}), **dict(self.variants.get(variant, {}))}
+        return override(config, changes, self.name)
+
+    def figure(self, function: Callable[[Runs], Any]) -> Callable[[Runs], Any]:
+        """Decorator: a function from the reports of all variants to a Matplotlib figure. Not part of the code hash."""
+        self.figures[function.__name__] = function
+        return function
+
+
+def override(config: Any, changes: Mapping[str, Any], owner: str) -> Any:
+    """A copy of a config dataclass with some fields changed; text is read as the field's type."""
+    types_of = typing.get_type_hints(type(config))
+    parsed = {}
+    for name, value in changes.items():
+        if name not in types_of:
+            raise InputError(f"{owner} has no setting {name!r}; there are {', '.join(types_of)}.")
+        parsed[name] = _parse(value, types_of[name], f"{owner}: {name}")
+    try:
+        return dataclasses.replace(config, **parsed)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{owner}: {error}") from None
+
+
+def _parse(value: Any, wanted: Any, name: str) -> Any:
+    """`value` as the type of a config field: bool, int, float, str, Literal, tuple of those, or one of them or None."""
+    origin = typing.get_origin(wanted)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(wanted)
+        if type(None) in options and (value is None or value in ("none", "None")):
+            return None
+        (wanted,) = [option for option in options if option is not type(None)][:1]
+        return _parse(value, wanted, name)
+    if origin is Literal:
+        if value not in typing.get_args(wanted):
+            raise InputError(f"{name} is {value!r}; one of {', '.join(map(str, typing.get_args(wanted)))} is wanted.")
+        return value
+    if origin is tuple:
+        parts = value.replace("+", " ").split() if isinstance(value, str) else list(value)
+        return tuple(_parse(part, typing.get_args(wanted)[0], name) for part in parts)
+    if wanted is bool and not isinstance(value, bool):
+        if str(value).lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise InputError(f"{name} is {value!r}; true or false is wanted.")
+        return str(value).lower() in ("true", "1", "yes")
+    try:
+        if wanted is int and not isinstance(value, int):
+            number = float(value)
+            if number != int(number):
+                raise ValueError
+            return int(number)
+        return wanted(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {value!r}; a value of type {getattr(wanted, '__name__', wanted)} is wanted.") from None
+
+
+@dataclass
+class Paper:
+    """A paper and what is built of it.
+
+    - `basis`: `"paper"` (text read), `"code"` (official code read or run) or `"reconstructed"` (abstract only).
+    - `summary`, `topics`, `parts`: in our own words; what to import of it (`broadsheet.neurons.ELMCell`).
+    - `code`: where the authors' code is, with its licence; empty where none was found.
+    - `requires`: extras that its experiments need.
+    - `notes`: figures that could not be reproduced, and why.
+    """
+
+    slug: str
+    arxiv: str
+    title: str
+    published: str
+    authors: int
+    basis: Literal["paper", "code", "reconstructed"]
+    summary: str
+    topics: Sequence[str] = ()
+    code: str = ""
+    parts: Sequence[str] = ()
+    requires: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    experiments: dict[str, Experiment] = field(default_factory=dict)
+    untested: list[Claim] = field(default_factory=list)
+
+    def experiment(
+        self,
+        *,
+        presets: Mapping[str, Any],
+        variants: Mapping[str, Mapping[str, Any]] | None = None,
+        claims: Sequence[Claim] = (),
+        precision: Literal["float32", "float64"] = "float32",
+        deterministic: bool = False,
+        exclusive: bool = False,
+        data: str | None = None,
+        cost: float = 10.0,
+    ) -> Callable[[Callable[[Any, Any, Log], Report]], Experiment]:
+        """Decorator that makes a function `(config, key, log) -> Report` an experiment of this paper.
+
+        **Arguments:** `presets`: name -> config dataclass, sizes of the same code; `variants`: name -> overrides, the
+        controls among them; `data`: the config field that `--data PATH` sets; `cost`: seconds that all variants take at
+        `quick` for one seed, until a run was measured; `exclusive`: runs with nothing beside it (claims about time).
+        """
+
+        def decorate(function: Callable[[Any, Any, Log], Report]) -> Experiment:
+            made = Experiment(
+                function.__name__.strip("_"), function, dict(presets), dict(variants or {}), tuple(claims),
+                precision=precision, deterministic=deterministic, exclusive=exclusive, data=data, cost=cost,
+            )  # fmt: skip
+            for variant in made.variant_names():
+                for preset in made.presets:
+                    made.configure(preset, variant)
+            taken = {claim.id for claim in self.claims()}
+            for claim in made.claims:
+                if claim.id in taken:
+                    raise InputError(f"{self.slug}: two claims are called {claim.id}.")
+            self.experiments[made.name] = made
+            return made
+
+        return decorate
+
+    def claims(self) -> list[Claim]:
+        """All claims, those that cannot be tested here last."""
+        return [claim for made in self.experiments.values() for claim in made.claims] + list(self.untested)
+
+    def facts(self) -> dict[str, Any]:
+        """The facts as JSON values."""
+        names = ("slug", "arxiv", "title", "published", "authors", "basis", "summary", "code")
+        lists = ("topics", "parts", "requires", "notes")
+        return {name: getattr(self, name) for name in names} | {name: list(getattr(self, name)) for name in lists}
