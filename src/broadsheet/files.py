@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import tarfile
 import zipfile
@@ -176,3 +177,25 @@ def unpack(path: str | Path, folder: str | Path, max_bytes: int = 4096 * MIB) ->
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{path} is not a .zip or .tar archive ({error}).") from None
     return folder
+
+
+def trusted() -> bool:
+    """Whether the user said that the files of this run are trusted (`--trust`)."""
+    return os.environ.get("BROADSHEET_TRUST") == "1"
+
+
+def load_pickle(path: str | Path) -> Any:
+    """The object of a Python pickle, which may run any code: only where the user said so with `--trust`.
+
+    **Raises:** `UntrustedError` without that.
+    """
+    path = existing(path)
+    if not trusted():
+        raise UntrustedError(f"{path} is a Python pickle, which can run any code; pass --trust if you trust who made it.")
+    import pickle
+
+    try:
+        with path.open("rb") as stream:
+            return pickle.load(stream, encoding="latin1")
+    except Exception as error:
+        raise DataError(f"{path} is not a pickle that can be read here ({error}).") from None

@@ -49,6 +49,11 @@ class System(eqx.Module):
         """Whether `readout` is defined."""
         return type(self).readout is not System.readout
 
+    @property
+    def held(self) -> frozenset[str]:
+        """Names of the fields that hold no parameters: those made with `fixed()`, and what a subclass adds."""
+        return frozenset(field.name for field in dataclasses.fields(self) if field.metadata.get("fixed"))
+
 
 def is_moore(system: System) -> bool:
     """Whether the system's output depends on its state alone, so that it can close a loop."""
@@ -62,16 +67,15 @@ def fixed(**options: Any) -> Any:
 
 
 def trainable(system: PyTree) -> PyTree:
-    """A tree of booleans of the shape of `system`: true for inexact arrays that no `fixed()` field holds.
+    """A tree of booleans of the shape of `system`: true for inexact arrays that no held field has.
 
     Made for `equinox.partition(system, trainable(system))` and for `broadsheet.learn.fit`.
     """
     children, treedef = jax.tree_util.tree_flatten_with_path(system, is_leaf=lambda node: node is not system)
     if len(children) == 1 and children[0][0] == ():
-        return eqx.is_inexact_array(system)
-    held: set[str] = set()
-    if dataclasses.is_dataclass(system):
-        held = {field.name for field in dataclasses.fields(system) if field.metadata.get("fixed")}
+        shape_only = isinstance(system, jax.ShapeDtypeStruct) and jnp.issubdtype(system.dtype, jnp.inexact)
+        return eqx.is_inexact_array(system) or shape_only
+    held = system.held if isinstance(system, System) else frozenset()
 
     def mark(path: tuple, child: PyTree) -> PyTree:
         name = getattr(path[0], "name", None)

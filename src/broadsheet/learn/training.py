@@ -42,8 +42,8 @@ def fit(
 ) -> Fit:
     """Minimises `loss(model, batch, key)` for `steps` steps.
 
-    Where `data` is a function it is traced, and `chunk` steps run as one compiled scan; where it is an iterable, its
-    batches are drawn one a step. All randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its
+    Where `data` is a function it is traced, and `chunk` steps run as one compiled scan (make it an Equinox module where it
+    holds much data: arrays in a closure are compiled in); where it is an iterable, its batches are drawn one a step. All randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its
     checkpoint ends in the same weights as one that was never stopped.
 
     **Arguments:**
@@ -67,10 +67,10 @@ def fit(
     if checkpoint is not None and Path(checkpoint).exists():
         weights, opt_state, done = _load(Path(checkpoint), (weights, opt_state))
 
-    def one(carry: tuple, t: jax.Array, batch: PyTree = None) -> tuple[tuple, jax.Array]:
+    def one(carry: tuple, t: jax.Array, source: PyTree, rest: PyTree) -> tuple[tuple, jax.Array]:
         weights, opt_state = carry
         data_key, loss_key = jax.random.split(jax.random.fold_in(key, t))
-        batch = data(data_key) if callable(data) else batch
+        batch = source(data_key) if callable(source) else source
         value, gradient = eqx.filter_value_and_grad(lambda w: loss(eqx.combine(w, rest), batch, loss_key))(weights)
         updates, opt_state = optimiser.update(gradient, opt_state, weights)
         weights = eqx.apply_updates(weights, updates)
@@ -78,18 +78,22 @@ def fit(
             weights, _ = eqx.partition(project(eqx.combine(weights, rest)), chosen)
         return (weights, opt_state), value
 
-    many = eqx.filter_jit(lambda carry, times: jax.lax.scan(one, carry, times))
+    @eqx.filter_jit
+    def many(carry: tuple, times: jax.Array, source: PyTree, rest: PyTree) -> tuple[tuple, jax.Array]:
+        return jax.lax.scan(lambda carry, t: one(carry, t, source, rest), carry, times)
+
     single = eqx.filter_jit(one)
     batches = iter(()) if callable(data) else iter(data)
     for _ in range(0 if callable(data) else done):
         next(batches, None)
 
     losses: list[np.ndarray] = []
-    carry = (weights, opt_state)
+    # a weakly typed leaf would change its type in the first step and compile everything again
+    carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype) if eqx.is_array(leaf) else leaf, (weights, opt_state))
     while done < steps:
         count = min(chunk, steps - done)
         if callable(data):
-            carry, values = many(carry, jnp.arange(done, done + count))
+            carry, values = many(carry, jnp.arange(done, done + count), data, rest)
         else:
             values_list = []
             for t in range(done, done + count):
@@ -97,7 +101,7 @@ def fit(
                     batch = next(batches)
                 except StopIteration:
                     raise InputError(f"The data ended after {t} batches; {steps} steps need as many.") from None
-                carry, value = single(carry, jnp.asarray(t), batch)
+                carry, value = single(carry, jnp.asarray(t), batch, rest)
                 values_list.append(value)
             values = jnp.stack(values_list)
         values = np.asarray(values)

@@ -1,0 +1,210 @@
+"""From a request to recorded runs: plan, find what is there, run the rest, record each run as it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from broadsheet.errors import InputError, JobError
+from broadsheet.lab.executors import Executor, LocalExecutor, Task
+from broadsheet.lab.identity import code_hash, data_checksum, device_kind, run_identity
+from broadsheet.lab.paper import FIRST_SEED
+from broadsheet.lab.registry import Entry, ExperimentEntry
+from broadsheet.lab.store import Store
+
+Watch = Callable[["Plan", dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job by names only: an experiment at a preset, its variants, seeds and overrides."""
+
+    experiment: str
+    preset: str = "quick"
+    variants: tuple[str, ...] | None = None  # None: all
+    seeds: tuple[int, ...] = (FIRST_SEED,)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    trust: bool = False
+    figures: bool = True
+    priority: float = 0.0
+
+
+@dataclass
+class Plan:
+    """A request made concrete: every run with its identity, and which of them are recorded already."""
+
+    entry: Entry
+    experiment: ExperimentEntry
+    request: Request
+    runs: list[dict[str, Any]]
+    task: Task
+    found: set[str]
+    failure: str = ""
+
+    @property
+    def missing(self) -> list[dict[str, Any]]:
+        return [run for run in self.runs if run["id"] not in self.found]
+
+
+def plan(entry: Entry, request: Request, store: Store) -> Plan:
+    """Works out the runs of a request, without importing the paper, JAX or torch."""
+    experiment = entry.experiment(request.experiment)
+    variants = request.variants or tuple(experiment.variant_names())
+    overrides = dict(request.overrides)
+    if request.data is not None:
+        if experiment.data is None:
+            raise InputError(f"{experiment.name} takes no data of its own; leave --data out.")
+        overrides[experiment.data] = str(Path(request.data).expanduser().absolute())
+    seeds = request.seeds[:1] if experiment.deterministic else request.seeds
+    device = device_kind() if experiment.command is None else "cpu"
+    runs: list[dict[str, Any]] = []
+    for seed in seeds:
+        for variant in variants:
+            config = experiment.configure(request.preset, variant, overrides)
+            if experiment.command is not None:
+                config = {"command": experiment.command["commands"][variant]}
+            checksum = None
+            if experiment.data is not None and config.get(experiment.data):
+                checksum = data_checksum(config[experiment.data])
+                config[experiment.data] = "given"
+            identity = run_identity(entry, experiment, config, seed, device=device, data_checksum=checksum)
+            runs.append({"id": identity, "variant": variant, "seed": seed})
+    found = store.has([run["id"] for run in runs])
+    spec = {
+        "slug": entry.slug,
+        "module": entry.module,
+        "experiment": experiment.name,
+        "preset": request.preset,
+        "overrides": overrides,
+        "precision": experiment.precision,
+        "device": device,
+        "code_hash": code_hash(entry, experiment),
+        "trust": request.trust,
+        "command": dict(experiment.command) if experiment.command else None,
+        "figure_seed": seeds[0],
+        "runs": [],
+        "figures": None,
+    }
+    made = Plan(entry, experiment, request, runs, Task(spec, experiment.exclusive, request.priority), found)
+    # configurations that are the same run once
+    spec["runs"] = list({run["id"]: run for run in made.missing}.values())
+    return made
+
+
+def execute(
+    plans: Sequence[Plan],
+    store: Store,
+    executor: Executor | None = None,
+    watch: Watch = lambda plan, event: None,
+    deadline: float | None = None,
+) -> None:
+    """Runs what the plans miss. Each run is recorded as it ends; a failure is kept in its plan and stops no other."""
+    executor = executor or LocalExecutor()
+    todo = [made for made in plans if made.missing or _wants_figures(made, store)]
+    by_task = {id(made.task): made for made in todo}
+    scratch, jobs = {}, {}
+    for made in todo:
+        scratch[id(made.task)] = store.scratch()
+        made.task.spec["scratch"] = str(scratch[id(made.task)])
+        if _wants_figures(made, store):
+            made.task.spec["figures"] = _folders(made, store)
+        jobs[id(made.task)] = store.start_job(_job_row(made))
+
+    def handle(task: Task, message: dict[str, Any]) -> None:
+        made = by_task[id(task)]
+        if message["event"] == "run":
+            store.record(Path(message["folder"]))
+            made.found.add(message["id"])
+        elif message["event"] == "figure":
+            keep_figure(store, made, message)
+        elif message["event"] == "end":
+            if task.state != "done":
+                made.failure = task.message or task.state
+            store.end_job(jobs[id(task)], task.state, task.message)
+        watch(made, message)
+
+    try:
+        executor.run([made.task for made in todo], handle, deadline)
+        if not isinstance(executor, LocalExecutor):
+            late = [made for made in todo if not made.missing and _wants_figures(made, store)]
+            for made in late:
+                made.task.spec |= {"runs": [], "figures": _folders(made, store)}
+                made.task.state, made.task.attempts = "queued", 0
+            LocalExecutor().run([made.task for made in late], handle)
+    finally:
+        for folder in scratch.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def figures_folder(store_folder: Path, slug: str, experiment: str, preset: str) -> Path:
+    """Where the drawn figures of an experiment are."""
+    return store_folder / "figures" / slug / experiment / preset
+
+
+def keep_figure(store: Store, made: Plan, message: Mapping[str, Any]) -> None:
+    """Moves a drawn figure into the store, with its caption and what it was drawn from."""
+    from broadsheet.cache import write_atomic
+
+    folder = figures_folder(store.folder, made.entry.slug, made.experiment.name, made.request.preset)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.replace(message["path"], folder / f"{message['name']}.svg")
+    write_atomic(folder / f"{message['name']}.txt", message["caption"])
+    write_atomic(folder / "drawn-from", _drawn_from(made))
+
+
+def _drawn_from(made: Plan) -> str:
+    seed = made.runs[0]["seed"]
+    return " ".join(sorted(run["id"] for run in made.runs if run["seed"] == seed))
+
+
+def _wants_figures(made: Plan, store: Store) -> bool:
+    """Whether figures are to be drawn: a whole set of variants without overrides, not drawn from these runs yet."""
+    request = made.request
+    whole = {run["variant"] for run in made.runs} == set(made.experiment.variant_names())
+    if not (request.figures and made.experiment.figures and whole and not request.overrides and request.data is None):
+        return False
+    stamp = figures_folder(store.folder, made.entry.slug, made.experiment.name, request.preset) / "drawn-from"
+    return not stamp.exists() or stamp.read_text() != _drawn_from(made)
+
+
+def _folders(made: Plan, store: Store) -> dict[str, str]:
+    """Variant -> folder of the recorded run of the figures' seed."""
+    seed = made.runs[0]["seed"]
+    return {run["variant"]: str(store.runs / run["id"]) for run in made.runs if run["seed"] == seed and run["id"] in made.found}
+
+
+def _job_row(made: Plan) -> dict[str, Any]:
+    request = made.request
+    return {
+        "slug": made.entry.slug, "experiment": made.experiment.name, "preset": request.preset,
+        "variants": list(request.variants or made.experiment.variant_names()), "seeds": list(request.seeds),
+        "overrides": {name: str(value) for name, value in request.overrides.items()}, "runs": len(made.missing),
+    }  # fmt: skip
+
+
+def metrics_table(plans: Sequence[Plan], store: Store) -> dict[str, dict[int, dict[str, dict[str, float]]]]:
+    """experiment -> seed -> variant or arm -> metrics, of all recorded runs of the plans."""
+    table: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
+    rows = {run.id: run for made in plans for run in store.find(slug=made.entry.slug, experiment=made.experiment.name)}
+    for made in plans:
+        seeds = table.setdefault(made.experiment.name, {})
+        for run in made.runs:
+            if run["id"] in rows:
+                arms = seeds.setdefault(run["seed"], {})
+                for arm, metrics in rows[run["id"]].scalars.items():
+                    name = arm if arm and run["variant"] == "system" else run["variant"]
+                    if not arm or run["variant"] == "system":
+                        arms[name] = {k: float("nan") if v is None else v for k, v in metrics.items()}
+    return table
+
+
+def raise_failures(plans: Sequence[Plan]) -> None:
+    """`JobError` with the first failure, where a plan has one."""
+    for made in plans:
+        if made.failure:
+            raise JobError(f"{made.entry.slug}: {made.experiment.name} failed: {made.failure}")

@@ -1,0 +1,285 @@
+"""Where jobs run: local processes, or a Dask cluster without a shared disk. Both report to one handler in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from broadsheet.errors import BroadsheetError, JobError
+from broadsheet.files import unpack
+
+Handler = Callable[["Task", dict[str, Any]], None]
+RETRIES = 2
+"""How often a job whose process was lost is started again."""
+
+
+@dataclass
+class Task:
+    """A job on its way: what the worker is told, and how it stands."""
+
+    spec: dict[str, Any]
+    exclusive: bool = False
+    priority: float = 0.0
+    state: str = "queued"
+    message: str = ""
+    attempts: int = 0
+    finished: set[str] = field(default_factory=set)
+
+    def left(self) -> dict[str, Any]:
+        """The spec without the runs that are finished."""
+        return {**self.spec, "runs": [run for run in self.spec["runs"] if run["id"] not in self.finished]}
+
+
+class Executor(Protocol):
+    """Runs tasks and hands each event to `handle`, one at a time, in the caller's thread."""
+
+    def run(self, tasks: list[Task], handle: Handler, deadline: float | None = None) -> None: ...
+
+    def cancel(self, task: Task) -> None: ...
+
+
+class LocalExecutor:
+    """A process a job, `processes` at once; an exclusive job runs with nothing beside it."""
+
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = max(1, processes)
+        self._running: dict[int, tuple[Task, subprocess.Popen]] = {}
+        self._cancelled: set[int] = set()
+        self._events: queue.Queue[tuple[Task, dict[str, Any] | None]] = queue.Queue()
+
+    def run(self, tasks: list[Task], handle: Handler, deadline: float | None = None) -> None:
+        """Runs all tasks, those of high priority first; at `deadline` (monotonic seconds) what is left is cancelled."""
+        waiting = sorted(tasks, key=lambda task: -task.priority)
+        try:
+            while waiting or self._running:
+                if deadline is not None and time.monotonic() > deadline:
+                    for task in waiting + [task for task, _ in self._running.values()]:
+                        self.cancel(task)
+                waiting = self._start(waiting, handle)
+                with contextlib.suppress(queue.Empty):
+                    self._handle(*self._events.get(timeout=0.1), waiting, handle)
+        finally:
+            for _, process in list(self._running.values()):
+                _kill(process)
+
+    def cancel(self, task: Task) -> None:
+        """Stops a task, running or waiting; runs that it has finished stay."""
+        self._cancelled.add(id(task))
+        if id(task) in self._running:
+            _kill(self._running[id(task)][1])
+
+    def _start(self, waiting: list[Task], handle: Handler) -> list[Task]:
+        left = []
+        for task in waiting:
+            alone = task.exclusive or any(other.exclusive for other, _ in self._running.values())
+            if id(task) in self._cancelled:
+                task.state = "cancelled"
+                handle(task, {"event": "end"})
+            elif len(self._running) >= (1 if alone else self.processes):
+                left.append(task)
+            else:
+                self._launch(task)
+        return left
+
+    def _launch(self, task: Task) -> None:
+        task.state = "running"
+        task.attempts += 1
+        process = subprocess.Popen(
+            [sys.executable, "-m", "broadsheet.lab.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=worker_environment(task.spec), text=True, start_new_session=True,
+        )  # fmt: skip
+        self._running[id(task)] = (task, process)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(task.left()) + "\n")
+            process.stdin.flush()
+        threading.Thread(target=self._listen, args=(task, process), daemon=True).start()
+
+    def _listen(self, task: Task, process: subprocess.Popen) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):  # a line cut by a kill
+                self._events.put((task, json.loads(line)))
+        process.wait()
+        self._events.put((task, None))
+
+    def _handle(self, task: Task, message: dict[str, Any] | None, waiting: list[Task], handle: Handler) -> None:
+        if message is not None:
+            if message["event"] == "run":
+                handle(task, message)
+                task.finished.add(message["id"])
+            elif message["event"] in ("done", "failed"):
+                task.state, task.message = message["event"], message.get("message", "")
+                task.spec["trace"] = message.get("trace", "")
+            else:
+                handle(task, message)
+            return
+        _, process = self._running.pop(id(task))
+        if task.state == "running":  # the process ended without a word
+            if id(task) in self._cancelled:
+                task.state = "cancelled"
+            elif task.attempts <= RETRIES:
+                task.state = "queued"
+                waiting.append(task)
+                return
+            else:
+                task.state, task.message = "failed", f"its process was lost {task.attempts} times (exit {process.returncode})"
+        handle(task, {"event": "end"})
+
+
+class DaskExecutor:
+    """A Dask cluster, at an address (`tcp://…`) or given as a client. Every run is a task of its own.
+
+    Workers need the package and nothing of our disk: results come back as bytes through a queue. Dask starts a lost
+    worker's task again on another.
+    """
+
+    def __init__(self, cluster: Any) -> None:
+        from distributed import Client
+
+        try:
+            self.client = Client(cluster, timeout="10s") if isinstance(cluster, str) else cluster
+        except (OSError, TimeoutError, ValueError) as error:
+            raise JobError(f"No Dask scheduler answers at {cluster} ({str(error).splitlines()[0]}).") from None
+        self._stop = {}  # type: dict[int, Any]
+
+    def run(self, tasks: list[Task], handle: Handler, deadline: float | None = None) -> None:
+        """Runs all tasks; at `deadline` (monotonic seconds) what is left is cancelled."""
+        from distributed import Event, Queue
+
+        name = f"broadsheet-{uuid.uuid4().hex}"
+        stream = Queue(name, client=self.client)
+        futures = {}
+        for task in sorted(tasks, key=lambda task: -task.priority):
+            task.state = "running"
+            stop = f"{name}-{id(task)}"
+            self._stop[id(task)] = Event(stop, client=self.client)
+            for run in task.spec["runs"]:
+                spec = {**task.spec, "runs": [run], "figures": None}
+                future = self.client.submit(
+                    run_remotely, spec, name, stop, id(task), priority=task.priority, pure=False, key=f"{name}-{run['id'][:16]}"
+                )
+                futures[future] = task
+        by_id = {id(task): task for task in tasks}
+        left = {id(task): len(task.spec["runs"]) for task in tasks}
+        seen = {future: False for future in futures}
+        while not all(seen.values()) or stream.qsize():
+            if deadline is not None and time.monotonic() > deadline:
+                for task in tasks:
+                    self.cancel(task)
+            self._drain(stream, by_id, handle)
+            for future, task in futures.items():
+                if not seen[future] and future.status in ("finished", "error", "cancelled", "lost"):
+                    self._drain(stream, by_id, handle)
+                    seen[future] = True
+                    left[id(task)] -= 1
+                    self._end(future, task, left[id(task)], handle)
+        stream.close()
+
+    def cancel(self, task: Task) -> None:
+        """Stops a task wherever it runs; runs that it has finished stay."""
+        if id(task) in self._stop:
+            self._stop[id(task)].set()
+
+    def _drain(self, stream: Any, by_id: dict[int, Task], handle: Handler) -> None:
+        with contextlib.suppress(TimeoutError):
+            owner, message, content = stream.get(timeout=0.2)
+            task = by_id[owner]
+            if content is not None:
+                folder = Path(task.spec["scratch"]) / f"{message['id']}-{uuid.uuid4().hex[:8]}"
+                archive = folder.with_suffix(".zip")
+                archive.parent.mkdir(parents=True, exist_ok=True)
+                archive.write_bytes(content)
+                message["folder"] = str(unpack(archive, folder))
+                archive.unlink()
+                task.finished.add(message["id"])
+            handle(task, message)
+
+    @staticmethod
+    def _end(future: Any, task: Task, left: int, handle: Handler) -> None:
+        if future.status == "finished":
+            state, message = future.result()
+            if state != "done" and task.state != "failed":
+                task.state, task.message = state, message
+        elif task.state != "failed":
+            error = future.exception() if future.status == "error" else "the cluster lost it"
+            task.state, task.message = "failed", f"{error}"
+        if left == 0:
+            task.state = "done" if task.state == "running" else task.state
+            handle(task, {"event": "end"})
+
+
+def run_remotely(spec: dict[str, Any], stream_name: str, stop_name: str, owner: int) -> tuple[str, str]:
+    """On a Dask worker: runs one job's process and sends its events, and each finished run's folder as bytes."""
+    from distributed import Event, Queue, get_client
+
+    client = get_client()
+    stream, stop = Queue(stream_name, client=client), Event(stop_name, client=client)
+    scratch = Path(tempfile.mkdtemp(prefix="broadsheet-"))
+    executor = LocalExecutor()
+    task = Task({**spec, "scratch": str(scratch)})
+
+    def send(_: Task, message: dict[str, Any]) -> None:
+        if stop.is_set():
+            executor.cancel(task)
+        if message["event"] == "run":
+            stream.put((owner, message, _pack(Path(message["folder"]))))
+        elif message["event"] in ("start", "progress"):
+            stream.put((owner, message, None))
+
+    watcher_done = threading.Event()
+
+    def watch() -> None:
+        while not watcher_done.wait(0.5):
+            if stop.is_set():
+                executor.cancel(task)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        executor.run([task], send)
+    except BroadsheetError as error:
+        return "failed", str(error)
+    finally:
+        watcher_done.set()
+        shutil.rmtree(scratch, ignore_errors=True)
+    return task.state, task.message
+
+
+def _pack(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    return buffer.getvalue()
+
+
+def worker_environment(spec: dict[str, Any]) -> dict[str, str]:
+    """Precision and device are set before JAX is imported: switching later leaks float32 into float64 code."""
+    env = dict(os.environ)
+    env["JAX_ENABLE_X64"] = "1" if spec.get("precision") == "float64" else "0"
+    env["JAX_PLATFORMS"] = "cpu" if spec.get("device") == "cpu" else "cuda,cpu"
+    env["BROADSHEET_TRUST"] = "1" if spec.get("trust") else "0"
+    env.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return env
+
+
+def _kill(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

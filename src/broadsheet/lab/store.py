@@ -1,0 +1,230 @@
+"""The store: finished runs, jobs, verifications and the catalogue, in SQLite or in any PostgreSQL database.
+
+A run is recorded whole: its folder is renamed into place, then its row is written in one transaction. A folder without a
+row (a process killed in between) is adopted the next time the store is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from broadsheet.cache import home, locked
+from broadsheet.errors import StoreError
+from broadsheet.files import load_arrays
+from broadsheet.lab.paper import Report
+from broadsheet.lab.tables import Job, Run, Verification
+
+SCHEMA = "0001"
+RECORD_FILE = "run.json"
+ARRAYS_FILE = "arrays.npz"
+
+
+def database_url() -> str:
+    """`BROADSHEET_DATABASE`, else a SQLite file in the home folder."""
+    url = os.environ.get("BROADSHEET_DATABASE")
+    if url and url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return url or f"sqlite:///{home() / 'broadsheet.db'}"
+
+
+def exists() -> bool:
+    """Whether anything was ever stored, so that reading commands need not make a database."""
+    return bool(os.environ.get("BROADSHEET_DATABASE")) or (home() / "broadsheet.db").exists()
+
+
+class Store:
+    """The store of one home folder; open it once a process. Only the coordinator writes."""
+
+    def __init__(self, folder: Path | None = None, url: str | None = None) -> None:
+        self.folder = folder or home()
+        self.runs = self.folder / "runs"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.runs.mkdir(exist_ok=True)
+        self.engine = _engine(url or database_url())
+        with self._guard():
+            self._migrate()
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise StoreError(f"The store ({self.engine.url.render_as_string()}) failed: {reason}") from error
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """A transaction: all of it is written, or nothing."""
+        with self._guard(), Session(self.engine) as session, session.begin():
+            yield session
+
+    def _migrate(self) -> None:
+        if self._schema() == SCHEMA:
+            return
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with locked(self.folder / "migrate.lock"), self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _schema(self) -> str | None:
+        try:
+            with self.engine.connect() as connection:
+                return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        except SQLAlchemyError as error:
+            if "alembic_version" in str(error):
+                return None
+            raise
+
+    def scratch(self) -> Path:
+        """A new folder on the store's disk for results that are not recorded yet, named after its owner."""
+        place = self.folder / "scratch"
+        place.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=place, prefix=f"{os.getpid()}-"))
+
+    def tidy(self) -> int:
+        """Adopts recorded folders that have no row and removes what killed processes left; returns how many were adopted."""
+        for left in (self.folder / "scratch").glob("*-*"):
+            if not _alive(int(left.name.split("-")[0])):
+                for record in left.glob(f"*/{RECORD_FILE}"):
+                    with contextlib.suppress(StoreError):
+                        self.record(record.parent)
+                shutil.rmtree(left, ignore_errors=True)
+        with self.session() as session:
+            known = set(session.scalars(select(Run.id)))
+        adopted = 0
+        for folder in self.runs.iterdir():
+            if folder.name not in known and (folder / RECORD_FILE).exists():
+                self._insert(json.loads((folder / RECORD_FILE).read_text()))
+                adopted += 1
+        return adopted
+
+    def record(self, folder: Path) -> str:
+        """Takes a finished run's folder into the store: renamed into place, then written down. Known runs stay as they are."""
+        try:
+            data = json.loads((folder / RECORD_FILE).read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder} holds no finished run ({error}).") from None
+        place = self.runs / data["id"]
+        if not place.exists():
+            os.replace(folder, place)
+        self._insert(data)
+        return data["id"]
+
+    def _insert(self, data: dict[str, Any]) -> None:
+        columns = {column.name for column in Run.__table__.columns}
+        row = {name: value for name, value in data.items() if name in columns}
+        row["finished"] = datetime.fromisoformat(row["finished"])
+        with self.session() as session:
+            if session.get(Run, row["id"]) is None:
+                session.add(Run(**row))
+
+    def has(self, ids: list[str]) -> set[str]:
+        """Which of these runs are recorded."""
+        with self.session() as session:
+            return set(session.scalars(select(Run.id).where(Run.id.in_(ids))))
+
+    def find(self, **wanted: Any) -> list[Run]:
+        """Recorded runs by column values, oldest first."""
+        with self.session() as session:
+            query = select(Run).filter_by(**wanted).order_by(Run.finished)
+            found = list(session.scalars(query))
+            session.expunge_all()
+            return found
+
+    def report(self, run: Run) -> Report:
+        """A run's metrics, and its arrays where they are still kept."""
+        arrays = self.runs / run.id / ARRAYS_FILE
+        scalars = {arm: {k: np.nan if v is None else v for k, v in row.items()} for arm, row in run.scalars.items()}
+        kept: dict[str, Any] = load_arrays(arrays) if arrays.exists() else {}
+        return Report(scalars.pop("", {}), kept, scalars)
+
+    def start_job(self, spec: dict[str, Any]) -> int:
+        now = datetime.now(UTC)
+        with self.session() as session:
+            job = Job(spec=spec, state="running", created=now, updated=now, message="")
+            session.add(job)
+            session.flush()
+            return job.id
+
+    def end_job(self, job_id: int, state: str, message: str = "") -> None:
+        with self.session() as session:
+            job = session.get(Job, job_id)
+            if job is not None:
+                job.state, job.message, job.updated = state, message, datetime.now(UTC)
+
+    def add_verification(self, slug: str, entry: dict[str, Any]) -> None:
+        with self.session() as session:
+            session.add(Verification(slug=slug, made=datetime.now(UTC), entry=entry))
+
+    def verifications(self) -> dict[str, dict[str, Any]]:
+        """slug -> the newest verification's ledger entry."""
+        with self.session() as session:
+            rows = session.scalars(select(Verification).order_by(Verification.id))
+            return {row.slug: row.entry for row in rows}
+
+    def size(self) -> int:
+        """Bytes of stored arrays."""
+        return sum(file.stat().st_size for file in self.runs.glob(f"*/{ARRAYS_FILE}"))
+
+    def free(self, budget: int, keep: set[str], dry_run: bool = False) -> tuple[int, int]:
+        """Deletes arrays of runs outside `keep`, oldest first, until the rest fits in `budget` bytes; metrics stay.
+
+        **Returns:** (number of runs whose arrays went, bytes freed).
+        """
+        total, freed, count = self.size(), 0, 0
+        for run in self.find():
+            arrays = self.runs / run.id / ARRAYS_FILE
+            if total - freed <= budget:
+                break
+            if run.id in keep or not arrays.exists():
+                continue
+            freed += arrays.stat().st_size
+            count += 1
+            if not dry_run:
+                arrays.unlink()
+        return count, freed
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        try:
+            return create_engine(url, pool_pre_ping=True)
+        except (ImportError, SQLAlchemyError) as error:
+            raise StoreError(f"The database {url.split('@')[-1]} cannot be used ({error}); see the extra 'postgres'.") from None
+    engine = create_engine(url, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,84 @@
+"""The store's tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """All tables of the store."""
+
+
+class Run(Base):
+    """One finished run: one experiment, variant and seed. Its arrays lie in `runs/<id>/arrays.npz`."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(120), index=True)
+    experiment: Mapped[str] = mapped_column(String(120))
+    preset: Mapped[str] = mapped_column(String(40))
+    variant: Mapped[str] = mapped_column(String(120))
+    seed: Mapped[int] = mapped_column(Integer)
+    config: Mapped[dict[str, Any]] = mapped_column(JSON)
+    scalars: Mapped[dict[str, Any]] = mapped_column(JSON)
+    code_hash: Mapped[str] = mapped_column(String(64))
+    precision: Mapped[str] = mapped_column(String(20))
+    device: Mapped[str] = mapped_column(String(20))
+    environment: Mapped[dict[str, Any]] = mapped_column(JSON)
+    finished: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    seconds: Mapped[float] = mapped_column(Float)
+    peak_mib: Mapped[float] = mapped_column(Float)
+    arrays_bytes: Mapped[int] = mapped_column(Integer)
+
+
+class Job(Base):
+    """One job: an experiment at a preset, its state and how far it is."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    updated: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    message: Mapped[str] = mapped_column(Text, default="")
+
+
+class Verification(Base):
+    """The verdicts of one `verify` of one paper, as a ledger entry."""
+
+    __tablename__ = "verifications"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    slug: Mapped[str] = mapped_column(String(120), index=True)
+    made: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    entry: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Listed(Base):
+    """A paper of the catalogue: one for each arXiv id, else for each normalised title."""
+
+    __tablename__ = "papers"
+
+    slug: Mapped[str] = mapped_column(String(120), primary_key=True)
+    arxiv: Mapped[str | None] = mapped_column(String(40), unique=True)
+    title: Mapped[str] = mapped_column(Text)
+    title_key: Mapped[str] = mapped_column(String(400), index=True)
+
+
+class Sighting(Base):
+    """What one source says of a paper, as of a date."""
+
+    __tablename__ = "sightings"
+    __table_args__ = (UniqueConstraint("slug", "source"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    slug: Mapped[str] = mapped_column(ForeignKey("papers.slug"), index=True)
+    source: Mapped[str] = mapped_column(String(40))
+    as_of: Mapped[str] = mapped_column(String(10))
+    facts: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -1,0 +1,217 @@
+"""The process of one job: runs variants and seeds in turn, writes each run whole, and reports on a stream of JSON lines.
+
+Started as `python -m broadsheet.lab.worker` with the job as one JSON line on standard input. It ends when standard input is
+closed, so that it never outlives a killed coordinator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from broadsheet.cache import home, write_atomic
+from broadsheet.errors import BroadsheetError, JobError
+from broadsheet.files import load_arrays, read_json
+from broadsheet.lab.claims import SYSTEM
+from broadsheet.lab.paper import Report
+from broadsheet.lab.store import ARRAYS_FILE, RECORD_FILE
+
+Emit = Callable[..., None]
+
+
+class RunLog:
+    """What an experiment sees as `log`: progress goes to the stream, checkpoints to a folder of this run."""
+
+    def __init__(self, emit: Emit, run: Mapping[str, Any]) -> None:
+        self._emit, self._run, self._last = emit, run, 0.0
+        self.folder = home() / "checkpoints" / run["id"]
+
+    def progress(self, fraction: float, **metrics: float) -> None:
+        now = time.monotonic()
+        if now - self._last > 0.2 or fraction >= 1:
+            self._last = now
+            live = {name: float(value) for name, value in metrics.items()}
+            self._emit(event="progress", id=self._run["id"], fraction=float(fraction), metrics=live)
+
+    def checkpoint(self, name: str) -> Path:
+        return self.folder / name
+
+
+def main() -> int:
+    stream = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what an experiment prints must not mix with the stream
+
+    def emit(**event: Any) -> None:
+        stream.write(json.dumps(event) + "\n")
+        stream.flush()
+
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_coordinator, daemon=True).start()
+    try:
+        run_job(job, emit)
+    except BroadsheetError as error:
+        emit(event="failed", message=str(error), kind=type(error).__name__)
+        return 1
+    except Exception as error:
+        emit(event="failed", message=f"{type(error).__name__}: {error}", kind="crash", trace=traceback.format_exc())
+        return 1
+    emit(event="done")
+    return 0
+
+
+def _end_with_coordinator() -> None:
+    while sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
+        pass
+    os._exit(3)
+
+
+def run_job(job: Mapping[str, Any], emit: Emit) -> None:
+    """All runs of a job that are still to be done, then its figures."""
+    scratch = Path(job["scratch"])
+    one = _command_runner(job) if job.get("command") else _paper_runner(job)
+    reports: dict[str, Report] = {}
+    for run in job["runs"]:
+        emit(event="start", id=run["id"], variant=run["variant"], seed=run["seed"])
+        log = RunLog(emit, run)
+        began = time.perf_counter()
+        report, config = one(run, log)
+        seconds = time.perf_counter() - began
+        folder = write_run(scratch, job, run, report, config, seconds)
+        shutil.rmtree(log.folder, ignore_errors=True)
+        emit(event="run", id=run["id"], folder=str(folder), seconds=seconds)
+        if run["seed"] == job["figure_seed"]:
+            reports[run["variant"]] = report
+    if job.get("figures"):
+        _draw(job, reports, scratch, emit)
+
+
+def write_run(
+    scratch: Path, job: Mapping[str, Any], run: Mapping[str, Any], report: Report, config: Mapping[str, Any], seconds: float
+) -> Path:
+    """A finished run as a folder: its record, then its arrays; complete when the record is there."""
+    from broadsheet.lab.identity import environment
+
+    folder = scratch / run["id"]
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = report.numpy_arrays()
+    if arrays:
+        np.savez_compressed(folder / ARRAYS_FILE, **arrays)  # type: ignore[arg-type]
+    size = (folder / ARRAYS_FILE).stat().st_size if arrays else 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Linux" else 1024**2)
+    scalars = {
+        arm: {name: value if np.isfinite(value) else None for name, value in row.items()}
+        for arm, row in report.scalars().items()
+    }
+    record = {
+        "id": run["id"], "slug": job["slug"], "experiment": job["experiment"], "preset": job["preset"],
+        "variant": run["variant"], "seed": run["seed"], "config": dict(config), "scalars": scalars,
+        "code_hash": job["code_hash"], "precision": job["precision"], "device": job["device"],
+        "environment": environment(), "finished": datetime.now(UTC).isoformat(), "seconds": round(seconds, 3),
+        "peak_mib": round(peak, 1), "arrays_bytes": size,
+    }  # fmt: skip
+    write_atomic(folder / RECORD_FILE, json.dumps(record, indent=1))
+    return folder
+
+
+def _paper_runner(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any], RunLog], tuple[Report, Mapping[str, Any]]]:
+    import dataclasses
+
+    import jax
+
+    from broadsheet.lab.registry import import_paper
+
+    for name, value in (("jax_persistent_cache_min_compile_time_secs", 0.0), ("jax_persistent_cache_min_entry_size_bytes", -1)):
+        jax.config.update(name, value)
+    jax.config.update("jax_compilation_cache_dir", str(home() / "cache" / "jax"))
+    found = jax.default_backend()
+    if ("gpu" if found in ("gpu", "cuda") else "cpu") != job["device"]:
+        raise JobError(f"The job was planned for {job['device']}, but JAX runs on {found} here.")
+    experiment = import_paper(job["module"]).experiments[job["experiment"]]
+
+    def one(run: Mapping[str, Any], log: RunLog) -> tuple[Report, Mapping[str, Any]]:
+        config = experiment.configure(job["preset"], run["variant"], job["overrides"])
+        key = jax.random.key(0 if experiment.deterministic else run["seed"])
+        report = experiment.function(config, key, log)
+        return report, json.loads(json.dumps(dataclasses.asdict(config)))
+
+    return one
+
+
+def _command_runner(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any], RunLog], tuple[Report, Mapping[str, Any]]]:
+    """Runs another repository's command and reads the metrics from the JSON file that it writes."""
+    command = job["command"]
+
+    def one(run: Mapping[str, Any], log: RunLog) -> tuple[Report, Mapping[str, Any]]:
+        out = Path(job["scratch"]) / f"{run['id']}.json"
+        line = command["commands"][run["variant"]]
+        words = [w.replace("{seed}", str(run["seed"])).replace("{out}", str(out)) for w in shlex.split(line)]
+        try:
+            done = subprocess.run(
+                words, cwd=command["folder"], capture_output=True, text=True, timeout=command["timeout"], stdin=subprocess.DEVNULL
+            )
+        except FileNotFoundError:
+            raise JobError(f"{words[0]}: there is no such program (in the command {line!r}).") from None
+        except subprocess.TimeoutExpired:
+            raise JobError(f"{line!r} took longer than {command['timeout']:g} s.") from None
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise JobError(f"{line!r} ended with {done.returncode}: {last[:200]}")
+        if not out.exists():
+            raise JobError(f"{line!r} wrote no file at {{out}}; it has to write its metrics there as JSON.")
+        metrics = read_json(out)
+        if not isinstance(metrics, dict):
+            raise JobError(f"{line!r} wrote JSON that is no object of metric names and numbers.")
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+        out.unlink()
+        return Report(metrics=numbers), {"command": line}
+
+    return one
+
+
+def _draw(job: Mapping[str, Any], made: dict[str, Report], scratch: Path, emit: Emit) -> None:
+    """The figures of an experiment from this job's reports and those found in the store, `"system"` first."""
+    import matplotlib
+
+    from broadsheet.lab.registry import import_paper
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "broadsheet", "font.size": 9})
+    experiment = import_paper(job["module"]).experiments[job["experiment"]]
+    runs = {name: _load(Path(folder)) for name, folder in job["figures"].items()} | made
+    ordered = {name: runs[name] for name in [SYSTEM, *experiment.variants] if name in runs}
+    if set(ordered) != set(experiment.variant_names()):
+        return
+    for name, draw in experiment.figures.items():
+        path = scratch / "figures" / f"{name}.svg"
+        path.parent.mkdir(exist_ok=True)
+        draw(ordered).savefig(path, metadata={"Date": None})
+        caption = " ".join((draw.__doc__ or name).split())
+        emit(event="figure", name=name, path=str(path), caption=caption)
+
+
+def _load(folder: Path) -> Report:
+    record = json.loads((folder / RECORD_FILE).read_text())
+    scalars = {arm: {k: np.nan if v is None else v for k, v in row.items()} for arm, row in record["scalars"].items()}
+    arrays = load_arrays(folder / ARRAYS_FILE) if (folder / ARRAYS_FILE).exists() else {}
+    for name, value in scalars.get("", {}).items():
+        scalars[""][name] = np.float64(value)
+    return Report(scalars.pop("", {}), arrays, scalars)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

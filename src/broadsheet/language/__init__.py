@@ -1,0 +1,1 @@
+"""Language models and checkpoints: the only room that imports torch."""

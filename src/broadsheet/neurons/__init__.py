@@ -1,0 +1,22 @@
+"""Single cells, their dendrites and synapses, and what they are fitted to."""
+
+from broadsheet.neurons.branched import BranchedNeuron, Recording, record
+from broadsheet.neurons.dendrite import DendriticNeuron
+from broadsheet.neurons.elm import ELMCell, count_params, load_official, to_official
+from broadsheet.neurons.lif import LIFLayer
+from broadsheet.neurons.surrogate import ELMNeuron
+from broadsheet.neurons.traces import TraceReadout
+
+__all__ = [
+    "BranchedNeuron",
+    "DendriticNeuron",
+    "ELMCell",
+    "ELMNeuron",
+    "LIFLayer",
+    "Recording",
+    "TraceReadout",
+    "count_params",
+    "load_official",
+    "record",
+    "to_official",
+]
