@@ -43,10 +43,10 @@ class Check:
             raise InputError(f"The check of {self.metric!r} has over={self.over!r}; each, mean or count is wanted.")
 
     def value_at(self, preset: str) -> float | None:
-        """The number that bounds the metric at a preset, or None where there is none."""
+        """The number that bounds the metric at a preset, or None where there is none; nothing is judged at "smoke"."""
         if isinstance(self.value, Mapping):
             return self.value.get(preset)
-        return self.value
+        return None if preset == "smoke" else self.value
 
     def bounds(self, preset: str) -> tuple[float, float]:
         """The closed interval in which the metric has to lie."""

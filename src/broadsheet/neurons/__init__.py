@@ -5,7 +5,7 @@ from broadsheet.neurons.dendrite import DendriticNeuron
 from broadsheet.neurons.elm import ELMCell, count_params, load_official, to_official
 from broadsheet.neurons.lif import LIFLayer
 from broadsheet.neurons.surrogate import ELMNeuron
-from broadsheet.neurons.traces import TraceReadout
+from broadsheet.neurons.traces import synaptic_traces
 
 __all__ = [
     "BranchedNeuron",
@@ -14,9 +14,9 @@ __all__ = [
     "ELMNeuron",
     "LIFLayer",
     "Recording",
-    "TraceReadout",
     "count_params",
     "load_official",
     "record",
+    "synaptic_traces",
     "to_official",
 ]

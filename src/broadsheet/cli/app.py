@@ -1,0 +1,49 @@
+"""The commands and their groups."""
+
+from __future__ import annotations
+
+import typer
+
+from broadsheet.cli import matter, neurons, pages, running, verifying
+
+app = typer.Typer(
+    name="broadsheet",
+    help="A page of daily papers, running: import, run, check and build on every paper.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from broadsheet import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+for name, command in {
+    "import": pages.import_,
+    "list": pages.list_,
+    "show": pages.show,
+    "search": pages.search,
+    "run": running.run,
+    "verify": verifying.verify,
+    "build": running.build,
+    "report": running.report,
+    "new": pages.new,
+    "gc": running.gc,
+}.items():
+    app.command(name)(command)
+app.add_typer(neurons.app, name="neurons", help="Single cells on your own recordings.")
+app.add_typer(matter.app, name="matter", help="Tracked particles.")

@@ -1,0 +1,122 @@
+"""What the commands print: tables on a terminal or off it, JSON, and live progress that is quiet off a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from broadsheet.lab.engine import Plan, Watch
+
+STYLES = {
+    "holds": "green", "reference": "green", "mixed": "yellow", "fails": "red", "vacuous": "magenta",
+    "provisional": "cyan", "stale": "dim yellow", "reported": "blue", "not run": "dim",
+}  # fmt: skip
+
+
+def console() -> Console:
+    """Rich's console; 110 columns wide where the output is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 110, highlight=False, soft_wrap=False)
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output; numbers that are not finite become null."""
+    print(json.dumps(_finite(value), indent=1, ensure_ascii=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def table(columns: Sequence[str | tuple[str, dict[str, Any]]], rows: Sequence[Sequence[Any]], title: str = "") -> Any:
+    """A Rich table without frame."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, padding=(0, 1))
+    for column in columns:
+        name, options = (column, {}) if isinstance(column, str) else column
+        made.add_column(name, **options)
+    for row in rows:
+        made.add_row(*(cell if not isinstance(cell, str | int | float) and cell is not None else _text(cell) for cell in row))
+    return made
+
+
+def _text(value: Any) -> str:
+    from rich.markup import escape
+
+    return "" if value is None else escape(str(value))
+
+
+def verdict(name: str | None) -> Any:
+    """A verdict in its colour."""
+    from rich.text import Text
+
+    name = name or "not run"
+    return Text(name, style=STYLES.get(name, ""))
+
+
+def number(value: float | None) -> str:
+    """A number as people read it."""
+    return "–" if value is None or value != value else f"{value:.4g}"
+
+
+def counts_text(counts: Mapping[str, int]) -> Any:
+    """Verdict counts in their colours."""
+    from rich.text import Text
+
+    made = Text()
+    for name, count in counts.items():
+        made.append(f"{', ' if len(made) else ''}{count} {name}", style=STYLES.get(name, ""))
+    return made
+
+
+@contextlib.contextmanager
+def progress(plans: Sequence[Plan]) -> Iterator[Watch]:
+    """A watcher for `execute`: a bar an experiment on a terminal, nothing off it."""
+    if not sys.stderr.isatty():
+        yield lambda plan, event: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[live]}"), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+    with bars:
+        tasks = {
+            id(made): bars.add_task(f"{made.entry.slug} {made.experiment.name}", total=max(1, len(made.missing)), live="", start=False)
+            for made in plans
+            if made.missing
+        }
+        finished = dict.fromkeys(tasks, 0)
+
+        def watch(made: Plan, event: dict[str, Any]) -> None:
+            task = tasks.get(id(made))
+            if task is None:
+                return
+            if event["event"] == "start":
+                bars.start_task(task)
+                bars.update(task, live=f"{event['variant']}, seed {event['seed']}")
+            elif event["event"] == "progress":
+                live = " ".join(f"{name} {value:.3g}" for name, value in event["metrics"].items())
+                bars.update(task, completed=finished[id(made)] + event["fraction"], **({"live": live} if live else {}))
+            elif event["event"] == "run":
+                finished[id(made)] += 1
+                bars.update(task, completed=finished[id(made)])
+
+        yield watch

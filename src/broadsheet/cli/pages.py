@@ -1,0 +1,297 @@
+"""Commands about the page: import, list, show, search, new."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broadsheet.cli.output import console, counts_text, number, print_json, table, verdict
+from broadsheet.errors import InputError
+
+if TYPE_CHECKING:
+    from broadsheet.lab.ledger import Recorded
+    from broadsheet.page.catalogue import ListedPaper
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def import_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="A saved Daily Papers page or a file of arXiv ids; or daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY; or arXiv ids.",
+        ),
+    ],
+    as_of: Annotated[str | None, typer.Option(metavar="DATE", help="The day of a saved page, YYYY-MM-DD.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring papers into the catalogue. The same again changes nothing."""
+    from broadsheet.page.catalogue import Catalogue
+
+    day = _day(as_of) if as_of else None
+    name, papers, when = _read(sources, day)
+    done = Catalogue().add(name, papers, when)
+    summary = {
+        "source": name,
+        "as_of": when.isoformat(),
+        "papers": done.seen,
+        "dates": sum(paper.published is not None for paper in papers),
+        "author_counts": sum(paper.authors is not None for paper in papers),
+        "comment_counts": sum(paper.comments is not None for paper in papers),
+        "new": done.new,
+        "changed": done.changed,
+    }
+    if as_json:
+        print_json(summary)
+        return
+    print(
+        f"{done.seen} papers as of {when.isoformat()}: {summary['dates']} with a date, {summary['author_counts']} with an author "
+        f"count, {summary['comment_counts']} with a comment count. {len(done.new)} new, {len(done.changed)} with news."
+    )
+
+
+def _read(sources: list[str], day: date | None) -> tuple[str, Any, date]:
+    """(name of the source, its papers, the day they are as of)."""
+    from broadsheet.page import saved
+    from broadsheet.page import sources as live
+
+    first = sources[0]
+    when = day or date.today()
+    if len(sources) == 1 and (first == "daily" or first.startswith("daily:")):
+        wanted = _day(first.removeprefix("daily:")) if ":" in first else day
+        return "hub", live.hub_daily(wanted), wanted or when
+    if len(sources) == 1 and first.startswith("hub:"):
+        return "hub", live.hub_search(first.removeprefix("hub:")), when
+    if len(sources) == 1 and first.startswith("arxiv:") and not live.looks_like_ids([first]):
+        return "arxiv", live.arxiv_search(first.removeprefix("arxiv:")), when
+    if live.looks_like_ids(sources):
+        return "arxiv", live.arxiv_ids(sources), when
+    if len(sources) > 1:
+        raise InputError("Give one file or source at a time, or arXiv ids only.")
+    from broadsheet.files import MIB, read_text
+
+    words = read_text(first, 8 * MIB).split()
+    if words and len(words) < 10_000 and live.looks_like_ids(words):
+        return "arxiv", live.arxiv_ids(words), when
+    page = saved.read_page(first, day)
+    return "page", list(page.papers), page.as_of
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text!r} is no date; YYYY-MM-DD is wanted.") from None
+
+
+def list_(
+    running: Annotated[bool, typer.Option("--running", help="Only papers that run here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """All papers, and how well each is known."""
+    from broadsheet.page.catalogue import Catalogue
+
+    papers = [paper for paper in Catalogue().papers().values() if paper.basis or not running]
+    papers.sort(key=lambda paper: (paper.published or "", paper.slug), reverse=True)
+    known = recorded_claims([paper.slug for paper in papers if paper.basis])
+    from broadsheet.lab.ledger import counts
+
+    if as_json:
+        print_json(
+            [
+                {
+                    "slug": paper.slug, "arxiv": paper.arxiv, "title": paper.title, "published": paper.published,
+                    "authors": paper.authors, "comments": paper.comments, "basis": paper.basis,
+                    "verdicts": counts(known.get(paper.slug, [])),
+                }
+                for paper in papers
+            ]
+        )  # fmt: skip
+        return
+    console().print(papers_table(papers, known))
+
+
+def recorded_claims(slugs: list[str]) -> dict[str, list[Recorded]]:
+    """slug -> claims with their last verdict, for papers that run here."""
+    from broadsheet.lab import ledger
+    from broadsheet.lab.registry import entries
+
+    known = ledger.latest(slugs)
+    return {slug: ledger.states(entries()[slug], known.get(slug)) for slug in slugs if slug in entries()}
+
+
+def papers_table(papers: list[ListedPaper], known: dict[str, list[Recorded]]) -> Any:
+    """The table of `list` and `build`."""
+    from broadsheet.lab.ledger import counts
+
+    columns: list[Any] = [
+        ("paper", {"no_wrap": True}), ("title", {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}),
+        ("published", {"no_wrap": True}), ("basis", {"no_wrap": True}), ("claims of the paper", {"no_wrap": True}),
+    ]  # fmt: skip
+    rows = [
+        (
+            paper.slug, paper.title, paper.published, paper.basis or "",
+            counts_text(counts(known[paper.slug])) if paper.slug in known else "no system yet",
+        )
+        for paper in papers
+    ]  # fmt: skip
+    return table(columns, rows)
+
+
+def show(
+    slug: Annotated[str, typer.Argument(metavar="PAPER", help="A short name, or an arXiv id.")],
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print a BibTeX entry.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """One paper: facts, claims with their verdicts, and how to run it."""
+    from broadsheet.page.catalogue import Catalogue
+
+    paper = Catalogue().paper(slug)
+    claims = recorded_claims([paper.slug]).get(paper.slug, []) if paper.basis else []
+    if bibtex:
+        print(bibtex_entry(paper))
+    elif as_json:
+        from broadsheet.lab.ledger import counts
+
+        facts = {
+            "slug": paper.slug, "arxiv": paper.arxiv, "title": paper.title, "published": paper.published,
+            "authors": paper.authors, "comments": paper.comments, "basis": paper.basis, "verdicts": counts(claims),
+            "summary": paper.summary, "abstract": paper.abstract, "topics": paper.topics, "code": paper.code,
+            "parts": paper.parts, "sources": paper.sources,
+        }  # fmt: skip
+        print_json({**facts, "claims": [claim.to_dict() for claim in claims]})
+    else:
+        _show(paper, claims)
+
+
+def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
+    from rich.markup import escape
+
+    out = console()
+    out.print(f"[bold]{escape(paper.title)}[/bold]")
+    line = [f"arXiv {paper.arxiv}" if paper.arxiv else "", paper.published or "", f"{paper.authors} authors" if paper.authors else ""]
+    out.print(escape(" · ".join(filter(None, line))))
+    if paper.topics:
+        out.print(escape(", ".join(paper.topics)), style="dim")
+    out.print()
+    out.print(escape(paper.summary or paper.abstract or "No summary: import the page or the arXiv id for its abstract."))
+    out.print()
+    if paper.code:
+        out.print(f"Authors' code: {escape(paper.code)}")
+    if not paper.basis:
+        out.print("No system of it runs here yet.")
+        if paper.parts:
+            out.print(f"Nearest parts: {escape(', '.join(paper.parts))}")
+        out.print(f"Add claims to its code: broadsheet new {paper.arxiv or 'ARXIV_ID'}, then broadsheet verify FOLDER")
+        return
+    from broadsheet.lab.ledger import scale
+    from broadsheet.lab.registry import entry
+
+    made = entry(paper.slug)
+    out.print(f"Import: {escape(', '.join(paper.parts))}")
+    for name, experiment in made.experiments.items():
+        presets = ", ".join(experiment.presets)
+        out.print(f"broadsheet run {paper.slug} -e {name}  [dim]{escape(experiment.summary)} ({presets})[/dim]")
+    rows = []
+    for state in claims:
+        checks = "\n".join(f"{c.metric} {number(c.value)} {c.bound}" + (f" [{number(c.control)}]" if c.control is not None else "") for c in state.outcomes)
+        rows.append((state.claim.id, state.claim.statement, verdict(state.verdict), checks))
+    out.print(table(["", ("claim", {"ratio": 1}), "verdict", ("check: value, bound [control]", {"ratio": 1})], rows))
+    preset = next((state.preset for state in claims if state.preset), None)
+    if preset:
+        out.print(f"Verdicts: {scale(preset, paper.basis)}.")
+    for state in claims:
+        reason = state.claim.reason or state.claim.untested
+        if reason:
+            out.print(f"{state.claim.id}: {escape(reason)}")
+    for note in made.facts["notes"]:
+        out.print(f"Note: {escape(note)}", style="dim")
+
+
+def bibtex_entry(paper: ListedPaper) -> str:
+    """A BibTeX entry of what is known; the names of authors come with an import from arXiv or the Hub."""
+    fields = {"title": f"{{{paper.title}}}"}
+    if paper.names:
+        fields["author"] = " and ".join(paper.names)
+    else:
+        fields["author"] = "others"
+    if paper.published:
+        fields["year"] = paper.published[:4]
+    if paper.arxiv:
+        fields |= {"eprint": paper.arxiv, "archivePrefix": "arXiv", "url": f"https://arxiv.org/abs/{paper.arxiv}"}
+    if not paper.names:
+        fields["note"] = f"author names: broadsheet import {paper.arxiv}" if paper.arxiv else "author names unknown"
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"@misc{{{paper.slug},\n{lines}\n}}"
+
+
+def search(
+    query: Annotated[list[str], typer.Argument(metavar="WORDS…", help="Words, or phrases in quotes.")],
+    most: Annotated[int, typer.Option(help="At most this many.", min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Papers by keyword."""
+    from broadsheet.page import search as index
+    from broadsheet.page.catalogue import Catalogue
+
+    found = index.search(Catalogue().papers().values(), " ".join(query), most)
+    if as_json:
+        print_json([{"slug": p.slug, "arxiv": p.arxiv, "title": p.title, "published": p.published, "snippet": s} for p, s in found])
+        return
+    if not found:
+        print("Nothing found.")
+    for paper, snippet in found:
+        print(f"{paper.slug}: {paper.title}\n    {' '.join(snippet.split())}")
+
+
+DRAFT = '''# Claims of this repository, checked with: broadsheet verify .
+# A command writes its metrics as JSON to {{out}}; a control is the same experiment with the mechanism switched off.
+
+[repository]
+name = "{slug}"
+arxiv = "{arxiv}"
+title = {title}
+
+[[experiment]]
+name = "main"
+command = "python experiment.py --seed {{seed}} --out {{out}}"
+controls = {{ off = "python experiment.py --seed {{seed}} --out {{out}} --off" }}
+timeout = 600
+
+[[experiment.claim]]
+id = "C1"
+statement = "what the paper asserts, in one sentence"
+where = "abstract"
+seeds = 3
+checks = [
+  {{ metric = "accuracy", at_least = 0.9 }},
+  {{ metric = "accuracy", at_most = 0.6, of = "off" }},
+]
+'''
+
+
+def new(
+    arxiv: Annotated[str, typer.Argument(metavar="ARXIV_ID", help="The paper that the repository belongs to.")],
+    folder: Annotated[Path, typer.Option(help="The repository.")] = Path(),
+) -> None:
+    """Draft a claims.toml for the code of a paper."""
+    import json
+
+    from broadsheet.cache import write_atomic
+    from broadsheet.page.catalogue import Catalogue
+    from broadsheet.page.facts import arxiv_id
+
+    wanted = arxiv_id(arxiv)
+    known = next((paper for paper in Catalogue().papers().values() if paper.arxiv == wanted), None)
+    path = folder / "claims.toml"
+    if path.exists():
+        raise InputError(f"{path} is there already; nothing was changed.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder.")
+    title = json.dumps(known.title if known else f"arXiv {wanted}", ensure_ascii=False)
+    write_atomic(path, DRAFT.format(slug=known.slug if known else wanted, arxiv=wanted, title=title))
+    print(f"{path} is drafted: write the commands and the claims, then: broadsheet verify {folder}")
