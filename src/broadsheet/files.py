@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import struct
@@ -10,8 +11,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from broadsheet.errors import DataError, InputError, UntrustedError
 
@@ -62,6 +61,8 @@ def read_json(path: str | Path, max_bytes: int = 64 * MIB) -> Any:
 
 def _npy_header(stream: Any, name: str, size_limit: int) -> int:
     """Checks the header of one .npy stream and returns the number of bytes that its array has."""
+    import numpy as np
+
     try:
         version = np.lib.format.read_magic(stream)
         header_bytes = stream.read(2 if version == (1, 0) else 4)
@@ -72,8 +73,6 @@ def _npy_header(stream: Any, name: str, size_limit: int) -> int:
         raise DataError(f"{name}: its header claims {length / MIB:.0f} MiB; a NumPy header has a few hundred bytes.")
     header = stream.read(length)
     try:
-        import ast
-
         fields = ast.literal_eval(header.decode("latin1"))
         dtype, shape = np.dtype(fields["descr"]), tuple(int(n) for n in fields["shape"])
     except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
@@ -88,13 +87,15 @@ def _npy_header(stream: Any, name: str, size_limit: int) -> int:
     return size
 
 
-def load_arrays(path: str | Path, max_bytes: int = 2048 * MIB) -> dict[str, np.ndarray]:
+def load_arrays(path: str | Path, max_bytes: int = 2048 * MIB) -> dict[str, Any]:
     """The arrays of a .npz, .npy or .safetensors file, by name (`""` for .npy).
 
     The headers are checked before anything is allocated: sizes are limited, object arrays and pickles are refused.
 
     **Raises:** `UntrustedError` for objects and pickles, `DataError` for anything damaged or too large.
     """
+    import numpy as np
+
     path = existing(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; a .npz, .npy or .safetensors file is wanted.")
@@ -126,7 +127,7 @@ def load_arrays(path: str | Path, max_bytes: int = 2048 * MIB) -> dict[str, np.n
         raise DataError(f"{path} is damaged ({error}).") from None
 
 
-def _load_safetensors(path: Path, start: bytes, max_bytes: int) -> dict[str, np.ndarray]:
+def _load_safetensors(path: Path, start: bytes, max_bytes: int) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

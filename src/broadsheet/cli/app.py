@@ -44,6 +44,6 @@ for name, command in {
     "new": pages.new,
     "gc": running.gc,
 }.items():
-    app.command(name)(command)
+    app.command(name)(command)  # type: ignore[type-var]
 app.add_typer(neurons.app, name="neurons", help="Single cells on your own recordings.")
 app.add_typer(matter.app, name="matter", help="Tracked particles.")

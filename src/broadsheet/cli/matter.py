@@ -45,8 +45,9 @@ def msd(
     late = len(lags) // 2
     diffusion = float((values[-1] - values[late - 1]) / ((lags[-1] - lags[late - 1]) * dt) / 4) if late else float("nan")
     if as_json:
-        print_json({"particles": positions.shape[1], "frames": len(positions), "lag": (lags * dt).tolist(), "msd": values.tolist(),
-                    "exponent": exponent.tolist(), "late_diffusion": diffusion})  # fmt: skip
+        sizes = {"particles": positions.shape[1], "frames": len(positions)}
+        curve = {"lag": (lags * dt).tolist(), "msd": values.tolist(), "exponent": exponent.tolist()}
+        print_json({**sizes, **curve, "late_diffusion": diffusion})
         return
     rows = [(number(lag * dt), number(value), number(e)) for lag, value, e in zip(lags, values, exponent, strict=True)]
     right = {"justify": "right"}

@@ -26,8 +26,8 @@ def fit_elm(
         Path,
         typer.Argument(
             metavar="RECORDING",
-            help="A .npz or .safetensors file: inputs (recordings, time, channels), inhibitory spikes -1; and voltage (recordings, "
-            "time) in mV, spikes (recordings, time), or both. One recording needs no first axis.",
+            help="A .npz or .safetensors file: inputs (recordings, time, channels), inhibitory spikes -1; and voltage "
+            "(recordings, time) in mV, spikes (recordings, time), or both. One recording needs no first axis.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Where the weights go (safetensors).")] = Path("elm.safetensors"),
@@ -49,7 +49,7 @@ def fit_elm(
     arrays = load_arrays(recording)
     if "inputs" not in arrays:
         raise DataError(f"{recording} holds {', '.join(arrays) or 'nothing'}; an array 'inputs' is wanted.")
-    targets = tuple(name for name in ("spikes", "voltage") if name in arrays)
+    targets: tuple[str, ...] = tuple(name for name in ("spikes", "voltage") if name in arrays)
     if not targets:
         raise DataError(f"{recording} holds neither 'voltage' nor 'spikes' to be predicted.")
     x = np.asarray(arrays["inputs"], np.float32)
@@ -79,7 +79,13 @@ def fit_elm(
     )  # fmt: skip
     neuron.fit(x[:, :cut], y[:, :cut])
     scores = neuron.scores(x[:, cut:], y[:, cut:])
-    options = {"d_in": x.shape[2], "tau_m": [1.0, tau_max], "dt": dt, "routing": neuron.routing, "targets": list(targets)}
+    options = {
+        "d_in": x.shape[2],
+        "tau_m": [1.0, tau_max],
+        "dt": dt,
+        "routing": neuron.routing,
+        "targets": list(targets),
+    }
     save_file(to_official(neuron.cell_), out, metadata={"elm": json.dumps(options)})
     if as_json:
         print_json({"weights": str(out), "parameters": neuron.n_parameters_, "scores": scores})

@@ -99,7 +99,9 @@ def progress(plans: Sequence[Plan]) -> Iterator[Watch]:
     )  # fmt: skip
     with bars:
         tasks = {
-            id(made): bars.add_task(f"{made.entry.slug} {made.experiment.name}", total=max(1, len(made.missing)), live="", start=False)
+            id(made): bars.add_task(
+                f"{made.entry.slug} {made.experiment.name}", total=max(1, len(made.missing)), live="", start=False
+            )
             for made in plans
             if made.missing
         }
@@ -114,7 +116,9 @@ def progress(plans: Sequence[Plan]) -> Iterator[Watch]:
                 bars.update(task, live=f"{event['variant']}, seed {event['seed']}")
             elif event["event"] == "progress":
                 live = " ".join(f"{name} {value:.3g}" for name, value in event["metrics"].items())
-                bars.update(task, completed=finished[id(made)] + event["fraction"], **({"live": live} if live else {}))
+                bars.update(task, completed=finished[id(made)] + event["fraction"])
+                if live:
+                    bars.update(task, live=live)
             elif event["event"] == "run":
                 finished[id(made)] += 1
                 bars.update(task, completed=finished[id(made)])

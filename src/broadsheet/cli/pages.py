@@ -23,7 +23,8 @@ def import_(
         list[str],
         typer.Argument(
             metavar="SOURCE…",
-            help="A saved Daily Papers page or a file of arXiv ids; or daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY; or arXiv ids.",
+            help="A saved Daily Papers page or a file of arXiv ids; or daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY; "
+            "or arXiv ids.",
         ),
     ],
     as_of: Annotated[str | None, typer.Option(metavar="DATE", help="The day of a saved page, YYYY-MM-DD.")] = None,
@@ -49,8 +50,9 @@ def import_(
         print_json(summary)
         return
     print(
-        f"{done.seen} papers as of {when.isoformat()}: {summary['dates']} with a date, {summary['author_counts']} with an author "
-        f"count, {summary['comment_counts']} with a comment count. {len(done.new)} new, {len(done.changed)} with news."
+        f"{done.seen} papers as of {when.isoformat()}: {summary['dates']} with a date, {summary['author_counts']} with "
+        f"an author count, {summary['comment_counts']} with a comment count. {len(done.new)} new, "
+        f"{len(done.changed)} with news."
     )
 
 
@@ -128,9 +130,10 @@ def papers_table(papers: list[ListedPaper], known: dict[str, list[Recorded]]) ->
     """The table of `list` and `build`."""
     from broadsheet.lab.ledger import counts
 
+    room = max(24, console().width - 72)
     columns: list[Any] = [
-        ("paper", {"no_wrap": True}), ("title", {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}),
-        ("published", {"no_wrap": True}), ("basis", {"no_wrap": True}), ("claims of the paper", {"no_wrap": True}),
+        ("paper", {"no_wrap": True}), ("title", {"no_wrap": True, "overflow": "ellipsis", "max_width": room}),
+        ("published", {"no_wrap": True}), ("basis", {"no_wrap": True}), ("the paper's claims", {"no_wrap": True}),
     ]  # fmt: skip
     rows = [
         (
@@ -173,7 +176,11 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
 
     out = console()
     out.print(f"[bold]{escape(paper.title)}[/bold]")
-    line = [f"arXiv {paper.arxiv}" if paper.arxiv else "", paper.published or "", f"{paper.authors} authors" if paper.authors else ""]
+    line = [
+        f"arXiv {paper.arxiv}" if paper.arxiv else "",
+        paper.published or "",
+        f"{paper.authors} authors" if paper.authors else "",
+    ]
     out.print(escape(" · ".join(filter(None, line))))
     if paper.topics:
         out.print(escape(", ".join(paper.topics)), style="dim")
@@ -198,7 +205,10 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
         out.print(f"broadsheet run {paper.slug} -e {name}  [dim]{escape(experiment.summary)} ({presets})[/dim]")
     rows = []
     for state in claims:
-        checks = "\n".join(f"{c.metric} {number(c.value)} {c.bound}" + (f" [{number(c.control)}]" if c.control is not None else "") for c in state.outcomes)
+        checks = "\n".join(
+            f"{c.metric} {number(c.value)} {c.bound}" + (f" [{number(c.control)}]" if c.control is not None else "")
+            for c in state.outcomes
+        )
         rows.append((state.claim.id, state.claim.statement, verdict(state.verdict), checks))
     out.print(table(["", ("claim", {"ratio": 1}), "verdict", ("check: value, bound [control]", {"ratio": 1})], rows))
     preset = next((state.preset for state in claims if state.preset), None)
@@ -240,7 +250,9 @@ def search(
 
     found = index.search(Catalogue().papers().values(), " ".join(query), most)
     if as_json:
-        print_json([{"slug": p.slug, "arxiv": p.arxiv, "title": p.title, "published": p.published, "snippet": s} for p, s in found])
+        print_json(
+            [{"slug": p.slug, "arxiv": p.arxiv, "title": p.title, "published": p.published, "snippet": s} for p, s in found]
+        )
         return
     if not found:
         print("Nothing found.")
@@ -248,7 +260,7 @@ def search(
         print(f"{paper.slug}: {paper.title}\n    {' '.join(snippet.split())}")
 
 
-DRAFT = '''# Claims of this repository, checked with: broadsheet verify .
+DRAFT = """# Claims of this repository, checked with: broadsheet verify .
 # A command writes its metrics as JSON to {{out}}; a control is the same experiment with the mechanism switched off.
 
 [repository]
@@ -271,7 +283,7 @@ checks = [
   {{ metric = "accuracy", at_least = 0.9 }},
   {{ metric = "accuracy", at_most = 0.6, of = "off" }},
 ]
-'''
+"""
 
 
 def new(

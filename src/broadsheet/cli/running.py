@@ -61,7 +61,11 @@ def run(
     store = Store()
     store.tidy()
     plans = [
-        plan(made, Request(n, preset, tuple(variant) if variant else None, tuple(seed or [0]), overrides, data, trust), store)
+        plan(
+            made,
+            Request(n, preset, tuple(variant) if variant else None, tuple(seed or [0]), overrides, data, trust),
+            store,
+        )
         for n in names
         for overrides in swept
     ]
@@ -130,14 +134,21 @@ def build(
 
     costs = known_costs()
     plans = [
-        plan(made, Request(name, "quick", seeds=(FIRST_SEED,), priority=-costs.get((made.slug, name), experiment.cost)), store)
+        plan(
+            made,
+            Request(name, "quick", seeds=(FIRST_SEED,), priority=-costs.get((made.slug, name), experiment.cost)),
+            store,
+        )
         for made in entries().values()
         for name, experiment in made.experiments.items()
         if "quick" in experiment.presets
     ]
     plans.sort(key=lambda made: -made.request.priority)
     waiting = [made for made in plans if made.missing]
-    print(f"{len(plans)} experiments at quick size, one seed: {len(plans) - len(waiting)} found, {len(waiting)} to run.", flush=True)
+    print(
+        f"{len(plans)} experiments at quick size, one seed: {len(plans) - len(waiting)} found, {len(waiting)} to run.",
+        flush=True,
+    )
     spare = 10.0  # for the report
     with progress(plans) as watch:
 
@@ -179,7 +190,9 @@ def _tell_provisional(screen: Any, plans: list[Plan], store: Any) -> None:
     from broadsheet.cli.output import verdict
     from broadsheet.lab.ledger import verdict_list
 
-    recorded = {(slug, s.claim.id): s for slug, states in recorded_claims([p.entry.slug for p in plans]).items() for s in states}
+    recorded = {
+        (slug, s.claim.id): s for slug, states in recorded_claims([p.entry.slug for p in plans]).items() for s in states
+    }
     rows = []
     for slug in dict.fromkeys(made.entry.slug for made in plans):
         for _, state in verdict_list([made for made in plans if made.entry.slug == slug], store):
@@ -187,7 +200,7 @@ def _tell_provisional(screen: Any, plans: list[Plan], store: Any) -> None:
             here = state.leaning or state.verdict
             rows.append((slug, state.claim.id, state.claim.statement, verdict(known.verdict if known else None), verdict(here)))
     if rows:
-        columns = ["paper", "", ("claim", {"ratio": 1}), "recorded", "this seed"]
+        columns: list[Any] = ["paper", "", ("claim", {"ratio": 1}), "recorded", "this seed"]
         screen.print(table(columns, rows, "Claims at quick size"))
 
 
@@ -227,7 +240,9 @@ def gc(
     if as_json:
         print_json({"runs": count, "bytes_freed": freed, "bytes_left": left, "dry_run": dry_run})
     else:
-        print(f"{'Would free' if dry_run else 'Freed'} {freed / 2**20:.1f} MiB of {count} runs; {left / 2**20:.1f} MiB are kept.")
+        print(
+            f"{'Would free' if dry_run else 'Freed'} {freed / 2**20:.1f} MiB of {count} runs; {left / 2**20:.1f} MiB are kept."
+        )
 
 
 def _bytes(text: str) -> int:

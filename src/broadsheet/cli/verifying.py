@@ -31,11 +31,15 @@ class Checked:
 
 
 def verify(
-    targets: Annotated[list[str] | None, typer.Argument(metavar="PAPER|FOLDER…", help="Papers, or folders with a claims.toml.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="PAPER|FOLDER…", help="Papers, or folders with a claims.toml.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All papers that run here.")] = False,
     preset: Annotated[str, typer.Option("--preset", "-p", help="quick or paper.")] = "quick",
     claim: Annotated[list[str] | None, typer.Option(help="Only this claim; may be repeated.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds; fewer than a claim asks for are provisional.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds; fewer than a claim asks for are provisional.")
+    ] = None,
     data: Annotated[str | None, typer.Option(metavar="PATH", help="The data that the paper preset needs.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Read files that could run code (pickles).")] = False,
     ledger: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the verdicts there, one file a paper.")] = None,
@@ -67,7 +71,9 @@ def verify(
     else:
         for done in checked:
             _print(done, preset)
-    if not all(state.good for done in checked for _, state in done.verdicts) or any(p.failure for d in checked for p in d.plans):
+    if not all(state.good for done in checked for _, state in done.verdicts) or any(
+        p.failure for d in checked for p in d.plans
+    ):
         raise typer.Exit(1)
 
 
@@ -92,7 +98,9 @@ def _check(
 
     unknown = wanted - {claim.id.upper() for _, claim in made.claims()}
     if unknown:
-        raise InputError(f"{made.slug} has no claim {', '.join(sorted(unknown))}; there are {', '.join(c.id for _, c in made.claims())}.")
+        raise InputError(
+            f"{made.slug} has no claim {', '.join(sorted(unknown))}; there are {', '.join(c.id for _, c in made.claims())}."
+        )
     plans = []
     for name, experiment in made.experiments.items():
         asked = [c for c in experiment.claims_at(preset) if not wanted or c.id.upper() in wanted]

@@ -152,9 +152,7 @@ def add(inputs: PyTree, fed: PyTree) -> PyTree:
     return fed if inputs is None else jax.tree.map(jnp.add, inputs, fed)
 
 
-def feedback(
-    forward: System, back: System | None = None, *, combine: Callable[[PyTree, PyTree], PyTree] = add
-) -> Feedback:
+def feedback(forward: System, back: System | None = None, *, combine: Callable[[PyTree, PyTree], PyTree] = add) -> Feedback:
     """Feeds the output of `forward`, through `back` where given, into its own input.
 
     **Arguments:** `combine(inputs, fed)`: what `forward` receives; by default the sum.

@@ -86,14 +86,14 @@ def trainable(system: PyTree) -> PyTree:
 
 def common_dt(*systems: System) -> float | None:
     """The time step that all systems share (None where none has one); raises `CompositionError` where they differ."""
-    steps = {type(system).__name__: float(system.dt) for system in systems if getattr(system, "dt", None) is not None}
+    steps = {type(system).__name__: float(dt) for system in systems if (dt := getattr(system, "dt", None)) is not None}
     if len(set(steps.values())) > 1:
         listed = ", ".join(f"{name} has dt = {dt:g}" for name, dt in steps.items())
         raise CompositionError(f"Time steps differ: {listed}; wrap the faster system in substep(system, n).")
     return next(iter(steps.values()), None)
 
 
-def split(key: PRNGKeyArray | None, count: int) -> list[PRNGKeyArray | None]:
+def split(key: PRNGKeyArray | None, count: int) -> Any:
     """`count` keys, or as many Nones."""
     return [None] * count if key is None else list(jax.random.split(key, count))
 

@@ -75,7 +75,10 @@ class LoadedPaper:
         ]
         execute(plans, store, executor)
         raise_failures(plans)
-        return Result({made.experiment.name: collect(made, store) for made in plans}, tuple(v for _, v in verdict_list(plans, store)))
+        return Result(
+            {made.experiment.name: collect(made, store) for made in plans},
+            tuple(v for _, v in verdict_list(plans, store)),
+        )
 
 
 def collect(made: Plan, store: Store) -> dict[str, Report]:

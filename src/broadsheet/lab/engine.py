@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from broadsheet.cache import write_atomic
 from broadsheet.errors import InputError, JobError
 from broadsheet.lab.executors import Executor, LocalExecutor, Task
 from broadsheet.lab.identity import code_hash, data_checksum, device_kind, run_identity
+from broadsheet.lab.location import figures_folder
 from broadsheet.lab.paper import FIRST_SEED
 from broadsheet.lab.registry import Entry, ExperimentEntry
 from broadsheet.lab.store import Store
@@ -141,15 +143,8 @@ def execute(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def figures_folder(store_folder: Path, slug: str, experiment: str, preset: str) -> Path:
-    """Where the drawn figures of an experiment are."""
-    return store_folder / "figures" / slug / experiment / preset
-
-
 def keep_figure(store: Store, made: Plan, message: Mapping[str, Any]) -> None:
     """Moves a drawn figure into the store, with its caption and what it was drawn from."""
-    from broadsheet.cache import write_atomic
-
     folder = figures_folder(store.folder, made.entry.slug, made.experiment.name, made.request.preset)
     folder.mkdir(parents=True, exist_ok=True)
     os.replace(message["path"], folder / f"{message['name']}.svg")

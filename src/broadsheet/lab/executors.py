@@ -140,7 +140,10 @@ class LocalExecutor:
                 waiting.append(task)
                 return
             else:
-                task.state, task.message = "failed", f"its process was lost {task.attempts} times (exit {process.returncode})"
+                task.state, task.message = (
+                    "failed",
+                    f"its process was lost {task.attempts} times (exit {process.returncode})",
+                )
         handle(task, {"event": "end"})
 
 
@@ -174,12 +177,19 @@ class DaskExecutor:
             for run in task.spec["runs"]:
                 spec = {**task.spec, "runs": [run], "figures": None}
                 future = self.client.submit(
-                    run_remotely, spec, name, stop, id(task), priority=task.priority, pure=False, key=f"{name}-{run['id'][:16]}"
+                    run_remotely,
+                    spec,
+                    name,
+                    stop,
+                    id(task),
+                    priority=task.priority,
+                    pure=False,
+                    key=f"{name}-{run['id'][:16]}",
                 )
                 futures[future] = task
         by_id = {id(task): task for task in tasks}
         left = {id(task): len(task.spec["runs"]) for task in tasks}
-        seen = {future: False for future in futures}
+        seen = dict.fromkeys(futures, False)
         while not all(seen.values()) or stream.qsize():
             if deadline is not None and time.monotonic() > deadline:
                 for task in tasks:

@@ -1,19 +1,19 @@
 """Claims of any repository: a `claims.toml` beside its code, checked by the same engine, in any language.
 
-    [repository]
-    name = "my-sampler"
-    title = "A sampler that forgets its start"
+[repository]
+name = "my-sampler"
+title = "A sampler that forgets its start"
 
-    [[experiment]]
-    name = "mixing"
-    command = "./sample --seed {seed} --out {out}"        # writes {"error": 0.01, …} to {out}
-    controls = { frozen = "./sample --frozen --seed {seed} --out {out}" }
+[[experiment]]
+name = "mixing"
+command = "./sample --seed {seed} --out {out}"        # writes {"error": 0.01, …} to {out}
+controls = { frozen = "./sample --frozen --seed {seed} --out {out}" }
 
-    [[experiment.claim]]
-    id = "C1"
-    statement = "the mean is right after 1000 steps"
-    where = "section 3"
-    checks = [{ metric = "error", at_most = 0.05 }, { metric = "error", at_least = 0.5, of = "frozen" }]
+[[experiment.claim]]
+id = "C1"
+statement = "the mean is right after 1000 steps"
+where = "section 3"
+checks = [{ metric = "error", at_most = 0.05 }, { metric = "error", at_least = 0.5, of = "frozen" }]
 """
 
 from __future__ import annotations
@@ -75,13 +75,17 @@ def _experiment(item: Mapping[str, Any], path: Path) -> ExperimentEntry:
     command = _text(item, "command", where)
     controls = item.get("controls", {})
     if not isinstance(controls, dict) or not all(isinstance(line, str) for line in controls.values()):
-        raise DataError(f"{where}: controls is a table of name = \"command\".")
+        raise DataError(f'{where}: controls is a table of name = "command".')
     commands = {SYSTEM: command, **controls}
     for line in commands.values():
         if "{out}" not in line:
             raise DataError(f"{where}: the command {line!r} has no {{out}}, the file that it has to write.")
     claims = tuple(_claim(claim, where) for claim in _list(item, "claim", where))
-    used = {name for claim in claims for name in (*claim.controls, *(c.of for c in claim.checks), *filter(None, (c.minus for c in claim.checks)))}
+    used = {
+        name
+        for claim in claims
+        for name in (*claim.controls, *(c.of for c in claim.checks), *filter(None, (c.minus for c in claim.checks)))
+    }
     if used - set(commands):
         raise DataError(f"{where}: no command is given for the control {', '.join(sorted(used - set(commands)))}.")
     return ExperimentEntry(
@@ -92,7 +96,11 @@ def _experiment(item: Mapping[str, Any], path: Path) -> ExperimentEntry:
         claims=claims,
         deterministic=bool(item.get("deterministic", "{seed}" not in command)),
         exclusive=bool(item.get("exclusive", False)),
-        command={"commands": commands, "folder": str(path.absolute().parent), "timeout": float(item.get("timeout", 600))},
+        command={
+            "commands": commands,
+            "folder": str(path.absolute().parent),
+            "timeout": float(item.get("timeout", 600)),
+        },
     )
 
 
@@ -121,7 +129,7 @@ def _claim(item: Mapping[str, Any], where: str) -> Claim:
 def _text(table: Mapping[str, Any], key: str, where: Any, default: str | None = None) -> str:
     value = table.get(key, default)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {key} = \"…\" is missing.")
+        raise DataError(f'{where}: {key} = "…" is missing.')
     return value
 
 

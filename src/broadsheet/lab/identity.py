@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def versions(requires: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def device_kind() -> str:
-    """"gpu" where JAX's CUDA plug-in and a card are there, else "cpu"; found out without importing JAX."""
+    """ "gpu" where JAX's CUDA plug-in and a card are there, else "cpu"; found out without importing JAX."""
     asked = os.environ.get("JAX_PLATFORMS", "")
     if asked:
         return "cpu" if asked.split(",")[0] == "cpu" else "gpu"
@@ -155,16 +155,17 @@ def _hash_one(module: str, tree: ast.Module, function: ast.FunctionDef, roots: t
     imported: dict[str, set[str]] = {}
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            for name, modules in _imports(node, roots).items():
-                imported.setdefault(name, set()).update(modules)
+            for local, behind in _imports(node, roots).items():
+                imported.setdefault(local, set()).update(behind)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             own[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                for name in ast.walk(target):
-                    if isinstance(name, ast.Name):
-                        own[name.id] = node
-    bare = ast.FunctionDef(**{**{f: getattr(function, f, None) for f in function._fields}, "decorator_list": []})
+                for part in ast.walk(target):
+                    if isinstance(part, ast.Name):
+                        own[part.id] = node
+    bare = copy.copy(function)
+    bare.decorator_list = []
     pieces: dict[str, str] = {function.name: ast.dump(bare)}
     modules: set[str] = set()
     todo: list[ast.AST] = [bare]
@@ -219,7 +220,11 @@ def _defined_in(module: str, name: str) -> str:
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        return _defined_in(node.module, alias.name) if node.module.split(".")[0] == module.split(".")[0] else module
+                        return (
+                            _defined_in(node.module, alias.name)
+                            if node.module.split(".")[0] == module.split(".")[0]
+                            else module
+                        )
     return module
 
 
@@ -252,7 +257,9 @@ def _tree(file: Path) -> ast.Module:
 
 def _is_text(statement: ast.stmt) -> bool:
     """Docstrings, and the strings under constants that document them."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    return (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    )
 
 
 @cache
@@ -270,15 +277,12 @@ def repository_hash(folder: Path, salt: str) -> str:
     if listed.returncode == 0 and listed.stdout:
         names = [name for name in listed.stdout.decode().split("\0") if name]
     else:
-        names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "/." not in f"/{p.relative_to(folder)}"]
+        names = [
+            str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "/." not in f"/{p.relative_to(folder)}"
+        ]
     total = hashlib.sha256(salt.encode())
     for name in sorted(names):
         file = folder / name
         if file.is_file() and name != "claims.toml":
             total.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
-
-
-def python_executable() -> str:
-    """The interpreter that workers run under."""
-    return sys.executable

@@ -11,16 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broadsheet.cache import write_atomic
-from broadsheet.lab import store as storage
+from broadsheet.lab import location
 from broadsheet.lab.claims import Claim
-from broadsheet.lab.engine import Plan, metrics_table
 from broadsheet.lab.identity import code_hash, environment
 from broadsheet.lab.registry import Entry, papers_folder
-from broadsheet.lab.store import Store
 from broadsheet.lab.verdicts import Outcome, Verdict, judge
+
+if TYPE_CHECKING:
+    from broadsheet.lab.engine import Plan
+    from broadsheet.lab.store import Store
 
 SHOWN = ("holds", "reference", "mixed", "fails", "vacuous", "provisional", "reported", "stale", "not run")
 
@@ -34,6 +36,8 @@ def ledger_folder() -> Path:
 
 def make_entry(entry: Entry, plans: Sequence[Plan], store: Store) -> dict[str, Any]:
     """A ledger entry from recorded runs: the metrics that claims look at, per experiment, with hashes and times."""
+    from broadsheet.lab.engine import metrics_table
+
     table = metrics_table(plans, store)
     runs = {run.id: run for run in store.find(slug=entry.slug)}
     experiments = {}
@@ -125,7 +129,15 @@ def states(entry: Entry, data: Mapping[str, Any] | None) -> list[Recorded]:
         stale = record["code_hash"] != code_hash(entry, made)
         verdict = "stale" if stale else state.verdict
         recorded.append(
-            Recorded(claim, name, verdict, record["preset"], state.outcomes, state.seeds, state.verdict if stale else state.leaning)
+            Recorded(
+                claim,
+                name,
+                verdict,
+                record["preset"],
+                state.outcomes,
+                state.seeds,
+                state.verdict if stale else state.leaning,
+            )
         )
     return recorded
 
@@ -138,7 +150,9 @@ def latest(slugs: Iterable[str]) -> dict[str, dict[str, Any]]:
         path = folder / f"{slug}.json"
         if path.exists():
             found[slug] = json.loads(path.read_text())
-    if storage.exists():
+    if location.exists():
+        from broadsheet.lab.store import Store
+
         for slug, data in Store().verifications().items():
             if slug not in found or data["made"] > found[slug]["made"]:
                 found[slug] = data
@@ -158,15 +172,24 @@ def counts(recorded: Iterable[Recorded]) -> dict[str, int]:
 def scale(preset: str | None, basis: str) -> str:
     """In brackets behind a verdict: the size it was made at, and what it rests on."""
     size = {"smoke": "smoke size", "quick": "quick size", "paper": "the paper's size"}.get(preset or "", preset or "")
-    rests = {"paper": "from the paper's text", "code": "from the official code", "reconstructed": "after the idea of the abstract"}
+    rests = {
+        "paper": "from the paper's text",
+        "code": "from the official code",
+        "reconstructed": "after the idea of the abstract",
+    }
     return f"{size}, {rests.get(basis, basis)}"
 
 
 def verdict_list(plans: Sequence[Plan], store: Store) -> list[tuple[str, Verdict]]:
     """(experiment, verdict) of every claim that the plans' presets judge."""
+    from broadsheet.lab.engine import metrics_table
+
     table = metrics_table(plans, store)
     return [
-        (made.experiment.name, judge(claim, table[made.experiment.name], made.request.preset, deterministic=made.experiment.deterministic))
+        (
+            made.experiment.name,
+            judge(claim, table[made.experiment.name], made.request.preset, deterministic=made.experiment.deterministic),
+        )
         for made in plans
         for claim in made.experiment.claims_at(made.request.preset)
     ]

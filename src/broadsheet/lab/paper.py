@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from broadsheet.errors import InputError
 from broadsheet.lab.claims import SYSTEM, Claim
 
@@ -30,7 +28,7 @@ class Log(Protocol):
     def progress(self, fraction: float, **metrics: float) -> None:
         """How far it is, from 0 to 1, with live metrics."""
 
-    def checkpoint(self, name: str) -> Path:
+    def checkpoint(self, name: str) -> Path | None:
         """A file that stays until the run has ended, to go on from after a stop (see `broadsheet.learn.fit`)."""
 
 
@@ -51,7 +49,10 @@ class Report:
         table = {"": self.metrics, **self.arms} if self.metrics or not self.arms else dict(self.arms)
         return {arm: {name: _number(arm, name, value) for name, value in row.items()} for arm, row in table.items()}
 
-    def numpy_arrays(self) -> dict[str, np.ndarray]:
+    def numpy_arrays(self) -> dict[str, Any]:
+        """The arrays as NumPy arrays; raises `InputError` where one holds Python objects."""
+        import numpy as np
+
         arrays = {name: np.asarray(value) for name, value in self.arrays.items()}
         for name, value in arrays.items():
             if value.dtype.hasobject:

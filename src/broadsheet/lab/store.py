@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -16,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -24,25 +24,13 @@ from sqlalchemy.orm import Session
 from broadsheet.cache import home, locked
 from broadsheet.errors import StoreError
 from broadsheet.files import load_arrays
+from broadsheet.lab.location import database_url
 from broadsheet.lab.paper import Report
 from broadsheet.lab.tables import Job, Run, Verification
 
 SCHEMA = "0001"
 RECORD_FILE = "run.json"
 ARRAYS_FILE = "arrays.npz"
-
-
-def database_url() -> str:
-    """`BROADSHEET_DATABASE`, else a SQLite file in the home folder."""
-    url = os.environ.get("BROADSHEET_DATABASE")
-    if url and url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    return url or f"sqlite:///{home() / 'broadsheet.db'}"
-
-
-def exists() -> bool:
-    """Whether anything was ever stored, so that reading commands need not make a database."""
-    return bool(os.environ.get("BROADSHEET_DATABASE")) or (home() / "broadsheet.db").exists()
 
 
 class Store:
@@ -151,7 +139,7 @@ class Store:
     def report(self, run: Run) -> Report:
         """A run's metrics, and its arrays where they are still kept."""
         arrays = self.runs / run.id / ARRAYS_FILE
-        scalars = {arm: {k: np.nan if v is None else v for k, v in row.items()} for arm, row in run.scalars.items()}
+        scalars = {arm: {k: math.nan if v is None else v for k, v in row.items()} for arm, row in run.scalars.items()}
         kept: dict[str, Any] = load_arrays(arrays) if arrays.exists() else {}
         return Report(scalars.pop("", {}), kept, scalars)
 

@@ -85,8 +85,7 @@ def _complete(claim: Claim, arms: Mapping[str, Metrics]) -> bool:
         return arm in arms and metric in arms[arm]
 
     return all(
-        has(check.of, check.metric) and (check.minus is None or has(check.minus, check.metric))
-        for check in claim.checks
+        has(check.of, check.metric) and (check.minus is None or has(check.minus, check.metric)) for check in claim.checks
     ) and all(control in arms for control in claim.controls)
 
 
@@ -148,11 +147,9 @@ def _apply(
     )
 
 
-def _met_by_control(
-    claim: Claim, control: str, table: Table, seeds: Sequence[int], preset: str, deterministic: bool
-) -> bool:
+def _met_by_control(claim: Claim, control: str, table: Table, seeds: Sequence[int], preset: str, deterministic: bool) -> bool:
     """Whether the control meets every check of the system; metrics that only the system has are not met by it."""
-    mine = [check for check in claim.checks if check.of == SYSTEM and check.minus is None]
+    mine = [check for check in claim.checks if check.of == SYSTEM]
     return bool(mine) and all(
         _state(check, _values(check, table, seeds, control), preset, deterministic)[0] == "holds" for check in mine
     )

@@ -60,7 +60,7 @@ def main() -> int:
         stream.write(json.dumps(event) + "\n")
         stream.flush()
 
-    job = json.loads(sys.stdin.readline())
+    job = json.loads(sys.stdin.readline())  # the coordinator writes one line and keeps the pipe open
     threading.Thread(target=_end_with_coordinator, daemon=True).start()
     try:
         run_job(job, emit)
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def _end_with_coordinator() -> None:
-    while sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
+    while os.read(0, 1024):
         pass
     os._exit(3)
 
@@ -101,7 +101,12 @@ def run_job(job: Mapping[str, Any], emit: Emit) -> None:
 
 
 def write_run(
-    scratch: Path, job: Mapping[str, Any], run: Mapping[str, Any], report: Report, config: Mapping[str, Any], seconds: float
+    scratch: Path,
+    job: Mapping[str, Any],
+    run: Mapping[str, Any],
+    report: Report,
+    config: Mapping[str, Any],
+    seconds: float,
 ) -> Path:
     """A finished run as a folder: its record, then its arrays; complete when the record is there."""
     from broadsheet.lab.identity import environment
@@ -110,7 +115,7 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     arrays = report.numpy_arrays()
     if arrays:
-        np.savez_compressed(folder / ARRAYS_FILE, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(folder / ARRAYS_FILE, **arrays)
     size = (folder / ARRAYS_FILE).stat().st_size if arrays else 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Linux" else 1024**2)
     scalars = {
@@ -135,7 +140,10 @@ def _paper_runner(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any], RunLog
 
     from broadsheet.lab.registry import import_paper
 
-    for name, value in (("jax_persistent_cache_min_compile_time_secs", 0.0), ("jax_persistent_cache_min_entry_size_bytes", -1)):
+    for name, value in (
+        ("jax_persistent_cache_min_compile_time_secs", 0.0),
+        ("jax_persistent_cache_min_entry_size_bytes", -1),
+    ):
         jax.config.update(name, value)
     jax.config.update("jax_compilation_cache_dir", str(home() / "cache" / "jax"))
     found = jax.default_backend()
@@ -162,7 +170,12 @@ def _command_runner(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any], RunL
         words = [w.replace("{seed}", str(run["seed"])).replace("{out}", str(out)) for w in shlex.split(line)]
         try:
             done = subprocess.run(
-                words, cwd=command["folder"], capture_output=True, text=True, timeout=command["timeout"], stdin=subprocess.DEVNULL
+                words,
+                cwd=command["folder"],
+                capture_output=True,
+                text=True,
+                timeout=command["timeout"],
+                stdin=subprocess.DEVNULL,
             )
         except FileNotFoundError:
             raise JobError(f"{words[0]}: there is no such program (in the command {line!r}).") from None

@@ -43,7 +43,9 @@ def fit(
     """Minimises `loss(model, batch, key)` for `steps` steps.
 
     Where `data` is a function it is traced, and `chunk` steps run as one compiled scan (make it an Equinox module where it
-    holds much data: arrays in a closure are compiled in); where it is an iterable, its batches are drawn one a step. All randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its
+    Where `data` is a function it is traced, and `chunk` steps run as one compiled scan (make it an Equinox module where
+    it holds much data: arrays in a closure are compiled in); where it is an iterable, its batches are drawn one a step. All
+    randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its
     checkpoint ends in the same weights as one that was never stopped.
 
     **Arguments:**
@@ -104,14 +106,14 @@ def fit(
                 carry, value = single(carry, jnp.asarray(t), batch, rest)
                 values_list.append(value)
             values = jnp.stack(values_list)
-        values = np.asarray(values)
-        if not np.isfinite(values).all():
-            bad = done + int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InputError(f"The loss is {values[bad - done]} at step {bad}; lower the learning rate.")
-        losses.append(values)
+        found = np.asarray(values)
+        if not np.isfinite(found).all():
+            bad = done + int(np.flatnonzero(~np.isfinite(found))[0])
+            raise InputError(f"The loss is {found[bad - done]} at step {bad}; lower the learning rate.")
+        losses.append(found)
         done += count
         if report is not None:
-            report(done, float(values.mean()))
+            report(done, float(found.mean()))
         if checkpoint is not None:
             _save(Path(checkpoint), carry, done)
     weights, opt_state = carry

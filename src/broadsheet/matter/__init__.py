@@ -1,6 +1,7 @@
 """Colloids under feedback, and what is measured on tracked particles."""
 
 from broadsheet.matter.cybloids import (
+    WCA,
     Bias,
     CybloidSim,
     GaussianRing,
@@ -8,7 +9,6 @@ from broadsheet.matter.cybloids import (
     Pair,
     Ring,
     SampleAndHold,
-    WCA,
     gaussian_ring,
     harmonic,
     pair,

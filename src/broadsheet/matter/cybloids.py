@@ -121,7 +121,7 @@ class Pair(Rule):
     def __call__(self, now: Positions, delayed: Positions, history: RingBuffer) -> Positions:
         delta = pair_displacements(now, delayed)
         laws = self.law.rules if isinstance(self.law, Sum) else (self.law,)
-        forces = sum(law.force(delta) for law in laws)  # type: ignore[attr-defined]
+        forces = jnp.sum(jnp.stack([law.force(delta) for law in laws]), axis=0)  # type: ignore[attr-defined]
         if not self.include_self:
             forces = jnp.where(jnp.eye(len(now), dtype=bool)[..., None], 0.0, forces)
         return jnp.sum(forces, axis=1)
@@ -155,17 +155,17 @@ class SampleAndHold(Rule):
 
 def harmonic(k: float) -> Harmonic:
     """A harmonic well of stiffness `k` around the delayed position."""
-    return Harmonic(k)
+    return Harmonic(as_array(k))
 
 
 def ring(k: float, radius: float) -> Ring:
     """An annular well of stiffness `k` and radius `radius` around the delayed position."""
-    return Ring(k, radius)
+    return Ring(as_array(k), as_array(radius))
 
 
 def gaussian_ring(depth: float, radius: float, width: float) -> GaussianRing:
     """An annular well of finite depth and width around the delayed position."""
-    return GaussianRing(depth, radius, width)
+    return GaussianRing(as_array(depth), as_array(radius), as_array(width))
 
 
 def pair(law: Law | Sum, include_self: bool = False) -> Pair:

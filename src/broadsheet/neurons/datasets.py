@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -64,7 +63,6 @@ def read_shd(
     path = existing(folder) / f"shd_{part}.h5"
     if not path.exists():
         raise MissingDataError(f"{path} is missing. {SHD}")
-    h5py: Any
     try:
         import h5py
     except ImportError:

@@ -119,7 +119,7 @@ class ELMCell(System):
     @property
     def held(self) -> frozenset[str]:
         """Fields that `trainable` leaves out."""
-        return super().held | (frozenset() if self.learn_tau else {"tau_logit"})
+        return super().held | (frozenset() if self.learn_tau else frozenset({"tau_logit"}))
 
     @property
     def d_m(self) -> int:
@@ -161,16 +161,16 @@ class ELMCell(System):
         if self.tau_s.ndim or self.mlp.depth == 0:
             return rollout(self, xs, state=self.init())[1]
         mixing = jnp.zeros((self.d_in, self.d_tree)).at[self.channel, self._branch_of_slot].add(self.synapses)
-        first, *rest = self.mlp.layers
+        first, *rest = self.mlp.layers  # at least two: depth 0 was handled above
         drive = (xs @ mixing) @ first.weight[:, : self.d_tree].T
-        recurrent = first.weight[:, self.d_tree :]
+        recurrent, bias = first.weight[:, self.d_tree :], jnp.asarray(first.bias)
         kappa_s, kappa_m, gain = jnp.exp(-self.dt / self.tau_s), self.decay, self.gain
 
         def one(carry: tuple, u: Array) -> tuple[tuple, Array]:
             trace, memory = carry
             trace = kappa_s * trace + u
             decayed = kappa_m * memory
-            hidden = self.mlp.activation(trace + recurrent @ decayed + first.bias)
+            hidden = self.mlp.activation(trace + recurrent @ decayed + bias)
             for layer in rest[:-1]:
                 hidden = self.mlp.activation(layer(hidden))
             memory = decayed + gain * self._bound(rest[-1](hidden))

@@ -159,11 +159,11 @@ def noise(key: Any, idx: Int[np.ndarray, "count a"], frac: float, n: int) -> Int
     taken = to_dense(n, idx)
     rows = np.arange(count)
     for k in range(lost):
-        pick = rng.integers(0, n, count)
-        while (clash := taken[rows, pick]).any():
-            pick[clash] = rng.integers(0, n, int(clash.sum()))
-        taken[rows, pick] = True
-        out[:, k] = pick
+        extra = rng.integers(0, n, size=count)
+        while (clash := taken[rows, extra]).any():
+            extra = np.where(clash, rng.integers(0, n, size=count), extra)
+        taken[rows, extra] = True
+        out[:, k] = extra
     return out
 
 

@@ -62,12 +62,8 @@ def poirazi_mel(
     return cells, np.repeat([1, 0], half)
 
 
-def k_winners(
-    key: Any, X: Float[np.ndarray, "samples features"], n: int = 2048, k: int = 41
-) -> Int[np.ndarray, "samples k"]:
+def k_winners(key: Any, X: Float[np.ndarray, "samples features"], n: int = 2048, k: int = 41) -> Int[np.ndarray, "samples k"]:
     """Real-valued data as sparse patterns: a fixed random projection to n cells, of which the k largest are active."""
     rng = generator(key)
     projection = rng.normal(size=(X.shape[1], n)) / np.sqrt(X.shape[1])
     return np.argpartition(-((X - X.mean(axis=1, keepdims=True)) @ projection), k, axis=1)[:, :k]
-
-

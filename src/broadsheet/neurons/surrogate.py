@@ -91,7 +91,15 @@ def fit_recordings(
 
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
     fitted = fit(
-        model, loss, Windows(x, y, batch, window), optimiser=optimiser, steps=steps, key=key, parameters=trainable(model), chunk=200, report=report
+        model,
+        loss,
+        Windows(x, y, batch, window),
+        optimiser=optimiser,
+        steps=steps,
+        key=key,
+        parameters=trainable(model),
+        chunk=200,
+        report=report,
     )
     return fitted.model
 

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from broadsheet.errors import InputError
-from broadsheet.lab import store as storage
+from broadsheet.lab import location
 from broadsheet.page.facts import Facts, slug_of, title_key
 from broadsheet.page.shipped import shipped
 
@@ -49,13 +49,14 @@ class Catalogue:
     def papers(self) -> dict[str, ListedPaper]:
         """slug -> paper: shipped facts first, then each source's, the newest last."""
         known = {slug: ListedPaper(**facts) for slug, facts in shipped().items()}
-        if not storage.exists():
+        if not location.exists():
             return known
         from sqlalchemy import select
 
+        from broadsheet.lab.store import Store
         from broadsheet.lab.tables import Listed, Sighting
 
-        with storage.Store().session() as session:
+        with Store().session() as session:
             for row in session.scalars(select(Listed)):
                 known.setdefault(row.slug, ListedPaper(row.slug, row.title, row.arxiv))
             for seen in session.scalars(select(Sighting).order_by(Sighting.as_of, Sighting.id)):
@@ -85,14 +86,15 @@ class Catalogue:
 
         from broadsheet.lab.tables import Listed, Sighting
 
-        new, changed = [], []
+        new: list[str] = []
+        changed: list[str] = []
         with storage.Store().session() as session:
             rows = list(session.scalars(select(Listed)))
             by_arxiv = {row.arxiv: row.slug for row in rows if row.arxiv}
             by_title = {row.title_key: row.slug for row in rows}
-            for slug, facts in shipped().items():
-                by_arxiv[facts["arxiv"]] = slug
-                by_title[title_key(facts["title"])] = slug
+            for known_slug, own_facts in shipped().items():
+                by_arxiv[own_facts["arxiv"]] = known_slug
+                by_title[title_key(own_facts["title"])] = known_slug
             stored = {row.slug: row for row in rows}
             for facts in papers:
                 key = title_key(facts.title)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from broadsheet.cache import home, write_atomic
-from broadsheet.lab import ledger
-from broadsheet.lab import store as storage
-from broadsheet.lab.engine import figures_folder
+from broadsheet.lab import ledger, location
+from broadsheet.lab.identity import code_hash
+from broadsheet.lab.location import figures_folder
 from broadsheet.lab.paper import FIRST_SEED
 from broadsheet.lab.registry import Entry, entries
 from broadsheet.lab.verdicts import GOOD, judge
@@ -32,7 +32,11 @@ def render() -> str:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: "–" if value is None or value != value else f"{value:.4g}"
     environment.filters["svg"] = lambda text: Markup(text)
@@ -45,7 +49,12 @@ def render() -> str:
         papers=papers,
         running={item["paper"].slug: item for item in running},
         totals=ledger.counts(claims),
-        troubles=[(item["paper"], state) for item in running for state in item["claims"] if state.verdict and state.verdict not in GOOD],
+        troubles=[
+            (item["paper"], state)
+            for item in running
+            for state in item["claims"]
+            if state.verdict and state.verdict not in GOOD
+        ],
         made=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
     )
 
@@ -62,19 +71,22 @@ def _running(paper: ListedPaper, entry: Entry, known: dict[str, Any], runs: dict
         "scale": ", ".join(ledger.scale(preset, entry.facts["basis"]) for preset in sorted(presets)),
         "here": {state.claim.id: _here(entry, state, runs) for state in recorded if state.experiment},
         "figures": {name: _figures(entry.slug, name) for name in entry.experiments},
-        "seconds": {n: r["seconds"] / max(1, len(r["metrics"])) for n, r in known.get(entry.slug, {}).get("experiments", {}).items()},
+        "seconds": {
+            n: r["seconds"] / max(1, len(r["metrics"])) for n, r in known.get(entry.slug, {}).get("experiments", {}).items()
+        },
         "made": known.get(entry.slug, {}).get("made", "")[:10],
     }
 
 
 def _stored_runs() -> dict[tuple[str, str], Any]:
     """(slug, experiment) -> seed -> variant or arm -> metrics, of runs at quick size of this home with the present code."""
-    from broadsheet.lab.identity import code_hash
 
-    if not storage.exists():
+    from broadsheet.lab.store import Store
+
+    if not location.exists():
         return {}
     table: dict[tuple[str, str], Any] = {}
-    for run in storage.Store().find(preset="quick"):
+    for run in Store().find(preset="quick"):
         made = entries().get(run.slug)
         if made is None or run.experiment not in made.experiments:
             continue
@@ -109,7 +121,11 @@ def _figures(slug: str, experiment: str) -> list[dict[str, str]]:
         files = sorted(folder.glob("*.svg"))
         if files:
             return [
-                {"svg": _inline(file, f"{slug}-{experiment}-{file.stem}"), "caption": file.with_suffix(".txt").read_text(), "preset": preset}
+                {
+                    "svg": _inline(file, f"{slug}-{experiment}-{file.stem}"),
+                    "caption": file.with_suffix(".txt").read_text(),
+                    "preset": preset,
+                }
                 for file in files
             ]
     return []

@@ -23,14 +23,12 @@ def search(papers: Iterable[ListedPaper], query: str, most: int = 20) -> list[tu
     known = {paper.slug: paper for paper in papers}
     with sqlite3.connect(":memory:") as index:
         index.execute(
-            f"CREATE VIRTUAL TABLE papers USING fts5(slug UNINDEXED, {', '.join(COLUMNS)}, tokenize='porter unicode61 remove_diacritics 2')"
+            f"CREATE VIRTUAL TABLE papers USING fts5(slug UNINDEXED, {', '.join(COLUMNS)}, "
+            "tokenize='porter unicode61 remove_diacritics 2')"
         )
         index.executemany(
             "INSERT INTO papers VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (p.slug, p.title, p.summary, p.abstract or "", " ".join(p.topics), " ".join(p.names))
-                for p in known.values()
-            ],
+            [(p.slug, p.title, p.summary, p.abstract or "", " ".join(p.topics), " ".join(p.names)) for p in known.values()],
         )
         found = index.execute(
             "SELECT slug, snippet(papers, -1, '', '', '…', 16) FROM papers WHERE papers MATCH ? "

@@ -24,7 +24,13 @@ def shipped() -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for file in sorted(FOLDER.glob("*.toml")):
-        found[file.stem] = {"slug": file.stem, "basis": None, "code": "", "parts": [], **tomllib.loads(file.read_text())}
+        found[file.stem] = {
+            "slug": file.stem,
+            "basis": None,
+            "code": "",
+            "parts": [],
+            **tomllib.loads(file.read_text()),
+        }
     for slug, entry in entries().items():
         found[slug] = {name: entry.facts[name] for name in FIELDS}
     return found

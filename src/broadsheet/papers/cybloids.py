@@ -82,11 +82,12 @@ LAGS = np.array([0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0])
 )  # fmt: skip
 def harmonic_tie(config: Single, key, log: Log) -> Report:
     """Mean squared displacement in a harmonic well around the particle's own past."""
-    metrics, curves = {}, []
+    metrics: dict[str, float] = {}
+    curves = []
     for k, kappa_tau in enumerate(config.kappa_tau):
         rule = harmonic(config.feedback * kappa_tau)
         x = _single(rule, 1.0, config, jax.random.fold_in(key, k), frame=0.01)
-        values = msd(x, np.round(LAGS / 0.01).astype(int))
+        values = msd(x, np.round(LAGS / 0.01).astype(int).tolist())
         curves.append(values)
         at = dict(zip(LAGS.tolist(), values, strict=True))
         metrics |= {
@@ -98,7 +99,7 @@ def harmonic_tie(config: Single, key, log: Log) -> Report:
     return Report(metrics=metrics, arrays={"lags": LAGS, "msd": curves, "kappa_tau": config.kappa_tau})
 
 
-def _single(rule, D0: float, config: Single, key, *, frame: float) -> np.ndarray:
+def _single(rule, D0: float, config: Single | Swim | Map, key, *, frame: float) -> np.ndarray:
     """Trajectories (frames, particles, 2) of independent particles, `frame` delays apart, after the transient."""
     every = round(frame / config.dt)
     steps = round((config.transient + config.duration) / config.dt)
@@ -167,7 +168,7 @@ def annular_tie(config: Swim, key, log: Log) -> Report:
     turning = _single(rule, config.noise_heading, config, keys[1], frame=0.5)
     log.progress(0.5)
     lags = np.arange(8, 33, 4)
-    memory = heading_autocorrelation(turning, 2, lags)
+    memory = heading_autocorrelation(turning, 2, lags.tolist())
     rate = np.polyfit(lags * 0.5, -np.log(np.maximum(memory, 1e-3)), 1)[0]
     late = {}
     for k, (name, size) in enumerate({"small_ring": config.small, "large_ring": config.large}.items()):
@@ -231,7 +232,7 @@ def phase_map(config: Map, key, log: Log) -> Report:
     for i, kappa_tau in enumerate(config.kappa_taus):
         for j, size in enumerate(config.sizes):
             D0 = 1 / (4 * size)
-            x = _single(ring(kappa_tau, 1.0), D0, config, jax.random.fold_in(key, i * 100 + j), frame=0.5)  # type: ignore[arg-type]
+            x = _single(ring(kappa_tau, 1.0), D0, config, jax.random.fold_in(key, i * 100 + j), frame=0.5)
             found[i, j] = diffusion_constant(x, (40, 80), 0.5) / D0
         log.progress((i + 1) / len(config.kappa_taus))
     return Report(
@@ -291,8 +292,18 @@ def crystals(config: Crystal, key, log: Log) -> Report:
         log.progress((k + 1) / len(config.radii))
     slope = np.polyfit(config.radii, spacing, 1)[0]
     return Report(
-        metrics={"spacing_slope": slope, "hexatic": np.mean(order), **{f"spacing_{r:g}": s for r, s in zip(config.radii, spacing, strict=True)}},
-        arrays={"radii": config.radii, "spacing": spacing, "final": final, "r": (edges[1:] + edges[:-1]) / 2, "g": curves},
+        metrics={
+            "spacing_slope": slope,
+            "hexatic": np.mean(order),
+            **{f"spacing_{r:g}": s for r, s in zip(config.radii, spacing, strict=True)},
+        },
+        arrays={
+            "radii": config.radii,
+            "spacing": spacing,
+            "final": final,
+            "r": (edges[1:] + edges[:-1]) / 2,
+            "g": curves,
+        },
     )
 
 
@@ -405,7 +416,8 @@ class Shells(Crystal):
     variants={"one-well": {"second": 0.0}},
     claims=[
         Claim("C8", "a second well programmes a square lattice", kind="paper", where="abstract (structure at will)",
-              control="one-well", checks=[at_least("square", {"paper": 0.7}), at_least("square_over_hexagonal", {"paper": 0.0})]),
+              control="one-well", checks=[
+                  at_least("square", {"paper": 0.7}), at_least("square_over_hexagonal", {"paper": 0.0})]),
     ],
     cost=3.0,
 )  # fmt: skip

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -29,7 +30,11 @@ from broadsheet.networks import Recurrent
 from broadsheet.neurons import BranchedNeuron, ELMCell, LIFLayer, count_params, load_official, record, synaptic_traces
 from broadsheet.neurons.datasets import neuronio_files, read_neuronio, read_shd
 from broadsheet.neurons.surrogate import (
-    fit_recordings, predict_recordings, scale_voltage, spike_scores, voltage_scores,
+    fit_recordings,
+    predict_recordings,
+    scale_voltage,
+    spike_scores,
+    voltage_scores,
 )  # fmt: skip
 from broadsheet.neurons.tasks import Batches, DigitSpikes, SpokenDigits, branch_coincidences, which_pulse
 from broadsheet.numerics import generator
@@ -53,6 +58,8 @@ paper = Paper(
         "official program itself was not run here.",
         "NeuronIO (115 GB), SHD and the Long Range Arena are not shipped: their published scores (AUC 0.9922 at d_m = 20) "
         "are not reproduced at quick, where a generated neuron with eight branches stands in.",
+        "On the generated neuron most of the gain in AUC over synaptic traces is slow memory: against logistic regression on "
+        "traces of 5, 20 and 60 ms it is about 0.015. What a linear cell misses shows in the voltage.",
     ),
     untested=[
         Claim("C9", "over 70 % on Pathfinder-X, 16 000 steps", kind="paper", where="abstract",
@@ -87,7 +94,8 @@ class Identity:
               reference="the official README; control: time constants counted as parameters",
               checks=[at_most("count_mismatches", 0)]),
         Claim("C5", "v2 equals v1 where dt is far below every memory time constant", kind="paper", where="official code",
-              checks=[at_most("version_gap", 0.03), at_most("gap_halves", 0.5), at_least("version_gap", 0.10, of="fast-memory")]),
+              checks=[
+                  at_most("version_gap", 0.03), at_most("gap_halves", 0.5), at_least("version_gap", 0.10, of="fast-memory")]),
     ],
     precision="float64",
     cost=6.0,
@@ -275,7 +283,11 @@ def _learning_curves(runs: Runs, control: str, title: str):
     fig, axis = figure()
     for name, run in runs.items():
         colour = CONTROL_COLOUR if name == control else SYSTEM_COLOUR
-        loss = np.convolve(run.arrays["loss"], np.ones(10) / 10, mode="valid") if len(run.arrays["loss"]) > 10 else run.arrays["loss"]
+        loss = (
+            np.convolve(run.arrays["loss"], np.ones(10) / 10, mode="valid")
+            if len(run.arrays["loss"]) > 10
+            else run.arrays["loss"]
+        )
         axis.plot(loss, color=colour, label=f"{name}: {run.metrics['accuracy']:.0%} right")
     axis.axhline(np.log(2), color="k", lw=0.6)
     label(axis, "training step", "cross-entropy (nats; line: chance)", title)
@@ -322,10 +334,13 @@ class Surrogate:
                            channels=1278, steps=350_000, window=500, rate=5e-4),
     },
     claims=[
-        Claim("C3", "accuracy grows with memory units, beyond synaptic traces", kind="paper", where="NeuronIO results",
-              seeds=2, control="linear", checks=[at_least("smallest_rise", 0.0), at_least("gap_to_traces", 0.02)]),
+        Claim("C3", "accuracy grows with memory units, beyond synaptic traces and beyond any linear cell", kind="paper",
+              where="NeuronIO results", seeds=2, control="linear", checks=[
+                  at_least("smallest_rise", 0.0), at_least("gap_to_traces", 0.02),
+                  at_least("explained_variance", 0.1, minus="linear")]),
         Claim("C6", "branches save two thirds of the parameters at equal accuracy", kind="paper", where="Branch-ELM",
-              seeds=2, control="random-routing", checks=[at_most("parameter_share", 1 / 3), at_least("auc_against_plain", -0.01)]),
+              seeds=2, control="random-routing", checks=[
+                  at_most("parameter_share", 1 / 3), at_least("auc_against_plain", -0.01)]),
     ],
     data="data",
     cost=40.0,
@@ -363,15 +378,17 @@ def surrogate(config: Surrogate, key, log: Log) -> Report:
 
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(jobs, pool.map(run, jobs), strict=True))
-    traces = None if config.checkpoint else _logistic_on_traces(x, spikes, tx, ts)
+    traces = {} if config.checkpoint else {
+        "own": _logistic_on_traces((5.0,), x, spikes, tx, ts), "slow": _logistic_on_traces((5.0, 20.0, 60.0), x, spikes, tx, ts)
+    }  # fmt: skip
     return _surrogate_report(config, found, tv[0, :2000], largest, traces)
 
 
-def _logistic_on_traces(x: np.ndarray, spikes: np.ndarray, tx: np.ndarray, ts: np.ndarray) -> float:
-    """AUC of logistic regression on synaptic traces of three time constants: what needs no interaction of inputs."""
+def _logistic_on_traces(tau: tuple[float, ...], x: np.ndarray, spikes: np.ndarray, tx: np.ndarray, ts: np.ndarray) -> float:
+    """AUC of logistic regression on synaptic traces of these time constants: what needs no interaction of inputs."""
 
     def features(inputs: np.ndarray) -> np.ndarray:
-        return np.concatenate([synaptic_traces(recording) for recording in inputs])
+        return np.concatenate([synaptic_traces(recording, tau) for recording in inputs])
 
     train, truth = features(x), spikes.ravel()
     kept = (truth > 0) | (np.arange(len(truth)) % 4 == 0)  # silence is plentiful
@@ -379,7 +396,7 @@ def _logistic_on_traces(x: np.ndarray, spikes: np.ndarray, tx: np.ndarray, ts: n
     return float(roc_auc_score(ts.ravel(), model.decision_function(features(tx))))
 
 
-def _surrogate_report(config: Surrogate, found: dict, voltage: np.ndarray, largest: int, traces: float | None) -> Report:
+def _surrogate_report(config: Surrogate, found: dict, voltage: np.ndarray, largest: int, traces: dict[str, float]) -> Report:
     arrays = {
         "voltage": voltage,
         "predicted": found["checkpoint" if config.checkpoint else f"branch-{largest}"]["voltage"],
@@ -399,16 +416,22 @@ def _surrogate_report(config: Surrogate, found: dict, voltage: np.ndarray, large
             "system": {
                 **{f"auc_{d}": auc for d, auc in zip(config.d_ms, aucs, strict=True)},
                 "smallest_rise": float(np.diff(aucs).min()),
-                "gap_to_traces": aucs[-1] - traces,
+                "gap_to_traces": aucs[-1] - traces["own"],
+                "gap_to_slow_traces": aucs[-1] - traces["slow"],
                 "parameter_share": best["parameters"] / plain["parameters"],
                 "auc_against_plain": best["auc"] - plain["auc"],
                 "explained_variance": best["explained_variance"],
                 "rmse_mv": best["rmse_mv"],
                 "tp_at_1_percent": best["tp_at_1_percent"],
                 "auc_plain": plain["auc"],
-                "auc_traces": traces,
+                "auc_traces": traces["own"],
             },
-            "linear": {"smallest_rise": linear[1] - linear[0], "gap_to_traces": linear[1] - traces},
+            "linear": {
+                "smallest_rise": linear[1] - linear[0],
+                "gap_to_traces": linear[1] - traces["own"],
+                "gap_to_slow_traces": linear[1] - traces["slow"],
+                "explained_variance": found[f"linear-{largest}"]["explained_variance"],
+            },
             "random-routing": {
                 "parameter_share": shuffled["parameters"] / plain["parameters"],
                 "auc_against_plain": shuffled["auc"] - plain["auc"],
@@ -466,7 +489,7 @@ class Adding:
 @paper.experiment(
     presets={
         "smoke": Adding(steps=2, test=20, d_m=4, bin_steps=4),
-        "quick": Adding(d_m=20, steps=150, batch=32, test=1000),
+        "quick": Adding(d_m=30, steps=300, test=1000),
         "paper": Adding(source="shd", d_m=100, steps=20_000, batch=8, rate=5e-3, test=2000, bin_steps=100, tau_max=500.0),
     },
     variants={"fast": {"tau_max": 2.0}, "lstm": {"model": "lstm"}, "lif": {"model": "lif"}},
@@ -483,13 +506,12 @@ def adding(config: Adding, key, log: Log) -> Report:
     """The sum of two digits shown as spikes one after the other, against an LSTM and a LIF network of equal size."""
     model_key, fit_key, test_key = jax.random.split(key, 3)
     if config.source == "shd":
-        train, test = (SpokenDigits(*read_shd(config.data, part)) for part in ("train", "test"))
+        train, test = (SpokenDigits(*read_shd(config.data, part)).adding for part in ("train", "test"))
         channels = 700
     else:
-        train, test = (DigitSpikes(config.bin_steps, test=part) for part in (False, True))
+        train, test = (DigitSpikes(config.bin_steps, test=part).adding for part in (False, True))
         channels = 64
-    model = _adder(config, channels, model_key)
-    return _classify(model, train.adding, config, fit_key, test_key, log, test.adding)
+    return _classify(_adder(config, channels, model_key), train, config, fit_key, test_key, log, test)
 
 
 def _adder(config: Adding, channels: int, key):
@@ -499,7 +521,7 @@ def _adder(config: Adding, channels: int, key):
         return elm
     make = Recurrent if config.model == "lstm" else LIFLayer
     width = 1
-    while _size(make(channels, width + 1, 19, key=key)) <= count_params(elm):
+    while _size(eqx.filter_eval_shape(make, channels, width + 1, 19, key=key)) <= count_params(elm):  # nothing is drawn
         width += 1
     return make(channels, width, 19, key=key)
 
@@ -518,12 +540,12 @@ def sums(runs: Runs):
 
 @dataclass(frozen=True)
 class Ablation:
-    """What each choice of the cell is worth on the digits-adding task."""
+    """What each choice of the cell is worth on recognising a digit from its spikes."""
 
     lams: tuple[float, ...] = (1.0, 10.0)
     tau_maxs: tuple[float, ...] = (10.0, 100.0)  # steps
     d_m: int = 20
-    steps: int = 200
+    steps: int = 100
     seeds: int = 1
 
 
@@ -536,17 +558,21 @@ class Ablation:
     cost=15.0,
 )
 def ablation(config: Ablation, key, log: Log) -> Report:
-    """Accuracy on the sums by input gain and memory range, and with learned time constants, without a network, with v2."""
-    base = Adding(d_m=config.d_m, steps=config.steps, bin_steps=12, batch=32, test=1000, rate=2e-2)
-    settings = [{"lam": lam, "tau_max": tau} for lam in config.lams for tau in config.tau_maxs]
-    extras = {"learned tau": {"learn_tau": True}, "no network": {"mlp_layers": 0}, "v2": {"variant": "v2"}}
+    """Accuracy on single digits by input gain and memory range, and with learned time constants, without a network, with v2."""
+    base = Adding(d_m=config.d_m, steps=config.steps, bin_steps=16, batch=32, test=1000, rate=2e-2)
+    settings: list[dict[str, Any]] = [{"lam": lam, "tau_max": tau} for lam in config.lams for tau in config.tau_maxs]
+    extras: dict[str, dict[str, Any]] = {
+        "learned tau": {"learn_tau": True},
+        "no network": {"mlp_layers": 0},
+        "v2": {"variant": "v2"},
+    }
     train, test = (DigitSpikes(base.bin_steps, test=part) for part in (False, True))
 
     def accuracy(k: int, options: dict) -> float:
         model_key, fit_key, test_key = jax.random.split(jax.random.fold_in(key, k), 3)
         given = {"tau_m": (1.0, options.pop("tau_max", 100.0)), **options}
-        cell = ELMCell(64, 19, base.d_m, **given, key=model_key)
-        found = _classify(cell, train.adding, base, fit_key, test_key, _Quiet(), test.adding)
+        cell = ELMCell(64, 10, base.d_m, **given, key=model_key)
+        found = _classify(cell, train.single, base, fit_key, test_key, _Quiet(), test.single)
         log.progress((k + 1) / (config.seeds * (len(settings) + len(extras))))
         return float(found.metrics["accuracy"])
 
@@ -568,7 +594,7 @@ class _Quiet:
     def progress(self, fraction: float, **metrics: float) -> None:
         pass
 
-    def checkpoint(self, name: str) -> None:
+    def checkpoint(self, name: str) -> Path | None:
         return None
 
 
@@ -580,7 +606,7 @@ def heat_map(runs: Runs):
     image = axis.imshow(data["accuracy"], origin="lower", cmap="viridis", aspect="auto")
     axis.set_xticks(range(len(data["tau_max"])), [f"{tau:g}" for tau in data["tau_max"]])
     axis.set_yticks(range(len(data["lam"])), [f"{lam:g}" for lam in data["lam"]])
-    fig.colorbar(image, label="right sums (fraction)")
+    fig.colorbar(image, label="right digits (fraction)")
     label(axis, "largest τ (steps)", "λ", legend=False)
     return fig
 

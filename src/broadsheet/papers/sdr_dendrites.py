@@ -7,6 +7,7 @@ synapses are the right number. The control throughout is the same segment in a d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -42,7 +43,14 @@ paper = Paper(
     ),
 )
 
-POINTS = ((300, 64, 24, 12), (300, 64, 20, 8), (400, 64, 20, 8), (500, 128, 24, 10), (600, 32, 20, 4), (1000, 64, 24, 5))
+POINTS = (
+    (300, 64, 24, 12),
+    (300, 64, 20, 8),
+    (400, 64, 20, 8),
+    (500, 128, 24, 10),
+    (600, 32, 20, 4),
+    (1000, 64, 24, 5),
+)
 """(n, a, s, theta) at which simulation meets theory: false match probabilities from 3e-4 to 0.08."""
 
 
@@ -194,7 +202,7 @@ def union(config: Sparsity, key, log: Log) -> Report:
     def stored(n: int, a: int, M: np.ndarray) -> np.ndarray:
         return sdr.false_match(n, a, np.round(sdr.union_synapses(n, 30, M)).astype(int), 15)
 
-    n, a, s = sdr.threshold_grid()
+    n, _, s = sdr.threshold_grid()
     arms = {
         "system": {
             "growth_ratio": sdr.false_match(4100, 64, 24, 12) / sdr.false_match(300, 64, 24, 12),
@@ -228,7 +236,9 @@ def unions(runs: Runs):
     """False matches against the number of patterns in a union, on the segment and in the activity."""
     data = runs["system"].arrays
     fig, axes = figure(2)
-    for axis, where, title in zip(axes, ("segment", "activity"), ("patterns on one segment", "patterns active at once"), strict=True):
+    for axis, where, title in zip(
+        axes, ("segment", "activity"), ("patterns on one segment", "patterns active at once"), strict=True
+    ):
         for size in (1000, 2000, 20_000):
             axis.semilogy(data["M"], np.maximum(data[f"{where}_{size}"], 1e-30), label=f"n = {size}, 1 % active")
         if where == "segment":
@@ -274,7 +284,7 @@ def online(config: Online, key, log: Log) -> Report:
     neuron = DendriticNeuron(config.segments, config.synapses, config.theta, random_state=rng)
     learned = np.arange(0, config.patterns + 1, max(1, config.patterns // 10))
     curve = []
-    for start, stop in zip(learned[:-1], learned[1:], strict=True):
+    for start, stop in pairwise(learned.tolist()):
         rows = np.arange(start, stop)
         samples = sparse.vstack([positive[rows], negative[rows]]) if negative is not None else positive[rows]
         labels = np.repeat([1, 0], [len(rows), samples.shape[0] - len(rows)])
@@ -365,7 +375,9 @@ def classify(config: Classify, key, log: Log) -> Report:
         for label_of, sign in ((1, 1.0), (0, -1.0)):
             own = known[labels == label_of]
             rows = np.arange(len(own)) if len(own) == config.segments else rng.integers(0, len(own), config.segments)
-            pool = DendriticNeuron(config.segments, config.synapses, config.theta, nonlinearity=config.nonlinearity, random_state=rng)
+            pool = DendriticNeuron(
+                config.segments, config.synapses, config.theta, nonlinearity=config.nonlinearity, random_state=rng
+            )
             pool.store(sdr.to_csr(n, own[rows]))
             score += sign * pool.decision_function(sdr.to_csr(n, test))
         jitter = 5e-4 * rng.uniform(-1, 1, len(score))
