@@ -178,7 +178,7 @@ class ELMCell(System):
 
         start = (jnp.zeros(first.weight.shape[0]), jnp.zeros(self.d_m))
         _, memory = jax.lax.scan(one, start, drive)
-        return memory @ self.head.weight.T + self.head.bias
+        return memory @ self.head.weight.T + jnp.asarray(self.head.bias)
 
     @property
     def synapses(self) -> Float[Array, " n_syn"]:

@@ -159,9 +159,9 @@ def noise(key: Any, idx: Int[np.ndarray, "count a"], frac: float, n: int) -> Int
     taken = to_dense(n, idx)
     rows = np.arange(count)
     for k in range(lost):
-        extra = rng.integers(0, n, size=count)
+        extra = rng.integers(0, n, size=rows.shape)
         while (clash := taken[rows, extra]).any():
-            extra = np.where(clash, rng.integers(0, n, size=count), extra)
+            extra = np.where(clash, rng.integers(0, n, size=rows.shape), extra)
         taken[rows, extra] = True
         out[:, k] = extra
     return out

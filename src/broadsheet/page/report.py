@@ -139,5 +139,8 @@ def _inline(file: Path, prefix: str) -> str:
     text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}-", text)
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]
-    return re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width} {height}" role="img" xmlns:xlink="http://www.w3.org/1999/xlink" '
-                  f'xmlns="http://www.w3.org/2000/svg" style="max-width:{float(width) * 1.4:.0f}px">', text, count=1)  # fmt: skip
+    opening = (
+        f'<svg viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" style="max-width:{float(width) * 1.4:.0f}px">'
+    )
+    return re.sub(r"<svg[^>]*>", opening, text, count=1)
