@@ -96,7 +96,7 @@ def run_job(job: Mapping[str, Any], emit: Emit) -> None:
         emit(event="run", id=run["id"], folder=str(folder), seconds=seconds)
         if run["seed"] == job["figure_seed"]:
             reports[run["variant"]] = report
-    if job.get("figures"):
+    if job["figures"] is not None:
         _draw(job, reports, scratch, emit)
 
 

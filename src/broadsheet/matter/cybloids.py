@@ -11,7 +11,7 @@ all particles: a law is the rule in which each particle sees its own past, `Pair
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -223,7 +223,7 @@ class CybloidSim(System):
         dt: float,
         delay: float = 0.0,
         rule: Rule | None = None,
-        core: Literal["wca"] | Law | None = "wca",
+        core: str | Law | None = "wca",
         friction: float = 1.0,
         start: Any = None,
         box: float = 0.0,

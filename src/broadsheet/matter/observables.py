@@ -45,7 +45,7 @@ def diffusion_constant(positions: Trajectory, lags: tuple[int, int], dt: float) 
     return float((second - first) / ((lags[1] - lags[0]) * dt) / (2 * positions.shape[-1]))
 
 
-def headings(positions: Trajectory, lag: int) -> Trajectory:
+def headings(positions: Trajectory, lag: int) -> Float[np.ndarray, "headings particles dim"]:
     """Unit vectors of the displacement over `lag` frames."""
     step = positions[lag:] - positions[:-lag]
     return step / np.maximum(np.linalg.norm(step, axis=-1, keepdims=True), 1e-12)
@@ -63,9 +63,12 @@ def mean_speed(positions: Trajectory, lag: int, dt: float) -> float:
 
 
 def nearest_distance(points: Points, neighbours: int = 4) -> float:
-    """Mean distance to the `neighbours` nearest particles."""
+    """Mean distance of a particle to its `neighbours` nearest, median over particles.
+
+    The median, because a particle on the edge of a cluster finds its fourth neighbour in the next shell only.
+    """
     distance, _ = cKDTree(points).query(points, k=neighbours + 1)
-    return float(distance[:, 1:].mean())
+    return float(np.median(distance[:, 1:].mean(axis=1)))
 
 
 def bonds(points: Points, cutoff: float) -> np.ndarray:

@@ -5,7 +5,7 @@ arXiv 1601.00720: one-shot storage, and the permanence rule of its authors' late
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -79,7 +79,7 @@ class DendriticNeuron(ClassifierMixin, BaseEstimator):
         synapses: int = 20,
         theta: int = 10,
         *,
-        nonlinearity: Literal["threshold", "sigmoid", "power"] = "threshold",
+        nonlinearity: str = "threshold",
         initial: float = 0.5,
         connected: float = 0.15,
         increment: float = 0.02,
@@ -116,7 +116,7 @@ class DendriticNeuron(ClassifierMixin, BaseEstimator):
             active = np.zeros(self.n_features_in_, bool)
             active[patterns.indices[patterns.indptr[row] : patterns.indptr[row + 1]]] = True
             for neuron, own in zip(self.neurons_, self._own, strict=True):
-                self._learn(neuron, active, label == own)
+                self._learn(neuron, active, bool(label == own))
         return self
 
     def store(self, X: Any) -> DendriticNeuron:
@@ -225,4 +225,5 @@ def _binary(X: Any) -> sparse.csr_array:
     matrix = sparse.csr_array(X)
     active = sparse.csr_array((matrix > 0).astype(np.float64))
     active.sort_indices()
+    active.indices, active.indptr = active.indices.astype(np.int32), active.indptr.astype(np.int32)  # as scikit-learn wants
     return active

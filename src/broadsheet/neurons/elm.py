@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -71,7 +71,7 @@ class ELMCell(System):
     dt: float = eqx.field(static=True)
     d_in: int = eqx.field(static=True)
     d_tree: int = eqx.field(static=True)
-    variant: Literal["v1", "v2"] = eqx.field(static=True)
+    variant: str = eqx.field(static=True)
     learn_tau: bool = eqx.field(static=True)
     bounded: bool = eqx.field(static=True)
 
@@ -87,13 +87,13 @@ class ELMCell(System):
         learn_tau: bool = False,
         d_tree: int | None = None,
         d_brch: int = 1,
-        routing: Literal["neighbour", "random"] | None = None,
+        routing: str | None = None,
         mlp_layers: int = 1,
         mlp_width: int | None = None,
-        activation: Literal["relu", "silu"] = "relu",
+        activation: str = "relu",
         bounded: bool = True,
         dt: float = 1.0,
-        variant: Literal["v1", "v2"] = "v1",
+        variant: str = "v1",
         key: PRNGKeyArray,
     ) -> None:
         mlp_key, head_key, route_key = jax.random.split(key, 3)

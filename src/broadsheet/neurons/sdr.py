@@ -18,9 +18,11 @@ from broadsheet.errors import InputError
 from broadsheet.numerics import generator
 
 Integers = Any
+Numbers = np.ndarray | np.floating
+"""An array of the broadcast shape; a NumPy scalar where all arguments are numbers."""
 
 
-def false_match(n: Integers, a: Integers, s: Integers, theta: Integers, *, log: bool = False) -> np.ndarray:
+def false_match(n: Integers, a: Integers, s: Integers, theta: Integers, *, log: bool = False) -> Numbers:
     """Probability that a segment fires on a uniformly random pattern.
 
     `sum_{b=theta}^{min(s,a)} C(s,b) C(n-s,a-b) / C(n,a)`; `s = a` is the match of whole patterns, `theta = s` the exact
@@ -39,7 +41,7 @@ def false_match(n: Integers, a: Integers, s: Integers, theta: Integers, *, log: 
     return _sum_of_terms(np.where(b <= top[..., None], terms, -np.inf), log)
 
 
-def false_negative(a: Integers, s: Integers, theta: Integers, v: Integers, *, log: bool = False) -> np.ndarray:
+def false_negative(a: Integers, s: Integers, theta: Integers, v: Integers, *, log: bool = False) -> Numbers:
     """Probability that a segment misses its own pattern when noise has switched v of the a active cells off.
 
     `sum_{b=s-theta+1}^{min(s,v)} C(s,b) C(a-s,v-b) / C(a,v)`: at least s - theta + 1 synapses are lost. Lucky hits by
@@ -58,18 +60,18 @@ def false_negative(a: Integers, s: Integers, theta: Integers, v: Integers, *, lo
     return _sum_of_terms(np.where(b <= top[..., None], terms, -np.inf), log)
 
 
-def any_segment(probability: Any, segments: Integers) -> np.ndarray:
+def any_segment(probability: Any, segments: Integers) -> Numbers:
     """Probability that at least one of independent segments fires: `1 - (1 - p)^D`, exact for tiny p."""
     return -np.expm1(np.asarray(segments) * np.log1p(-np.asarray(probability, float)))
 
 
-def union_synapses(n: Integers, s: Integers, M: Integers) -> np.ndarray:
+def union_synapses(n: Integers, s: Integers, M: Integers) -> Numbers:
     """Expected number of distinct synapses of a segment that stores M sub-sampled patterns: `n (1 - (1 - s/n)^M)`."""
     n, s, M = _integers(n=n, s=s, M=M)
     return -n * np.expm1(M * np.log1p(-s / n))
 
 
-def union_activity(n: Integers, a: Integers, M: Integers) -> np.ndarray:
+def union_activity(n: Integers, a: Integers, M: Integers) -> Numbers:
     """Expected number of cells active in a union of M patterns: `n (1 - (1 - a/n)^M)`."""
     return union_synapses(n, a, M)
 
@@ -208,7 +210,7 @@ def _log_choose(n: np.ndarray, k: np.ndarray) -> np.ndarray:
     return np.where(inside, value, -np.inf)
 
 
-def _sum_of_terms(terms: np.ndarray, log: bool) -> np.ndarray:
+def _sum_of_terms(terms: np.ndarray, log: bool) -> Numbers:
     with np.errstate(divide="ignore"):
         total = np.minimum(logsumexp(terms, axis=-1), 0.0)
     return total if log else np.exp(total)

@@ -84,11 +84,12 @@ class Catalogue:
         """
         from sqlalchemy import select
 
+        from broadsheet.lab.store import Store
         from broadsheet.lab.tables import Listed, Sighting
 
         new: list[str] = []
         changed: list[str] = []
-        with storage.Store().session() as session:
+        with Store().session() as session:
             rows = list(session.scalars(select(Listed)))
             by_arxiv = {row.arxiv: row.slug for row in rows if row.arxiv}
             by_title = {row.title_key: row.slug for row in rows}

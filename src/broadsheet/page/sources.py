@@ -88,6 +88,8 @@ def _from_arxiv(search: Any, endpoint: str | None) -> list[Facts]:
 
 
 def _from_hub(info: Any) -> Facts:
+    if not info.id or not info.title:
+        raise SourceError("The Hub's answer holds a paper without id or title; nothing was changed.")
     names = tuple(author.name for author in info.authors or () if author.name)
     return Facts(
         title=" ".join(info.title.split()),

@@ -1,0 +1,17 @@
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ["PYTHON_COLORS"] = "0"
+
+
+@pytest.fixture()
+def home(tmp_path, monkeypatch) -> Path:
+    """A home folder of the test's own."""
+    place = tmp_path / "home"
+    monkeypatch.setenv("BROADSHEET_HOME", str(place))
+    monkeypatch.delenv("BROADSHEET_DATABASE", raising=False)
+    return place

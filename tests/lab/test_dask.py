@@ -1,0 +1,86 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from broadsheet.errors import JobError
+from broadsheet.lab.engine import Request, execute, plan, raise_failures
+from broadsheet.lab.executors import DaskExecutor
+
+
+@pytest.fixture()
+def cluster(toy, tmp_path):
+    """A scheduler and two workers as processes, each with a home and a scratch folder of its own: nothing is shared."""
+    distributed = pytest.importorskip("distributed")
+    processes = []
+
+    def start(*words, **env):
+        made = subprocess.Popen(
+            [sys.executable, "-m", *words], env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd=tmp_path,
+        )  # fmt: skip
+        processes.append(made)
+        return made
+
+    address_file = tmp_path / "scheduler.json"
+    start("distributed.cli.dask_scheduler", "--scheduler-file", str(address_file), "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
+    for _ in range(100):
+        if address_file.exists():
+            break
+        time.sleep(0.1)
+    workers = []
+    for k in range(2):
+        own = tmp_path / f"worker-{k}"
+        own.mkdir()
+        workers.append(
+            start(
+                "distributed.cli.dask_worker", "--scheduler-file", str(address_file), "--no-nanny", "--nthreads", "1",
+                "--no-dashboard", "--local-directory", str(own), BROADSHEET_HOME=str(own / "home"), TMPDIR=str(own),
+            )  # fmt: skip
+        )
+    client = distributed.Client(scheduler_file=str(address_file), timeout="20s")
+    client.wait_for_workers(2, timeout=30)
+    yield client, workers
+    client.close()
+    for process in processes:
+        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+
+
+def test_two_workers_without_a_shared_disk_and_one_killed(toy, store, cluster, tmp_path):
+    client, workers = cluster
+    seeds = tuple(range(100, 106))
+    made = plan(toy, Request("coin", seeds=seeds, overrides={"pause": "0.5"}), store)
+    killed = []
+
+    def kill_one(plan_, event):
+        if event["event"] == "run" and not killed:
+            os.killpg(workers[0].pid, signal.SIGKILL)
+            killed.append(True)
+
+    execute([made], store, DaskExecutor(client), kill_one)
+    raise_failures([made])
+    assert killed
+    assert len(store.find()) == 12
+    assert all(store.report(run).arrays["shown"].shape == (400,) for run in store.find())
+    assert not (tmp_path / "worker-1" / "home" / "runs").exists()  # the coordinator alone writes a store
+
+
+def test_cancel_and_failure_on_the_cluster(toy, store, cluster):
+    client, _ = cluster
+    executor = DaskExecutor(client)
+    slow = plan(toy, Request("coin", variants=("system",), overrides={"pause": "100"}), store)
+    began = time.monotonic()
+    execute([slow], store, executor, lambda p, event: executor.cancel(slow.task) if event["event"] == "start" else None)
+    assert time.monotonic() - began < 60
+    assert slow.failure == "cancelled"
+    bad = plan(toy, Request("coin", variants=("system",), overrides={"crash": "error"}), store)
+    execute([bad], store, executor)
+    assert "fell off the table" in bad.failure
+
+
+def test_no_scheduler_is_one_sentence():
+    with pytest.raises(JobError, match="No Dask scheduler answers"):
+        DaskExecutor("tcp://127.0.0.1:9")

@@ -1,0 +1,253 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from broadsheet.errors import InputError, JobError, StoreError
+from broadsheet.lab.engine import Request, execute, metrics_table, plan, raise_failures
+from broadsheet.lab.executors import LocalExecutor
+from broadsheet.lab.ledger import make_entry, states, write
+from broadsheet.lab.store import RECORD_FILE, Store
+from broadsheet.lab.tables import Job, Run
+
+
+def run(toy, store, request, executor=None, deadline=None):
+    made = plan(toy, request, store)
+    events = []
+    execute([made], store, executor, lambda p, event: events.append(event), deadline)
+    return made, events
+
+
+def test_runs_are_recorded_whole_and_found_again(toy, store):
+    made, events = run(toy, store, Request("coin", seeds=(100, 101)))
+    raise_failures([made])
+    assert [e["event"] for e in events if e["event"] in ("run", "figure", "end")] == ["run"] * 4 + ["figure", "end"]
+    assert any(e["event"] == "progress" and e["metrics"] == {"live": 1.0} for e in events)
+    table = metrics_table([made], store)["coin"]
+    assert set(table) == {100, 101}
+    assert 0.8 < table[100]["system"]["heads"] < 1
+    assert 0.4 < table[100]["fair"]["heads"] < 0.6
+    record = store.find(variant="fair", seed=100)[0]
+    assert record.environment["jax"]
+    assert record.peak_mib > 10
+    assert store.report(record).arrays["shown"].shape == (400,)
+    figure = store.folder / "figures/toy/coin/quick/heads.svg"
+    assert "<svg" in figure.read_text()
+    again, events = run(toy, store, Request("coin", seeds=(100, 101)))
+    assert not again.missing
+    assert events == []
+    more, events = run(toy, store, Request("coin", seeds=(100, 102)))
+    assert sum(e["event"] == "run" for e in events) == 2
+    assert not (store.folder / "scratch").exists() or list((store.folder / "scratch").iterdir()) == []
+
+
+def test_precision_is_set_before_jax(toy, store):
+    made, _ = run(toy, store, Request("thirds"))
+    metrics = metrics_table([made], store)["thirds"][100]["system"]
+    assert metrics["x64"] == 1.0
+    assert metrics["error"] < 1e-15
+
+
+def test_overrides_and_data_change_the_identity(toy, store, tmp_path):
+    base = plan(toy, Request("coin"), store).runs[0]["id"]
+    assert plan(toy, Request("coin"), store).runs[0]["id"] == base
+    assert plan(toy, Request("coin", overrides={"bias": "0.8"}), store).runs[0]["id"] != base
+    assert plan(toy, Request("coin", overrides={"bias": "0.9"}), store).runs[0]["id"] == base
+    assert plan(toy, Request("coin", seeds=(7,)), store).runs[0]["id"] != base
+    assert plan(toy, Request("coin", preset="smoke"), store).runs[0]["id"] != base
+    data = tmp_path / "d.csv"
+    data.write_text("1")
+    first = plan(toy, Request("coin", data=str(data)), store).runs[0]["id"]
+    data.write_text("2")
+    assert plan(toy, Request("coin", data=str(data)), store).runs[0]["id"] not in (first, base)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request("dice"), "no experiment 'dice'"),
+        (Request("coin", preset="huge"), "no preset 'huge'"),
+        (Request("coin", variants=("odd",)), "no variant 'odd'"),
+        (Request("coin", overrides={"colour": "red"}), "no setting 'colour'"),
+        (Request("coin", overrides={"tosses": "many"}), "int is wanted"),
+        (Request("coin", overrides={"tosses": "1.5"}), "int is wanted"),
+        (Request("coin", data="/does/not/exist"), "no such file"),
+        (Request("thirds", data="/tmp"), "takes no data"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(toy, store, request_, words):
+    with pytest.raises(InputError, match=words):
+        plan(toy, request_, store)
+
+
+def test_a_failing_experiment_is_told_and_stops_no_other(toy, store):
+    bad = plan(toy, Request("coin", overrides={"crash": "error"}), store)
+    good = plan(toy, Request("thirds"), store)
+    execute([bad, good], store)
+    assert "it fell off the table" in bad.failure
+    assert not good.failure
+    assert not good.missing
+    with pytest.raises(JobError, match="fell off"):
+        raise_failures([bad, good])
+    with store.session() as session:
+        assert sorted(job.state for job in session.query(Job)) == ["done", "failed"]
+
+
+def test_a_lost_process_is_started_again_with_the_next_run(toy, store):
+    made, events = run(toy, store, Request("coin", overrides={"crash": "kill"}))
+    raise_failures([made])
+    assert made.task.attempts == 3  # each of the two runs killed its first process
+    assert sum(e["event"] == "run" for e in events) == 2
+
+
+def test_cancel_keeps_what_is_finished(toy, store):
+    executor = LocalExecutor()
+    made = plan(toy, Request("coin", variants=("system",), seeds=(1, 2, 3), overrides={"pause": "0.3"}), store)
+
+    def stop_after_first(plan_, event):
+        if event["event"] == "run":
+            executor.cancel(made.task)
+
+    execute([made], store, executor, stop_after_first)
+    assert made.failure == "cancelled"
+    assert 1 <= len(store.find()) < 3
+    assert made.task.state == "cancelled"
+
+
+def test_a_deadline_cancels_what_is_left(toy, store):
+    slow = Request("coin", overrides={"pause": "60"})
+    began = time.monotonic()
+    made, _ = run(toy, store, slow, deadline=time.monotonic() + 1)
+    assert time.monotonic() - began < 30
+    assert made.failure == "cancelled"
+
+
+def test_exclusive_jobs_run_alone(toy, store):
+    executor = LocalExecutor(processes=3)
+    plans = [plan(toy, Request("coin", ("quick"), ("system",), (seed,), {"pause": "0.5"}), store) for seed in (1, 2, 3)]
+    plans[1].task.exclusive = True
+    running, most_beside = set(), []
+
+    def watch(made, event):
+        if event["event"] == "start":
+            running.add(id(made))
+            if len(running) > 1 and any(id(plans[1]) == r for r in running):
+                most_beside.append(len(running))
+        elif event["event"] == "end":
+            running.discard(id(made))
+
+    execute(plans, store, executor, watch)
+    raise_failures(plans)
+    assert most_beside == []
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+import toy
+from broadsheet.lab.engine import Request, execute, plan
+from broadsheet.lab.registry import describe
+from broadsheet.lab.store import Store
+store = Store()
+store.tidy()
+made = plan(describe(toy.paper, "toy"), Request("coin", variants=("system",), seeds=tuple(range(8)), overrides={{"pause": "0.25"}}), store)
+print(len(made.missing), flush=True)
+execute([made], store)
+"""
+
+
+@pytest.mark.parametrize("wait", [0.4, 3.0, 3.7])
+def test_kill_the_coordinator_at_any_moment(toy, home, wait):
+    """kill -9, then again: nothing half-written, finished runs not repeated, no worker left behind."""
+    script = SCRIPT.format(here=str(Path(__file__).parent))
+    first = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    time.sleep(wait)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    time.sleep(0.5)
+    for folder in (home / "runs").glob("*") if (home / "runs").exists() else []:
+        assert json.loads((folder / RECORD_FILE).read_text())["id"] == folder.name
+    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout if _has_ps() else ""
+    assert "broadsheet.lab.worker" not in left
+    finished = len(list((home / "runs").glob("*"))) if (home / "runs").exists() else 0
+    second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert second.returncode == 0, second.stderr
+    assert int(second.stdout) <= 8 - finished
+    assert len(Store().find()) == 8
+    assert not [p for p in (home / "scratch").iterdir()]
+
+
+def _has_ps() -> bool:
+    import shutil
+
+    return shutil.which("ps") is not None
+
+
+def test_a_folder_without_its_row_is_adopted(toy, store):
+    made, _ = run(toy, store, Request("coin"))
+    with store.session() as session:
+        session.query(Run).delete()
+    assert store.tidy() == 2
+    assert len(store.find()) == 2
+    assert store.tidy() == 0
+    dead = store.folder / "scratch" / "999999999-abc" / "x"
+    dead.mkdir(parents=True)
+    store.tidy()
+    assert not dead.parent.exists()
+
+
+def test_size_budget_frees_arrays_and_keeps_metrics(toy, store):
+    run(toy, store, Request("coin", seeds=(1, 2)))
+    rows = store.find()
+    before = store.size()
+    assert store.free(before, set()) == (0, 0)
+    count, freed = store.free(0, {rows[0].id}, dry_run=True)
+    assert (count, store.size()) == (3, before)
+    assert store.free(0, {rows[0].id}) == (count, freed)
+    assert store.size() == before - freed
+    assert store.report(rows[0]).arrays
+    assert len(store.find()) == 4
+    assert not store.report(rows[1]).arrays
+    assert store.report(rows[1]).metrics["heads"] > 0
+
+
+def test_ledger_judges_again_and_knows_stale_code(toy, store, tmp_path, monkeypatch):
+    plans = [plan(toy, Request("coin", seeds=(100, 101, 102)), store), plan(toy, Request("thirds"), store)]
+    execute(plans, store)
+    path = write(toy, make_entry(toy, plans, store), tmp_path)
+    data = json.loads(path.read_text())
+    assert [state.verdict for state in states(toy, data)] == ["holds", "reference"]
+    assert data["verdicts"]["T1"]["checks"][0]["control"] < 0.6
+    data["experiments"]["coin"]["metrics"]["101"]["system"]["heads"] = 0.1
+    assert states(toy, data)[0].verdict == "mixed"
+    data["experiments"]["coin"]["code_hash"] = "another"
+    assert states(toy, data)[0].verdict == "stale"
+    assert [state.verdict for state in states(toy, None)] == [None, None]
+    only = write(toy, make_entry(toy, plans[1:], store), tmp_path)
+    assert set(json.loads(only.read_text())["experiments"]) == {"coin", "thirds"}
+
+
+def test_a_store_that_is_gone_is_one_sentence(toy, home):
+    store = Store()
+    store.engine.dispose()
+    (home / "broadsheet.db").write_bytes(b"no database" * 1000)
+    for extra in ("broadsheet.db-wal", "broadsheet.db-shm"):
+        (home / extra).unlink(missing_ok=True)
+    with pytest.raises(StoreError) as caught:
+        Store()
+    assert "\n" not in str(caught.value)
+
+
+def test_reports_are_checked():
+    from broadsheet.lab import Report
+
+    with pytest.raises(InputError, match="a number is wanted"):
+        Report(metrics={"a": "many"}).scalars()
+    with pytest.raises(InputError, match="Python objects"):
+        Report(arrays={"a": np.array([{}])}).numpy_arrays()
+    assert Report(arms={"system": {"a": np.float32(1)}}).scalars() == {"system": {"a": 1.0}}

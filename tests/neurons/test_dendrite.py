@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from broadsheet.errors import InputError
+from broadsheet.neurons import DendriticNeuron, sdr
+
+N, A = 600, 20
+
+
+def neuron(**options):
+    return DendriticNeuron(40, 12, 6, random_state=0, **options)
+
+
+def test_passes_scikit_learns_checks():
+    typed = "our run-time type checks, on in tests only, refuse the wrong types that it passes"
+    check_estimator(
+        DendriticNeuron(n_segments=10, synapses=2, theta=1, random_state=0),
+        expected_failed_checks={"check_do_not_raise_errors_in_init_or_set_param": typed},
+    )
+
+
+def test_recall_under_noise_equals_the_formula():
+    patterns = sdr.random_sdrs(0, N, A, 2000)
+    misses = []
+    for start in range(0, 2000, 40):
+        batch = patterns[start : start + 40]
+        cell = neuron().partial_fit(sdr.to_csr(N, batch), np.ones(40, int), classes=[0, 1])
+        misses.append(1 - cell.predict(sdr.to_csr(N, sdr.noise(start, batch, 0.5, N))).mean())
+    expected = float(sdr.false_negative(A, 12, 6, 10))
+    assert np.mean(misses) == pytest.approx(expected, abs=0.04)
+
+
+def test_one_shot_storage_equals_one_pass_of_learning_for_new_patterns():
+    patterns = sdr.to_csr(N, sdr.random_sdrs(1, N, A, 30))
+    stored = neuron().store(patterns)
+    assert stored.predict(patterns).all()
+    assert stored.neurons_[0].used == 30
+    assert not stored.predict(sdr.to_csr(N, sdr.random_sdrs(2, N, A, 200))).any()
+
+
+def test_more_patterns_than_segments_are_clustered():
+    centres = sdr.random_sdrs(3, N, A, 40)
+    noisy = np.concatenate([sdr.noise(k, centres, 0.1, N) for k in range(3)])
+    assert neuron().store(sdr.to_csr(N, noisy)).predict(sdr.to_csr(N, noisy)).mean() > 0.9
+
+
+def test_permanences_follow_the_rule():
+    cell = DendriticNeuron(1, 4, 2, random_state=0)
+    x = np.zeros((1, 20))
+    x[0, :4] = 1
+    cell.partial_fit(x, [1], classes=[0, 1])
+    np.testing.assert_allclose(cell.neurons_[0].permanence, 0.5)
+    y = np.zeros((1, 20))
+    y[0, [0, 1, 10, 11]] = 1  # two of four synapses see it: it fires
+    cell.partial_fit(y, [1])
+    kept = np.isin(cell.neurons_[0].cells[0], [0, 1])
+    np.testing.assert_allclose(cell.neurons_[0].permanence[0][kept], 0.52)
+    np.testing.assert_allclose(cell.neurons_[0].permanence[0][~kept], 0.4875)
+    for _ in range(27):
+        cell.partial_fit(y, [1])
+    assert np.isin(cell.neurons_[0].cells[0], [0, 1, 10, 11]).all()  # cut below 0.15 and grown on active cells
+    before = cell.neurons_[0].permanence.copy()
+    cell.partial_fit(y, [0])
+    np.testing.assert_allclose(cell.neurons_[0].permanence, before - 0.0125)
+
+
+def test_pruning_on_negatives_is_an_option():
+    x = np.zeros((1, 20))
+    x[0, :4] = 1
+    for prune, expected in ((False, 1), (True, 0)):
+        cell = DendriticNeuron(1, 4, 2, prune_on_negative=prune, random_state=0).partial_fit(x, [1], classes=[0, 1])
+        cell.partial_fit(np.repeat(x, 40, axis=0), np.zeros(40, int))
+        assert cell.predict(x)[0] == expected
+
+
+def test_nonlinearities_and_mistakes():
+    x = sparse.csr_array(np.eye(8) + np.eye(8, k=1))
+    y = np.arange(8) % 2
+    for kind in ("threshold", "sigmoid", "power"):
+        model = make_pipeline(MaxAbsScaler(), DendriticNeuron(20, 2, 2, nonlinearity=kind, random_state=0))
+        assert model.fit(x, y).score(x, y) > 0.6
+    with pytest.raises(InputError, match="theta is 9"):
+        DendriticNeuron(4, 4, 9).fit(x, y)
+    with pytest.raises(InputError, match="nonlinearity"):
+        DendriticNeuron(4, 4, 2, nonlinearity="cubic").fit(x, y)

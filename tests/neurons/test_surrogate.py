@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from broadsheet.errors import InputError
+from broadsheet.neurons import BranchedNeuron, ELMNeuron, record, synaptic_traces
+from broadsheet.neurons.surrogate import CLIP, predict_recordings
+
+
+def test_learns_a_filtered_sum():
+    """Voltage is a low-passed sum of the inputs: a small cell explains nearly all of it."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((6000, 6)) < 0.03).astype(np.float32)
+    v = -67 + 4 * synaptic_traces(x, (10.0,)).sum(axis=1)
+    y = np.minimum(v, -56)[:, None]
+    model = ELMNeuron(4, targets=("voltage",), steps=600, window=150, learning_rate=1e-2).fit(x[:4000], y[:4000])
+    assert model.score(x[4000:], y[4000:]) > 0.8
+    assert model.predict(x).shape == (6000, 1)
+    assert model.predict(x).max() < CLIP + 5
+
+
+def test_windows_join_without_seams():
+    rng = np.random.default_rng(1)
+    x = (rng.random((1, 700, 6)) < 0.05).astype(np.float32)
+    y = np.zeros((1, 700, 1)) - 65
+    model = ELMNeuron(3, targets=("voltage",), tau_m=(1.0, 10.0), steps=2, window=100).fit(x, y)
+    np.testing.assert_allclose(predict_recordings(model.cell_, x, 400), predict_recordings(model.cell_, x, 1200), atol=1e-3)
+
+
+def test_scores_are_scikit_learns():
+    rng = np.random.default_rng(2)
+    x = (rng.random((2, 400, 4)) < 0.05).astype(np.float32)
+    y = np.stack([rng.random((2, 400)) < 0.1, np.full((2, 400), -60.0)], axis=-1)
+    model = ELMNeuron(2, steps=2, window=50).fit(x, y)
+    p = model.predict(x)
+    assert model.scores(x, y)["auc"] == pytest.approx(roc_auc_score(y[..., 0].ravel(), p[..., 0].ravel()), abs=1e-6)
+    assert set(model.scores(x, y)) == {"auc", "tp_at_1_percent", "rmse_mv", "explained_variance"}
+    assert clone(model).get_params()["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (np.zeros((50, 3)), np.zeros((50, 1)), "shape"),
+        (np.zeros((50, 3)), np.full((50, 2), 0.5), "0 or 1"),
+        (np.full((50, 3), np.nan), np.zeros((50, 2)), "NaN"),
+        (np.zeros(50), np.zeros((50, 2)), "recordings, time, channels"),
+    ],
+)
+def test_mistakes_are_named(x, y, words):
+    with pytest.raises(InputError, match=words):
+        ELMNeuron(2, steps=1).fit(x, y)
+
+
+def test_branched_neuron_rests_where_nothing_comes_in_and_inhibition_lowers_it():
+    neuron = BranchedNeuron(16, 2)
+    silent = record(0, neuron, 100, rate=(0.0, 0.0))
+    np.testing.assert_allclose(silent.voltage, -67.7, atol=1e-3)
+    assert silent.spikes.sum() == 0
+    driven = record(0, neuron, 2000, rate=(40.0, 40.0))
+    assert driven.spikes.sum() > 0
+    assert set(np.unique(driven.inputs)) == {-1.0, 0.0, 1.0}
+    assert driven.voltage.max() <= 0.0
+    assert driven.voltage.min() > -90
+
+
+def test_nmda_makes_branches_supralinear():
+    """Two inputs on one branch do more than on two branches where NMDA is on; without it, they do less."""
+    import jax.numpy as jnp
+
+    from broadsheet.dynamics import rollout
+
+    def peak(channels, nmda):
+        neuron = BranchedNeuron(64, 4, g_ampa=0.02, g_nmda=0.15, nmda=nmda)
+        x = jnp.zeros((60, 64)).at[5, jnp.array(channels)].set(1.0)
+        return float(rollout(neuron, x)[1][0].max()) + 67.7
+
+    same, apart = list(range(6)), [0, 1, 2, 8, 9, 10]
+    assert peak(same, True) > 1.05 * peak(apart, True)
+    assert peak(same, False) < peak(apart, False)

@@ -1,0 +1,66 @@
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from broadsheet import cache
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("BROADSHEET_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_fixture_is_built_once_and_again_when_damaged():
+    calls = []
+
+    def build(folder):
+        calls.append(1)
+        (folder / "a.txt").write_text("content")
+
+    first = cache.fixture("words", {"seed": 1}, build)
+    assert cache.fixture("words", {"seed": 1}, build) == first
+    assert len(calls) == 1
+    (first / "a.txt").write_text("damaged")
+    assert (cache.fixture("words", {"seed": 1}, build) / "a.txt").read_text() == "content"
+    assert len(calls) == 2
+    assert cache.fixture("words", {"seed": 2}, build) != first
+
+
+def test_a_failed_build_leaves_nothing():
+    def fail(folder):
+        (folder / "half").write_text("x")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        cache.fixture("words", {}, fail)
+    left = [path.name for path in (cache.home() / "cache" / "words").iterdir() if not path.name.endswith(".lock")]
+    assert left == []
+
+
+def slow_build(folder):
+    (folder / "a").write_text("1")
+    time.sleep(30)
+
+
+def test_a_killed_build_does_not_block_the_next():
+    process = multiprocessing.get_context("fork").Process(target=cache.fixture, args=("slow", {}, slow_build))
+    process.start()
+    time.sleep(0.7)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    done = cache.fixture("slow", {}, lambda folder: (folder / "a").write_text("2"))
+    assert (done / "a").read_text() == "2"
+
+
+def test_atomic_writes_keep_the_old_content_on_failure(tmp_path):
+    path = cache.write_atomic(tmp_path / "x" / "a.txt", "old")
+    with pytest.raises(TypeError):
+        cache.write_atomic(path, None)
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    assert cache.checksum(path) == cache.checksum(path)
+    assert cache.digest({"b": 1, "a": [1.0]}) == cache.digest({"a": [1.0], "b": 1})
