@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ["PYTHON_COLORS"] = "0"
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """A home folder of the test's own."""
     place = tmp_path / "home"

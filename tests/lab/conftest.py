@@ -7,7 +7,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.fixture()
+@pytest.fixture
 def toy(home, monkeypatch):
     """The entry of the toy paper, importable here and in workers."""
     monkeypatch.syspath_prepend(str(HERE))
@@ -20,7 +20,7 @@ def toy(home, monkeypatch):
     return describe(module.paper, "toy")
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(home):
     from broadsheet.lab.store import Store
 

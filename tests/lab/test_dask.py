@@ -11,7 +11,7 @@ from broadsheet.lab.engine import Request, execute, plan, raise_failures
 from broadsheet.lab.executors import DaskExecutor
 
 
-@pytest.fixture()
+@pytest.fixture
 def cluster(toy, tmp_path):
     """A scheduler and two workers as processes, each with a home and a scratch folder of its own: nothing is shared."""
     distributed = pytest.importorskip("distributed")
@@ -26,7 +26,16 @@ def cluster(toy, tmp_path):
         return made
 
     address_file = tmp_path / "scheduler.json"
-    start("distributed.cli.dask_scheduler", "--scheduler-file", str(address_file), "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
+    start(
+        "distributed.cli.dask_scheduler",
+        "--scheduler-file",
+        str(address_file),
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--host",
+        "127.0.0.1",
+    )
     for _ in range(100):
         if address_file.exists():
             break
@@ -37,9 +46,18 @@ def cluster(toy, tmp_path):
         own.mkdir()
         workers.append(
             start(
-                "distributed.cli.dask_worker", "--scheduler-file", str(address_file), "--no-nanny", "--nthreads", "1",
-                "--no-dashboard", "--local-directory", str(own), BROADSHEET_HOME=str(own / "home"), TMPDIR=str(own),
-            )  # fmt: skip
+                "distributed.cli.dask_worker",
+                "--scheduler-file",
+                str(address_file),
+                "--no-nanny",
+                "--nthreads",
+                "1",
+                "--no-dashboard",
+                "--local-directory",
+                str(own),
+                BROADSHEET_HOME=str(own / "home"),
+                TMPDIR=str(own),
+            )
         )
     client = distributed.Client(scheduler_file=str(address_file), timeout="20s")
     client.wait_for_workers(2, timeout=30)

@@ -13,7 +13,7 @@ from broadsheet.lab.verdicts import judge
 EXAMPLE = Path(__file__).parent / "repository"
 
 
-@pytest.fixture()
+@pytest.fixture
 def repository(tmp_path, home):
     """A repository in awk and shell, under git."""
     place = tmp_path / "walker"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from broadsheet.errors import DataError, InputError
-from broadsheet.matter import read_tracks
 from broadsheet.matter import observables as obs
+from broadsheet.matter import read_tracks
 
 
 def lattice(kind, n=12):

@@ -9,7 +9,7 @@ from broadsheet.neurons.datasets import neuronio_files, read_neuronio, read_shd
 from broadsheet.neurons.tasks import DigitSpikes, SpokenDigits, branch_coincidences, which_pulse
 
 
-@pytest.fixture()
+@pytest.fixture
 def neuronio(tmp_path):
     run = {
         "exInputSpikeTimes": {0: [3, 7], 2: [5]},

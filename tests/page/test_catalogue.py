@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadsheet.errors import InputError
+from broadsheet.lab.registry import entries
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts, arxiv_id, slug_of, title_key
 from broadsheet.page.search import search
 from broadsheet.page.shipped import FOLDER, shipped
-from broadsheet.lab.registry import entries
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,9 @@ def test_importing_twice_changes_nothing_and_news_is_news():
 
 def test_two_sources_are_one_paper():
     Catalogue().add("page", [Facts("Probing {\\em J/$\\Psi$} again", authors=2)], date(2025, 1, 1))
-    Catalogue().add("arxiv", [Facts("Probing J/Ψ Again", arxiv="2501.00001", names=("A", "B"), abstract="Long.")], date(2025, 1, 2))
+    Catalogue().add(
+        "arxiv", [Facts("Probing J/Ψ Again", arxiv="2501.00001", names=("A", "B"), abstract="Long.")], date(2025, 1, 2)
+    )
     Catalogue().add("hub", [Facts("Probing again (v2)", arxiv="2501.00001", comments=4)], date(2025, 1, 3))
     found = [paper for paper in Catalogue().papers().values() if paper.arxiv == "2501.00001"]
     assert len(found) == 1

@@ -48,7 +48,11 @@ class Handler(BaseHTTPRequestHandler):
                     "summary": HUB_PAPER["summary"], "publishedAt": "2023-06-14T13:34:13.000Z", "numComments": 3}  # fmt: skip
             body = json.dumps([item] if query.get("date", "2023-06-15") == "2023-06-15" and query.get("p", "0") == "0" else [])
         elif url.path == "/api/papers/search":
-            body = json.dumps([{"paper": HUB_PAPER, "title": HUB_PAPER["title"], "summary": HUB_PAPER["summary"]}] if "neuron" in query.get("q", "") else [])
+            body = json.dumps(
+                [{"paper": HUB_PAPER, "title": HUB_PAPER["title"], "summary": HUB_PAPER["summary"]}]
+                if "neuron" in query.get("q", "")
+                else []
+            )
         elif url.path == "/api/query":
             wanted = query.get("id_list", "")
             entries = ENTRY if "2408.00336" in wanted or "colloid" in query.get("search_query", "") else ""
@@ -64,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture()
+@pytest.fixture
 def server():
     Handler.mode = "ok"
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

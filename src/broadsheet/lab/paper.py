@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from broadsheet.errors import InputError
 from broadsheet.lab.claims import SYSTEM, Claim
@@ -22,6 +22,7 @@ FIRST_SEED = 100
 """Verdicts are made on seeds 100, 101, …, which no development run used."""
 
 
+@runtime_checkable
 class Log(Protocol):
     """What an experiment may say while it runs."""
 

@@ -44,8 +44,8 @@ paper = Paper(
     notes=(
         "The abstract was read, and that of a sequel; functional forms, sizes and all numbers but the exact results of the "
         "delayed Langevin equation are ours.",
-        "The spacing of the crystal is the programmed radius itself: a mean over all particles is about 5 % larger, because those "
-        "on the edge count a neighbour of the next shell.",
+        "The spacing of the crystal is the programmed radius itself: a mean over all particles is about 5 % larger, because "
+        "those on the edge count a neighbour of the next shell.",
     ),
 )
 
@@ -346,7 +346,7 @@ class Melting(Crystal):
 
 @paper.experiment(
     presets={
-        "smoke": Melting(particles=9, duration=0.4, delays=(0.0, 0.1)),
+        "smoke": Melting(particles=9, duration=1.2, delays=(0.0, 0.1)),
         "quick": Melting(),
         "paper": Melting(particles=100, duration=200.0, delays=(0.0, 0.1, 0.3, 1.0, 3.0, 5.0)),
     },

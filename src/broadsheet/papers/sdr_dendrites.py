@@ -200,7 +200,7 @@ def union(config: Sparsity, key, log: Log) -> Report:
     """Error against population, stored patterns and threshold, in a sparse and in a half-active population."""
 
     def stored(n: int, a: int, M: np.ndarray) -> np.ndarray:
-        return sdr.false_match(n, a, np.round(sdr.union_synapses(n, 30, M)).astype(int), 15)
+        return np.asarray(sdr.false_match(n, a, np.round(sdr.union_synapses(n, 30, M)).astype(int), 15))
 
     n, _, s = sdr.threshold_grid()
     arms = {
@@ -226,7 +226,7 @@ def union(config: Sparsity, key, log: Log) -> Report:
     for size in (1000, 2000, 20_000):
         arrays[f"segment_{size}"] = stored(size, size // 100, M)
         active = np.round(sdr.union_activity(size, size // 100, M)).astype(int)
-        arrays[f"activity_{size}"] = sdr.false_match(size, active, 30, 15)
+        arrays[f"activity_{size}"] = np.asarray(sdr.false_match(size, active, 30, 15))
     arrays["segment_dense"] = stored(20_000, 10_000, M)
     return Report(arms=arms, arrays=arrays)
 

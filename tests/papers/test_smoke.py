@@ -1,0 +1,80 @@
+"""Every experiment of every paper at smoke size: the shape of its report, its figures, and the index."""
+
+import math
+
+import jax
+import pytest
+
+from broadsheet.lab import Report
+from broadsheet.lab.claims import SYSTEM
+from broadsheet.lab.registry import describe, entries, import_paper, index_text, papers_folder
+
+
+class Quiet:
+    def progress(self, fraction, **metrics):
+        assert 0 <= fraction <= 1
+        assert all(isinstance(float(value), float) for value in metrics.values())
+
+    def checkpoint(self, name):
+        return None
+
+
+CASES = [(slug, name) for slug, entry in entries().items() for name in entry.experiments]
+
+
+@pytest.mark.parametrize(("slug", "name"), CASES, ids=[f"{slug}-{name}" for slug, name in CASES])
+def test_experiment(slug, name):
+    experiment = import_paper(entries()[slug].module).experiments[name]
+    runs = {}
+    with jax.enable_x64(experiment.precision == "float64"):
+        for variant in experiment.variant_names():
+            report = experiment.function(experiment.configure("smoke", variant), jax.random.key(1), Quiet())
+            assert isinstance(report, Report)
+            runs[variant] = Report(report.metrics, report.numpy_arrays(), report.arms)
+            assert all(isinstance(value, float) for row in report.scalars().values() for value in row.values())
+    arms = {arm or SYSTEM: row for arm, row in runs[SYSTEM].scalars().items()}
+    arms |= {variant: run.scalars()[""] for variant, run in runs.items() if "" in run.scalars()}
+    for claim in experiment.claims:
+        for check in claim.checks:
+            for arm in filter(None, (check.of, check.minus)):
+                assert arm in arms, f"{claim.id} looks at {arm}"
+        for control in claim.controls:
+            assert control in arms, f"{claim.id} has the control {control}"
+    drawn = {figure: draw(runs) for figure, draw in experiment.figures.items()}
+    for figure in drawn.values():
+        for axis in figure.axes:
+            assert axis.get_xlabel() or axis.get_label() == "<colorbar>"
+            assert axis.get_ylabel() or not axis.get_xlabel()
+
+
+def test_metrics_of_claims_exist_at_quick_in_the_ledger():
+    from broadsheet.lab.ledger import latest
+
+    known = latest(list(entries()))
+    for slug, entry in entries().items():
+        for name, claim in entry.claims():
+            if not name or not claim.judged_at("quick"):
+                continue
+            for arms in known[slug]["experiments"][name]["metrics"].values():
+                for check in claim.checks:
+                    value = arms[check.of][check.metric]
+                    assert value is None or math.isfinite(value)
+
+
+def test_the_index_is_fresh():
+    assert (papers_folder() / "index.json").read_text() == index_text(), "run: python -m broadsheet.lab.registry"
+
+
+def test_facts_are_whole():
+    for slug, entry in entries().items():
+        paper = import_paper(entry.module)
+        assert describe(paper, entry.module).to_dict() == entry.to_dict()
+        assert entry.facts["summary"]
+        assert entry.facts["basis"] in ("paper", "code", "reconstructed")
+        for part in entry.facts["parts"]:
+            assert part.startswith("broadsheet.")
+        assert slug.replace("-", "_") == entry.module.rsplit(".", 1)[1]
+        for experiment in entry.experiments.values():
+            assert experiment.summary
+            assert "smoke" in experiment.presets
+            assert "paper" in experiment.presets
