@@ -338,7 +338,8 @@ class Classify:
     source: Literal["random", "poirazi-mel"] = "random"
     populations: tuple[int, ...] = (400, 600, 800)  # n of the random patterns
     a: int = 64
-    segments: int = 500  # of each pool, one a stored pattern
+    neurons: int = 1  # in each pool
+    segments: int = 500  # of each neuron, one a stored pattern
     synapses: int = 24
     theta: int = 12
     nonlinearity: Literal["threshold", "sigmoid", "power"] = "sigmoid"
@@ -353,7 +354,7 @@ class Classify:
     },
     variants={
         "linear": {"theta": 1, "nonlinearity": "threshold"},
-        "poirazi-mel": {"source": "poirazi-mel", "segments": 10_000, "synapses": 25, "nonlinearity": "power"},
+        "poirazi-mel": {"source": "poirazi-mel", "neurons": 25, "segments": 400, "synapses": 25, "nonlinearity": "power"},
     },
     cost=8.0,
 )
@@ -361,11 +362,12 @@ def classify(config: Classify, key, log: Log) -> Report:
     """Two-class recognition of stored patterns under noise, and of classes that no linear unit separates."""
     rng = generator(key)
     errors = []
+    segments = config.neurons * config.segments
     sizes = config.populations if config.source == "random" else (400,)
     for n in sizes:
         if config.source == "random":
-            known = sdr.random_sdrs(rng, n, config.a, 2 * config.segments)
-            labels = np.repeat([1, 0], config.segments)
+            known = sdr.random_sdrs(rng, n, config.a, 2 * segments)
+            labels = np.repeat([1, 0], segments)
             test, truth = sdr.noise(rng, known, config.noise, n), labels
         else:
             cells, classes = poirazi_mel(rng, 8000)
@@ -374,10 +376,8 @@ def classify(config: Classify, key, log: Log) -> Report:
         score = np.zeros(len(test))
         for label_of, sign in ((1, 1.0), (0, -1.0)):
             own = known[labels == label_of]
-            rows = np.arange(len(own)) if len(own) == config.segments else rng.integers(0, len(own), config.segments)
-            pool = DendriticNeuron(
-                config.segments, config.synapses, config.theta, nonlinearity=config.nonlinearity, random_state=rng
-            )
+            rows = np.arange(len(own)) if len(own) == segments else rng.integers(0, len(own), segments)
+            pool = DendriticNeuron(segments, config.synapses, config.theta, nonlinearity=config.nonlinearity, random_state=rng)
             pool.store(sdr.to_csr(n, own[rows]))
             score += sign * pool.decision_function(sdr.to_csr(n, test))
         jitter = 5e-4 * rng.uniform(-1, 1, len(score))
