@@ -119,6 +119,7 @@ def build(
     from broadsheet.lab.registry import entries
     from broadsheet.lab.store import Store
     from broadsheet.page.catalogue import Catalogue
+    from broadsheet.page.report import write_report
 
     deadline = time.monotonic() + 60 * minutes
     if page is not None:
@@ -162,7 +163,7 @@ def build(
 
         execute(plans, store, LocalExecutor(processes), tell, deadline - spare)
     _tell_provisional(screen, plans, store)
-    path = report(out)
+    path = write_report(out)
     left = [f"{made.entry.slug} {made.experiment.name}" for made in plans if made.missing]
     if left:
         print(f"Not finished in {minutes:g} minutes or failed: {', '.join(left)}. Run it again to go on.")
@@ -206,14 +207,11 @@ def _tell_provisional(screen: Any, plans: list[Plan], store: Any) -> None:
 
 def report(
     out: Annotated[Path | None, typer.Option("--out", help="The file to write.")] = None,
-) -> Path:
+) -> None:
     """Write the report: one self-contained HTML page."""
     from broadsheet.page.report import write_report
 
-    path = write_report(out)
-    if sys.argv[1:2] == ["report"]:
-        print(path)
-    return path
+    print(write_report(out))
 
 
 def gc(

@@ -168,7 +168,11 @@ def _hash_one(module: str, tree: ast.Module, function: ast.FunctionDef, roots: t
     bare.decorator_list = []
     pieces: dict[str, str] = {function.name: ast.dump(bare)}
     modules: set[str] = set()
-    todo: list[ast.AST] = [bare]
+    configs = [
+        word.value for mark in function.decorator_list for word in getattr(mark, "keywords", []) if word.arg == "presets"
+    ]
+    classes = {node.func for value in configs for node in ast.walk(value) if isinstance(node, ast.Call)}
+    todo: list[ast.AST] = [bare, *classes]
     while todo:
         for name in {node.id for node in ast.walk(todo.pop()) if isinstance(node, ast.Name)}:
             modules |= imported.get(name, set())

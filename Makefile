@@ -1,0 +1,44 @@
+# make run      the main job on the shipped facts, or on a saved page: make run PAGE=file
+# make test     style, types, import contracts, licences, tests
+# make verify   check every claim again and write the ledger, docs/verdicts
+# make setup    the environment only
+.PHONY: run test lint verify setup index
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
+CORE := $(VENV)/.core-installed
+FULL := $(VENV)/.all-installed
+PAGE ?=
+
+run: $(CORE)
+	$(BIN)/broadsheet build $(PAGE)
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(FULL)
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check --quiet src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || (cat $(VENV)/imports.log; exit 1)
+	$(BIN)/pip-licenses --partial-match --fail-on "GPL;Affero;UNKNOWN;Proprietary" \
+		--ignore-packages broadsheet pgserver psycopg psycopg-binary > $(VENV)/licences.log
+
+verify: $(CORE)
+	$(BIN)/broadsheet verify --all --ledger docs/verdicts
+
+index: $(CORE)
+	$(BIN)/python -m broadsheet.lab.registry
+
+setup: $(FULL)
+
+$(CORE): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $(CORE)
+
+$(FULL): $(CORE)
+	$(PIP) --editable '.[dev,postgres,data,language]'
+	touch $(FULL)

@@ -1,0 +1,227 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REAL = Path(__file__).parents[3] / "shared" / "page" / "daily-papers.txt"
+PAGE = f"Daily Papers\n\nDec 11\n\nA brand new paper on dendrites\n\n{'An abstract. ' * 40}\n\n  • 3 authors\n·\nNov 2 4\n"
+
+
+def call(*words, code=0, **env):
+    done = subprocess.run(
+        [sys.executable, "-m", "broadsheet.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=200,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def read(*words, **env):
+    return json.loads(call(*words, "--json", **env).stdout)
+
+
+def test_list_and_show_before_any_import(home):
+    papers = read("list")
+    assert len(papers) == 42
+    assert set(papers[0]) == {"slug", "arxiv", "title", "published", "authors", "comments", "basis", "verdicts"}
+    assert {paper["slug"] for paper in papers if paper["basis"]} >= {"elm-neuron", "cybloids", "sdr-dendrites"}
+    shown = read("show", "elm-neuron")
+    claim = next(c for c in shown["claims"] if c["id"] == "C4")
+    assert {"id", "kind", "statement", "verdict", "reason", "checks"} <= set(claim)
+    assert {"metric", "value", "low", "high", "control", "bound"} <= set(claim["checks"][0])
+    assert not home.exists() or not (home / "broadsheet.db").exists()
+    assert "elm-neuron" in call("list").stdout
+    assert "broadsheet run elm-neuron -e recall" in call("show", "2306.16922").stdout
+
+
+def test_a_paper_without_a_system_shows_what_there_is():
+    text = " ".join(call("show", "transip").stdout.split())
+    assert "github.com/Ahmed-A-A-Elhag/TransIP" in text
+    assert "Nearest parts: broadsheet.learn.fit" in text
+    assert "broadsheet new 2510.00027" in text
+    assert read("show", "transip")["claims"] == []
+
+
+def test_bibtex():
+    text = call("show", "cybloids", "--bibtex").stdout
+    assert text.startswith("@misc{cybloids,")
+    assert "eprint = {2408.00336}" in text
+    assert "year = {2024}" in text
+
+
+@pytest.mark.parametrize("words", [("--help",), ("list",), ("show", "elm-neuron"), ("search", "neuron")])
+def test_reading_imports_neither_jax_nor_torch(home, words):
+    code = (
+        "import sys; sys.argv = ['broadsheet', *sys.argv[1:]]\nfrom broadsheet.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nprint(sorted(m for m in ('jax', 'torch', 'numpy', 'scipy') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]", done.stderr
+
+
+def test_import_twice(home, tmp_path):
+    page = tmp_path / "page.txt"
+    page.write_text(PAGE)
+    first = read("import", page, "--as-of", "2025-12-11")
+    assert (first["papers"], first["new"], first["comment_counts"]) == (1, ["brand-new-paper-dendrites"], 1)
+    again = read("import", page, "--as-of", "2025-12-11")
+    assert (again["new"], again["changed"]) == ([], [])
+    shown = read("show", "brand-new-paper-dendrites")
+    assert (shown["published"], shown["comments"], shown["basis"]) == ("2025-11-02", 4, None)
+    assert [hit["slug"] for hit in read("search", "brand", "new")] == ["brand-new-paper-dendrites"]
+    assert len(read("list")) == 43
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real page is not in this checkout")
+def test_the_real_page(home):
+    done = read("import", REAL, "--as-of", "2025-12-11")
+    assert (done["papers"], done["dates"], done["author_counts"], done["comment_counts"]) == (42, 41, 41, 3)
+    assert done["new"] == []
+    assert len(read("list")) == 42
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("show", "no-such-paper"), "No paper is called"),
+        (("show",), "Missing argument"),
+        (("run", "no-such-paper"), "No paper called"),
+        (("run", "elm-neuron", "-e", "nothing"), "no experiment 'nothing'"),
+        (("run", "elm-neuron", "--set", "d_m=3"), "name it with -e"),
+        (("run", "elm-neuron", "-e", "recall", "--set", "d_m"), "not NAME=VALUE"),
+        (("run", "elm-neuron", "-e", "recall", "--set", "size=3"), "no setting 'size'"),
+        (("run", "elm-neuron", "-e", "recall", "-p", "huge"), "no preset 'huge'"),
+        (("run", "elm-neuron", "-e", "surrogate", "-p", "paper"), "Kaggle"),
+        (("verify",), "--all"),
+        (("verify", "elm-neuron", "--claim", "C99"), "no claim C99"),
+        (("verify", "/"), "no claims.toml"),
+        (("import", "/no/such/file"), "no such file"),
+        (("import", "/bin/sh"), "not UTF-8"),
+        (("import", "/etc", "/etc"), "one file or source at a time"),
+        (("import", "daily:yesterday"), "no date"),
+        (("import", "x", "--as-of", "12/11"), "no date"),
+        (("search", "***"), "no word"),
+        (("new", "nonsense"), "no arXiv identifier"),
+        (("gc", "--budget", "lots"), "no size"),
+        (("no-such-command",), "No such command"),
+        (("matter", "msd", "/no/such.csv"), "no such file"),
+        (("neurons", "fit-elm", "/etc/passwd"), "not a .npz"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_2(home, words, says):
+    done = call(*words, code=2)
+    text = " ".join(done.stderr.replace("│", " ").split())
+    assert says in text
+
+
+def test_run_sweeps_and_json(home):
+    rows = read(
+        "run", "sdr-dendrites", "-e", "online", "-p", "smoke", "--variant", "system", "--sweep", "theta=8,10", "--seed", "3"
+    )
+    assert [row["set"] for row in rows] == [{"theta": "8"}, {"theta": "10"}]
+    assert all(0 <= row["metrics"][""]["recall"] <= 1 for row in rows)
+    assert all((Path(row["folder"]) / "run.json").exists() for row in rows)
+    assert (
+        "recall"
+        in call(
+            "run", "sdr-dendrites", "-e", "online", "-p", "smoke", "--variant", "system", "--set", "theta=8", "--seed", "3"
+        ).stdout
+    )
+
+
+def test_verify_report_and_gc(home):
+    done = read("verify", "sdr-dendrites", "--claim", "C2", "--claim", "C6")
+    assert (done["slug"], done["preset"]) == ("sdr-dendrites", "quick")
+    assert [claim["verdict"] for claim in done["claims"]] == ["holds", "holds"]
+    assert done["seconds"] > 0
+    table = call("verify", "sdr-dendrites", "--claim", "C2").stdout
+    assert "from the official code" in table
+    out = home / "r.html"
+    assert call("report", "--out", out).stdout.strip() == str(out)
+    page = out.read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("https://arxiv.org", "").replace("http://www.w3.org", "").replace(
+        "https://www.w3.org", ""
+    )
+    assert "here: holds" in page
+    assert read("gc", "--budget", "0")["runs"] == 0  # a verdict needs them
+    call("run", "sdr-dendrites", "-e", "online", "-p", "smoke")
+    assert read("gc", "--budget", "0", "--dry-run")["runs"] == 5
+    assert read("gc", "--budget", "0")["bytes_freed"] > 0
+
+
+def test_verify_exits_1_where_a_claim_does_not_hold(home, tmp_path):
+    (tmp_path / "claims.toml").write_text(
+        """[repository]
+name = "liar"
+[[experiment]]
+name = "lie"
+command = "sh -c 'echo {\\\\\\"truth\\\\\\": 0} > $0' {out}"
+controls = { off = "sh -c 'echo {\\\\\\"truth\\\\\\": 0} > $0' {out}" }
+[[experiment.claim]]
+id = "L1"
+statement = "it is true"
+control = "off"
+checks = [{ metric = "truth", at_least = 1 }]
+"""
+    )
+    done = call("verify", tmp_path, "--json", code=1)
+    assert json.loads(done.stdout)["claims"][0]["verdict"] == "fails"
+
+
+def test_new_drafts_a_file_once(home, tmp_path):
+    call("new", "2510.00027", "--folder", tmp_path)
+    assert "Equivariance" in (tmp_path / "claims.toml").read_text()
+    call("new", "2510.00027", "--folder", tmp_path, code=2)
+
+
+def test_build_goes_on_after_a_kill(home):
+    """The main job, killed hard, then again: the table comes at once, what was finished is found."""
+    words = [sys.executable, "-m", "broadsheet.cli", "build", "--minutes", "0.6", "--out", str(home / "report.html")]
+    first = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    time.sleep(9)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    done_before = len(list((home / "runs").glob("*/run.json")))
+    assert done_before > 0
+    second = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert second.returncode == 0, second.stderr
+    assert "42 papers, 3 of them run here" in second.stdout
+    assert "The report:" in second.stdout
+    assert (home / "report.html").stat().st_size > 50_000
+    assert len(list((home / "runs").glob("*/run.json"))) >= done_before
+    assert list((home / "scratch").iterdir()) == []
+
+
+def test_fit_elm_on_a_recording(home, tmp_path):
+    from broadsheet.neurons import BranchedNeuron, record
+
+    made = record(0, BranchedNeuron(16, 2, g_ampa=0.3), 3000, rate=(10.0, 30.0))
+    np.savez(tmp_path / "cell.npz", inputs=made.inputs, voltage=made.voltage, spikes=made.spikes)
+    out = tmp_path / "w.safetensors"
+    done = read("neurons", "fit-elm", tmp_path / "cell.npz", "--steps", "20", "--d-m", "3", "--out", out)
+    assert set(done["scores"]) == {"auc", "tp_at_1_percent", "rmse_mv", "explained_variance"}
+    assert out.exists()
+    np.savez(tmp_path / "bad.npz", inputs=made.inputs)
+    assert "neither" in call("neurons", "fit-elm", tmp_path / "bad.npz", code=2).stderr
+
+
+def test_msd_of_tracks(home, tmp_path):
+    rng = np.random.default_rng(0)
+    x = np.cumsum(rng.normal(size=(400, 50, 2)) * np.sqrt(2 * 0.5 * 0.1), axis=0)
+    rows = [f"{t},{i},{x[t, i, 0]},{x[t, i, 1]}" for t in range(400) for i in range(50)]
+    (tmp_path / "t.csv").write_text("frame,particle,x,y\n" + "\n".join(rows))
+    done = read("matter", "msd", tmp_path / "t.csv", "--dt", "0.1")
+    assert done["late_diffusion"] == pytest.approx(0.5, rel=0.2)
+    assert done["msd"][0] == pytest.approx(4 * 0.5 * 0.1, rel=0.05)
+    assert "50 particles" in call("matter", "msd", tmp_path / "t.csv").stdout
