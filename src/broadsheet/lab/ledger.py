@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from broadsheet.lab.engine import Plan
     from broadsheet.lab.store import Store
 
+BASES = {
+    "paper": "from the paper's text",
+    "code": "from the official code",
+    "reconstructed": "after the idea of the abstract",
+}
 SHOWN = ("holds", "reference", "mixed", "fails", "vacuous", "provisional", "reported", "stale", "not run")
 
 
@@ -172,12 +177,7 @@ def counts(recorded: Iterable[Recorded]) -> dict[str, int]:
 def scale(preset: str | None, basis: str) -> str:
     """In brackets behind a verdict: the size it was made at, and what it rests on."""
     size = {"smoke": "smoke size", "quick": "quick size", "paper": "the paper's size"}.get(preset or "", preset or "")
-    rests = {
-        "paper": "from the paper's text",
-        "code": "from the official code",
-        "reconstructed": "after the idea of the abstract",
-    }
-    return f"{size}, {rests.get(basis, basis)}"
+    return f"{size}, {BASES.get(basis, basis)}"
 
 
 def verdict_list(plans: Sequence[Plan], store: Store) -> list[tuple[str, Verdict]]:

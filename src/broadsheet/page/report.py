@@ -44,11 +44,15 @@ def render() -> str:
     known = ledger.latest(list(entries()))
     runs = _stored_runs()
     running = [_running(paper, entries()[paper.slug], known, runs) for paper in papers if paper.slug in entries()]
-    claims = [state for item in running for state in item["claims"]]
     return environment.get_template(TEMPLATE.name).render(
         papers=papers,
         running={item["paper"].slug: item for item in running},
-        totals=ledger.counts(claims),
+        totals={
+            text: ledger.counts(state for item in running if item["paper"].basis == basis for state in item["claims"])
+            for basis, text in ledger.BASES.items()
+            if any(item["paper"].basis == basis for item in running)
+        },
+        bases=ledger.BASES,
         troubles=[
             (item["paper"], state)
             for item in running
@@ -141,6 +145,7 @@ def _inline(file: Path, prefix: str) -> str:
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]
     opening = (
         f'<svg viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink" style="max-width:{float(width) * 1.4:.0f}px">'
+        'xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'style="max-width:{float(width) * 1.4:.0f}px; min-width:{float(width) * 0.7:.0f}px">'
     )
     return re.sub(r"<svg[^>]*>", opening, text, count=1)

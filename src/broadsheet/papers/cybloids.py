@@ -388,11 +388,15 @@ def melting(config: Melting, key, log: Log) -> Report:
 def delay_series(runs: Runs):
     """Bond fluctuation and spacing against delay, and the last crystal."""
     data = runs["system"].arrays
-    fig, (left, right) = figure(2)
-    left.plot(data["delays"], data["sd"], "o-", color=SYSTEM_COLOUR, label="fluctuation of bonds")
-    left.plot(data["delays"], data["spacing"] / data["spacing"][0] - 0.9, "s--", label="spacing / instant − 0.9")
+    fig, (left, middle, right) = figure(3)
+    left.plot(data["delays"], data["sd"], "o-", color=SYSTEM_COLOUR, label="under delay")
     left.axhline(data["sd"][0], color=CONTROL_COLOUR, label="instant computer")
-    label(left, "delay (time units)", "d, or ratio")
+    left.set_ylim(0)
+    label(left, "delay (time units)", "fluctuation of bond lengths (d)")
+    middle.plot(data["delays"], data["spacing"], "o-", color=SYSTEM_COLOUR, label="under delay")
+    middle.axhline(data["spacing"][0], color=CONTROL_COLOUR, label="instant computer")
+    middle.set_ylim(0.9)
+    label(middle, "delay (time units)", "nearest distance (d)")
     right.plot(*data["final"][0].T, "o", color=CONTROL_COLOUR, label="instant")
     right.plot(*data["final"][-1].T, "o", color=SYSTEM_COLOUR, label=f"delay {data['delays'][-1]:g}")
     right.set_aspect("equal")
