@@ -172,8 +172,7 @@ def test_kill_the_coordinator_at_any_moment(toy, home, wait):
     time.sleep(0.5)
     for folder in (home / "runs").glob("*") if (home / "runs").exists() else []:
         assert json.loads((folder / RECORD_FILE).read_text())["id"] == folder.name
-    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout if _has_ps() else ""
-    assert "broadsheet.lab.worker" not in left
+    assert not _workers(home)
     finished = len(list((home / "runs").glob("*"))) if (home / "runs").exists() else 0
     second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
     assert second.returncode == 0, second.stderr
@@ -182,10 +181,14 @@ def test_kill_the_coordinator_at_any_moment(toy, home, wait):
     assert not [p for p in (home / "scratch").iterdir()]
 
 
-def _has_ps() -> bool:
-    import shutil
-
-    return shutil.which("ps") is not None
+def _workers(home: Path) -> list[int]:
+    """Worker processes of this home that still live."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "broadsheet.lab.worker" in process.cmdline() and process.environ().get("BROADSHEET_HOME") == str(home):
+                found.append(process.pid)
+    return found
 
 
 def test_a_folder_without_its_row_is_adopted(toy, store):

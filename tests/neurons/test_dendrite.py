@@ -19,7 +19,7 @@ def test_passes_scikit_learns_checks():
     typed = "our run-time type checks, on in tests only, refuse the wrong types that it passes"
     check_estimator(
         DendriticNeuron(n_segments=10, synapses=2, theta=1, random_state=0),
-        expected_failed_checks={"check_do_not_raise_errors_in_init_or_set_param": typed},
+        expected_failed_checks={"check_do_not_raise_errors_in_init_or_set_params": typed},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from broadsheet.lab.executors import Executor
 
 Scheduler = Annotated[str | None, typer.Option(metavar="tcp://…", help="A Dask scheduler; local processes by default.")]
+PROCESSES = min(2, os.cpu_count() or 1)  # one job seldom keeps two cores busy
 Processes = Annotated[int, typer.Option(min=1, help="Local processes at once.")]
 
 
@@ -39,7 +41,7 @@ def run(
     data: Annotated[str | None, typer.Option(metavar="PATH", help="Your data, or the paper's.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Read files that could run code (pickles).")] = False,
     scheduler: Scheduler = None,
-    processes: Processes = 1,
+    processes: Processes = PROCESSES,
     as_json: AsJson = False,
 ) -> None:
     """Run a paper's experiments; runs that are there already are found."""
@@ -111,7 +113,7 @@ def build(
     minutes: Annotated[float, typer.Option(min=0, help="Time for everything.")] = 8.0,
     as_of: Annotated[str | None, typer.Option(metavar="DATE", help="The day of the page, YYYY-MM-DD.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
-    processes: Processes = 1,
+    processes: Processes = PROCESSES,
 ) -> None:
     """The main job: show every paper with what is known, run what fits in the time, write the report."""
     from broadsheet.lab.engine import Request, execute, plan

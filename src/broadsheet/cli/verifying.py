@@ -10,7 +10,7 @@ import typer
 
 from broadsheet.cli.output import console, number, print_json, progress, table, verdict
 from broadsheet.cli.pages import AsJson
-from broadsheet.cli.running import Processes, Scheduler, executor_for
+from broadsheet.cli.running import PROCESSES, Processes, Scheduler, executor_for
 from broadsheet.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def verify(
     trust: Annotated[bool, typer.Option("--trust", help="Read files that could run code (pickles).")] = False,
     ledger: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the verdicts there, one file a paper.")] = None,
     scheduler: Scheduler = None,
-    processes: Processes = 1,
+    processes: Processes = PROCESSES,
     as_json: AsJson = False,
 ) -> None:
     """Check claims, each against its control; exit 1 where one does not hold."""

@@ -42,11 +42,10 @@ def fit(
 ) -> Fit:
     """Minimises `loss(model, batch, key)` for `steps` steps.
 
-    Where `data` is a function it is traced, and `chunk` steps run as one compiled scan (make it an Equinox module where it
     Where `data` is a function it is traced, and `chunk` steps run as one compiled scan (make it an Equinox module where
     it holds much data: arrays in a closure are compiled in); where it is an iterable, its batches are drawn one a step. All
-    randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its
-    checkpoint ends in the same weights as one that was never stopped.
+    randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its checkpoint ends in the same weights as
+    one that was never stopped.
 
     **Arguments:**
 
@@ -69,7 +68,8 @@ def fit(
     if checkpoint is not None and Path(checkpoint).exists():
         weights, opt_state, done = _load(Path(checkpoint), (weights, opt_state))
 
-    def one(carry: tuple, t: jax.Array, source: PyTree, rest: PyTree) -> tuple[tuple, jax.Array]:
+    # keys and data are arguments: as constants of the program they would keep it out of JAX's compilation cache
+    def one(carry: tuple, t: jax.Array, source: PyTree, rest: PyTree, key: PRNGKeyArray) -> tuple[tuple, jax.Array]:
         weights, opt_state = carry
         data_key, loss_key = jax.random.split(jax.random.fold_in(key, t))
         batch = source(data_key) if callable(source) else source
@@ -81,8 +81,16 @@ def fit(
         return (weights, opt_state), value
 
     @eqx.filter_jit
-    def many(carry: tuple, times: jax.Array, source: PyTree, rest: PyTree) -> tuple[tuple, jax.Array]:
-        return jax.lax.scan(lambda carry, t: one(carry, t, source, rest), carry, times)
+    def many(
+        carry: tuple, first: jax.Array, count: jax.Array, source: PyTree, rest: PyTree, key: PRNGKeyArray
+    ) -> tuple[tuple, jax.Array]:
+        """`count` is traced, so that a shorter last chunk is not compiled again."""
+
+        def body(n: jax.Array, carried: tuple[tuple, jax.Array]) -> tuple[tuple, jax.Array]:
+            carry, value = one(carried[0], first + n, source, rest, key)
+            return carry, carried[1].at[n].set(value.astype(carried[1].dtype))
+
+        return jax.lax.fori_loop(0, count, body, (carry, jnp.zeros(chunk)))
 
     single = eqx.filter_jit(one)
     batches = iter(()) if callable(data) else iter(data)
@@ -95,7 +103,8 @@ def fit(
     while done < steps:
         count = min(chunk, steps - done)
         if callable(data):
-            carry, values = many(carry, jnp.arange(done, done + count), data, rest)
+            carry, values = many(carry, jnp.asarray(done), jnp.asarray(count), data, rest, key)
+            values = values[:count]
         else:
             values_list = []
             for t in range(done, done + count):
@@ -103,7 +112,7 @@ def fit(
                     batch = next(batches)
                 except StopIteration:
                     raise InputError(f"The data ended after {t} batches; {steps} steps need as many.") from None
-                carry, value = single(carry, jnp.asarray(t), batch, rest)
+                carry, value = single(carry, jnp.asarray(t), batch, rest, key)
                 values_list.append(value)
             values = jnp.stack(values_list)
         found = np.asarray(values)

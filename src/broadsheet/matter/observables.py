@@ -27,7 +27,9 @@ def msd(positions: Trajectory, lags: Sequence[int]) -> Float[np.ndarray, " lags"
         if not 0 <= lag < len(positions):
             raise InputError(f"A lag of {lag} frames does not fit in a trajectory of {len(positions)} frames.")
         step = positions[lag:] - positions[: len(positions) - lag]
-        values.append(np.nanmean(np.sum(step**2, axis=-1)))
+        squared = np.einsum("...d,...d->...", step, step)
+        mean = squared.mean(dtype=np.float64)
+        values.append(np.nanmean(squared) if np.isnan(mean) else mean)
     return np.array(values)
 
 

@@ -54,6 +54,14 @@ def read_neuronio(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return inputs, voltage, spikes
 
 
+def neuronio_recordings(folder: str | Path | None) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """(inputs, voltage, spikes) of all training files and of all test files, these without their first 500 ms."""
+    train, test = (
+        tuple(np.concatenate(part) for part in zip(*map(read_neuronio, files), strict=True)) for files in neuronio_files(folder)
+    )
+    return train, tuple(part[:, 500:] for part in test)
+
+
 def read_shd(
     folder: str | Path | None, part: str = "train", *, bin_ms: float = 10.0, duration_ms: float = 1000.0
 ) -> tuple[Float[np.ndarray, "samples time 700"], Int[np.ndarray, " samples"]]:

@@ -103,14 +103,14 @@ class DendriticNeuron(ClassifierMixin, BaseEstimator):
         for name in ("classes_", "neurons_"):
             self.__dict__.pop(name, None)
         check_classification_targets(y)
-        return self.partial_fit(X, y, classes=np.unique(y))
+        return self.partial_fit(X, y, classes=np.unique(np.asarray(y)))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> DendriticNeuron:
         """Goes on learning; the first call needs all `classes`."""
         first = not hasattr(self, "neurons_")
         X, y = validate_data(self, X, y, accept_sparse="csr", reset=first)
         if first:
-            self._start(np.unique(y) if classes is None else np.asarray(classes))
+            self._start(np.unique(y if classes is None else np.asarray(classes)))
         patterns = _binary(X)
         for row, label in enumerate(y):
             active = np.zeros(self.n_features_in_, bool)

@@ -12,6 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int8, PRNGKeyArray
 from sklearn.datasets import load_digits
 
+Task = Callable[[PRNGKeyArray, int], tuple[Array, Array]]
+"""(key, count) to inputs (count, time, channels) and labels (count,)."""
+
 
 def which_pulse(
     key: PRNGKeyArray, batch: int, *, delay: int = 300, noise: float = 0.05
@@ -43,7 +46,7 @@ def branch_coincidences(
 class Batches(eqx.Module):
     """A task at a fixed batch size: a key to (inputs, labels), as `broadsheet.learn.fit` wants it."""
 
-    task: Callable[[PRNGKeyArray, int], tuple[Array, Array]]
+    task: Task
     size: int = eqx.field(static=True)
 
     def __call__(self, key: PRNGKeyArray) -> tuple[Array, Array]:

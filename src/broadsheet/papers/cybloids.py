@@ -87,9 +87,9 @@ def harmonic_tie(config: Single, key, log: Log) -> Report:
     metrics: dict[str, float] = {}
     curves = []
     for k, kappa_tau in enumerate(config.kappa_tau):
-        rule = harmonic(config.feedback * kappa_tau)
-        x = _single(rule, 1.0, config, jax.random.fold_in(key, k), frame=0.01)
-        values = msd(x, np.round(LAGS / 0.01).astype(int).tolist())
+        if k == 0 or config.feedback:  # without feedback they are all the same
+            x = _single(harmonic(config.feedback * kappa_tau), 1.0, config, jax.random.fold_in(key, k), frame=0.01)
+            values = msd(x, np.round(LAGS / 0.01).astype(int).tolist())
         curves.append(values)
         at = dict(zip(LAGS.tolist(), values, strict=True))
         metrics |= {

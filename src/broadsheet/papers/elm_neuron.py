@@ -8,27 +8,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from broadsheet.dynamics import rollout, trainable
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language.checkpoints import read_state
-from broadsheet.learn import fit
 from broadsheet.networks import Recurrent
-from broadsheet.neurons import BranchedNeuron, ELMCell, LIFLayer, count_params, load_official, record, synaptic_traces
-from broadsheet.neurons.datasets import neuronio_files, read_neuronio, read_shd
+from broadsheet.neurons import BranchedNeuron, ELMCell, LIFLayer, count_params, load_official, record
+from broadsheet.neurons.classification import accuracy, fit_classifier
+from broadsheet.neurons.datasets import neuronio_recordings, read_shd
+from broadsheet.neurons.elm_reference import PUBLISHED_COUNTS, published_cell
 from broadsheet.neurons.surrogate import (
     fit_recordings,
     predict_recordings,
@@ -36,7 +30,8 @@ from broadsheet.neurons.surrogate import (
     spike_scores,
     voltage_scores,
 )  # fmt: skip
-from broadsheet.neurons.tasks import Batches, DigitSpikes, SpokenDigits, branch_coincidences, which_pulse
+from broadsheet.neurons.tasks import DigitSpikes, SpokenDigits, Task, branch_coincidences, which_pulse
+from broadsheet.neurons.traces import logistic_on_traces
 from broadsheet.numerics import generator
 
 paper = Paper(
@@ -58,8 +53,8 @@ paper = Paper(
         "official program itself was not run here.",
         "NeuronIO (115 GB), SHD and the Long Range Arena are not shipped: their published scores (AUC 0.9922 at d_m = 20) "
         "are not reproduced at quick, where a generated neuron with eight branches stands in.",
-        "At quick size one memory unit does not learn the generated neuron (AUC below 0.5; published on NeuronIO: 0.94), so that "
-        "the rise from 1 to 5 units says little; the rise from 5 to 20 is the smaller one, and the one that is judged.",
+        "At quick size one memory unit does not learn the generated neuron (AUC below 0.5; published on NeuronIO: 0.94), so "
+        "that the rise from 1 to 5 units says little; the rise from 5 to 20 is the smaller one, and the one that is judged.",
         "On the generated neuron most of the gain in AUC over synaptic traces is slow memory: against logistic regression on "
         "traces of 5, 20 and 60 ms it is about 0.015. What a linear cell misses shows in the voltage.",
     ),
@@ -68,12 +63,6 @@ paper = Paper(
               untested="the Long Range Arena has to be downloaded, and its hyperparameters were not published with the code"),
     ],
 )  # fmt: skip
-
-PUBLISHED_COUNTS = {
-    1: 4601, 2: 4708, 3: 4823, 5: 5077, 7: 5363, 10: 5852, 15: 6827, 20: 8002, 25: 9377, 30: 10952,
-    40: 14702, 50: 19252, 75: 34127, 100: 54002,
-}  # fmt: skip
-"""Branch-ELM parameters at the NeuronIO sizes, by d_m (the official README)."""
 
 
 @dataclass(frozen=True)
@@ -141,31 +130,6 @@ def identity(config: Identity, key, log: Log) -> Report:
 def _both_ways(cell: ELMCell, x):
     """The cell's outputs, whole and step by step."""
     return cell(x), rollout(cell, x)[1]
-
-
-def published_cell(
-    cell: ELMCell, x: np.ndarray, *, scale: tuple[float, float] = (1.7159, 2 / 3), decayed_input: bool = True
-) -> np.ndarray:
-    """The published equations as a plain loop in NumPy, with one trace per synapse; the options are the mistakes."""
-    raw, tau_m = np.asarray(cell.raw_weights), np.asarray(cell.tau_m)
-    channel, connected = np.asarray(cell.channel), np.asarray(cell.connected)
-    layers = [(np.asarray(layer.weight), np.asarray(layer.bias)) for layer in cell.mlp.layers]
-    kappa_s = np.exp(-cell.dt / np.asarray(cell.tau_s))
-    kappa_m = np.exp(-cell.dt / tau_m)
-    lam = float(cell.lam)
-    trace, memory, outputs = np.zeros(len(raw)), np.zeros(len(tau_m)), []
-    for now in x:
-        trace = kappa_s * trace + np.maximum(raw, 0) * connected * now[channel]
-        branch = [trace[j * len(raw) // cell.d_tree : (j + 1) * len(raw) // cell.d_tree].sum() for j in range(cell.d_tree)]
-        z = np.concatenate([branch, kappa_m * memory if decayed_input else memory])
-        for k, (weight, bias) in enumerate(layers):
-            z = weight @ z + bias
-            z = np.maximum(z, 0) if k < len(layers) - 1 else z
-        increment = scale[0] * np.tanh(scale[1] * z)
-        gain = lam * (1 - kappa_m) if cell.variant == "v1" else 1 - np.exp(-lam * cell.dt / tau_m)
-        memory = kappa_m * memory + gain * increment
-        outputs.append(np.asarray(cell.head.weight) @ memory + np.asarray(cell.head.bias))
-    return np.array(outputs)
 
 
 def _version_gap(d_m: int, bounds: tuple[float, float], key, x) -> tuple[float, float]:
@@ -253,26 +217,18 @@ def coincidence(config: Coincidence, key, log: Log) -> Report:
     return _classify(cell, branch_coincidences, config, fit_key, test_key, log)
 
 
-def _classify(model, task, config, fit_key, test_key, log: Log, test_task=None) -> Report:
-    """Trains on the answer at the last step with Adam and a cosine to 0, and tests on fresh examples."""
-
-    def logits(model, x):
-        return jax.vmap(lambda x: (model(x) if callable(model) else rollout(model, x)[1])[-1])(x)
-
-    def loss(model, data, key):
-        x, y = data
-        return optax.softmax_cross_entropy_with_integer_labels(logits(model, x), y).mean()
-
-    fitted = fit(
-        model, loss, Batches(task, config.batch), steps=config.steps, key=fit_key, parameters=trainable(model), chunk=50,
-        optimiser=optax.adam(optax.cosine_decay_schedule(config.rate, config.steps)),
-        report=lambda step, value: log.progress(step / config.steps, loss=value),
-        checkpoint=log.checkpoint("training"),
+def _classify(model, task: Task, config, fit_key, test_key, log: Log, test_task: Task | None = None) -> Report:
+    """Trains a model on a task and tests it on fresh examples."""
+    fitted = fit_classifier(
+        model, task, steps=config.steps, batch=config.batch, rate=config.rate, key=fit_key,
+        report=lambda step, value: log.progress(step / config.steps, loss=value), checkpoint=log.checkpoint("training"),
     )  # fmt: skip
-    x, y = (test_task or task)(test_key, config.test)
-    accuracy = jnp.mean(jnp.argmax(eqx.filter_jit(logits)(fitted.model, x), axis=1) == y)
     return Report(
-        metrics={"accuracy": accuracy, "final_loss": fitted.losses[-20:].mean(), "parameters": _size(model)},
+        metrics={
+            "accuracy": accuracy(fitted.model, test_task or task, config.test, test_key),
+            "final_loss": fitted.losses[-20:].mean(),
+            "parameters": _size(model),
+        },
         arrays={"loss": fitted.losses},
     )
 
@@ -285,12 +241,9 @@ def _learning_curves(runs: Runs, control: str, title: str):
     fig, axis = figure()
     for name, run in runs.items():
         colour = CONTROL_COLOUR if name == control else SYSTEM_COLOUR
-        loss = (
-            np.convolve(run.arrays["loss"], np.ones(10) / 10, mode="valid")
-            if len(run.arrays["loss"]) > 10
-            else run.arrays["loss"]
-        )
-        axis.plot(loss, color=colour, label=f"{name}: {run.metrics['accuracy']:.0%} right")
+        window = min(10, len(run.arrays["loss"]))
+        smooth = np.convolve(run.arrays["loss"], np.ones(window) / window, mode="valid")
+        axis.plot(smooth, color=colour, label=f"{name}: {run.metrics['accuracy']:.0%} right")
     axis.axhline(np.log(2), color="k", lw=0.6)
     label(axis, "training step", "cross-entropy (nats; line: chance)", title)
     return fig
@@ -381,21 +334,9 @@ def surrogate(config: Surrogate, key, log: Log) -> Report:
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(jobs, pool.map(run, jobs), strict=True))
     traces = {} if config.checkpoint else {
-        "own": _logistic_on_traces((5.0,), x, spikes, tx, ts), "slow": _logistic_on_traces((5.0, 20.0, 60.0), x, spikes, tx, ts)
+        name: logistic_on_traces(tau, x, spikes, tx, ts) for name, tau in {"own": (5.0,), "slow": (5.0, 20.0, 60.0)}.items()
     }  # fmt: skip
     return _surrogate_report(config, found, tv[0, :2000], largest, traces)
-
-
-def _logistic_on_traces(tau: tuple[float, ...], x: np.ndarray, spikes: np.ndarray, tx: np.ndarray, ts: np.ndarray) -> float:
-    """AUC of logistic regression on synaptic traces of these time constants: what needs no interaction of inputs."""
-
-    def features(inputs: np.ndarray) -> np.ndarray:
-        return np.concatenate([synaptic_traces(recording, tau) for recording in inputs])
-
-    train, truth = features(x), spikes.ravel()
-    kept = (truth > 0) | (np.arange(len(truth)) % 4 == 0)  # silence is plentiful
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=60)).fit(train[kept], truth[kept])
-    return float(roc_auc_score(ts.ravel(), model.decision_function(features(tx))))
 
 
 def _surrogate_report(config: Surrogate, found: dict, voltage: np.ndarray, largest: int, traces: dict[str, float]) -> Report:
@@ -446,9 +387,7 @@ def _surrogate_report(config: Surrogate, found: dict, voltage: np.ndarray, large
 def _recordings(config: Surrogate, key) -> tuple[tuple, tuple]:
     """(inputs, voltage, spikes) for training and for testing, each with recordings first."""
     if config.source == "neuronio":
-        train, test = neuronio_files(config.data)
-        parts = [[np.concatenate(part) for part in zip(*map(read_neuronio, files), strict=True)] for files in (train, test)]
-        return tuple(parts[0]), tuple(part[:, 500:] for part in parts[1])
+        return neuronio_recordings(config.data)
     neuron = BranchedNeuron(config.channels, config.d_tree)
     whole = record(generator(key), neuron, config.train_ms + config.test_ms)
     cut = config.train_ms
@@ -563,43 +502,32 @@ class Ablation:
 )
 def ablation(config: Ablation, key, log: Log) -> Report:
     """Accuracy on single digits by input gain and memory range, and with learned time constants, without a network, with v2."""
-    base = Adding(d_m=config.d_m, steps=config.steps, bin_steps=16, batch=32, test=1000, rate=2e-2)
     settings: list[dict[str, Any]] = [{"lam": lam, "tau_max": tau} for lam in config.lams for tau in config.tau_maxs]
     extras: dict[str, dict[str, Any]] = {
         "learned tau": {"learn_tau": True},
         "no network": {"mlp_layers": 0},
         "v2": {"variant": "v2"},
     }
-    train, test = (DigitSpikes(base.bin_steps, test=part) for part in (False, True))
+    train, test = (DigitSpikes(16, test=part) for part in (False, True))
 
-    def accuracy(k: int, options: dict) -> float:
+    def score(k: int, options: dict) -> float:
         model_key, fit_key, test_key = jax.random.split(jax.random.fold_in(key, k), 3)
         given = {"tau_m": (1.0, options.pop("tau_max", 100.0)), **options}
-        cell = ELMCell(64, 10, base.d_m, **given, key=model_key)
-        found = _classify(cell, train.single, base, fit_key, test_key, _Quiet(), test.single)
+        cell = ELMCell(64, 10, config.d_m, **given, key=model_key)
+        fitted = fit_classifier(cell, train.single, steps=config.steps, batch=32, rate=2e-2, key=fit_key)
         log.progress((k + 1) / (config.seeds * (len(settings) + len(extras))))
-        return float(found.metrics["accuracy"])
+        return accuracy(fitted.model, test.single, 1000, test_key)
 
     rows = [*settings, *extras.values()]
     jobs = [(n * len(rows) + k, dict(row)) for n in range(config.seeds) for k, row in enumerate(rows)]
     with ThreadPoolExecutor(2) as pool:
-        scores = np.array(list(pool.map(lambda job: accuracy(*job), jobs))).reshape(config.seeds, len(rows)).mean(axis=0)
+        scores = np.array(list(pool.map(lambda job: score(*job), jobs))).reshape(config.seeds, len(rows)).mean(axis=0)
     grid = scores[: len(settings)].reshape(len(config.lams), len(config.tau_maxs))
     others = dict(zip(extras, scores[len(settings) :], strict=True))
     return Report(
         metrics={"best": grid.max(), "worst": grid.min(), **{name.replace(" ", "_"): v for name, v in others.items()}},
         arrays={"accuracy": grid, "lam": config.lams, "tau_max": config.tau_maxs},
     )
-
-
-class _Quiet:
-    """A log for the inner trainings of a sweep."""
-
-    def progress(self, fraction: float, **metrics: float) -> None:
-        pass
-
-    def checkpoint(self, name: str) -> Path | None:
-        return None
 
 
 @ablation.figure
