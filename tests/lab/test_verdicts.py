@@ -62,7 +62,7 @@ def test_means_use_the_interval():
 
 
 def test_differences_are_paired():
-    check = at_least("accuracy", 0.05, minus="off", over="mean")
+    check = at_least("accuracy", 0.05, minus="off")
     spread = [0.1, 0.5, 0.9]
     assert judge(claim(check, control=None), table([s + 0.1 for s in spread], spread), "quick").verdict == "holds"
     assert judge(claim(check, control=None), table([s + 0.01 for s in spread], spread), "quick").verdict == "fails"

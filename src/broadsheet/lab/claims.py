@@ -23,7 +23,7 @@ class Check:
     - `of`: the variant or arm it looks at, by default the system.
     - `minus`: subtract the metric of this variant or arm, seed by seed; such a check contains its control.
     - `over`: `"each"` seed must meet the bound; the `"mean"` must, with its 95 % interval; or `"count"`: at least
-      `count` seeds must.
+      `count` seeds must. By default each seed, and for a paired difference (`minus`) the mean.
     - `value`: a number, or one per preset; at a preset without one the claim is not judged.
     """
 
@@ -32,11 +32,13 @@ class Check:
     value: Bound
     of: str = SYSTEM
     minus: str | None = None
-    over: Literal["each", "mean", "count"] = "each"
+    over: Literal["each", "mean", "count", ""] = ""
     count: int | None = None
     tol: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.over:
+            object.__setattr__(self, "over", "mean" if self.minus else "each")
         if self.over == "count" and (self.count is None or self.count < 1):
             raise InputError(f"The check of {self.metric!r} counts seeds: say how many (count=…).")
         if self.over not in ("each", "mean", "count"):
@@ -64,11 +66,14 @@ class Check:
             return "no bound"
         sign = {"at_least": "≥", "at_most": "≤", "equals": "="}[self.sense]
         spread = f" ± {self.tol:g}" if self.sense == "equals" and self.tol else ""
-        how = {"each": "", "mean": " (mean)", "count": f" (in {self.count} seeds)"}[self.over]
+        how = {"each": "", "mean": " (mean)", "count": f" (in {self.count} seeds)"}[self.over or "each"]
         return f"{sign} {value:g}{spread}{how}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in dataclasses.asdict(self).items() if v != _DEFAULTS.get(k, ...)}
+        data = {k: v for k, v in dataclasses.asdict(self).items() if v != _DEFAULTS.get(k, ...)}
+        if self.over == ("mean" if self.minus else "each"):
+            del data["over"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Check:

@@ -290,11 +290,11 @@ class Surrogate:
     },
     claims=[
         Claim("C3", "accuracy grows with memory units, beyond synaptic traces and beyond any linear cell", kind="paper",
-              where="NeuronIO results", seeds=2, control="linear", checks=[
+              where="NeuronIO results", control="linear", checks=[
                   at_least("smallest_rise", 0.0), at_least("gap_to_traces", 0.02),
                   at_least("explained_variance", 0.1, minus="linear")]),
         Claim("C6", "branches save two thirds of the parameters at equal accuracy", kind="paper", where="Branch-ELM",
-              seeds=2, control="random-routing", checks=[
+              control="random-routing", checks=[
                   at_most("parameter_share", 1 / 3), at_least("auc_against_plain", -0.01)]),
     ],
     data="data",
