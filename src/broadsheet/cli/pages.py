@@ -130,11 +130,7 @@ def papers_table(papers: list[ListedPaper], known: dict[str, list[Recorded]]) ->
     """The table of `list` and `build`."""
     from broadsheet.lab.ledger import counts
 
-    room = max(24, console().width - 72)
-    columns: list[Any] = [
-        ("paper", {"no_wrap": True}), ("title", {"no_wrap": True, "overflow": "ellipsis", "max_width": room}),
-        ("published", {"no_wrap": True}), ("basis", {"no_wrap": True}), ("the paper's claims", {"no_wrap": True}),
-    ]  # fmt: skip
+    names = ("paper", "title", "published", "basis", "the paper's claims")
     rows = [
         (
             paper.slug, paper.title, paper.published, paper.basis or "",
@@ -142,6 +138,11 @@ def papers_table(papers: list[ListedPaper], known: dict[str, list[Recorded]]) ->
         )
         for paper in papers
     ]  # fmt: skip
+    widths = [max(len(row[k] or "") for row in (names, *rows)) for k in range(len(names))]
+    widths[1] = max(16, console().width - sum(widths) + widths[1] - 3 * len(widths))  # the title takes what is left
+    columns: list[Any] = [
+        (name, {"no_wrap": True, "overflow": "ellipsis", "width": width}) for name, width in zip(names, widths, strict=True)
+    ]
     return table(columns, rows)
 
 
