@@ -1,3 +1,4 @@
+import contextlib
 import json
 import signal
 import subprocess
@@ -6,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from broadsheet.errors import InputError, JobError, StoreError
