@@ -58,24 +58,28 @@ def rollout(
     def one(state: State, t: Array, x: PyTree) -> tuple[State, PyTree]:
         return system.step(state, x, None if key is None else jax.random.fold_in(key, t))
 
-    def block(state: State, block_input: tuple) -> tuple[State, PyTree]:
-        times, xs = block_input
-        if every > 1:
-            head = jax.tree.map(lambda leaf: leaf[:-1], xs)
-            state, _ = jax.lax.scan(lambda s, tx: (one(s, *tx)[0], None), state, (times[:-1], head), unroll=unroll)
-        state, output = one(state, times[-1], jax.tree.map(lambda leaf: leaf[-1], xs))
+    def single(state: State, tx: tuple) -> tuple[State, PyTree]:
+        state, output = one(state, *tx)
         return state, keep(state, output)
 
+    def block(state: State, block_input: tuple) -> tuple[State, PyTree]:
+        head = jax.tree.map(lambda leaf: leaf[:-1], block_input)
+        state, _ = jax.lax.scan(lambda s, tx: (one(s, *tx)[0], None), state, head, unroll=unroll)
+        return single(state, jax.tree.map(lambda leaf: leaf[-1], block_input))
+
     def chunks(state: State, chunk_input: tuple) -> tuple[State, PyTree]:
-        return jax.lax.scan(block, state, chunk_input, unroll=unroll if every == 1 else 1)
+        if every == 1:
+            return jax.lax.scan(single, state, chunk_input, unroll=unroll)
+        return jax.lax.scan(block, state, chunk_input)
 
     def fold(leaf: Array, *shape: int) -> Array:
         return leaf.reshape(*shape, *leaf.shape[1:])
 
+    shape = () if every == 1 else (every,)
     times = start + jnp.arange(total)
     if remat is None:
-        return chunks(state, jax.tree.map(lambda leaf: fold(leaf, blocks, every), (times, inputs)))
-    grouped = jax.tree.map(lambda leaf: fold(leaf, blocks // chunk, chunk, every), (times, inputs))
+        return chunks(state, jax.tree.map(lambda leaf: fold(leaf, blocks, *shape), (times, inputs)))
+    grouped = jax.tree.map(lambda leaf: fold(leaf, blocks // chunk, chunk, *shape), (times, inputs))
     state, records = jax.lax.scan(jax.checkpoint(chunks), state, grouped)
     return state, jax.tree.map(lambda leaf: fold(leaf.reshape(-1, *leaf.shape[2:]), blocks), records)
 

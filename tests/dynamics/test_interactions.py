@@ -1,0 +1,147 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from broadsheet.dynamics import (
+    Delay,
+    Diagram,
+    Lens,
+    System,
+    feedback,
+    learner,
+    parallel,
+    respond,
+    rollout,
+    series,
+    supervised,
+    wire,
+)
+from broadsheet.dynamics.interactions import Interaction, Shared, Wiring
+from broadsheet.dynamics.learners import Market, Outcome
+from broadsheet.errors import CompositionError, InputError
+
+KEY = jax.random.key(0)
+
+
+class Leaky(System):
+    """x <- a x + u, shows x."""
+
+    a: jax.Array
+
+    def init(self, key=None):
+        return jnp.zeros(())
+
+    def step(self, state, inputs, key=None):
+        return self.a * state + inputs, state
+
+    def readout(self, state):
+        return state
+
+
+def net(key):
+    return eqx.nn.MLP(3, 2, 5, 2, activation=jnp.tanh, key=key)
+
+
+def mean_square(b, y):
+    return jnp.mean((b - y) ** 2)
+
+
+def test_a_composite_learns_as_the_whole_does():
+    first, second = net(jax.random.key(1)), eqx.nn.Linear(2, 2, key=jax.random.key(2))
+    x, y = jax.random.normal(KEY, (20, 8, 3)), jax.random.normal(KEY, (20, 8, 2))
+    optimiser = optax.adam(1e-2)
+    chain = learner(first, optimiser, batched=True) >> learner(second, optimiser, batched=True)
+    state, losses = rollout(respond(supervised(chain, mean_square), 1.0), (x, y))
+    (one, _), (two, _) = state[0][0]
+
+    whole = (first, second)
+    memory = optimiser.init(eqx.filter(whole, eqx.is_array))
+    values = []
+    for a, b in zip(x, y, strict=True):
+        value, gradient = eqx.filter_value_and_grad(lambda w, a, b: mean_square(jax.vmap(lambda v: w[1](w[0](v)))(a), b))(
+            whole, a, b
+        )
+        updates, memory = optimiser.update(gradient, memory)
+        whole = eqx.apply_updates(whole, updates)
+        values.append(value)
+    np.testing.assert_allclose(losses, values, rtol=1e-5)
+    found = jax.tree.leaves((one, two))
+    for a, b in zip(found, jax.tree.leaves(eqx.filter(whole, eqx.is_array)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_updates_are_differentiated_through_only_where_asked():
+    def after(rate, differentiable):
+        made = learner(eqx.nn.Linear(1, 1, key=KEY), optax.sgd(1.0), differentiable=differentiable)
+        state = made.update(made.init(), jnp.ones(1), rate * made.get(made.init(), jnp.ones(1)))
+        return made.get(state, jnp.ones(1))[0]
+
+    assert jax.grad(after)(0.1, False) == 0
+    assert jax.grad(after)(0.1, True) != 0
+
+
+def test_a_loop_from_a_diagram_is_the_loop_from_feedback():
+    plant, controller = Leaky(jnp.asarray(0.9)), Leaky(jnp.asarray(0.5))
+    drive = jnp.sin(jnp.arange(40.0))
+    loop = wire(Diagram({"plant": ("controller",), "controller": ("plant", "in")}, out=("plant",)), parallel(plant, controller))
+    np.testing.assert_allclose(
+        rollout(loop, drive)[1][1:], rollout(feedback(series(controller, plant)), drive)[1][1:], rtol=1e-6
+    )
+    final, outputs = rollout(loop, drive)
+    assert loop.readout(final).shape == outputs.shape[1:]
+
+
+def test_diagrams_and_wires_say_what_is_wrong():
+    with pytest.raises(InputError, match="no box 'plnat'"):
+        Diagram({"plant": ("plnat",)}, out=("plant",))
+    with pytest.raises(InputError, match="no box 'in'"):
+        Diagram({"plant": ("in",)}, out=("in",))
+
+    class Mealy(System):
+        def init(self, key=None):
+            return ()
+
+        def step(self, state, inputs, key=None):
+            return state, inputs
+
+    with pytest.raises(CompositionError, match="Mealy"):
+        wire(Lens(lambda a: a, lambda a, e: e), Mealy())
+    with pytest.raises(InputError, match="no function"):
+        learner(3.0, optax.sgd(0.1))
+    with pytest.raises(InputError, match="share"):
+        Market(mean_square, 2, share=1.0)
+    with pytest.raises(TypeError, match="react"):
+        Interaction().get((), 1)
+
+
+def test_a_wired_system_keeps_its_time_step():
+    lagged = wire(Lens(lambda b: 2 * b, lambda b, e: e), Delay(jnp.zeros(()), 3))
+    out = rollout(lagged, jnp.arange(1.0, 9.0))[1]
+    np.testing.assert_allclose(out, [0, 0, 0, 2, 4, 6, 8, 10])
+
+
+def test_market_follows_the_closed_form():
+    market = Market(lambda b, y: jnp.abs(b - y), 3, rate=0.5, share=0.1)
+    state = market.init()
+    predictions, outcome = (jnp.asarray(0.1), jnp.asarray(0.4), jnp.asarray(0.9)), jnp.asarray(0.3)
+    mean, back = market.react(state, predictions)
+    np.testing.assert_allclose(mean, 1.4 / 3, rtol=1e-6)
+    replies, after = back(outcome)
+    assert replies == (outcome,) * 3
+    raw = np.exp(-0.5 * np.array([0.2, 0.1, 0.6]))
+    np.testing.assert_allclose(after, 0.9 * raw / raw.sum() + 0.1 / 3, rtol=1e-6)
+
+
+def test_shared_values_and_outcomes():
+    double = Wiring(Lens(lambda a: 2 * a, lambda a, e: 2 * e))
+    both = Shared((double, Wiring()))
+    value, back = both.react(both.init(), jnp.asarray(3.0))
+    assert [float(v) for v in value] == [6.0, 3.0]
+    reply, _ = back((jnp.asarray(1.0), jnp.asarray(10.0)))
+    assert float(reply) == 12.0  # the derivative of both branches, as the chain rule adds them
+    judged = Outcome(lambda b, y: (b - y) ** 2)
+    assert float(judged.put((), jnp.asarray(3.0), jnp.asarray(1.0))) == 4.0
+    assert (double >> double).put(((), ()), jnp.asarray(1.0), jnp.asarray(1.0)) == 4.0
