@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from broadsheet.cli import matter, neurons, pages, running, verifying
+from broadsheet.cli import language, matter, neurons, pages, running, verifying
 
 app = typer.Typer(
     name="broadsheet",
@@ -46,4 +46,5 @@ for name, command in {
 }.items():
     app.command(name)(command)  # type: ignore[type-var]
 app.add_typer(neurons.app, name="neurons", help="Single cells on your own recordings.")
+app.add_typer(language.app, name="language", help="Language models.")
 app.add_typer(matter.app, name="matter", help="Tracked particles.")

@@ -1,0 +1,111 @@
+"""Language models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broadsheet.cli.output import console, number, print_json, table
+from broadsheet.cli.pages import AsJson
+from broadsheet.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Texts = Annotated[Path, typer.Option("--texts", metavar="FILE", help="Probe texts, one a line; the same for every model.")]
+Pool = Annotated[str, typer.Option(help="last (token) or mean (over tokens, for sentence encoders).")]
+Layer = Annotated[int, typer.Option(help="Hidden state: -1 the last, 0 the embedding.")]
+MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are read.")]
+READINGS = ("rankme", "alpha", "r2", "participation_ratio", "stable_rank")
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("geometry")
+def geometry(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or a name on the Hugging Face Hub.")],
+    texts: Texts,
+    revisions: Annotated[str | None, typer.Option(metavar="A,B,C", help="Revisions to follow, in order.")] = None,
+    pool: Pool = "last",
+    layer: Layer = -1,
+    max_length: MaxLength = 128,
+    as_json: AsJson = False,
+) -> None:
+    """Effective rank and spectral decay of a model's representations, over its revisions where some are named."""
+    from broadsheet.language.geometry import measure, spectrum
+
+    names = [name.strip() or None for name in revisions.split(",")] if revisions else [None]
+    rows, options = _read(texts), {"pool": pool, "layer": layer, "max_length": max_length}
+    found = [{"revision": name, **measure(spectrum(_states(model, name, rows, **options)))} for name in names]
+    if as_json:
+        print_json({"model": model, "texts": len(rows), "pool": pool, "layer": layer, "checkpoints": found})
+        return
+    _show(f"{model}, {len(rows)} texts", "revision", [(row["revision"] or "default", row) for row in found])
+
+
+@app.command("compare")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="MODEL")],
+    second: Annotated[str, typer.Argument(metavar="MODEL")],
+    texts: Texts,
+    pool: Pool = "last",
+    layer: Layer = -1,
+    max_length: MaxLength = 128,
+    draws: Annotated[int, typer.Option(min=20, help="Resamples of the texts, for the intervals.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Two models on the same texts: their readings, and the direction in which the second has moved."""
+    from broadsheet.language.geometry import bootstrap, direction, measure, spectrum
+
+    rows = _read(texts)
+    states = [_states(name, None, rows, pool=pool, layer=layer, max_length=max_length) for name in (first, second)]
+    change = bootstrap(*states, draws=draws)
+    found = list(zip((first, second), (measure(spectrum(part)) for part in states), strict=True))
+    if as_json:
+        models = [{"model": name, **readings} for name, readings in found]
+        print_json({"texts": len(rows), "models": models, "change": change, "direction": direction(change)})
+        return
+    _show(f"{len(rows)} texts", "model", found)
+    said = ", ".join(f"{name} {number(low)} to {number(high)}" for name, (low, high) in change.items())
+    print(f"From the first to the second: {direction(change)} (95 % intervals of the change: {said}).")
+
+
+def _read(path: Path) -> list[str]:
+    from broadsheet.files import existing
+
+    try:
+        lines = existing(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text.") from None
+    texts = [line for line in lines if line.strip()]
+    if len(texts) < 10:
+        raise InputError(f"{path} has {len(texts)} texts, one a line; at least 10 are wanted, and several times the width.")
+    return texts
+
+
+def _states(name: str, revision: str | None, texts: list[str], **options: Any) -> np.ndarray:
+    """Features (texts, width) of a model."""
+    import numpy as np
+
+    from broadsheet.language.models import load
+    from broadsheet.language.tracking import model_features
+
+    found = np.concatenate(list(model_features(*load(name, revision), texts, **options)))
+    if len(found) < 3 * found.shape[1]:
+        typer.echo(
+            f"{len(found)} texts for a width of {found.shape[1]}: the rank is biased low, compare at equal texts.", err=True
+        )
+    return found
+
+
+def _show(title: str, name: str, rows: list[tuple[str, dict[str, float]]]) -> None:
+    right = {"justify": "right"}
+    columns: list[str | tuple[str, dict[str, Any]]] = [name, *((reading.replace("_", " "), right) for reading in READINGS)]
+    console().print(table(columns, [(key, *(number(row[r]) for r in READINGS)) for key, row in rows], title))

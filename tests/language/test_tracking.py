@@ -1,0 +1,95 @@
+"""Following checkpoints: in folders, in a Hugging Face trainer, and from the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from broadsheet.language import tiny_world as tiny
+from broadsheet.language.geometry import rankme, spectrum, spectrum_of
+from broadsheet.language.models import features
+from broadsheet.language.tiny_chain import new_model, read_model
+from broadsheet.language.tiny_world import World
+from broadsheet.language.tracking import GeometryCallback, model_features, track
+
+
+@pytest.fixture(scope="module")
+def folders(shipped, tmp_path_factory):
+    """Two stages as Hugging Face writes them."""
+    made = {}
+    for stage in ("base", "sft"):
+        folder = tmp_path_factory.mktemp(stage)
+        read_model(shipped / f"{stage}.safetensors").save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+        made[stage] = str(folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return [tiny.decode(row) for row in World(0).probe(250, 30)]
+
+
+def test_track_reads_each_checkpoint(folders, texts, base):
+    seen = []
+    trace = track([(0, folders["base"], None), (1, folders["sft"], None)], texts, report=lambda step, _: seen.append(step))
+    states = np.concatenate(list(features(base, [tiny.encode(text) for text in texts])))
+    assert_allclose(trace["rankme"][0], rankme(spectrum(states)), rtol=1e-5)
+    assert seen == trace.steps == [0, 1]
+    assert trace["rankme"][0] != trace["rankme"][1]
+
+
+def test_callback_in_a_trainer(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    model, rows = new_model(2), World(0).probe(80, 24).tolist()
+    before = rankme(spectrum_of(features(new_model(2).eval(), rows)))
+    callback = GeometryCallback(rows, every=5)
+    data = [{"input_ids": row, "labels": row} for row in rows]
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=10, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True, seed=0
+    )
+    trainer = Trainer(model, arguments, train_dataset=data, callbacks=[callback])
+    trainer.train()
+    assert callback.trace.steps == [0, 5, 10]
+    assert_allclose(callback.trace["rankme"][0], before, rtol=1e-6)
+    assert_allclose(callback.trace["rankme"][-1], rankme(spectrum_of(features(model.eval(), rows))), rtol=1e-6)
+    logged = [entry for entry in trainer.state.log_history if "geometry/rankme" in entry]
+    assert [entry["step"] for entry in logged] == [5, 10]
+
+
+def call(*words, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "broadsheet.cli", "language", *map(str, words)], capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_verbs(home, folders, texts, base, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(texts))
+    found = json.loads(call("geometry", folders["base"], "--texts", file, "--json").stdout)
+    words = tiny.tokenizer()
+    assert_allclose(found["checkpoints"][0]["rankme"], rankme(spectrum_of(model_features(base, words, texts))), rtol=1e-6)
+    both = json.loads(call("compare", folders["base"], folders["sft"], "--texts", file, "--json").stdout)
+    assert both["direction"] in ("expansion", "compression", "neither")
+    assert both["models"][0]["rankme"] == pytest.approx(found["checkpoints"][0]["rankme"])
+    same = call("compare", folders["base"], folders["base"], "--texts", file)
+    assert "neither" in same.stdout
+
+
+def test_verbs_say_what_is_wrong(home, folders, tmp_path):
+    assert "no such file" in call("geometry", folders["base"], "--texts", tmp_path / "none", code=2).stderr
+    (tmp_path / "few").write_text("one\ntwo\n")
+    assert "at least 10" in call("geometry", folders["base"], "--texts", tmp_path / "few", code=2).stderr
+    (tmp_path / "binary").write_bytes(bytes(range(256)) * 20)
+    assert "UTF-8" in call("geometry", folders["base"], "--texts", tmp_path / "binary", code=2).stderr
+    (tmp_path / "many").write_text("a\n" * 20)
+    done = call("geometry", tmp_path / "no-model", "--texts", tmp_path / "many", code=2)
+    assert "cannot be loaded" in done.stderr
