@@ -1,0 +1,170 @@
+"""Projections between populations: sparse and event-driven, dense, and a Poisson background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+
+from broadsheet.dynamics.delay import RingBuffer
+from broadsheet.dynamics.system import System, as_array, fixed
+from broadsheet.errors import InputError
+
+Words = UInt32[Array, " words"]
+
+
+def pack(spikes: Float[Array, " neurons"]) -> Words:
+    """Spikes as bits, neuron k in bit k % 32 of word k // 32: an eighth of the memory of booleans."""
+    padded = jnp.pad(spikes > 0, (0, -spikes.shape[0] % 32)).reshape(-1, 32)
+    return jnp.sum(padded.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32), axis=1, dtype=jnp.uint32)
+
+
+def events(words: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, neurons) of the spikes in recorded words (steps, words), in order of time."""
+    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
+    steps, neurons = np.nonzero(bits)
+    return steps, neurons
+
+
+def for_each_spike(words: Words, visit: Callable[[Array, Any], Any], carry: Any) -> Any:
+    """Calls `carry = visit(neuron, carry)` for every set bit, in ascending order; work grows with the spikes alone."""
+
+    def left(state: tuple) -> Array:
+        return jnp.any(state[0] != 0)
+
+    def body(state: tuple) -> tuple:
+        words, carry = state
+        place = jnp.argmax(words != 0)
+        word = words[place]
+        lowest = word & (~word + 1)
+        neuron = 32 * place.astype(jnp.int32) + jax.lax.population_count(lowest - 1).astype(jnp.int32)
+        return words.at[place].set(word & (word - 1)), visit(neuron, carry)
+
+    return jax.lax.while_loop(left, body, (words, carry))[1]
+
+
+class Projection(System):
+    """A sparse projection with one delay; only the rows of neurons that fire are read.
+
+    Input: spikes (pre,). Output: what arrives in this step, of the shape `out`: (post,), or (ports, post) where synapses
+    of several kinds reach the same neurons. Work a step is the number of spikes times the largest fan-out. A Moore system:
+    it closes loops. Forward only: spikes carry no derivative through it; train with `Dense`.
+
+    **Arguments:** `targets` (pre, fan-out): flat indices into `out`, padded with its size; `weights`: of the shape of
+    `targets`, or (pre, 1) where a neuron's synapses are alike; `out`: shape of the output; `delay`: steps, at least 1.
+    """
+
+    targets: Int[Array, "pre fan_out"] = fixed()
+    weights: Float[Array, "pre _"]
+    out: tuple[int, ...] = eqx.field(static=True)
+    delay: int = eqx.field(static=True)
+
+    def __init__(self, targets: Any, weights: Any, out: tuple[int, ...], *, delay: int = 1) -> None:
+        self.targets = jnp.asarray(targets, jnp.int32)
+        self.weights = as_array(weights)
+        self.out, self.delay = tuple(out), delay
+        if delay < 1:
+            raise InputError(f"delay = {delay} steps; a projection has at least 1.")
+        if self.weights.shape not in (self.targets.shape, (self.targets.shape[0], 1)):
+            raise InputError(
+                f"weights are {self.weights.shape}; {self.targets.shape} or ({self.targets.shape[0]}, 1) is wanted."
+            )
+        if self.targets.size and not 0 <= int(self.targets.min()) <= int(self.targets.max()) <= np.prod(out):
+            raise InputError(f"targets must lie between 0 and {np.prod(out)}, the padding.")
+
+    @classmethod
+    def from_pairs(cls, pre: Any, post: Any, weights: Any, *, size: int, out: tuple[int, ...], delay: int = 1) -> Projection:
+        """From synapses in any order: `pre`, `post` (flat indices into `out`) and `weights`, each (synapses,).
+
+        `size`: presynaptic neurons. Synapses between the same two neurons add up. Where all synapses of each neuron are
+        alike, one weight a neuron is kept.
+        """
+        pre, post = np.asarray(pre), np.asarray(post)
+        if pre.shape != post.shape or pre.ndim != 1:
+            raise InputError(f"pre is {pre.shape} and post {post.shape}; (synapses,) of both is wanted.")
+        if pre.size and not 0 <= pre.min() <= pre.max() < size:
+            raise InputError(f"pre must lie between 0 and {size - 1}.")
+        order = np.lexsort((post, pre))
+        counts = np.bincount(pre, minlength=size)
+        place = np.arange(len(pre)) - np.repeat(np.cumsum(counts) - counts, counts)
+        targets = np.full((size, max(1, int(counts.max(initial=0)))), int(np.prod(out)), np.int32)
+        targets[pre[order], place] = post[order]
+        strength = np.zeros(targets.shape)
+        strength[pre[order], place] = np.broadcast_to(weights, pre.shape)[order]
+        alike = np.all((strength == strength[:, :1]) | (targets == np.prod(out)), axis=1).all()
+        return cls(targets, strength[:, :1] if alike else strength, out, delay=delay)
+
+    def init(self, key: PRNGKeyArray) -> RingBuffer:
+        return RingBuffer.filled(jnp.zeros(-(-self.targets.shape[0] // 32), jnp.uint32), self.delay)
+
+    def step(
+        self, state: RingBuffer, inputs: Float[Array, " pre"], key: PRNGKeyArray | None = None
+    ) -> tuple[RingBuffer, Array]:
+        return state.push(pack(inputs)), self.readout(state)
+
+    def readout(self, state: RingBuffer) -> Array:
+        def deliver(neuron: Array, arriving: Array) -> Array:
+            return arriving.at[self.targets[neuron]].add(self.weights[neuron], mode="promise_in_bounds")
+
+        size = int(np.prod(self.out))
+        empty = jnp.zeros(size + 1, self.weights.dtype)  # the last place takes the padding
+        return for_each_spike(state.oldest(), deliver, empty)[:size].reshape(self.out)
+
+
+class Dense(System):
+    """A dense projection with one delay: (pre,) to (post,); derivatives go through it.
+
+    **Arguments:** `weights` (post, pre); `delay`: steps, at least 1.
+    """
+
+    weights: Float[Array, "post pre"]
+    delay: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        if self.delay < 1:
+            raise InputError(f"delay = {self.delay} steps; a projection has at least 1.")
+
+    def init(self, key: PRNGKeyArray) -> RingBuffer:
+        return RingBuffer.filled(jnp.zeros(self.weights.shape[1], self.weights.dtype), self.delay)
+
+    def step(
+        self, state: RingBuffer, inputs: Float[Array, " pre"], key: PRNGKeyArray | None = None
+    ) -> tuple[RingBuffer, Float[Array, " post"]]:
+        return state.push(inputs), self.readout(state)
+
+    def readout(self, state: RingBuffer) -> Float[Array, " post"]:
+        return self.weights @ state.oldest()
+
+
+class PoissonBackground(System):
+    """Adds a Poisson number of spikes of one weight to each neuron's input (neurons,), independently each step.
+
+    **Arguments:** `rate`: spikes a step that each neuron gets on average; `weight`: of one spike, in the input's unit.
+    """
+
+    weight: Array
+    cumulative: Float[Array, " counts"] = fixed()
+    size: int = eqx.field(static=True)
+
+    def __init__(self, size: int, rate: float, weight: float) -> None:
+        from scipy.stats import poisson
+
+        if not rate > 0:
+            raise InputError(f"rate = {rate} spikes a step; a number above 0 is wanted.")
+        self.cumulative = as_array(poisson.cdf(np.arange(poisson.isf(2.0**-24, rate)), rate))
+        self.weight, self.size = as_array(weight), size
+
+    def init(self, key: PRNGKeyArray) -> None:
+        return None
+
+    def step(self, state: None, inputs: Float[Array, " neurons"], key: PRNGKeyArray | None = None) -> tuple[None, Array]:
+        if key is None:
+            raise InputError("A Poisson background is random: give rollout a key.")
+        u = jax.random.uniform(key, (self.size,))
+        counts = jnp.sum(u[None] >= self.cumulative[:, None], axis=0)
+        return state, inputs + self.weight * counts

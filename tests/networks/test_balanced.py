@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from broadsheet.dynamics import rollout
+from broadsheet.networks.balanced import Brunel, Coba, Cuba
+from broadsheet.networks.projections import events, pack
+
+STEPS = 1500
+
+
+def ours(network, seed, steps=STEPS, key=None):
+    words = rollout(network.system(seed), steps=steps, key=key, record=lambda _, spikes: pack(spikes))[1]
+    return np.stack(events(words), axis=1)
+
+
+def by_the_equations(network, seed, currents):
+    """A plain loop with a dense matrix, in float64."""
+    edges, n, dt = network.edges(seed), network.size, network.dt
+    weights = np.zeros((2, n, n))
+    np.add.at(weights, (edges.port, edges.post, edges.pre), np.asarray(network.weights)[edges.port])
+    v, g = network.start(seed).astype(float), np.zeros((2, n))
+    if not currents:
+        g = network.conductances(seed).copy()
+    hold, fired, found = np.zeros(n, int), np.zeros(n), []
+    te, ti, tm = *network.tau_syn, network.tau
+    for t in range(STEPS):
+        g = g + weights @ fired
+        if currents:
+            e, i = np.exp(-dt / te), np.exp(-dt / ti)
+            m = np.exp(-dt / tm)
+            free = network.rest + m * (v - network.rest)
+            free += te / (te - tm) * (e - m) * g[0] + ti / (ti - tm) * (i - m) * g[1]
+        else:
+            total = 1 + g.sum(0)
+            goal = (network.rest + g[0] * network.reversal[0] + g[1] * network.reversal[1]) / total
+            free = goal + (v - goal) * np.exp(-dt * total / tm)
+        g = g * np.exp(-dt / np.array([[te], [ti]]))
+        v = np.where(hold > 0, v, free)
+        fired = (v > network.threshold).astype(float)
+        hold = np.where(fired > 0, round(network.refractory / dt) - 1, np.maximum(hold - 1, 0))
+        v = np.where(fired > 0, network.reset, v)
+        found += [(t, k) for k in np.nonzero(fired)[0]]
+    return np.array(found)
+
+
+@pytest.mark.parametrize("currents", [True, False])
+def test_spikes_equal_a_plain_loop(currents):
+    """Every spike of 150 ms, step and neuron, in float64."""
+    network = replace(Cuba() if currents else Coba(), size=200, probability=0.1)
+    network = network if currents else replace(network, weights=(2.5, 6.7))
+    with jax.enable_x64(True):
+        found = ours(network, 3)
+    expected = by_the_equations(network, 3, currents)
+    assert len(expected) > 50
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_synapses_are_as_many_as_the_papers_say():
+    edges = Cuba().edges(0)
+    assert abs(len(edges.pre) / (4000 * 3999 * 0.02) - 1) < 0.01
+    assert not np.any(edges.pre == edges.post)
+    degrees = np.bincount(Brunel().edges(0).post)
+    assert set(degrees) == {1250}
+
+
+def test_brunel_without_a_network_fires_as_a_shot_noise_neuron():
+    """With no synapses, threshold out of reach: mean and variance of the potential are nu J tau and half of nu J² tau."""
+    lone = replace(Brunel(), excitatory=400, inhibitory=100, share=0.0, threshold=1e6, eta=2.0 * 20 / 1e6)
+    drive = lone.background
+    assert drive == pytest.approx(20.0)  # spikes a ms
+    v = rollout(lone.system(0), steps=3000, every=10, key=jax.random.key(0), record=lambda s, _: s[0][1].v)[1][100:]
+    leak = np.exp(-lone.dt / lone.tau)
+    mean, variance = drive * lone.dt * lone.weight / (1 - leak), drive * lone.dt * lone.weight**2 / (1 - leak**2)
+    assert float(jnp.mean(v)) == pytest.approx(mean, rel=0.01)
+    assert float(jnp.var(v)) == pytest.approx(variance, rel=0.1)
+
+
+def test_brunel_inhibition_balances_excitation():
+    """A tenth of the size: inhibition that dominates keeps the rate low; excitation that does drives it to the refractory limit."""
+    small = replace(Brunel(), excitatory=1000, inhibitory=250, share=0.5)
+    rates = {g: len(ours(replace(small, g=g), 1, 1000, jax.random.key(1))) / 1250 / 0.1 for g in (5.0, 2.0)}
+    assert 5 < rates[5.0] < 80
+    assert rates[2.0] > 3 * rates[5.0]

@@ -1,0 +1,98 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from broadsheet.dynamics import rollout
+from broadsheet.errors import InputError
+from broadsheet.neurons.integrate_and_fire import LIF, ConductanceLIF, CurrentLIF, Izhikevich
+
+HIGH = 1e6  # mV, a threshold out of reach
+
+
+def trace(cell, inputs):
+    return np.asarray(rollout(cell, inputs, record=lambda state, _: state)[1].membrane.v)
+
+
+def test_currents_are_integrated_exactly():
+    """Kicks to both synapses, against an ODE solver that stops at each."""
+    cell = CurrentLIF(1, tau=20.0, tau_syn=(5.0, 10.0), rest=-60.0, threshold=HIGH, dt=0.5)
+    kicks = np.zeros((80, 2, 1))
+    kicks[0, 0], kicks[30, 1] = 8.0, -5.0
+    state, expected = np.array([-60.0, 0.0, 0.0]), []
+    slope = lambda _, y: [(y[1] + y[2] - (y[0] + 60)) / 20, -y[1] / 5, -y[2] / 10]  # noqa: E731
+    for kick in kicks[..., 0]:
+        state[1:] += kick
+        state = solve_ivp(slope, (0, 0.5), state, rtol=1e-10, atol=1e-12).y[:, -1]
+        expected.append(state[0])
+    np.testing.assert_allclose(trace(cell, jnp.asarray(kicks, jnp.float32))[:, 0], expected, rtol=1e-5)
+
+
+def test_conductances_converge_to_the_differential_equation():
+    def ours(dt):
+        cell = ConductanceLIF(1, tau=20.0, tau_syn=(5.0, 10.0), rest=-60.0, threshold=HIGH, g0=[[0.8], [2.0]], dt=dt)
+        return trace(cell, jnp.zeros((round(20 / dt), 2, 1)))[-1, 0]
+
+    slope = lambda t, v: (-60 - v + 0.8 * np.exp(-t / 5) * (0 - v) + 2.0 * np.exp(-t / 10) * (-80 - v)) / 20  # noqa: E731
+    exact = solve_ivp(slope, (0, 20), [-60.0], rtol=1e-10, atol=1e-12).y[0, -1]
+    errors = [abs(ours(dt) - exact) for dt in (1.0, 0.5, 0.25)]
+    assert errors[0] > 1.8 * errors[1] > 3 * errors[2]
+    assert errors[2] < 0.2
+
+
+@pytest.mark.parametrize("refractory", [0.0, 3.0])
+def test_interspike_interval_is_the_closed_form(refractory):
+    """Constant drive R I = 30 mV above rest, threshold 10 and reset 0 above: T = refractory + tau ln(30 / 20)."""
+    dt, tau = 0.01, 20.0
+    cell = LIF(1, tau=tau, rest=0.0, threshold=10.0, reset=0.0, refractory=refractory, dt=dt)
+    jump = 30 * (1 - np.exp(-dt / tau))
+    _, spikes = rollout(cell, jnp.full((8000, 1), jump, jnp.float32))
+    intervals = np.diff(np.nonzero(np.asarray(spikes)[:, 0])[0]) * dt
+    assert len(intervals) >= 5
+    np.testing.assert_allclose(intervals, refractory + tau * np.log(1.5), atol=2 * dt)
+
+
+def test_soft_reset_keeps_what_is_above_threshold():
+    cell = LIF(1, tau=1e9, rest=0.0, threshold=1.0, reset=None, dt=1.0)
+    drive = jnp.full((99, 1), 0.3, jnp.float32)
+    assert int(rollout(cell, drive)[1].sum()) == 29  # 29.7 mV in all, 1 mV taken off a spike
+    hard = LIF(1, tau=1e9, rest=0.0, threshold=1.0, reset=0.0, dt=1.0)
+    assert int(rollout(hard, drive)[1].sum()) == 24  # every fourth jump
+
+
+def test_izhikevich_fires_when_the_differential_equation_does():
+    """Regular spiking cell at I = 10, against a solver with events; forward Euler is first order in dt."""
+    spike = lambda t, y: y[0] - 30  # noqa: E731
+    spike.terminal, spike.direction = True, 1
+    state, now, expected = np.array([-65.0, -13.0]), 0.0, []
+    while now < 300:
+        slope = lambda t, y: [0.04 * y[0] ** 2 + 5 * y[0] + 140 - y[1] + 10, 0.02 * (0.2 * y[0] - y[1])]  # noqa: E731
+        done = solve_ivp(slope, (now, 300), state, events=spike, rtol=1e-9, atol=1e-9)
+        now = done.t[-1]
+        if done.status == 1:
+            expected.append(now)
+            state = np.array([-65.0, done.y[1, -1] + 8])
+    cell = Izhikevich(1, dt=0.005)
+    _, spikes = rollout(cell, jnp.full((60_000, 1), 10.0))
+    times = (np.nonzero(np.asarray(spikes)[:, 0])[0] + 1) * 0.005
+    assert len(times) == len(expected) >= 5
+    np.testing.assert_allclose(times, expected, rtol=5e-3)
+
+
+def test_spikes_have_surrogate_derivatives():
+    cell = LIF(2, rest=0.0, threshold=1.0, reset=0.0)
+    gradient = jax.grad(lambda w: jnp.sum(rollout(cell, w * jnp.ones((20, 2)))[1]))(0.1)
+    assert float(gradient) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"tau": 0.0}, "tau, the membrane"), ({"refractory": 0.25, "dt": 0.1}, "not a multiple"), ({"tau": jnp.nan}, "tau, the")],
+)
+def test_mistakes_are_named(options, said):
+    with pytest.raises(InputError, match=said):
+        LIF(3, **options)
+    if "tau" in options:
+        with pytest.raises(InputError, match="tau_syn"):
+            CurrentLIF(3, tau_syn=(0.0, 5.0))
