@@ -7,14 +7,13 @@ import pytest
 
 from broadsheet.dynamics import rollout
 from broadsheet.networks.balanced import Brunel, Coba, Cuba
-from broadsheet.networks.projections import events, pack
+from broadsheet.networks.spikes import simulate
 
 STEPS = 1500
 
 
 def ours(network, seed, steps=STEPS, key=None):
-    words = rollout(network.system(seed), steps=steps, key=key, record=lambda _, spikes: pack(spikes))[1]
-    return np.stack(events(words), axis=1)
+    return np.stack(simulate(network.system(seed), steps=steps, key=key)[1], axis=1)
 
 
 def by_the_equations(network, seed, currents):

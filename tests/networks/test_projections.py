@@ -8,7 +8,8 @@ from scipy import stats
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
-from broadsheet.networks.projections import Dense, PoissonBackground, Projection, events, pack
+from broadsheet.networks.projections import Dense, PoissonBackground, Projection
+from broadsheet.networks.spikes import events, pack
 
 
 @settings(max_examples=20, deadline=None)

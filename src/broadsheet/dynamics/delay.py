@@ -35,10 +35,16 @@ class RingBuffer(NamedTuple):
 
     def ago(self, pushes: int | Int[Array, ""]) -> PyTree:
         """The value pushed `pushes` pushes ago, 1 for the latest, up to `length`."""
+        if self.length == 1:  # no cursor to follow: a step with the shortest delay costs no indexing
+            return jax.tree.map(lambda leaf: leaf[0], self.values)
         return jax.tree.map(lambda leaf: leaf[(self.cursor - pushes) % self.length], self.values)
 
     def push(self, value: PyTree) -> RingBuffer:
         """The buffer after `value` has replaced the oldest."""
+        if self.length == 1:
+            return RingBuffer(
+                jax.tree.map(lambda leaf, new: jnp.broadcast_to(new, leaf.shape), self.values, value), self.cursor
+            )
         values = jax.tree.map(lambda leaf, new: leaf.at[self.cursor].set(new), self.values, value)
         return RingBuffer(values, (self.cursor + 1) % self.length)
 

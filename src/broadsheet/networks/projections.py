@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from broadsheet.dynamics.delay import RingBuffer
 from broadsheet.dynamics.system import System, as_array, fixed
 from broadsheet.errors import InputError
-
-Words = UInt32[Array, " words"]
-
-
-def pack(spikes: Float[Array, " neurons"]) -> Words:
-    """Spikes as bits, neuron k in bit k % 32 of word k // 32: an eighth of the memory of booleans."""
-    padded = jnp.pad(spikes > 0, (0, -spikes.shape[0] % 32)).reshape(-1, 32)
-    return jnp.sum(padded.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32), axis=1, dtype=jnp.uint32)
-
-
-def events(words: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, neurons) of the spikes in recorded words (steps, words), in order of time."""
-    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
-    steps, neurons = np.nonzero(bits)
-    return steps, neurons
-
-
-def for_each_spike(words: Words, visit: Callable[[Array, Any], Any], carry: Any) -> Any:
-    """Calls `carry = visit(neuron, carry)` for every set bit, in ascending order; work grows with the spikes alone."""
-
-    def left(state: tuple) -> Array:
-        return jnp.any(state[0] != 0)
-
-    def body(state: tuple) -> tuple:
-        words, carry = state
-        place = jnp.argmax(words != 0)
-        word = words[place]
-        lowest = word & (~word + 1)
-        neuron = 32 * place.astype(jnp.int32) + jax.lax.population_count(lowest - 1).astype(jnp.int32)
-        return words.at[place].set(word & (word - 1)), visit(neuron, carry)
-
-    return jax.lax.while_loop(left, body, (words, carry))[1]
+from broadsheet.networks.spikes import for_each_spike, pack
 
 
 class Projection(System):
@@ -138,7 +106,7 @@ class Dense(System):
         return state.push(inputs), self.readout(state)
 
     def readout(self, state: RingBuffer) -> Float[Array, " post"]:
-        return self.weights @ state.oldest()
+        return state.oldest() @ self.weights.T  # so that a batch comes out batch first
 
 
 class PoissonBackground(System):

@@ -126,7 +126,7 @@ class CurrentLIF(_Synaptic):
         membrane, g = state.membrane, state.g + inputs
         leak, decay = jnp.exp(-self.dt / self.tau), jnp.exp(-self.dt / self.tau_syn)
         reach = self.tau_syn / (self.tau_syn - self.tau) * (decay - leak)  # of a current, over one step
-        v = self.rest + leak * (membrane.v - self.rest) + jnp.sum(reach * g, axis=0)
+        v = self.rest + leak * (membrane.v - self.rest) + reach[0] * g[0] + reach[1] * g[1]
         membrane, spikes = self.fire(membrane, v)
         return Synapses(membrane, decay * g), spikes
 
@@ -148,8 +148,8 @@ class ConductanceLIF(_Synaptic):
 
     def step(self, state: Synapses, inputs: Drive, key: PRNGKeyArray | None = None) -> tuple[Synapses, Neurons]:
         membrane, g = state.membrane, state.g + inputs
-        total = 1 + jnp.sum(g, axis=0)
-        goal = (self.rest + jnp.sum(g * self.reversal, axis=0)) / total
+        total = 1 + g[0] + g[1]
+        goal = (self.rest + g[0] * self.reversal[0] + g[1] * self.reversal[1]) / total
         v = goal + (membrane.v - goal) * jnp.exp(-self.dt / self.tau * total)
         membrane, spikes = self.fire(membrane, v)
         return Synapses(membrane, jnp.exp(-self.dt / self.tau_syn) * g), spikes
