@@ -1,8 +1,10 @@
 # make run      the main job on the shipped facts, or on a saved page: make run PAGE=file
 # make test     style, types, import contracts, licences, tests
 # make verify   check every claim again and write the ledger, docs/verdicts
+# make docs     the documentation, in site/
+# make bench    every comparison of speed, or one: make bench ONLY=cuba; on a GPU: make bench DEVICE=gpu
 # make setup    the environment only
-.PHONY: run test lint verify setup index
+.PHONY: run test lint verify setup index docs bench
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,6 +13,8 @@ PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint const
 CORE := $(VENV)/.core-installed
 FULL := $(VENV)/.all-installed
 PAGE ?=
+ONLY ?=
+DEVICE ?= cpu
 
 run: $(CORE)
 	$(BIN)/broadsheet build $(PAGE)
@@ -19,8 +23,8 @@ test: lint
 	$(BIN)/pytest
 
 lint: $(FULL)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check --quiet src tests
+	$(BIN)/ruff check src tests bench docs
+	$(BIN)/ruff format --check --quiet src tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || (cat $(VENV)/imports.log; exit 1)
 	$(BIN)/pip-licenses --partial-match --fail-on "GPL;Affero;UNKNOWN;Proprietary" \
@@ -28,6 +32,13 @@ lint: $(FULL)
 
 verify: $(CORE)
 	$(BIN)/broadsheet verify --all --ledger docs/verdicts
+
+docs: $(FULL)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: $(CORE)
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python bench/harness.py $(ONLY) --device $(DEVICE)
 
 index: $(CORE)
 	$(BIN)/python -m broadsheet.lab.registry
@@ -40,5 +51,5 @@ $(CORE): pyproject.toml constraints.txt
 	touch $(CORE)
 
 $(FULL): $(CORE)
-	$(PIP) --editable '.[dev,postgres,data,language]'
+	$(PIP) --editable '.[dev,docs,postgres,data,language]'
 	touch $(FULL)

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from broadsheet.lab.registry import entries
 
@@ -44,6 +46,22 @@ def test_list_and_show_before_any_import(home):
     assert not home.exists() or not (home / "broadsheet.db").exists()
     assert "elm-neuron" in call("list").stdout
     assert "broadsheet run elm-neuron -e recall" in call("show", "2306.16922").stdout
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 200])
+def test_dates_and_names_stay_whole_in_the_table(columns, monkeypatch):
+    from broadsheet.cli import pages
+    from broadsheet.page.catalogue import Catalogue
+
+    screen = Console(width=columns, file=io.StringIO())
+    monkeypatch.setattr(pages, "console", lambda: screen)
+    papers = list(Catalogue().papers().values())
+    screen.print(pages.papers_table(papers, pages.recorded_claims(list(entries()))))
+    lines = screen.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns
+    for paper in papers:
+        (row,) = [line for line in lines if line.split()[:1] == [paper.slug]]
+        assert paper.published in row
 
 
 def test_a_paper_without_a_system_shows_what_there_is():

@@ -13,7 +13,7 @@ import pytest
 from broadsheet.errors import InputError, JobError, StoreError
 from broadsheet.lab.engine import Request, execute, metrics_table, plan, raise_failures
 from broadsheet.lab.executors import LocalExecutor
-from broadsheet.lab.ledger import make_entry, states, write
+from broadsheet.lab.ledger import keep_figures, make_entry, shown_figures, states, write
 from broadsheet.lab.store import RECORD_FILE, Store
 from broadsheet.lab.tables import Job, Run
 
@@ -235,6 +235,18 @@ def test_ledger_judges_again_and_knows_stale_code(toy, store, tmp_path, monkeypa
     assert [state.verdict for state in states(toy, None)] == [None, None]
     only = write(toy, make_entry(toy, plans[1:], store), tmp_path)
     assert set(json.loads(only.read_text())["experiments"]) == {"coin", "thirds"}
+
+
+def test_figures_are_kept_with_the_ledger_in_place_of_older_ones(toy, store, tmp_path):
+    plans = [plan(toy, Request("coin", seeds=(100,)), store)]
+    execute(plans, store)
+    place = shown_figures(tmp_path, "toy", "coin")
+    place.mkdir(parents=True)
+    (place / "gone.svg").write_text("old")
+    keep_figures(toy, plans, store, tmp_path)
+    assert sorted(file.name for file in place.iterdir()) == ["heads.svg", "heads.txt"]
+    assert (place / "heads.txt").read_text() == "Heads so far."
+    assert "<svg" in (place / "heads.svg").read_text()
 
 
 def test_a_store_that_is_gone_is_one_sentence(toy, home):

@@ -20,10 +20,10 @@ STYLES = {
 
 
 def console() -> Console:
-    """Rich's console; 110 columns wide where the output is no terminal."""
+    """Rich's console; 120 columns wide where the output is no terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 110, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
 
 
 def print_json(value: Any) -> None:

@@ -139,11 +139,17 @@ def papers_table(papers: list[ListedPaper], known: dict[str, list[Recorded]]) ->
         for paper in papers
     ]  # fmt: skip
     widths = [max(len(row[k] or "") for row in (names, *rows)) for k in range(len(names))]
-    widths[1] = max(16, console().width - sum(widths) + widths[1] - 3 * len(widths))  # the title takes what is left
+    widths[-1] = min(widths[-1], 30)  # counts go on in a second line
+    gaps = 3 * len(names)
+    widths[1] = console().width - (sum(widths) - widths[1]) - gaps  # the title takes what is left
+    shown = [k for k in range(len(names)) if k != 1 or widths[1] >= 12]
+    if 1 not in shown:  # a narrow terminal
+        widths[-1] = max(14, console().width - widths[0] - widths[2] - widths[3] - gaps)
     columns: list[Any] = [
-        (name, {"no_wrap": True, "overflow": "ellipsis", "width": width}) for name, width in zip(names, widths, strict=True)
+        (name, {"no_wrap": name != names[-1], "overflow": "ellipsis", "width": width})
+        for name, width in zip(names, widths, strict=True)
     ]
-    return table(columns, rows)
+    return table([columns[k] for k in shown], [[row[k] for k in shown] for row in rows])
 
 
 def show(

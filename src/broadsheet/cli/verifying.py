@@ -48,7 +48,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check claims, each against its control; exit 1 where one does not hold."""
-    from broadsheet.lab.ledger import make_entry, with_verdicts, write
+    from broadsheet.lab.ledger import keep_figures, make_entry, with_verdicts, write
     from broadsheet.lab.registry import entries
     from broadsheet.lab.store import Store
 
@@ -65,6 +65,7 @@ def verify(
             store.add_verification(done.entry.slug, with_verdicts(done.entry, record))
             if ledger is not None:
                 write(done.entry, make_entry(done.entry, done.plans, store), ledger)
+                keep_figures(done.entry, done.plans, store, ledger)
     if as_json:
         rows = [_json(done, preset) for done in checked]
         print_json(rows[0] if len(rows) == 1 and not every else rows)

@@ -7,6 +7,7 @@ the verdict is stale.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,6 +88,24 @@ def write(entry: Entry, data: dict[str, Any], folder: Path) -> Path:
         data["experiments"] = {**{k: v for k, v in old.items() if k in entry.experiments}, **data["experiments"]}
     text = json.dumps(with_verdicts(entry, data), indent=1, ensure_ascii=False)
     return write_atomic(path, text + "\n")
+
+
+def keep_figures(entry: Entry, plans: Sequence[Plan], store: Store, folder: Path) -> None:
+    """Copies the figures of verified experiments, with their captions, beside the ledger, in place of older ones."""
+    for made in plans:
+        drawn = location.figures_folder(store.folder, entry.slug, made.experiment.name, made.request.preset)
+        place = shown_figures(folder, entry.slug, made.experiment.name)
+        if not drawn.is_dir():
+            continue
+        shutil.rmtree(place, ignore_errors=True)
+        for file in drawn.glob("*.svg"):
+            write_atomic(place / file.name, file.read_bytes())
+            write_atomic(place / f"{file.stem}.txt", file.with_suffix(".txt").read_text())
+
+
+def shown_figures(folder: Path, slug: str, experiment: str) -> Path:
+    """Where the figures of an experiment lie in a ledger's folder."""
+    return folder / "figures" / slug / experiment
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,10 @@ def _here(entry: Entry, state: Any, runs: dict[tuple[str, str], Any]) -> str | N
 
 
 def _figures(slug: str, experiment: str) -> list[dict[str, str]]:
-    """The drawn figures of an experiment: the largest size that there is."""
-    for preset in ("paper", "quick"):
-        folder = figures_folder(home(), slug, experiment, preset)
+    """The figures of an experiment: of this home's largest runs, else those that came with its recorded verdicts."""
+    places = [(figures_folder(home(), slug, experiment, preset), preset) for preset in ("paper", "quick")]
+    places.append((ledger.shown_figures(ledger.ledger_folder(), slug, experiment), "quick"))
+    for folder, preset in places:
         files = sorted(folder.glob("*.svg"))
         if files:
             return [

@@ -1,0 +1,201 @@
+"""Pages that are made when the documentation is built: one a paper, the commands, and the tables of benchmarks."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from broadsheet.lab import ledger
+from broadsheet.lab.registry import Entry, entries
+
+DOCS = Path(__file__).parent
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts the papers into the navigation."""
+    papers = [{"All papers": "papers/index.md"}] + [{slug: f"papers/{slug}.md"} for slug in sorted(entries())]
+    config.nav.insert(4, {"Papers": papers})
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the generated pages."""
+    known = ledger.latest(list(entries()))
+    pages = {"papers/index.md": papers_page(known), "benchmarks.md": benchmarks_page(), "guide/commands.md": commands_page()}
+    pages |= {f"papers/{slug}.md": paper_page(entry, known.get(slug)) for slug, entry in entries().items()}
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def papers_page(known: dict[str, Any]) -> str:
+    """All papers that run, with counts of verdicts by basis, and those that do not run yet."""
+    from broadsheet.page.shipped import shipped
+
+    lines = ["# Papers", "", "Counts are of the papers' own claims; a claim that its control meets too is vacuous.", ""]
+    lines += ["| paper | published | rests on | claims |", "| --- | --- | --- | --- |"]
+    for slug, entry in sorted(entries().items(), key=lambda item: item[1].facts["published"], reverse=True):
+        counts = ledger.counts(ledger.states(entry, known.get(slug)))
+        said = ", ".join(f"{count} {verdict(name)}" for name, count in counts.items())
+        facts = entry.facts
+        lines.append(
+            f"| [{cell(facts['title'])}]({slug}.md) | {facts['published']} | {ledger.BASES[facts['basis']]} | {said} |"
+        )
+    waiting = sorted((facts for facts in shipped().values() if not facts["basis"]), key=lambda f: f["published"], reverse=True)
+    lines += ["", "## Known, without a system yet", ""]
+    for facts in waiting:
+        lines.append(
+            f"- [{cell(facts['title'])}](https://arxiv.org/abs/{facts['arxiv']}), {facts['published']}. {facts['summary']}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
+    """One paper: facts, how to use it, its claims with their verdicts, its experiments with figures."""
+    facts, recorded = entry.facts, ledger.states(entry, data)
+    presets = sorted({state.preset for state in recorded if state.preset})
+    lines = [f"# {facts['title']}", ""]
+    about = [
+        f"[arXiv {facts['arxiv']}](https://arxiv.org/abs/{facts['arxiv']})",
+        facts["published"],
+        f"{facts['authors']} authors",
+    ]
+    lines += [" · ".join(about + list(facts["topics"])), "", facts["summary"], ""]
+    lines += [f"Rests on: {ledger.BASES[facts['basis']]}." + (f" Authors' code: {facts['code']}." if facts["code"] else ""), ""]
+    lines += ["```python", *imports(facts["parts"]), "```", "", "```python", "import broadsheet", ""]
+    first = next(iter(entry.experiments))
+    lines += [f'result = broadsheet.load("{entry.slug}").run("{first}", preset="quick", seed=0)', "```", ""]
+    lines += ["```sh", f"broadsheet verify {entry.slug}", "```", "", "## Claims", ""]
+    if data:
+        scales = ", ".join(ledger.scale(preset, facts["basis"]) for preset in presets)
+        lines += [f"Verdicts of {data['made'][:10]}: {scales}. ([ledger](../verdicts/{entry.slug}.json))", ""]
+    lines += ["| | claim | verdict | value, bound, control |", "| --- | --- | --- | --- |"]
+    for state in recorded:
+        claim = state.claim
+        source = "the paper's" if claim.kind == "paper" else "our own check"
+        detail = ", ".join(filter(None, [source, claim.where]))
+        why = claim.untested or (claim.reason if state.verdict not in ("holds", "reference") else "")
+        note = f"<br><small>{cell(detail)}{f'; {cell(claim.reference)}' if claim.reference else ''}</small>"
+        note += f"<br><small>{cell(why)}</small>" if why else ""
+        seeds = (
+            f"<br><small>{state.preset}, {len(state.seeds)} seed{'s' * (len(state.seeds) > 1)}</small>" if state.seeds else ""
+        )
+        checks = "<br>".join(check_text(check) for check in state.outcomes)
+        lines.append(f"| {claim.id} | {cell(claim.statement)}{note} | {verdict(state.verdict)}{seeds} | {checks} |")
+    lines += ["", "## Experiments", ""]
+    for name, made in entry.experiments.items():
+        lines += [f"### {name}", "", made.summary, ""]
+        folder = ledger.shown_figures(DOCS / "verdicts", entry.slug, name)
+        for file in sorted(folder.glob("*.svg")):
+            caption = escape(file.with_suffix(".txt").read_text())
+            lines += ["<figure markdown>", f"![{caption}](../{file.relative_to(DOCS)})", f"<figcaption>{caption}</figcaption>"]
+            lines += ["</figure>", ""]
+        sizes = ", ".join(f"`{preset}`" for preset in made.presets)
+        variants = ", ".join(f"`{variant}`" for variant in made.variants) or "none"
+        lines += [f"Presets: {sizes}. Variants: {variants}.", ""]
+        lines += ["```sh", f"broadsheet run {entry.slug} -e {name}", "```", ""]
+    if facts["notes"]:
+        lines += ["## Notes", "", *(f"- {note}" for note in facts["notes"]), ""]
+    return "\n".join(lines)
+
+
+def abstract(facts: Any) -> str:
+    return f"https://arxiv.org/abs/{facts['arxiv']}"
+
+
+def imports(parts: list[str]) -> list[str]:
+    """Import statements of a paper's parts."""
+    return [f"from {module} import {name}" for module, _, name in (part.rpartition(".") for part in parts)]
+
+
+def check_text(check: Any) -> str:
+    """One outcome: metric, value with its interval, bound, control."""
+    of = "" if check.of == "system" else f" of {check.of}"
+    interval = "" if check.low is None else f" ({number(check.low)} to {number(check.high)})"
+    control = "" if check.control is None else f"; control {number(check.control)}"
+    return f"`{check.metric}`{cell(of)}: {number(check.value)}{interval}, {check.bound}{control}"
+
+
+def verdict(name: str | None) -> str:
+    return f'<span class="verdict {(name or "none").replace(" ", "")}">{name or "not run"}</span>'
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.4g}"
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a table."""
+    return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+
+def benchmarks_page() -> str:
+    """A table of each comparison, for each device that it was measured on."""
+    lines = ["# Benchmarks", "", (DOCS / "benchmarks" / "about.txt").read_text().strip(), ""]
+    for device, title in (("cpu", "On a CPU"), ("gpu", "On a GPU")):
+        files = sorted((DOCS / "benchmarks").glob(f"*.{device}.json"))
+        if not files:
+            continue
+        lines += [f"## {title}", ""]
+        for file in files:
+            lines += comparison_table(file.name.split(".")[0], json.loads(file.read_text()))
+    return "\n".join(lines)
+
+
+def comparison_table(name: str, data: dict[str, Any]) -> list[str]:
+    """One comparison: a row for each case and side."""
+    lines = [f"### {data['title']}", "", data["text"], "", f"`make bench ONLY={name}`", ""]
+    lines += ["| case | program | seconds | against ours | set-up and first run, s | peak memory, MB |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
+    versions: dict[str, str] = {}
+    for case, found in data["cases"].items():
+        for side, row in found["sides"].items():
+            if "median" not in row:
+                lines.append(f"| {case} | {side} | {cell(row['failed'].rsplit('Error: ', 1)[-1])} | | | |")
+                continue
+            versions |= row["versions"]
+            took = spread({"median": row["median"], "low": min(row["seconds"]), "high": max(row["seconds"])}, ".4g")
+            against = spread(row["ratio"], ".2f") if "ratio" in row else ""
+            start = f"{row['setup']:.1f} + {row['first']:.2f}"
+            lines.append(f"| {case} | {side} | {took} | {against} | {start} | {row['peak_mb']:.0f} |")
+        lines += [f"| {case} | | disagrees: {cell(line)} | | | |" for line in found["disagreements"]]
+    machine = data["machine"]
+    used = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
+    where = f"{machine.get('gpu') or machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['date']}"
+    return [*lines, "", f"Medians and ranges of {data['runs']} runs in turn. {where}; {used}.", ""]
+
+
+def spread(values: dict[str, float], style: str) -> str:
+    return f"{values['median']:{style}} ({values['low']:{style}} to {values['high']:{style}})"
+
+
+def commands_page() -> str:
+    """The commands, from their own help."""
+    import click
+    import typer
+
+    from broadsheet.cli.app import app
+
+    lines = ["# Commands", "", (DOCS / "guide" / "commands.txt").read_text().strip(), ""]
+
+    def describe(command: click.Command, path: str, level: int) -> None:
+        context = click.Context(command, info_name=path)
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                describe(inner, f"{path} {name}", level)
+            return
+        lines.extend([f"{'#' * level} {path}", "", re.sub(r"\s+", " ", command.help or ""), ""])
+        rows = [record for p in command.get_params(context) if (record := p.get_help_record(context)) and p.name != "help"]
+        usage = " ".join(command.collect_usage_pieces(context))
+        lines.extend(["```text", f"{path} {usage}", "```", ""])
+        if rows:
+            lines.extend(["| | |", "| --- | --- |", *(f"| `{cell(flag)}` | {cell(text)} |" for flag, text in rows), ""])
+
+    describe(typer.main.get_command(app), "broadsheet", 2)
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""The documentation: built strictly, without a broken link, and its tutorials run as they stand."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from broadsheet.lab.registry import entries
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.M | re.S)
+
+
+class Links(HTMLParser):
+    """Targets and anchors of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.targets, self.anchors = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.anchors |= {found[name] for name in ("id", "name") if found.get(name)}
+        self.targets += [found[name] for name in ("href", "src") if found.get(name)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_no_link_is_broken(site):
+    pages = {file: Links(file.read_text()) for file in site.rglob("*.html") if file.name != "404.html"}
+    assert len(pages) > 15
+    broken = []
+    for file, page in pages.items():
+        for target in page.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc or target.startswith("data:"):
+                continue
+            aim = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            aim = aim / "index.html" if aim.is_dir() else aim
+            if not aim.exists() or (parts.fragment and aim in pages and unquote(parts.fragment) not in pages[aim].anchors):
+                broken.append(f"{file.relative_to(site)}: {target}")
+    assert broken == []
+
+
+def test_every_running_paper_has_a_page_with_its_claims(site):
+    for slug, entry in entries().items():
+        text = (site / "papers" / slug / "index.html").read_text()
+        assert all(f"<td>{claim.id}</td>" in text for _, claim in entry.claims())
+        assert f"broadsheet verify {slug}" in text
+
+
+def run_page(page, folder, monkeypatch):
+    """Runs a page's blocks in order: files are written, Python goes on in one namespace, shell lines must succeed."""
+    monkeypatch.chdir(folder)
+    env = os.environ | {"BROADSHEET_HOME": str(folder / "home"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env |= {"PYTHONPATH": str(folder / "installed")}
+    monkeypatch.setenv("BROADSHEET_HOME", env["BROADSHEET_HOME"])
+    namespace, output = {}, ""
+    for language, title, body in FENCE.findall((ROOT / "docs" / page).read_text()):
+        if title:
+            (folder / title).parent.mkdir(parents=True, exist_ok=True)
+            (folder / title).write_text(body)
+        elif language == "python":
+            exec(compile(body, page, "exec"), namespace)
+        elif language == "sh":
+            install = f"{sys.executable} -m pip install --quiet --no-deps --no-build-isolation --target installed ."
+            body = body.replace("pip install -e .", install)
+            done = subprocess.run(["bash", "-ec", body], cwd=folder, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, body + done.stdout + done.stderr
+            output += done.stdout
+    return output
+
+
+def test_tour(tmp_path, monkeypatch):
+    output = run_page("tour.md", tmp_path, monkeypatch)
+    assert "ELM" in output
+    assert "msd" in output.lower() or "mean squared" in output.lower()
+    assert (tmp_path / "report.html").stat().st_size > 50_000
+
+
+def test_a_paper_of_your_own(tmp_path, monkeypatch):
+    output = run_page("guide/papers.md", tmp_path, monkeypatch)
+    assert re.search(r'"id": "C1",.*?"verdict": "holds"', output, re.S)
+    assert re.search(r'"id": "C2",.*?"verdict": "reference"', output, re.S)
+    assert "An integrator that forgets" in output
+
+
+def test_claims_for_your_repository(tmp_path, monkeypatch):
+    output = run_page("guide/repository.md", tmp_path, monkeypatch)
+    assert re.search(r'"id": "C1",.*?"verdict": "holds"', output, re.S)
+
+
+def test_the_rooms_name_what_they_export():
+    """Every public name of a room is on its page: the members are listed by hand, so that one may be forgotten."""
+    import broadsheet.dynamics as room
+
+    text = (ROOT / "docs" / "rooms" / "dynamics.md").read_text()
+    beneath = {"Diagram", "Interaction", "respond", "wire", "Lens", "learner", "supervised"}  # pages of their own modules
+    classes = {"Feedback", "Parallel", "Series", "Substep"}  # what series() and the like return
+    listed = set(re.findall(r"\w+", " ".join(re.findall(r"members: \[(.*?)\]", text))))
+    assert set(room.__all__) - beneath - classes == listed
