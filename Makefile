@@ -30,17 +30,16 @@ lint: $(FULL)
 	$(BIN)/pip-licenses --partial-match --fail-on "GPL;Affero;UNKNOWN;Proprietary" \
 		--ignore-packages broadsheet pgserver psycopg psycopg-binary > $(VENV)/licences.log
 
-verify: $(CORE)
+verify: $(FULL)
 	$(BIN)/broadsheet verify --all --ledger docs/verdicts
 
 docs: $(FULL)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(CORE)
-	$(PIP) --editable '.[bench]'
 	$(BIN)/python bench/harness.py $(ONLY) --device $(DEVICE)
 
-index: $(CORE)
+index: $(FULL)
 	$(BIN)/python -m broadsheet.lab.registry
 
 setup: $(FULL)

@@ -118,7 +118,7 @@ def build(
     """The main job: show every paper with what is known, run what fits in the time, write the report."""
     from broadsheet.lab.engine import Request, execute, plan
     from broadsheet.lab.paper import FIRST_SEED
-    from broadsheet.lab.registry import entries
+    from broadsheet.lab.registry import entries, missing_extra
     from broadsheet.lab.store import Store
     from broadsheet.page.catalogue import Catalogue
     from broadsheet.page.report import write_report
@@ -135,6 +135,9 @@ def build(
     screen.print(papers_table(papers, recorded_claims([paper.slug for paper in papers if paper.basis])))
     print(f"{len(papers)} papers, {sum(paper.basis is not None for paper in papers)} of them run here.", flush=True)
 
+    lacking = {slug: extra for slug, made in entries().items() if (extra := missing_extra(made))}
+    for slug, extra in lacking.items():
+        print(f"{slug} is left out: it needs the extra '{extra}' (pip install 'broadsheet[{extra}]').")
     costs = known_costs()
     plans = [
         plan(
@@ -144,7 +147,7 @@ def build(
         )
         for made in entries().values()
         for name, experiment in made.experiments.items()
-        if "quick" in experiment.presets
+        if "quick" in experiment.presets and made.slug not in lacking
     ]
     plans.sort(key=lambda made: -made.request.priority)
     waiting = [made for made in plans if made.missing]

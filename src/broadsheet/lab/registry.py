@@ -23,6 +23,8 @@ from broadsheet.lab.claims import SYSTEM, Claim
 
 PACKAGE = "broadsheet.papers"
 GROUP = "broadsheet.papers"
+EXTRAS = {"torch": "language", "transformers": "language", "tokenizers": "language", "h5py": "data"}
+"""Module of an optional dependency -> the extra that brings it."""
 
 
 @dataclass(frozen=True)
@@ -178,10 +180,16 @@ def import_paper(module: str) -> Any:
         return importlib.import_module(module).paper
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        extra = {"torch": "language", "transformers": "language", "h5py": "data"}.get(missing)
+        extra = EXTRAS.get(missing)
         if extra is None:
             raise
         raise MissingExtraError(f"This paper ({missing} is not installed)", extra) from None
+
+
+def missing_extra(found: Entry) -> str | None:
+    """An extra that the paper requires and that is not installed here."""
+    wanted = found.facts.get("requires", ())
+    return next((e for module, e in EXTRAS.items() if e in wanted and importlib.util.find_spec(module) is None), None)
 
 
 def build_index() -> dict[str, Any]:
