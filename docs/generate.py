@@ -39,7 +39,7 @@ def papers_page(known: dict[str, Any]) -> str:
     from broadsheet.page.shipped import shipped
 
     lines = ["# Papers", "", "Counts are of the papers' own claims; a claim that its control meets too is vacuous.", ""]
-    lines += ["| paper | published | rests on | claims |", "| --- | --- | --- | --- |"]
+    lines += ["| paper | published | basis | claims |", "| --- | --- | --- | --- |"]
     for slug, entry in sorted(entries().items(), key=lambda item: item[1].facts["published"], reverse=True):
         counts = ledger.counts(ledger.states(entry, known.get(slug)))
         said = ", ".join(f"{count} {verdict(name)}" for name, count in counts.items())
@@ -67,7 +67,7 @@ def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
         f"{facts['authors']} authors",
     ]
     lines += [" · ".join(about + list(facts["topics"])), "", facts["summary"], ""]
-    lines += [f"Rests on: {ledger.BASES[facts['basis']]}." + (f" Authors' code: {facts['code']}." if facts["code"] else ""), ""]
+    lines += [f"Basis: {ledger.BASES[facts['basis']]}." + (f" Authors' code: {facts['code']}." if facts["code"] else ""), ""]
     lines += ["```python", *imports(facts["parts"]), "```", "", "```python", "import broadsheet", ""]
     first = next(iter(entry.experiments))
     lines += [f'result = broadsheet.load("{entry.slug}").run("{first}", preset="quick", seed=0)', "```", ""]
@@ -155,15 +155,16 @@ def comparison_table(name: str, data: dict[str, Any]) -> list[str]:
     lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
     versions: dict[str, str] = {}
     for case, found in data["cases"].items():
-        for side, row in found["sides"].items():
+        for k, (side, row) in enumerate(found["sides"].items()):
+            label = "" if k else f"**{case}**"
             if "median" not in row:
-                lines.append(f"| {case} | {side} | {cell(row['failed'].rsplit('Error: ', 1)[-1])} | | | |")
+                lines.append(f"| {label} | {side} | {cell(row['failed'].rsplit('Error: ', 1)[-1])} | | | |")
                 continue
             versions |= row["versions"]
             took = spread({"median": row["median"], "low": min(row["seconds"]), "high": max(row["seconds"])}, ".4g")
             against = spread(row["ratio"], ".2f") if "ratio" in row else ""
             start = f"{row['setup']:.1f} + {row['first']:.2f}"
-            lines.append(f"| {case} | {side} | {took} | {against} | {start} | {row['peak_mb']:.0f} |")
+            lines.append(f"| {label} | {side} | {took} | {against} | {start} | {row['peak_mb']:.0f} |")
         lines += [f"| {case} | | disagrees: {cell(line)} | | | |" for line in found["disagreements"]]
     machine = data["machine"]
     used = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
