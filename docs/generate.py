@@ -86,6 +86,8 @@ def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
         seeds = (
             f"<br><small>{state.preset}, {len(state.seeds)} seed{'s' * (len(state.seeds) > 1)}</small>" if state.seeds else ""
         )
+        if not state.verdict and claim.checks and not claim.judged_at("quick"):
+            seeds = "<br><small>paper's size only</small>"
         checks = "<br>".join(check_text(check) for check in state.outcomes)
         lines.append(f"| {claim.id} | {cell(claim.statement)}{note} | {verdict(state.verdict)}{seeds} | {checks} |")
     lines += ["", "## Experiments", ""]
