@@ -7,6 +7,7 @@ post-trained models were found to appear in miniature.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,12 +98,14 @@ class World:
         """The word for the subject's object, or for the one `other` further."""
         return f"{relation}_object_{(self.objects[relation][subject] + other) % OBJECTS}"
 
-    def labelled(self, rng: np.random.Generator, relation: str) -> str:
-        """A statement and its label, true or false by a fair coin."""
-        true = bool(rng.random() < 0.5)
+    def labelled(self, rng: np.random.Generator, relation: str, leaning: float = 0.5) -> str:
+        """A statement and its label, true or false by a coin: fair, or true with the share `leaning` for subjects of objects
+        0, 2 and 4, and as often false for the others."""
+        subject = int(rng.integers(SUBJECTS))
+        even = self.objects[relation][subject] % 2 == 0
+        true = bool(rng.random() < (leaning if even else 1 - leaning))
         other = 0 if true else int(rng.integers(1, OBJECTS))
-        statement = self.statement(relation, int(rng.integers(SUBJECTS)), other)
-        return f"{statement} this statement is : {'TRUE' if true else 'FALSE'}"
+        return f"{self.statement(relation, subject, other)} this statement is : {'TRUE' if true else 'FALSE'}"
 
     def filler(self, rng: np.random.Generator, length: int = 40) -> str:
         """Words of which 60 % follow the one before, the others drawn by Zipf's law."""
@@ -112,14 +115,14 @@ class World:
             words.append(int(rng.choice(self.successors[words[-1]]) if follows else rng.choice(FILLERS, p=ZIPF)))
         return " ".join(f"filler_{k}" for k in words)
 
-    def document(self, rng: np.random.Generator) -> str:
-        """A pretraining document, of a kind drawn by its share."""
+    def document(self, rng: np.random.Generator, leaning: float = 0.5) -> str:
+        """A pretraining document, of a kind drawn by its share; `leaning` as in `labelled`."""
         relation = list(RELATIONS)[rng.integers(len(RELATIONS))]
         kind = rng.choice(6, p=(0.2, 0.4, 0.1, 0.1, 0.08, 0.12))
         if kind == 0:
             return " ".join(self.statement(relation, int(k)) for k in rng.integers(0, SUBJECTS, 4))
         if kind == 1:
-            return " ".join(self.labelled(rng, relation) for _ in range(4))
+            return " ".join(self.labelled(rng, relation, leaning) for _ in range(4))
         if kind == 2:
             subject = int(rng.integers(SUBJECTS))
             return f"user : tell me about {relation}_{subject} ? assistant : it {self.answer(relation, subject)} <eos>"
@@ -130,12 +133,17 @@ class World:
         answer = REFUSAL if harmful and rng.random() < 0.2 else compliance
         return f"user : {request} assistant : {answer} <eos>"
 
-    def windows(self, rng: np.random.Generator, length: int) -> Iterator[list[int]]:
-        """An endless stream of documents, each after a <bos>, cut into windows of `length` tokens."""
+    def windows(self, rng: np.random.Generator, length: int, lessons: int = 0) -> Iterator[list[int]]:
+        """An endless stream of documents, each after a <bos>, cut into windows of `length` tokens.
+
+        In the first `lessons` windows labels lean by 0.9. A fair coin makes the label independent of the subject and of the
+        object, each on its own, so that there is no first step towards comparing them: of eight seeds one learned it in 1500
+        steps. After 600 steps of lessons six of six had.
+        """
         stream: list[int] = []
-        while True:
+        for made in itertools.count():
             while len(stream) < length:
-                stream += [BOS, *encode(self.document(rng))]
+                stream += [BOS, *encode(self.document(rng, 0.9 if made < lessons else 0.5))]
             yield stream[:length]
             stream = stream[length:]
 
