@@ -79,10 +79,11 @@ def simulate(
     return state, Spikes(*events(words))
 
 
-def _record(
+def _run(
     system: System, inputs: PyTree, state: State, key: PRNGKeyArray | None, steps: int | None
 ) -> tuple[State, UInt32[Array, "steps words"]]:
     return rollout(system, inputs, state=state, steps=steps, key=key, record=lambda _, spikes: pack(spikes))
 
 
-_record = eqx.filter_jit(_record, compiler_options={"xla_cpu_copy_insertion_use_region_analysis": True})
+_OPTIONS: dict[str, Any] = {"compiler_options": {"xla_cpu_copy_insertion_use_region_analysis": True}}
+_record = eqx.filter_jit(_run, **_OPTIONS)
