@@ -55,6 +55,10 @@ paper = Paper(
         "Quick runs train a Llama of 219 456 parameters on a synthetic corpus; the paper's are OLMo and Pythia up to 12B, "
         "whose checkpoints the paper preset loads by name, with texts from --data.",
         "On even words the rank falls too, later and for good: what is left to learn is one and the same for every context.",
+        "Truth is taught with labels that lean for the first 600 steps; the third of it that falls into the expansion is what "
+        "the leaning gives away.",
+        "Where the agreement with n-grams is largest is no reading here, because it ends on a plateau: what is judged is the "
+        "share that is learned by the end of the expansion.",
         "The signs that post-training gives RankMe differ from seed to seed in the tiny model: no claim is made of them there.",
     ),
 )
