@@ -94,6 +94,19 @@ def test_phases_of_a_curve_with_all_three():
     assert rising["compression-seeking"] is None
 
 
+def test_a_trace_is_plotted_with_the_phases_it_has():
+    """Flat spectra of known ranks: 40, 12, 24 and 22 values."""
+    trace = GeometryTrace()
+    for step, rank in enumerate([40, 30, 12, 12, 12, 20, 24, 24, 24, 22, 22]):
+        trace.add(100 * step, np.ones(rank))
+    left, right = trace.plot().axes
+    (line,) = left.get_lines()
+    assert_allclose(line.get_ydata(), [40, 30, 12, 12, 12, 20, 24, 24, 24, 22, 22], rtol=1e-4)
+    assert_allclose(line.get_xdata(), 100 * np.arange(11) + 1)
+    assert [text.get_text() for text in left.get_legend().get_texts()] == list(trace.phases())
+    assert_allclose(right.get_lines()[0].get_ydata(), 0.0, atol=1e-9)
+
+
 def test_bootstrap_brackets_a_known_rank():
     rng = np.random.default_rng(0)
     flat = rng.standard_normal((4000, 12))

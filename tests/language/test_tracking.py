@@ -92,4 +92,4 @@ def test_verbs_say_what_is_wrong(home, folders, tmp_path):
     assert "UTF-8" in call("geometry", folders["base"], "--texts", tmp_path / "binary", code=2).stderr
     (tmp_path / "many").write_text("a\n" * 20)
     done = call("geometry", tmp_path / "no-model", "--texts", tmp_path / "many", code=2)
-    assert "cannot be loaded" in done.stderr
+    assert "there is no such folder" in done.stderr

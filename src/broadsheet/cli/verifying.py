@@ -42,7 +42,9 @@ def verify(
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="PATH", help="The data that the paper preset needs.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Read files that could run code (pickles).")] = False,
-    ledger: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the verdicts there, one file a paper.")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write verdicts and figures there, one file a paper.")
+    ] = None,
     scheduler: Scheduler = None,
     processes: Processes = PROCESSES,
     as_json: AsJson = False,
@@ -58,7 +60,8 @@ def verify(
     store.tidy()
     found = list(entries().values()) if every else [_target(name) for name in targets or []]
     wanted = {name.upper() for name in claim or []}
-    checked = [_check(made, preset, seeds, wanted, data, trust, store, scheduler, processes) for made in found]
+    whole = ledger is not None and not wanted  # then figures of experiments without a claim are drawn too
+    checked = [_check(made, preset, seeds, wanted, data, trust, store, scheduler, processes, whole) for made in found]
     for done in checked:
         if done.entry.folder is None and not data:
             record = make_entry(done.entry, done.plans, store)
@@ -91,7 +94,7 @@ def _target(name: str) -> Entry:
 
 def _check(
     made: Entry, preset: str, seeds: int | None, wanted: set[str], data: str | None, trust: bool, store: Store,
-    scheduler: str | None, processes: int,
+    scheduler: str | None, processes: int, whole: bool,
 ) -> Checked:  # fmt: skip
     from broadsheet.lab.engine import Request, execute, plan
     from broadsheet.lab.ledger import verdict_list
@@ -105,8 +108,8 @@ def _check(
     plans = []
     for name, experiment in made.experiments.items():
         asked = [c for c in experiment.claims_at(preset) if not wanted or c.id.upper() in wanted]
-        if preset in experiment.presets and asked:
-            count = seeds or max(1 if experiment.deterministic else c.seeds for c in asked)
+        if preset in experiment.presets and (asked or (whole and experiment.figures)):
+            count = seeds or max((1 if experiment.deterministic else c.seeds for c in asked), default=1)
             given = data if experiment.data else None
             request = Request(name, preset, seeds=tuple(range(FIRST_SEED, FIRST_SEED + count)), data=given, trust=trust)
             plans.append(plan(made, request, store))

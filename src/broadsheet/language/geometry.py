@@ -177,6 +177,10 @@ class GeometryTrace:
         """First and last step of each phase, None for one that was not reached."""
         return phases(self.steps, self["rankme"])
 
+    def plot(self) -> Any:
+        """RankMe and alpha by step, with the phases, as a Matplotlib figure."""
+        return plot_trace(self.steps, self["rankme"], self["alpha"])
+
 
 def phases(steps: Iterable[int], values: Iterable[float]) -> dict[str, tuple[int, int] | None]:
     """Warm-up, entropy-seeking and compression-seeking phases of a trace of RankMe; the segmentation is ours.
@@ -196,6 +200,27 @@ def phases(steps: Iterable[int], values: Iterable[float]) -> dict[str, tuple[int
         "entropy-seeking": (int(at[first]), int(at[second])) if second > first else None,
         "compression-seeking": (int(at[second]), int(at[-1])) if compressed else None,
     }
+
+
+def plot_trace(steps: Iterable[int], ranks: Iterable[float], alphas: Iterable[float]) -> Any:
+    """A Matplotlib figure of RankMe and alpha by step, on a logarithmic axis, with the phases shaded where there are any."""
+    from matplotlib.figure import Figure
+
+    at = np.asarray(list(steps))
+    made = Figure(figsize=(8.4, 3.1), layout="constrained")
+    left, right = made.subplots(1, 2)
+    for axis, values, name in ((left, ranks, "RankMe"), (right, alphas, "decay exponent α")):
+        axis.semilogx(at + 1, list(values), "o-", ms=3, color="#0b6e8f")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xlabel("step (+ 1)")
+        axis.set_ylabel(name)
+    found = {} if len(at) < 3 else phases(at, ranks)
+    for (name, span), colour in zip(found.items(), ("#c2571a", "#4b8b3b", "#7a4fa3"), strict=False):
+        if span is not None:
+            left.axvspan(span[0] + 1, span[1] + 1, color=colour, alpha=0.1, label=name)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(frameon=False, fontsize="small")
+    return made
 
 
 def bootstrap(

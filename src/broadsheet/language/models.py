@@ -43,6 +43,8 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None) -> tuple[
 
     **Raises:** `MissingDataError` where the model is neither there nor can be fetched.
     """
+    if not Path(name).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
     logging.disable_progress_bar()
     place = {"revision": revision} if revision and not Path(name).is_dir() else {}
     try:

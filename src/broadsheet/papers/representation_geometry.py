@@ -20,7 +20,7 @@ from broadsheet.files import existing
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language import tiny_world as tiny
-from broadsheet.language.geometry import GeometryTrace, alpha_req, phases, rankme, spectrum, spectrum_of
+from broadsheet.language.geometry import GeometryTrace, alpha_req, plot_trace, rankme, spectrum, spectrum_of
 from broadsheet.language.models import features, load, read_log_probabilities
 from broadsheet.language.tiny_chain import (
     STAGES,
@@ -163,7 +163,12 @@ def toy(config: Toy, key, log: Log) -> Report:
 
 
 def _toy_ranks(key, skew: float, width: int, words: int, config: Toy, *, hard: bool = False) -> np.ndarray:
-    """RankMe of the features every 2 steps of gradient descent on their cross-entropy with soft targets."""
+    """RankMe of the features every 2 steps."""
+    return np.array([rankme(spectrum(features)) for features in _toy_features(key, skew, width, words, config, hard=hard)])
+
+
+def _toy_features(key, skew: float, width: int, words: int, config: Toy, *, hard: bool = False) -> np.ndarray:
+    """Free features (looks, contexts, width), every 2 steps of gradient descent on their cross-entropy with soft targets."""
     f_key, w_key, y_key = jax.random.split(key, 3)
     law = jnp.arange(1.0, words + 1) ** -skew
     law = law / law.sum()
@@ -182,8 +187,7 @@ def _toy_ranks(key, skew: float, width: int, words: int, config: Toy, *, hard: b
     def look(weights, _):
         return jax.lax.scan(step, weights, None, length=2)[0], weights[0]
 
-    seen = jax.jit(lambda start: jax.lax.scan(look, start, None, length=config.steps // 2 + 1)[1])(start)
-    return np.array([rankme(spectrum(contexts)) for contexts in np.asarray(seen)])
+    return np.asarray(jax.jit(lambda start: jax.lax.scan(look, start, None, length=config.steps // 2 + 1)[1])(start))
 
 
 @toy.figure
@@ -195,6 +199,54 @@ def skew(runs: Runs):
     axis.semilogx(steps, runs["system"].arrays["rankme"], color=SYSTEM_COLOUR, label="Zipf's law")
     axis.semilogx(steps, runs["system"].arrays["wide"], color=COLOURS[1], label="16 dimensions, 8 words")
     label(axis, "step (+ 1)", "RankMe")
+    return fig
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The free features for several skews and widths."""
+
+    skews: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+    widths: tuple[int, ...] = (4, 8, 16, 64)
+    steps: int = 800
+
+
+@paper.experiment(
+    presets={"smoke": Grid(skews=(0.0, 1.0), widths=(4, 8), steps=20), "quick": Grid(), "paper": Grid(steps=12_800)},
+    cost=10.0,
+)
+def toy_grid(config: Grid, key, log: Log) -> Report:
+    """Effective rank and decay of free features under gradient descent, by the skew of the words and the width."""
+    cells = [(skew, width) for skew in config.skews for width in config.widths]
+    ranks, alphas = [], []
+    for k, (skew, width) in enumerate(cells):
+        spectra = [spectrum(x) for x in _toy_features(key, skew, width, Toy().words, Toy(steps=config.steps))[::5]]
+        ranks.append([rankme(values) for values in spectra])
+        alphas.append([alpha_req(values)[0] if width > 4 else np.nan for values in spectra])  # a decay needs three ranks
+        log.progress((k + 1) / len(cells))
+    shape = (len(config.skews), len(config.widths), -1)
+    rank = np.reshape(ranks, shape)
+    collapse = rank.min(axis=2) / rank[..., 0]
+    return Report(
+        metrics={
+            f"collapse_s{s:g}_d{d}": collapse[i, j] for i, s in enumerate(config.skews) for j, d in enumerate(config.widths)
+        },
+        arrays={"rankme": rank, "alpha": np.reshape(alphas, shape), "skews": config.skews, "widths": config.widths},
+    )
+
+
+@toy_grid.figure
+def skews_and_widths(runs: Runs):
+    """Effective rank (above) and decay (below) over training: a column a width, a line a skew; 64 words."""
+    data = runs["system"].arrays
+    widths = [int(width) for width in data["widths"]]
+    fig, axes = figure(len(widths), 2, width=3.2, height=2.6)
+    steps = 10 * np.arange(data["rankme"].shape[2]) + 1
+    for j, width in enumerate(widths):
+        for row, (values, name) in enumerate(((data["rankme"], "RankMe"), (data["alpha"], "decay exponent α"))):
+            for i, skew in enumerate(data["skews"]):
+                axes[row, j].semilogx(steps, values[i, j], color=COLOURS[i] if skew else CONTROL_COLOUR, label=f"skew {skew:g}")
+            label(axes[row, j], "step (+ 1)", name, title=f"width {width}" if row == 0 else "", legend=row == 0 and j == 0)
     return fig
 
 
@@ -272,7 +324,8 @@ def _in_expansion(rank: np.ndarray, score: list[float]) -> float:
     """
     low, values = int(np.argmin(rank)), np.asarray(score)
     high = low + int(np.argmax(rank[low:] >= 0.95 * rank[low:].max()))
-    return float((values[high] - values[low]) / (values.max() - values[low]))
+    rise = values.max() - values[low]
+    return float((values[high] - values[low]) / rise) if rise > 0 else np.nan
 
 
 def _readings(trace: GeometryTrace, losses: np.ndarray) -> dict[str, float]:
@@ -363,11 +416,14 @@ def post_training(config: PostTraining, key, log: Log) -> Report:
 
 @post_training.figure
 def stages(runs: Runs):
-    """Effective rank and losses by stage."""
+    """Effective rank, losses and right answers by stage."""
     rows = runs["system"].arms
     names = list(rows)
-    fig, (left, right) = figure(2)
+    fig, (left, right, last) = figure(3)
     shown = ["base" if name == "system" else name for name in names]
+    for metric, style, title in (("answers", "o-", "greedy"), ("answers_in_many", "s--", "in one of several samples")):
+        last.plot(shown, [rows[name][metric] for name in names], style, color=SYSTEM_COLOUR, label=title)
+    label(last, "stage", "questions answered right (share)")
     left.bar(shown, [rows[name]["rankme"] for name in names], color=SYSTEM_COLOUR)
     label(left, "stage", "RankMe on the corpus")
     right.plot(shown, [rows[name]["chat_loss"] for name in names], "o-", color=SYSTEM_COLOUR, label="answers (in distribution)")
@@ -446,17 +502,7 @@ def _suite(config: Suite, seed: int) -> tuple[list[tuple[int, str, str | None]],
 def over_checkpoints(runs: Runs):
     """RankMe and decay by checkpoint, with the phases."""
     data = runs["system"].arrays
-    fig, (left, right) = figure(2)
-    steps = np.array(data["steps"]) + 1
-    left.semilogx(steps, data["rankme"], "o-", ms=3, color=SYSTEM_COLOUR, label="RankMe")
-    found = {} if len(steps) < 3 else phases(data["steps"], data["rankme"])
-    for (name, span), colour in zip(found.items(), COLOURS[1:], strict=False):
-        if span is not None:
-            left.axvspan(span[0] + 1, span[1] + 1, color=colour, alpha=0.1, label=name)
-    label(left, "step (+ 1)", "RankMe")
-    right.semilogx(steps, data["alpha"], "o-", ms=3, color=SYSTEM_COLOUR, label="α")
-    label(right, "step (+ 1)", "decay exponent α")
-    return fig
+    return plot_trace(data["steps"], data["rankme"], data["alpha"])
 
 
 @dataclass(frozen=True)
