@@ -1,6 +1,7 @@
 """Brunel's network (2000, model A): 12 500 neurons, 1250 sources each, delta synapses, a Poisson background."""
 
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
@@ -67,14 +68,8 @@ def brian(case, given, threads):
     return brian_run(b, parts, neurons, case["ms"])
 
 
-@comparison.side("Brian2", environment="brian2", packages=("brian2",))
-def brian_one(case, given):
-    return brian(case, given, 0)
-
-
-@comparison.side("Brian2, 2 threads", environment="brian2", packages=("brian2",))
-def brian_two(case, given):
-    return brian(case, given, 2)
+for name, threads in (("Brian2", 0), ("Brian2, 2 threads", 2)):
+    comparison.side(name, environment="brian2", packages=("brian2",))(partial(brian, threads=threads))
 
 
 @comparison.side("NEST, 2 threads", environment="nest", packages=("nest-simulator",))

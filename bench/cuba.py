@@ -1,6 +1,7 @@
 """The Vogels-Abbott networks with currents (CUBA) and conductances (COBA): 4000 neurons, 2 % connected, one second."""
 
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
@@ -72,14 +73,8 @@ def brian(case, given, threads):
     return brian_run(b, kept, neurons, case["ms"])
 
 
-@comparison.side("Brian2", environment="brian2", packages=("brian2",))
-def brian_one(case, given):
-    return brian(case, given, 0)
-
-
-@comparison.side("Brian2, 2 threads", environment="brian2", packages=("brian2",))
-def brian_two(case, given):
-    return brian(case, given, 2)
+for name, threads in (("Brian2", 0), ("Brian2, 2 threads", 2)):
+    comparison.side(name, environment="brian2", packages=("brian2",))(partial(brian, threads=threads))
 
 
 @comparison.side("NEST, 2 threads", environment="nest", packages=("nest-simulator",))

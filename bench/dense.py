@@ -79,7 +79,7 @@ def torch_run(case, given, start, step):
 
     def run():
         with torch.set_grad_enabled(case["backward"]):
-            state, spikes = start(weights), []
+            state, spikes = start(), []
             for x in drive:
                 out, state = step(x, state, weights)
                 spikes.append(out)
@@ -127,22 +127,20 @@ def norse(case, given):
     import torch
     from norse.torch.functional import izhikevich, lif
 
-    n = case["neurons"]
-    given["weights"] = given["weights"] if case["cell"] != "LIF" else given["weights"] / (1 - LEAK)
-    eye = torch.eye(n)
+    n, eye = case["neurons"], torch.eye(case["neurons"])
     if case["cell"] == "LIF":
-        given["drive"] = given["drive"] / (1 - LEAK)
+        # its Euler step takes the share 1 - LEAK of a current that lasts one step
+        scaled = {name: array / (1 - LEAK) for name, array in given.items()}
         parameters = lif.LIFParameters(
             tau_syn_inv=torch.tensor(1.0), tau_mem_inv=torch.tensor(1 - LEAK), v_th=torch.tensor(1.0)
         )
-        zero = lambda: torch.zeros(case["batch"], n)  # noqa: E731
         return torch_run(
-            case, given, lambda w: lif.LIFState(zero(), zero(), zero()),
+            case, scaled, lambda: lif.LIFState(*(torch.zeros(case["batch"], n) for _ in range(3))),
             lambda x, state, w: lif.lif_step(x, state, eye, w, parameters, dt=1.0),
         )  # fmt: skip
     regular = izhikevich.IzhikevichParameters(a=0.02, b=0.2, c=-65.0, d=8.0)
 
-    def start(w):
+    def start():
         v = torch.full((case["batch"], n), -65.0)
         return izhikevich.IzhikevichRecurrentState(torch.zeros_like(v), v, 0.2 * v)
 

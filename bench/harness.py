@@ -92,9 +92,6 @@ def read_comparison(file: Path) -> Comparison:
     return module.comparison
 
 
-# --- the worker: one side, one case, in its own process ---------------------------------------------------------------
-
-
 def work(file: Path, side_name: str, case_name: str, inputs: Path) -> None:
     """Sets a side up, then makes a run for each line that comes in, and says how long it took."""
     answers = os.fdopen(os.dup(1), "w")
@@ -129,9 +126,6 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     return {name: metadata.version(name) for name in packages}
 
 
-# --- the harness ------------------------------------------------------------------------------------------------------
-
-
 def environment_python(name: str | None) -> Path:
     """The interpreter of an environment, made where it is missing; raises `RuntimeError` where it can't be."""
     if name is None:
@@ -160,7 +154,7 @@ class Worker:
         command = [environment_python(side.environment), HERE / "harness.py", "--work", file, side.name, case, inputs]
         self.log = tempfile.TemporaryFile("w+")
         settings = {"JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-        settings |= {"BENCH_DEVICE": device, "PYTHONWARNINGS": "ignore"}
+        settings["PYTHONWARNINGS"] = "ignore"
         self.process = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
             env=os.environ | settings,

@@ -78,13 +78,9 @@ def compare(
 
 
 def _read(path: Path) -> list[str]:
-    from broadsheet.files import existing
+    from broadsheet.files import MIB, read_text
 
-    try:
-        lines = existing(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text.") from None
-    texts = [line for line in lines if line.strip()]
+    texts = [line for line in read_text(path, 1024 * MIB).splitlines() if line.strip()]
     if len(texts) < 10:
         raise InputError(f"{path} has {len(texts)} texts, one a line; at least 10 are wanted, and several times the width.")
     return texts

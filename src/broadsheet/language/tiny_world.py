@@ -138,7 +138,7 @@ class World:
 
         In the first `lessons` windows labels lean by 0.9. A fair coin makes the label independent of the subject and of the
         object, each on its own, so that there is no first step towards comparing them: of eight seeds one learned it in 1500
-        steps. After 600 steps of lessons six of six had.
+        steps. With lessons for the first 600 steps ten of ten did.
         """
         stream: list[int] = []
         for made in itertools.count():

@@ -7,7 +7,6 @@ training. Controls: words without skew, a model with more dimensions than words 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 from scipy.stats import ortho_group, spearmanr
 
 from broadsheet.errors import MissingDataError
-from broadsheet.files import existing
+from broadsheet.files import MIB, read_text
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language import tiny_world as tiny
@@ -493,9 +492,14 @@ def _suite(config: Suite, seed: int) -> tuple[list[tuple[int, str, str | None]],
         raise MissingDataError(
             "Probe texts are needed: pass --data FILE with one text a line (the paper: 15 000 of FineWeb sample-10BT)."
         )
-    texts = [line for line in existing(Path(config.data)).read_text(encoding="utf-8").splitlines() if line.strip()]
+    texts = _texts(config.data, config.texts)
     steps = [int("".join(c for c in name if c.isdigit()) or k) for k, name in enumerate(config.revisions)]
-    return [(step, config.model, name) for step, name in zip(steps, config.revisions, strict=True)], texts[: config.texts]
+    return [(step, config.model, name) for step, name in zip(steps, config.revisions, strict=True)], texts
+
+
+def _texts(path: str, count: int) -> list[str]:
+    """The first texts of a file, one a line."""
+    return [line for line in read_text(path, 1024 * MIB).splitlines() if line.strip()][:count]
 
 
 @checkpoint_suite.figure
@@ -534,7 +538,7 @@ def post_training_suite(config: Stages, key, log: Log) -> Report:
         names = [config.start, config.base, *config.models]
         if config.data is None:
             raise MissingDataError("Probe texts are needed: pass --data FILE with one text a line.")
-        texts = [line for line in existing(Path(config.data)).read_text(encoding="utf-8").splitlines() if line.strip()]
+        texts = _texts(config.data, config.texts)
     else:
         chain = tiny_chain(seed_of(key), recipe=Recipe(10, 2, 2, 2))
         names = [str(chain.saved(stage)) for stage in STAGES]
@@ -543,8 +547,7 @@ def post_training_suite(config: Stages, key, log: Log) -> Report:
     halves: list[float] = []
     for name in names:
         model, words = load(name)
-        chosen = texts[: config.texts]
-        states = np.concatenate(list(model_features(model, words, chosen, max_length=config.max_length)))
+        states = np.concatenate(list(model_features(model, words, texts, max_length=config.max_length)))
         ranks.append(rankme(spectrum(states)))
         if not halves:
             halves = [rankme(spectrum(part)) for part in (states[::2], states[1::2])]
