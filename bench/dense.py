@@ -44,7 +44,7 @@ def ours(case, given):
     import jax
     import jax.numpy as jnp
 
-    from broadsheet.dynamics import feedback, rollout
+    from broadsheet.dynamics import batch, feedback, rollout
     from broadsheet.networks import Dense
     from broadsheet.neurons import LIF, Izhikevich
 
@@ -54,12 +54,11 @@ def ours(case, given):
     else:
         cell = Izhikevich(n, dt=IZHIKEVICH_DT)
     network = feedback(cell, Dense(jnp.asarray(given["weights"])))
-    drive = jnp.asarray(given["drive"])
+    drive = jnp.moveaxis(jnp.asarray(given["drive"]), 1, -1)  # examples last
 
     def mean(weights, drive):
         system = eqx.tree_at(lambda s: s.back.weights, network, weights)
-        spikes = jax.vmap(lambda xs: rollout(system, xs)[1], in_axes=1)(drive)
-        return jnp.mean(spikes)
+        return jnp.mean(rollout(batch(system, case["batch"]), drive)[1])
 
     compute = jax.jit(jax.value_and_grad(mean) if case["backward"] else mean)
 

@@ -1,5 +1,6 @@
 """Systems that step in time: the protocol, rollout, composition, delays and stochastic steps."""
 
+from broadsheet.dynamics.batch import Batch, batch
 from broadsheet.dynamics.compose import Feedback, Parallel, Series, Substep, feedback, parallel, series, substep
 from broadsheet.dynamics.delay import Delay, RingBuffer, SynapticDelays
 from broadsheet.dynamics.interactions import Diagram, Interaction, respond, wire
@@ -10,6 +11,7 @@ from broadsheet.dynamics.rollout import rollout, rollout_until
 from broadsheet.dynamics.system import System, fixed, is_moore, trainable
 
 __all__ = [
+    "Batch",
     "Delay",
     "Diagram",
     "Feedback",
@@ -22,6 +24,7 @@ __all__ = [
     "Substep",
     "SynapticDelays",
     "System",
+    "batch",
     "feedback",
     "fixed",
     "geometric_brownian_step",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -76,7 +77,8 @@ class IntegrateAndFire(System):
         if self.reset is None:
             v = v - spikes * (self.threshold - self.rest)
         else:
-            v = jnp.where(spikes > 0, self.reset, v)
+            fired = jax.lax.stop_gradient(spikes)  # a product, not a choice: it keeps the layout of a batch
+            v = v * (1 - fired) + self.reset * fired
         if self.hold:
             left = jnp.where(spikes > 0, self.hold - 1, jnp.maximum(state.refractory - 1, 0)).astype(jnp.int32)
             return Membrane(v, left), spikes
