@@ -4,7 +4,7 @@ import numpy as np
 
 from broadsheet.dynamics import rollout, trainable
 from broadsheet.neurons import LIFLayer
-from broadsheet.neurons.lif import spike
+from broadsheet.neurons.surrogates import spike
 
 
 def test_free_membrane_equals_the_closed_form():
@@ -12,7 +12,7 @@ def test_free_membrane_equals_the_closed_form():
     layer = LIFLayer(1, 1, 1, gain=1.0, key=jax.random.key(0))
     w = float(layer.w_in[0, 0])
     x = jnp.zeros((40, 1)).at[0, 0].set(0.5)
-    v = rollout(layer, x, record=lambda state, _: state[0].v[0])[1]
+    v = rollout(layer, x, record=lambda state, _: state[0].membrane.v[0])[1]
     a, b = np.exp(-1 / 20), np.exp(-1 / 5)
     n = np.arange(40)
     expected = 0.5 * w * (1 - a) * (a ** (n + 1) - b ** (n + 1)) / (a - b)
@@ -32,5 +32,5 @@ def test_spike_has_a_surrogate_gradient_and_time_constants_are_held():
     np.testing.assert_array_equal(spike(jnp.array([-0.1, 0.1])), [0.0, 1.0])
     np.testing.assert_allclose(jax.vmap(jax.grad(spike))(jnp.array([0.0, 0.2])), [1.0, 1 / 36], rtol=1e-5)
     layer = LIFLayer(2, 3, 1, key=jax.random.key(0))
-    assert trainable(layer).tau_mem is False
+    assert not any(jax.tree.leaves(trainable(layer).neurons))
     assert trainable(layer).w_in is True

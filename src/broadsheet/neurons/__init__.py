@@ -3,13 +3,14 @@
 from broadsheet.neurons.branched import BranchedNeuron, Recording, record
 from broadsheet.neurons.dendrite import DendriticNeuron
 from broadsheet.neurons.elm import ELMCell, count_params, load_official, to_official
-from broadsheet.neurons.integrate_and_fire import LIF, ConductanceLIF, CurrentLIF, Izhikevich
+from broadsheet.neurons.integrate_and_fire import LIF, AdaptiveThreshold, ConductanceLIF, CurrentLIF, Izhikevich
 from broadsheet.neurons.lif import LIFLayer
 from broadsheet.neurons.surrogate import ELMNeuron
 from broadsheet.neurons.traces import synaptic_traces
 
 __all__ = [
     "LIF",
+    "AdaptiveThreshold",
     "BranchedNeuron",
     "ConductanceLIF",
     "CurrentLIF",

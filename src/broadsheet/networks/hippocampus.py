@@ -1,0 +1,283 @@
+"""A content-addressable memory of spiking neurons after the hippocampus's CA3 (arXiv 2310.05868).
+
+A memory is a cue, one of `n_cue` neurons, and a content, any set of `n_cont` bits. Shown together for three steps they are
+stored by fast STDP; a cue alone recalls its content, a part of a content recalls the cues it belongs to, and a store under a
+used cue overwrites. All at steps of 1 ms. Currents in nA, potentials in mV, capacitance in nF, as in the authors' programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from broadsheet.dynamics import System, rollout
+from broadsheet.dynamics.delay import RingBuffer
+from broadsheet.dynamics.rollout import initial_state
+from broadsheet.errors import InputError
+from broadsheet.neurons.integrate_and_fire import CurrentLIF
+from broadsheet.plasticity.stdp import STDP
+
+REST, THRESHOLD = -60.0, -57.0
+CELLS = {"A": (0.27, 3.0), "B": (0.14, 0.5)}
+"""Two kinds of cell: capacitance (nF) and membrane time constant (ms)."""
+
+STORE_STEPS = 3
+CUE_TO_CONTENT = 6
+CONTENT_TO_CUE = 6
+"""ms from a query to its answer on the output."""
+
+Pattern = Callable[[Array], Array]
+
+
+def one_to_one(spikes: Array) -> Array:
+    return spikes
+
+
+def all_to_others(spikes: Array) -> Array:
+    """Each neuron reaches all but its own counterpart."""
+    return jnp.sum(spikes) - spikes
+
+
+def all_to_all(spikes: Array) -> Array:
+    """Each neuron reaches all; broadcast to the target's size."""
+    return jnp.sum(spikes)
+
+
+class Connection(NamedTuple):
+    """A static projection between two populations: weight in nA, negative where inhibitory; delay in ms."""
+
+    source: str
+    target: str
+    pattern: Pattern
+    weight: float
+    delay: int
+
+
+def connections(n_cont: int) -> tuple[Connection, ...]:
+    """The static synapses. Names: `CueCont` is the cue layer used when content is what recalls."""
+    lateral = -6.0 * n_cont
+    return (
+        Connection("InCue", "CueCue", one_to_one, 6.0, 1),
+        Connection("InCont", "ContCue", one_to_one, 6.0, 1),
+        Connection("CueCue", "CueCont", one_to_one, 6.0, 2),
+        Connection("CueCue", "CueCont", all_to_others, lateral, 3),
+        Connection("CueCue", "Cond", all_to_all, -6.0, 2),
+        Connection("ContCue", "Cond", one_to_one, 9.0, 1),
+        Connection("ContCue", "CondInt", all_to_all, 6.0, 1),
+        Connection("CondInt", "Cond", all_to_all, 2.0, 1),
+        Connection("Cond", "ContCont", one_to_one, 6.0, 1),
+        Connection("CueCont", "CueCont", all_to_others, lateral, 2),
+        Connection("CueCue", "MergeCue", one_to_one, 6.0, 3),
+        Connection("CueCont", "MergeCue", one_to_one, 6.0, 1),
+        Connection("ContCue", "MergeCont", one_to_one, 6.0, 3),
+        Connection("ContCont", "MergeCont", one_to_one, 6.0, 1),
+        Connection("MergeCue", "OutCue", one_to_one, 6.0, 1),
+        Connection("MergeCont", "OutCont", one_to_one, 6.0, 1),
+    )
+
+
+PLASTIC = (("CueCue", "ContCue"), ("ContCont", "CueCont"))
+"""Content by cue, and cue by content: all to all, learned."""
+
+DELAYS = 3
+
+
+class CAMState(NamedTuple):
+    neurons: dict[str, Any]
+    spikes: RingBuffer
+    plastic: dict[str, Any]
+
+
+class HippocampalNetwork(System):
+    """The network as a system: input spikes of cue and content (n_cue + n_cont,) to spikes of every population, by name.
+
+    **Arguments:** `n_cue`, `n_cont`: neurons for cues and bits of content; `zero_lag`: whether a pair of spikes that meet at
+    a synapse in one step depresses it, without which nothing is forgotten; `weight_scale`: a function of (name of the
+    connection, weight) that changes static weights, for tests of robustness.
+    """
+
+    cells: dict[str, CurrentLIF]
+    rules: dict[str, STDP]
+    strengths: tuple[Array, ...]
+    n_cue: int = eqx.field(static=True)
+    n_cont: int = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+
+    def __init__(
+        self, n_cue: int = 5, n_cont: int = 10, *, zero_lag: bool = True,
+        weight_scale: Callable[[str, float], float] | None = None,
+    ) -> None:  # fmt: skip
+        if min(n_cue, n_cont) < 1:
+            raise InputError(f"n_cue = {n_cue} and n_cont = {n_cont}; at least one neuron of each is wanted.")
+        self.n_cue, self.n_cont, self.dt = n_cue, n_cont, 1.0
+        self.cells = {name: self._cell(name, size) for name, size in self.sizes.items() if not name.startswith("In")}
+        self.rules = {
+            _name(*pair): STDP(
+                jnp.zeros((self.sizes[pair[0]], self.sizes[pair[1]])), a_plus=6.0, a_minus=6.0, tau_plus=3.0, tau_minus=3.0,
+                bounds=(0.0, 6.0), dendritic=1, zero_lag=zero_lag, dt=1.0,
+            )
+            for pair in PLASTIC
+        }  # fmt: skip
+        scale = weight_scale or (lambda _, weight: weight)
+        made = connections(n_cont)
+        self.strengths = tuple(jnp.asarray(scale(_name(c.source, c.target), c.weight)) for c in made)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        cue = ("InCue", "CueCue", "CueCont", "MergeCue", "OutCue")
+        cont = ("InCont", "ContCue", "ContCont", "Cond", "MergeCont", "OutCont")
+        return dict.fromkeys(cue, self.n_cue) | dict.fromkeys(cont, self.n_cont) | {"CondInt": 1}
+
+    def _cell(self, name: str, size: int) -> CurrentLIF:
+        _, tau = CELLS[_kind(name)]
+        threshold = THRESHOLD + (-0.5 if name.startswith("Out") else 0.0)
+        return CurrentLIF(
+            size, tau=tau, tau_syn=(0.3, 0.3), rest=REST, reset=REST, threshold=threshold, refractory=2.0, current="mean", dt=1.0
+        )
+
+    def init(self, key: PRNGKeyArray) -> CAMState:
+        silence = {name: jnp.zeros(size) for name, size in self.sizes.items()}
+        plastic = {name: rule.init(key) for name, rule in self.rules.items()}
+        sent = {name: jnp.zeros(rule.weights.shape[1]) for name, rule in self.rules.items()}
+        neurons = {name: cell.init(key) for name, cell in self.cells.items()}
+        return CAMState(neurons, RingBuffer.filled(silence | sent, DELAYS), plastic)
+
+    def step(
+        self, state: CAMState, inputs: Float[Array, " cue_and_content"], key: PRNGKeyArray | None = None
+    ) -> tuple[CAMState, dict[str, Array]]:
+        drive = {name: jnp.zeros((2, self.sizes[name])) for name in self.cells}
+        past = [state.spikes.ago(delay) for delay in range(1, DELAYS + 1)]
+        for c, weight in zip(connections(self.n_cont), self.strengths, strict=True):
+            port = 0 if c.weight > 0 else 1
+            drive[c.target] = drive[c.target].at[port].add(weight * c.pattern(past[c.delay - 1][c.source]))
+        for source, target in PLASTIC:
+            drive[target] = drive[target].at[0].add(past[0][_name(source, target)])
+
+        neurons, spikes = {}, {"InCue": inputs[: self.n_cue], "InCont": inputs[self.n_cue :]}
+        for name, cell in self.cells.items():
+            capacitance, tau = CELLS[_kind(name)]
+            neurons[name], spikes[name] = cell.step(state.neurons[name], tau / capacitance * drive[name])
+        plastic, sent = {}, {}
+        for source, target in PLASTIC:
+            name = _name(source, target)
+            plastic[name], sent[name] = self.rules[name].step(state.plastic[name], (spikes[source], spikes[target]))
+        return CAMState(neurons, state.spikes.push(spikes | sent), plastic), spikes
+
+
+def _kind(name: str) -> str:
+    return "B" if name in ("CueCont", "Cond", "CondInt") else "A"
+
+
+def _name(source: str, target: str) -> str:
+    return f"{source}-{target}"
+
+
+class HippocampalCAM:
+    """The memory as an object that keeps its state between operations: `store`, `recall_content`, `recall_cues`, `forget`.
+
+    **Arguments:** `n_cue`, `n_cont`: cues and bits; `store_gap`, `recall_gap`: ms from the start of an operation to the next
+    one, long enough for recall by content; `options`: those of `HippocampalNetwork`.
+    """
+
+    def __init__(
+        self, n_cue: int = 5, n_cont: int = 10, *, store_gap: int = 10, recall_gap: int = 8, **options: Any
+    ) -> None:
+        if store_gap < STORE_STEPS or recall_gap <= CONTENT_TO_CUE - 2:
+            raise InputError(f"store_gap = {store_gap} and recall_gap = {recall_gap} ms; at least {STORE_STEPS} and 5 are wanted.")
+        self.network = HippocampalNetwork(n_cue, n_cont, **options)
+        self.n_cue, self.n_cont, self.store_gap, self.recall_gap = n_cue, n_cont, store_gap, recall_gap
+        self.reset()
+
+    def reset(self) -> None:
+        """An empty memory at time 0."""
+        self.state = initial_state(self.network, None)
+        self.history: list[dict[str, np.ndarray]] = []
+
+    @property
+    def time(self) -> int:
+        """ms since the memory was empty."""
+        return sum(len(part["InCue"]) for part in self.history)
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """Learned weights (nA) of the two plastic projections, (pre, post) each."""
+        return {name: np.asarray(part.weights) for name, part in self.state.plastic.items()}
+
+    def run(self, spikes: Bool[np.ndarray, "time cue_and_content"]) -> dict[str, np.ndarray]:
+        """Runs input spikes from the present state; returns the spikes of each population (time, neurons)."""
+        spikes = np.asarray(spikes)
+        if spikes.ndim != 2 or spikes.shape[1] != self.n_cue + self.n_cont:
+            raise InputError(f"spikes are {spikes.shape}; (time, {self.n_cue + self.n_cont}) is wanted.")
+        if not np.isin(spikes, (0, 1)).all():
+            raise InputError("spikes must be 0 or 1 in each ms.")
+        self.state, found = _run(self.network, jnp.asarray(spikes, jnp.result_type(float)), self.state)
+        out = {name: np.asarray(array) > 0 for name, array in found.items()}
+        self.history.append(out)
+        return out
+
+    def store(self, cue: int, bits: Iterable[int]) -> None:
+        """Stores a content under a cue, over what was there; the bits are numbers of content neurons."""
+        self.run(self._pattern(self.store_gap, STORE_STEPS, [cue], bits))
+
+    def recall_content(self, cue: int) -> list[int]:
+        """The bits stored under a cue."""
+        out = self._ask(self._pattern(self.recall_gap, 1, [cue], []), CUE_TO_CONTENT)
+        return np.nonzero(out["OutCont"])[0].tolist()
+
+    def recall_cues(self, bits: Iterable[int]) -> list[int]:
+        """The cues whose content shares a bit with these. Each question moves weights a little: see the paper's limits."""
+        bits = list(bits)
+        if not bits:
+            raise InputError("bits is empty; a question by content needs at least one bit.")
+        out = self._ask(self._pattern(self.recall_gap, 1, [], bits), CONTENT_TO_CUE)
+        return np.nonzero(out["OutCue"])[0].tolist()
+
+    def forget(self, cue: int) -> None:
+        """Overwrites what is stored under a cue with nothing: the cue alone, held as for a store."""
+        self.run(self._pattern(self.store_gap, STORE_STEPS, [cue], []))
+
+    def _ask(self, spikes: np.ndarray, latency: int) -> dict[str, np.ndarray]:
+        settled = np.concatenate([spikes, np.zeros((max(0, latency + 1 - len(spikes)), spikes.shape[1]), bool)])
+        return {name: array[latency] for name, array in self.run(settled).items()}
+
+    def _pattern(self, steps: int, held: int, cues: Sequence[int], bits: Iterable[int]) -> np.ndarray:
+        spikes = np.zeros((steps, self.n_cue + self.n_cont), bool)
+        for name, wanted, size, offset in (("cue", cues, self.n_cue, 0), ("bit", bits, self.n_cont, self.n_cue)):
+            for number in wanted:
+                if not 0 <= number < size:
+                    raise InputError(f"{name} {number} does not exist; there are {size}, from 0 on.")
+                spikes[:held, offset + number] = True
+        return spikes
+
+
+@eqx.filter_jit
+def _run(network: HippocampalNetwork, spikes: Array, state: CAMState) -> tuple[CAMState, dict[str, Array]]:
+    return rollout(network, spikes, state=state)
+
+
+def schedule(
+    n_cue: int, n_cont: int, operations: Iterable[tuple[int, int | None, Iterable[int]]], steps: int
+) -> Bool[np.ndarray, "time cue_and_content"]:
+    """Input spikes of operations (start in ms, cue or None, bits): a cue with bits is stored, anything else is asked."""
+    spikes = np.zeros((steps, n_cue + n_cont), bool)
+    for start, cue, wanted in operations:
+        bits = list(wanted)
+        stop = start + (STORE_STEPS if cue is not None and bits else 1)
+        if cue is not None:
+            spikes[start:stop, cue] = True
+        spikes[start:stop, [n_cue + bit for bit in bits]] = True
+    return spikes
+
+
+@eqx.filter_jit
+def run_fresh(
+    network: HippocampalNetwork, spikes: Float[Array, "memories time cue_and_content"]
+) -> dict[str, Float[Array, "memories time _"]]:
+    """Runs many memories, each from its empty state: input spikes (memories, time, neurons) to those of each population."""
+    return jax.vmap(lambda one: rollout(network, one)[1])(spikes)

@@ -1,0 +1,75 @@
+"""Spikes with a derivative: the step function forward, a smooth bump backward.
+
+Each function here makes a `spike(x)`, x being the distance of the membrane potential from its threshold. `inclusive=True`
+fires at the threshold itself, as integrate-and-fire neurons of converted networks must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from broadsheet.errors import InputError
+
+Spike = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+
+
+def surrogate(derivative: Callable[[Array], Array], *, inclusive: bool = False) -> Spike:
+    """1 where x > 0 (x >= 0 where inclusive), else 0; its derivative is what `derivative(x)` says."""
+
+    @jax.custom_jvp
+    def spike(x: Array) -> Array:
+        return (x >= 0 if inclusive else x > 0).astype(x.dtype)
+
+    @spike.defjvp
+    def _(primals: tuple, tangents: tuple) -> tuple:
+        (x,), (dx,) = primals, tangents
+        return spike(x), dx * derivative(x)
+
+    return spike
+
+
+@lru_cache
+def fast_sigmoid(slope: float = 25.0, *, inclusive: bool = False) -> Spike:
+    """Derivative `1 / (1 + slope |x|)²` (Zenke and Ganguli, 2018)."""
+    _above_zero("slope", slope)
+    return surrogate(lambda x: 1 / (1 + slope * jnp.abs(x)) ** 2, inclusive=inclusive)
+
+
+@lru_cache
+def arctan(width: float = 2.0, *, inclusive: bool = False) -> Spike:
+    """Derivative of `arctan(π width x / 2) / π`: `width / 2 / (1 + (π width x / 2)²)` (Fang et al., 2021)."""
+    _above_zero("width", width)
+    return surrogate(lambda x: width / 2 / (1 + (jnp.pi * width * x / 2) ** 2), inclusive=inclusive)
+
+
+@lru_cache
+def triangle(width: float = 1.0, *, inclusive: bool = False) -> Spike:
+    """Derivative `max(0, 1 - |x| / width) / width` (Bellec et al., 2018)."""
+    _above_zero("width", width)
+    return surrogate(lambda x: jnp.maximum(0.0, 1 - jnp.abs(x) / width) / width, inclusive=inclusive)
+
+
+@lru_cache
+def sigmoid(slope: float = 4.0, *, inclusive: bool = False) -> Spike:
+    """Derivative of the logistic function of `slope * x`."""
+    _above_zero("slope", slope)
+
+    def derivative(x: Array) -> Array:
+        s = jax.nn.sigmoid(slope * x)
+        return slope * s * (1 - s)
+
+    return surrogate(derivative, inclusive=inclusive)
+
+
+def _above_zero(name: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"{name} = {value} of a surrogate derivative; a number above 0 is wanted.")
+
+
+spike = fast_sigmoid()
+at_threshold = fast_sigmoid(inclusive=True)
