@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from broadsheet.dynamics.system import System, as_array, fixed
@@ -20,6 +21,18 @@ from broadsheet.neurons.surrogates import spike as above_threshold
 
 Neurons = Float[Array, " neurons"]
 Drive = Float[Array, "2 neurons"]
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """The numbers, or None within a transformation, where they are not known yet."""
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def positive(name: str, value: Any) -> None:
+    """Raises `InputError` where a time is not above 0; NaN is not."""
+    known = concrete(value)
+    if known is not None and not np.all(known > 0):
+        raise InputError(f"{name} must be above 0 ms.")
 
 
 class Membrane(NamedTuple):
@@ -74,8 +87,7 @@ class IntegrateAndFire(System):
         self.hold = round(refractory / dt)
         if refractory < 0 or abs(self.hold * dt - refractory) > 1e-6 * dt:
             raise InputError(f"refractory = {refractory} ms is not a multiple of dt = {dt} ms.")
-        if not jnp.all(as_array(tau) > 0):
-            raise InputError("tau, the membrane time constant, must be above 0 ms.")
+        positive("tau, the membrane time constant,", tau)
         self.tau, self.rest, self.threshold = as_array(tau), as_array(rest), as_array(threshold)
         self.reset = None if reset is None else as_array(reset)
         if drop is not None and reset is not None:
@@ -84,8 +96,10 @@ class IntegrateAndFire(System):
         self.v0 = jnp.broadcast_to(self.rest if v0 is None else as_array(v0), (size,))
         for name in ("tau", "rest", "threshold", "reset", "drop", "v0"):
             value = getattr(self, name)
-            if value is not None and (jnp.isnan(value).any() or value.shape not in ((), (size,))):
-                raise InputError(f"{name} has the shape {value.shape} or holds NaN; a number or ({size},) is wanted.")
+            if value is not None and value.shape not in ((), (size,)):
+                raise InputError(f"{name} has the shape {value.shape}; a number or ({size},) is wanted.")
+            if value is not None and (known := concrete(value)) is not None and np.isnan(known).any():
+                raise InputError(f"{name} holds NaN.")
         unknown = set(learn) - {"tau", "rest", "threshold", "reset", "drop", "v0", "tau_syn", "reversal", "g0"}
         if unknown:
             raise InputError(f"learn names {', '.join(sorted(unknown))}, which is no parameter of a neuron.")
@@ -141,8 +155,7 @@ class _Synaptic(IntegrateAndFire):
     def __init__(self, size: int, *, tau_syn: tuple[float, float] = (5.0, 10.0), g0: Any = 0.0, **membrane: Any) -> None:
         super().__init__(size, **membrane)
         self.tau_syn = as_array(tau_syn)[:, None]
-        if not jnp.all(self.tau_syn > 0):
-            raise InputError("tau_syn, the time constants of the synapses, must be above 0 ms.")
+        positive("tau_syn, the time constants of the synapses,", tau_syn)
         self.g0 = jnp.broadcast_to(as_array(g0), (2, size))
 
     def init(self, key: PRNGKeyArray) -> Synapses:
@@ -293,8 +306,7 @@ class AdaptiveThreshold(System):
     def __init__(self, neuron: System, *, increment: Any, tau: Any) -> None:
         if not hasattr(neuron, "threshold"):
             raise InputError(f"{type(neuron).__name__} has no threshold that could adapt.")
-        if not jnp.all(as_array(tau) > 0):
-            raise InputError("tau, the time constant of the threshold, must be above 0 ms.")
+        positive("tau, the time constant of the threshold,", tau)
         self.neuron, self.increment, self.tau = neuron, as_array(increment), as_array(tau)
         self.dt = neuron.dt
 

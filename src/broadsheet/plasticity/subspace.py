@@ -34,6 +34,7 @@ class LateralSubspace(eqx.Module):
     - `spiking`: None for graded lateral neurons, or (range, steps): their answers are clipped and rounded to what so many
       steps of spikes can say.
     - `sees_old`: whether new rows see activity less what old rows explain; without it they learn the old subspace again.
+    - `width`: how many rows move at a time; `grow` raises it where needed.
     """
 
     H: Float[Array, "rows n"]
@@ -45,10 +46,11 @@ class LateralSubspace(eqx.Module):
     iterations: int = eqx.field(static=True)
     spiking: tuple[float, int] | None = eqx.field(static=True)
     sees_old: bool = eqx.field(static=True)
+    width: int = eqx.field(static=True)  # most rows that move at a time
 
     def __init__(
-        self, n: int, *, capacity: int = 0, rate: float = 0.01, momentum: float = 0.9, iterations: int = 5,
-        spiking: tuple[float, int] | None = None, sees_old: bool = True,
+        self, n: int, *, capacity: int = 0, rate: Any = 0.01, momentum: Any = 0.9, iterations: int = 5,
+        spiking: tuple[float, int] | None = None, sees_old: bool = True, width: int = 0,
     ) -> None:  # fmt: skip
         if n < 1 or capacity < 0:
             raise InputError(f"n = {n} inputs and room for {capacity} rows; at least 1 and 0 are wanted.")
@@ -60,17 +62,22 @@ class LateralSubspace(eqx.Module):
         self.old = self.used = jnp.zeros((), jnp.int32)
         self.rate, self.momentum = as_array(rate), as_array(momentum)
         self.iterations, self.spiking, self.sees_old = iterations, spiking, sees_old
+        self.width = width
 
     def grow(self, rows: int, key: PRNGKeyArray) -> LateralSubspace:
         """With `rows` new rows, orthonormal among themselves."""
         n, used = self.H.shape[1], int(self.used)
         if rows < 0 or used + rows > n:
             raise InputError(f"{used} rows and {rows} more do not fit into {n} dimensions.")
-        missing = max(0, used + rows - self.H.shape[0])
-        room = [jnp.concatenate([array, jnp.zeros((missing, n))]) for array in (self.H, self.velocity)]
+        capacity = max(self.H.shape[0], used + rows)
+        room = [jnp.concatenate([array, jnp.zeros((capacity - len(array), n))]) for array in (self.H, self.velocity)]
         new = jnp.linalg.qr(jax.random.normal(key, (n, rows)))[0].T
-        values = (room[0].at[used : used + rows].set(new), room[1], self.used + rows)
-        return eqx.tree_at(lambda s: (s.H, s.velocity, s.used), self, values)
+        grown = LateralSubspace(
+            n, capacity=capacity, rate=self.rate, momentum=self.momentum, iterations=self.iterations, spiking=self.spiking,
+            sees_old=self.sees_old, width=max(self.width, used + rows - int(self.old)),
+        )  # fmt: skip
+        values = (room[0].at[used : used + rows].set(new), room[1], self.old, self.used + rows)
+        return eqx.tree_at(lambda s: (s.H, s.velocity, s.old, s.used), grown, values)
 
     def freeze(self, orthonormal: bool = False) -> LateralSubspace:
         """All rows become old; `orthonormal=True` replaces them by an orthonormal basis of their span, which is exact."""
@@ -96,16 +103,31 @@ class LateralSubspace(eqx.Module):
     def update(self, x: Float[Array, "batch n"]) -> LateralSubspace:
         """The Hebbian updates of one batch; old rows stay."""
 
-        def once(carry: tuple, _: None) -> tuple[tuple, None]:
-            H, velocity = carry
-            y = self.respond(x, H)
-            explained = y @ H if self.sees_old else y @ jnp.where(self._is_old, 0.0, H)
-            change = jnp.clip(y.T @ (x - explained) / x.shape[0], -CLAMP, CLAMP)
-            velocity = self.momentum * velocity + (1 - self.momentum) * jnp.where(self._is_old, 0.0, change)
-            return (H + self.rate * velocity, velocity), None
+        count = self.H.shape[0]
+        width = min(self.width, count)
+        start = jnp.minimum(self.old, count - width)
+        moving = ((start + jnp.arange(width)) >= self.old)[:, None]
 
-        (H, velocity), _ = jax.lax.scan(once, (self.H, self.velocity), length=self.iterations)
-        return eqx.tree_at(lambda s: (s.H, s.velocity), self, (H, velocity))
+        def window(array: Array) -> Array:
+            return jnp.where(moving, jax.lax.dynamic_slice_in_dim(array, start, width), 0.0)
+
+        unexplained = self.project(x) if self.sees_old else x
+
+        def once(carry: tuple, _: None) -> tuple[tuple, None]:
+            rows, velocity = carry
+            y = self.respond(x, rows)
+            change = jnp.clip(y.T @ (unexplained - y @ rows) / x.shape[0], -CLAMP, CLAMP)
+            velocity = self.momentum * velocity + (1 - self.momentum) * change
+            return (rows + self.rate * velocity, velocity), None
+
+        carry, _ = jax.lax.scan(once, (window(self.H), window(self.velocity)), length=self.iterations)
+
+        def write(array: Array, rows: Array) -> Array:
+            there = jax.lax.dynamic_slice_in_dim(array, start, width)
+            return jax.lax.dynamic_update_slice_in_dim(array, jnp.where(moving, rows, there), start, 0)
+
+        values = (write(self.H, carry[0]), write(self.velocity, carry[1]))
+        return eqx.tree_at(lambda s: (s.H, s.velocity), self, values)
 
     @property
     def _is_old(self) -> Array:

@@ -1,0 +1,424 @@
+"""Spiking classifiers that learn one task after another, without forgetting: lateral subspaces, and what they compete with.
+
+After arXiv 2402.11984 (HLOP). A multilayer network of spiking neurons is trained by one of three rules that need presynaptic
+traces; before weights change, the traces are projected off the subspace of old tasks' activity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from broadsheet.dynamics import rollout
+from broadsheet.errors import InputError
+from broadsheet.neurons.integrate_and_fire import LIF
+from broadsheet.neurons.surrogates import at_threshold, sigmoid
+from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear
+
+Rule = Literal["dsr", "bptt", "ottt"]
+Feedback = Literal["bp", "fa", "ss"]
+Projection = Literal["hebbian", "svd", "random", "none"]
+Batch = Float[Array, "batch features"]
+Train = Float[Array, "time batch neurons"]
+
+
+class DSR(NamedTuple):
+    """The neuron of differentiation on spike representations: times in its own unit, heights dimensionless."""
+
+    tau: float = 1.0
+    dt: float = 0.05
+    threshold: float = 0.3  # what a spike takes off; its output is threshold / dt
+    fire_at: float = 0.3  # of the threshold: where it fires
+
+    @property
+    def ceiling(self) -> float:
+        """The largest rate."""
+        return self.threshold / self.dt
+
+    def weights(self, steps: int) -> np.ndarray:
+        """Of each step in the weighted rate; they add to 1."""
+        raw = np.exp(-(steps - np.arange(1, steps + 1)) * self.dt / self.tau)
+        return raw / raw.sum()
+
+    def cell(self, size: int) -> LIF:
+        """The neuron, which takes a current (times 1 - leak) and puts spikes of height 1 out."""
+        return LIF(
+            size, tau=self.tau, rest=0.0, threshold=self.fire_at * self.threshold, reset=None, drop=self.threshold,
+            spike=at_threshold, dt=self.dt,
+        )  # fmt: skip
+
+
+def fire(cell: LIF, drive: Train) -> Train:
+    """Spikes of a layer under a drive."""
+    return jax.vmap(lambda one: rollout(cell, one, unroll=min(len(drive), 20))[1], in_axes=1, out_axes=1)(drive)
+
+
+class SpikingMLP(eqx.Module):
+    """A feed-forward network of spiking neurons without biases; static input, repeated at each step.
+
+    **Arguments:** `sizes`: of input, hidden layers and output; `rule`: `"dsr"` (derivatives of weighted rates, the weighted
+    rate is the trace), `"bptt"` (surrogate derivatives through time, spikes are the trace) or `"ottt"` (online: derivatives
+    in space only, the filtered spikes are the trace); `feedback`: `"bp"`, `"fa"` (fixed random) or `"ss"` (signs);
+    `steps`: of simulation.
+    """
+
+    W: tuple[Float[Array, "_ _"], ...]
+    random: tuple[Float[Array, "_ _"], ...]
+    rule: Rule = eqx.field(static=True)
+    feedback: Feedback = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def __init__(
+        self, sizes: Sequence[int], *, rule: Rule = "dsr", feedback: Feedback = "bp", steps: int = 10, key: PRNGKeyArray
+    ) -> None:
+        for name, value, kind in (("rule", rule, Rule), ("feedback", feedback, Feedback)):
+            if value not in get_args(kind):
+                raise InputError(f"{name} = {value!r}; one of {', '.join(get_args(kind))} is wanted.")
+        if len(sizes) < 2 or min(sizes) < 1 or steps < 1:
+            raise InputError(f"sizes = {tuple(sizes)} and steps = {steps}; at least two sizes and one step are wanted.")
+
+        def draw(key: PRNGKeyArray) -> tuple[Array, ...]:
+            keys = jax.random.split(key, len(sizes) - 1)
+            return tuple(
+                jax.random.uniform(k, (out, n), minval=-1.0, maxval=1.0) / np.sqrt(n)
+                for k, n, out in zip(keys, sizes[:-1], sizes[1:], strict=True)
+            )
+
+        first, second = jax.random.split(key)
+        self.W, self.random = draw(first), draw(second)
+        self.rule, self.feedback, self.steps = rule, feedback, steps
+
+    def __call__(
+        self, x: Batch, project: Callable[[int, Array], Array] | None = None
+    ) -> tuple[Float[Array, "batch outputs"], tuple[Batch, ...]]:
+        """(logits, activity before each layer); `project(layer, trace)` is what weights learn from, by default the trace."""
+        project = project or (lambda layer, trace: trace)
+        run = {"dsr": self._rates, "bptt": self._spikes, "ottt": self._spikes}[self.rule]
+        return run(x, project)
+
+    def _linear(self, layer: int, x: Array, trace: Array) -> Array:
+        W = self.W[layer]
+        if self.feedback == "fa":
+            back = self.random[layer]
+        elif self.feedback == "ss":
+            back = jnp.sign(W) * jnp.mean(jnp.abs(W))
+        else:
+            back = W
+        return projected_linear(x, W, jax.lax.stop_gradient(trace), jax.lax.stop_gradient(back))
+
+    def _rates(self, x: Batch, project: Callable) -> tuple[Array, tuple[Batch, ...]]:
+        neuron = DSR()
+        share = jnp.asarray(neuron.weights(self.steps), x.dtype)
+        spikes = jnp.broadcast_to(x, (self.steps, *x.shape))
+        activity = [x]
+        for layer, W in enumerate(self.W[:-1]):
+            cell = neuron.cell(W.shape[0])
+            current = jax.lax.stop_gradient(spikes @ W.T) if layer else jnp.broadcast_to(x @ W.T, (self.steps, len(x), len(W)))
+            spikes = jax.lax.stop_gradient(neuron.ceiling * fire(cell, (1 - cell.leak) * current))
+            mean = self._linear(layer, activity[-1], project(layer, activity[-1]))
+            inside = (mean > 0) & (mean < neuron.tau * neuron.ceiling)
+            rate = jnp.tensordot(share, spikes, 1)
+            slope = jnp.where(inside, (mean - jax.lax.stop_gradient(mean)) / neuron.tau, 0.0)  # zero, with a derivative
+            activity.append(rate + slope)
+        last = len(self.W) - 1
+        return self._linear(last, activity[-1], project(last, activity[-1])), tuple(map(jax.lax.stop_gradient, activity))
+
+    def _spikes(self, x: Batch, project: Callable) -> tuple[Array, tuple[Batch, ...]]:
+        """LIF neurons with time constant 2 steps, threshold 1 and soft reset; logits are the mean over time."""
+        online = self.rule == "ottt"
+        spikes = jnp.broadcast_to(x, (self.steps, *x.shape))
+        activity = []
+        for layer, W in enumerate(self.W):
+            trace = spikes
+            if online and layer:
+                trace = _filtered(spikes, 0.5)
+            activity.append(spikes.mean(axis=0))
+            current = self._linear(layer, spikes, project(layer, trace))
+            if layer == len(self.W) - 1:
+                break
+            leak = 0.5
+            cell = LIF(
+                W.shape[0], tau=-1 / np.log(leak), rest=0.0, threshold=1.0, reset=None, spike=sigmoid(4.0, inclusive=True), dt=1.0
+            )
+            spikes = _fire_online(cell, leak, current) if online else fire(cell, (1 - leak) * 2 * current)
+        return current.mean(axis=0), tuple(map(jax.lax.stop_gradient, activity))
+
+
+def _filtered(spikes: Train, leak: float) -> Train:
+    """`a <- leak a + s` along time."""
+
+    def step(trace: Array, s: Array) -> tuple[Array, Array]:
+        trace = leak * trace + s
+        return trace, trace
+
+    return jax.lax.scan(step, jnp.zeros_like(spikes[0]), spikes, unroll=min(len(spikes), 20))[1]
+
+
+def _fire_online(cell: LIF, leak: float, current: Train) -> Train:
+    """Spikes whose derivative is that by the present input alone: nothing flows back through the membrane's past."""
+    drive = (1 - leak) * 2 * current
+
+    def step(v: Array, x: Array) -> tuple[Array, Array]:
+        v = leak * jax.lax.stop_gradient(v) + x
+        s = cell.spike(v - cell.threshold)
+        return v - jax.lax.stop_gradient(s) * cell.threshold, s
+
+    return jax.lax.scan(step, jnp.zeros_like(drive[0]), drive, unroll=min(len(drive), 20))[1]
+
+
+class Guard(NamedTuple):
+    """Elastic weight consolidation: weights that were good, and how much each mattered."""
+
+    W: tuple[Array, ...]
+    importance: tuple[Array, ...]
+    strength: Array
+
+
+class ContinualClassifier(BaseEstimator):
+    """A spiking classifier that is given one task after another: `fit_task(X, y)`, then `predict`.
+
+    **Parameters:**
+
+    - `hidden`: sizes of hidden layers; `classes`: outputs; `steps`, `rule`, `feedback`: of `SpikingMLP`.
+    - `projection`: `"hebbian"` lateral neurons; `"svd"`, principal directions of each task's activity instead (GPM);
+      `"random"`, rows that never learn; `"none"`, plain sequential training.
+    - `rows`: new lateral rows of each layer, for the first, second, … task; the last entry serves all later ones.
+    - `row_rates`: Hebbian learning rates by layer; `iterations`, `momentum`, `spiking`: of `LateralSubspace`.
+    - `ewc`: strength of elastic weight consolidation; `replay`: examples a class that are kept and shown again.
+    - `epochs`, `batch`, `learning_rate`: plain gradient descent; `random_state`: integer.
+
+    **Attributes:** `model_`, `subspaces_`, `tasks_` (number of tasks fitted).
+    """
+
+    def __init__(
+        self, hidden: tuple[int, ...] = (200, 200), classes: int = 10, *, steps: int = 10, rule: Rule = "dsr",
+        feedback: Feedback = "bp", projection: Projection = "hebbian",
+        rows: tuple[tuple[int, ...], ...] = ((60, 40, 40), (40, 30, 30)), row_rates: tuple[float, ...] = (0.001, 0.01, 0.01),
+        iterations: int = 5, momentum: float = 0.9, spiking: tuple[float, int] | None = None, ewc: float = 0.0, replay: int = 0,
+        epochs: int = 8, batch: int = 64, learning_rate: float = 0.1, random_state: int = 0,
+    ) -> None:  # fmt: skip
+        self.hidden = hidden
+        self.classes = classes
+        self.steps = steps
+        self.rule = rule
+        self.feedback = feedback
+        self.projection = projection
+        self.rows = rows
+        self.row_rates = row_rates
+        self.iterations = iterations
+        self.momentum = momentum
+        self.spiking = spiking
+        self.ewc = ewc
+        self.replay = replay
+        self.epochs = epochs
+        self.batch = batch
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> ContinualClassifier:
+        """Forgets everything and trains on one task."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        return self.fit_task(X, y)
+
+    def fit_task(self, X: Any, y: Any, classes: Sequence[int] | None = None) -> ContinualClassifier:
+        """Trains on the next task; `classes` limits the answers to those of the task (several heads)."""
+        X, y = self._check(X), np.asarray(y)
+        if y.shape != X.shape[:1] or not np.isin(y, np.arange(self.classes)).all():
+            raise InputError(f"y has the shape {y.shape}; {X.shape[:1]} of labels from 0 to {self.classes - 1} are wanted.")
+        if len(X) < self.batch:
+            raise InputError(f"X has {len(X)} samples; at least one batch of {self.batch} is wanted.")
+        if not hasattr(self, "model_"):
+            self._start(X.shape[1])
+        key = jax.random.fold_in(jax.random.key(self.random_state), 1000 + self.tasks_)
+        if self.projection in ("hebbian", "random"):
+            rows = self.rows[min(self.tasks_, len(self.rows) - 1)]
+            keys = jax.random.split(jax.random.fold_in(key, 0), len(rows))
+            self.subspaces_ = tuple(s.grow(m, k) for s, m, k in zip(self.subspaces_, rows, keys, strict=True))
+        rng = np.random.default_rng([self.random_state, self.tasks_])
+        self._train(jnp.asarray(X), jnp.asarray(y), self._mask(classes), rng, self.epochs, self.projection == "hebbian")
+        if self.replay:
+            self._rehearse(X, y, classes, rng)
+        self._close(jnp.asarray(X), jnp.asarray(y), self._mask(classes))
+        self.tasks_ += 1
+        return self
+
+    def decision_function(self, X: Any, classes: Sequence[int] | None = None) -> np.ndarray:
+        """Logits (samples, classes); minus infinity outside `classes`."""
+        check_is_fitted(self, "model_")
+        logits = _forward(self.model_, jnp.asarray(self._check(X)))[0]
+        return np.asarray(jnp.where(self._mask(classes), logits, -jnp.inf))
+
+    def predict(self, X: Any, classes: Sequence[int] | None = None) -> np.ndarray:
+        return self.decision_function(X, classes).argmax(axis=1)
+
+    def score(self, X: Any, y: Any, classes: Sequence[int] | None = None) -> float:
+        """Share of right answers."""
+        return float(np.mean(self.predict(X, classes) == np.asarray(y)))
+
+    def activity(self, X: Any) -> list[np.ndarray]:
+        """Activity before each layer (samples, neurons): what lateral rows learn."""
+        check_is_fitted(self, "model_")
+        return [np.asarray(part) for part in _forward(self.model_, jnp.asarray(self._check(X)))[1]]
+
+    def _start(self, features: int) -> None:
+        if self.projection not in get_args(Projection):
+            raise InputError(f"projection = {self.projection!r}; one of {', '.join(get_args(Projection))} is wanted.")
+        sizes = (features, *self.hidden, self.classes)
+        if len(self.row_rates) != len(sizes) - 1 or any(len(rows) != len(sizes) - 1 for rows in self.rows):
+            raise InputError(f"rows and row_rates are wanted for each of {len(sizes) - 1} layers.")
+        self.n_features_in_ = features
+        self.model_ = SpikingMLP(
+            sizes, rule=self.rule, feedback=self.feedback, steps=self.steps, key=jax.random.key(self.random_state)
+        )
+        capacity = np.sum(self.rows, axis=0) + 3 * np.asarray(self.rows[-1])  # room for five tasks before it compiles again
+        self.subspaces_ = tuple(
+            LateralSubspace(
+                n, capacity=min(int(room), n), rate=rate, momentum=self.momentum, iterations=self.iterations, spiking=self.spiking
+            )
+            for n, room, rate in zip(sizes[:-1], capacity, self.row_rates, strict=True)
+        )
+        self.tasks_ = 0
+        self.guard_: Guard | None = None
+        self.kept_: list[tuple[np.ndarray, np.ndarray, Sequence[int] | None]] = []
+
+    def _train(
+        self, X: Array, y: Array, allowed: Array, rng: np.random.Generator, epochs: int, learn_rows: bool, rate: float | None = None
+    ) -> None:
+        size = min(self.batch, len(X))
+        step = jnp.asarray(self.learning_rate if rate is None else rate)
+        for _ in range(epochs):
+            order = rng.permutation(len(X))[: len(X) // size * size].reshape(-1, size)
+            self.model_, self.subspaces_ = _epoch(
+                self.model_, self.subspaces_, self.guard_, X, y, allowed, jnp.asarray(order), step, learn_rows
+            )
+
+    def _rehearse(self, X: np.ndarray, y: np.ndarray, classes: Sequence[int] | None, rng: np.random.Generator) -> None:
+        """One epoch over what was kept of each old task, at a tenth of the rate; then this task's examples are kept too."""
+        for old_X, old_y, old_classes in self.kept_:
+            self._train(jnp.asarray(old_X), jnp.asarray(old_y), self._mask(old_classes), rng, 1, False, self.learning_rate / 10)
+        rows = np.concatenate([rng.permutation(np.nonzero(y == label)[0])[: self.replay] for label in np.unique(y)])
+        self.kept_.append((X[rows], y[rows], classes))
+
+    def _close(self, X: Array, y: Array, allowed: Array) -> None:
+        """What is done when a task has ended."""
+        if self.projection == "svd":
+            rows = self.rows[min(self.tasks_, len(self.rows) - 1)]
+            _, activity = _forward(self.model_, X)
+            self.subspaces_ = tuple(_append(s, x, m) for s, x, m in zip(self.subspaces_, activity, rows, strict=True))
+        self.subspaces_ = tuple(s.freeze() for s in self.subspaces_)
+        if self.ewc:
+            found = _importance(self.model_, X, y, allowed)
+            if self.guard_ is not None:
+                found = tuple(a + b for a, b in zip(found, self.guard_.importance, strict=True))
+            self.guard_ = Guard(self.model_.W, found, jnp.asarray(self.ewc))
+
+    def _mask(self, classes: Sequence[int] | None) -> Bool[Array, " classes"]:
+        allowed = np.zeros(self.classes, bool)
+        allowed[list(range(self.classes)) if classes is None else list(classes)] = True
+        return jnp.asarray(allowed)
+
+    def _check(self, X: Any) -> np.ndarray:
+        X = np.asarray(X, np.float32)
+        if X.ndim != 2 or X.shape[1] != getattr(self, "n_features_in_", X.shape[1]):
+            raise InputError(f"X has the shape {X.shape}; (samples, {getattr(self, 'n_features_in_', 'features')}) is wanted.")
+        if not np.isfinite(X).all():
+            raise InputError("X holds NaN or infinity.")
+        return X
+
+
+_forward = eqx.filter_jit(lambda model, x: model(x))
+
+
+def _loss(
+    W: tuple, model: SpikingMLP, subspaces: tuple, guard: Guard | None, x: Array, y: Array, allowed: Array
+) -> tuple[Array, tuple]:
+    model = eqx.tree_at(lambda m: m.W, model, W)
+    logits, activity = model(x, lambda layer, trace: subspaces[layer].project(trace))
+    loss = optax.softmax_cross_entropy_with_integer_labels(jnp.where(allowed, logits, -1e9), y).mean()
+    if guard is not None:
+        moved = zip(guard.importance, W, guard.W, strict=True)
+        loss += guard.strength / 2 * sum(jnp.sum(f * (now - then) ** 2) for f, now, then in moved)
+    return loss, activity
+
+
+@eqx.filter_jit
+def _epoch(
+    model: SpikingMLP, subspaces: tuple, guard: Guard | None, X: Array, y: Array, allowed: Array,
+    order: Int[Array, "batches batch"], rate: Array, learn_rows: bool,
+) -> tuple[SpikingMLP, tuple]:  # fmt: skip
+    """One pass over the data: weights by projected gradients, the rows of lateral neurons by their Hebbian rule."""
+
+    def step(carry: tuple, rows: Array) -> tuple[tuple, None]:
+        W, subspaces = carry
+        gradient, activity = jax.grad(_loss, has_aux=True)(W, model, subspaces, guard, X[rows], y[rows], allowed)
+        W = tuple(w - rate * g for w, g in zip(W, gradient, strict=True))
+        if learn_rows:
+            subspaces = tuple(s.update(x) for s, x in zip(subspaces, activity, strict=True))
+        return (W, subspaces), None
+
+    (W, subspaces), _ = jax.lax.scan(step, (model.W, subspaces), order)
+    return eqx.tree_at(lambda m: m.W, model, W), subspaces
+
+
+@eqx.filter_jit
+def _importance(model: SpikingMLP, X: Array, y: Array, allowed: Array) -> tuple[Array, ...]:
+    """Mean square of each weight's gradient, example by example: the diagonal of Fisher's information."""
+
+    def one(x: Array, label: Array) -> tuple[Array, ...]:
+        def loss(W: tuple) -> Array:
+            logits = eqx.tree_at(lambda m: m.W, model, W)(x[None])[0]
+            return optax.softmax_cross_entropy_with_integer_labels(jnp.where(allowed, logits, -1e9), label[None])[0]
+
+        return tuple(g**2 for g in jax.grad(loss)(model.W))
+
+    def add(total: tuple, example: tuple) -> tuple[tuple, None]:
+        return tuple(a + b for a, b in zip(total, one(*example), strict=True)), None
+
+    total, _ = jax.lax.scan(add, tuple(jnp.zeros_like(w) for w in model.W), (X, y))
+    return tuple(part / len(X) for part in total)
+
+
+def _append(subspace: LateralSubspace, activity: Array, rows: int) -> LateralSubspace:
+    """With the principal directions of what the rows so far do not explain."""
+    start = int(subspace.used)
+    found = principal_subspace(subspace.project(activity), rows)
+    grown = subspace.grow(rows, jax.random.key(0))
+    return eqx.tree_at(lambda s: s.H, grown, grown.H.at[start : start + rows].set(found))
+
+
+Task = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Sequence[int] | None]
+"""Training inputs and labels, test inputs and labels, and the classes of the task (None: all)."""
+
+
+def learn_in_turn(
+    learner: ContinualClassifier, tasks: Sequence[Task], report: Callable[[int], None] | None = None
+) -> Float[np.ndarray, "tasks tasks"]:
+    """Fits the tasks in turn; entry [k, j] is the accuracy on task j after task k, NaN for tasks not seen yet."""
+    found = np.full((len(tasks), len(tasks)), np.nan)
+    for k, (X, y, _, _, classes) in enumerate(tasks):
+        learner.fit_task(X, y, classes)
+        for j, (_, _, test_X, test_y, test_classes) in enumerate(tasks[: k + 1]):
+            found[k, j] = learner.score(test_X, test_y, test_classes)
+        if report is not None:
+            report(k + 1)
+    return found
+
+
+def final_accuracy(accuracy: Float[np.ndarray, "tasks tasks"]) -> float:
+    """ACC: mean over tasks after the last one."""
+    return float(accuracy[-1].mean())
+
+
+def backward_transfer(accuracy: Float[np.ndarray, "tasks tasks"]) -> float:
+    """BWT: mean change of a task's accuracy since it was learned; negative where it is forgotten."""
+    return float(np.mean(accuracy[-1, :-1] - np.diagonal(accuracy)[:-1]))
