@@ -1,0 +1,171 @@
+"""Movies as events: natural images or textures that move, seen by an event camera (arXiv 2307.14077).
+
+A movie of events is an array (2, time, x, y) of booleans, OFF events first, at 1 ms a bin.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from broadsheet.errors import DataError, InputError, MissingDataError
+from broadsheet.files import MIB, existing, load_arrays
+
+MARGIN = 8
+"""Pixels around a crop: the Fourier shift wraps at the border."""
+IMAGES = (
+    "Natural images are needed: pass a folder of grey .png, .jpg or .tif images, or a .npz of arrays (van Hateren's set, for "
+    "instance), with --data."
+)
+
+
+class Movie(NamedTuple):
+    """Events (polarity, time, x, y), OFF first, and the label of the motion in each bin."""
+
+    events: Bool[np.ndarray, "2 time x y"]
+    labels: Int[np.ndarray, " time"]
+
+
+def motions(directions: int, speeds: tuple[float, ...]) -> Float[np.ndarray, "motions 2"]:
+    """Velocities (px/ms) by label: directions within speeds; every second ring of speeds is turned by half a step."""
+    found = []
+    for ring, speed in enumerate(speeds):
+        angle = 2 * np.pi * (np.arange(directions) + 0.5 * (ring % 2)) / directions
+        found.append(speed * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    return np.concatenate(found)
+
+
+def whiten(image: Float[np.ndarray, "x y"], cutoff: float = 0.4) -> Float[np.ndarray, "x y"]:
+    """Spectrum times `f exp(-(f / cutoff)^4)`, f in cycles a pixel; mean 0 and deviation 1."""
+    fx, fy = np.meshgrid(*map(np.fft.fftfreq, image.shape), indexing="ij")
+    f = np.hypot(fx, fy)
+    white = np.fft.ifft2(np.fft.fft2(image) * f * np.exp(-((f / cutoff) ** 4))).real
+    return (white - white.mean()) / white.std()
+
+
+def sample_images() -> list[np.ndarray]:
+    """scikit-learn's two photographs, grey and whitened."""
+    from sklearn.datasets import load_sample_images
+
+    return [whiten(image.mean(axis=2)) for image in load_sample_images().images]
+
+
+def read_images(path: str | Path | None) -> list[np.ndarray]:
+    """Grey images of a folder, or arrays of a .npz file, whitened; raises `MissingDataError` where there are none."""
+    if path is None:
+        raise MissingDataError(IMAGES)
+    found = existing(path)
+    if found.is_dir():
+        from PIL import Image
+
+        files = sorted(file for file in found.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff"))
+        if not files:
+            raise MissingDataError(f"{found} holds no images. {IMAGES}")
+        images = []
+        for file in files:
+            if file.stat().st_size > 64 * MIB:
+                raise DataError(f"{file} has {file.stat().st_size / MIB:.0f} MiB; at most 64 MiB are read.")
+            try:
+                with Image.open(file) as opened:
+                    images.append(np.asarray(opened.convert("F"), float))
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                raise DataError(f"{file} is no image that can be read ({error}).") from None
+    else:
+        images = [np.asarray(array, float) for array in load_arrays(found).values()]
+        images = [image for array in images for image in (array if array.ndim == 3 else [array])]
+    for image in images:
+        if image.ndim != 2 or min(image.shape) < 32 or not np.isfinite(image).all() or image.std() == 0:
+            raise DataError(f"{found} holds an image of the shape {image.shape}; grey images of 32 x 32 pixels or more are wanted.")
+    return [whiten(image) for image in images]
+
+
+def label_path(rng: np.random.Generator, steps: int, count: int, switch: float) -> Int[np.ndarray, " time"]:
+    """A label for each bin: drawn anew with the probability `switch` a bin, from all."""
+    labels = rng.integers(0, count, steps)
+    changes = rng.random(steps) < switch
+    changes[0] = True
+    return labels[np.maximum.accumulate(np.where(changes, np.arange(steps), 0))]
+
+
+def natworld(
+    rng: np.random.Generator, image: Float[np.ndarray, "x y"], velocities: Float[np.ndarray, "motions 2"], *, side: int = 48,
+    steps: int = 80, switch: float = 1 / 24, noise: float = 0.001, mode: Literal["code", "accumulate"] = "code",
+) -> Movie:  # fmt: skip
+    """An image moved along a random path of motions, as events.
+
+    **Arguments:** `velocities`: px/ms by label; `side`: px of the square crop; `steps`: ms; `switch`: probability of a new
+    label in each ms; `noise`: deviation of the noise on contrasts from -1 to 1; `mode`: of `frames_to_events`.
+
+    **Raises:** `InputError` where the path does not stay within the image.
+    """
+    labels = label_path(rng, steps, len(velocities), switch)
+    path = np.cumsum(-velocities[labels], axis=0)
+    low, high = path.min(axis=0), path.max(axis=0)
+    room = np.array(image.shape) - side - 2 * MARGIN - 2 - (high - low)
+    if (room < 0).any():
+        raise InputError(f"An image of {image.shape} pixels is too small for {side} pixels that move by {high - low}.")
+    corner = MARGIN + 1 + rng.random(2) * room - low
+    frames = np.stack([_cut(image, position, side) for position in corner + path])
+    frames = (frames - frames.mean()) / np.abs(frames - frames.mean()).max()
+    frames = np.clip(frames + noise * rng.standard_normal(frames.shape), -1, 1)
+    return Movie(frames_to_events(frames, mode=mode), labels)
+
+
+def _cut(image: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    """The square at a corner between pixels: whole pixels by cutting, the rest by a phase in Fourier space."""
+    whole = np.floor(corner).astype(int)
+    x, y = whole - MARGIN
+    part = image[x : x + side + 2 * MARGIN, y : y + side + 2 * MARGIN]
+    fx, fy = np.meshgrid(*map(np.fft.fftfreq, part.shape), indexing="ij")
+    rest = corner - whole
+    moved = np.fft.ifft2(np.fft.fft2(part) * np.exp(2j * np.pi * (rest[0] * fx + rest[1] * fy))).real
+    return moved[MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def frames_to_events(
+    frames: Float[np.ndarray, "time x y"], selectivity: float = 1.0, mode: Literal["code", "accumulate"] = "code"
+) -> Bool[np.ndarray, "2 time x y"]:
+    """Events where the change of a pixel passes `selectivity` times the deviation of all changes.
+
+    `mode="code"`, as the authors' program: after an event the threshold is taken off the next change only. `"accumulate"`, as
+    an event camera: what is left after an event is carried on.
+    """
+    if mode not in ("code", "accumulate"):
+        raise InputError(f"mode = {mode!r}; 'code' or 'accumulate' is wanted.")
+    if frames.ndim != 3 or not np.isfinite(frames).all():
+        raise InputError(f"frames are {frames.shape} or hold NaN; (time, x, y) of finite numbers is wanted.")
+    changes = np.diff(frames, axis=0, prepend=frames[:1])
+    threshold = selectivity * changes.std()
+    signs = np.zeros(frames.shape, np.int8)
+    kept = np.zeros(frames.shape[1:])
+    for t in range(1, len(frames)):
+        gone = changes[t] - threshold * signs[t - 1] if mode == "code" else kept + changes[t]
+        signs[t] = (gone > threshold).astype(np.int8) - (gone < -threshold)
+        kept = gone - threshold * signs[t]
+    return np.stack([signs < 0, signs > 0])
+
+
+def motion_cloud(
+    rng: np.random.Generator, velocity: tuple[float, float], *, side: int = 48, steps: int = 80, frequency: float = 0.15,
+    bandwidth: float = 0.1, orientation: float | None = None, orientation_width: float = 0.2, speed_width: float = 0.05,
+) -> Float[np.ndarray, "time x y"]:  # fmt: skip
+    """A random texture that moves: Gaussian noise whose spectrum lies around the plane of a velocity (px/ms).
+
+    **Arguments:** `frequency`, `bandwidth`: cycles a pixel; `orientation`: of the texture's waves (rad), None for all;
+    `orientation_width`: rad; `speed_width`: cycles/ms around the plane, relative to the frequency.
+
+    **Source:** Sanz Leon et al. (2012), Motion Clouds.
+    """
+    ft, fx, fy = np.meshgrid(np.fft.fftfreq(steps), np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
+    radius = np.hypot(fx, fy)
+    safe = np.maximum(radius, 1e-9)
+    envelope = np.exp(-0.5 * (np.log(safe / frequency) / np.log1p(bandwidth / frequency)) ** 2) * (radius > 0)
+    envelope *= np.exp(-0.5 * ((ft + velocity[0] * fx + velocity[1] * fy) / (speed_width * safe + 1 / steps / 2)) ** 2)
+    if orientation is not None:
+        envelope *= np.exp((np.cos(2 * (np.arctan2(fy, fx) - orientation)) - 1) / (4 * orientation_width**2))
+    noise = np.fft.fftn(rng.standard_normal(envelope.shape))
+    movie = np.fft.ifftn(noise * envelope).real
+    return movie / np.abs(movie).max()
