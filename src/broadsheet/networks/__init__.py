@@ -1,7 +1,32 @@
-"""Assemblies of neurons and the recurrent networks they are compared with."""
+"""Assemblies of neurons: projections and delays, memories, conversion of trained networks, and standard recurrent networks."""
 
+from broadsheet.networks.continual import ContinualClassifier
+from broadsheet.networks.conversion import QuantisedNet, SpikingNet, run_dynamic
+from broadsheet.networks.delay_layer import DelayConv, MotionDetector
+from broadsheet.networks.early_exit import DynamicConfidence
+from broadsheet.networks.hippocampus import HippocampalCAM
+from broadsheet.networks.nir import NIRNetwork, from_nir, to_nir, write_nir
 from broadsheet.networks.projections import Dense, PoissonBackground, Projection
 from broadsheet.networks.recurrent import Recurrent
 from broadsheet.networks.spikes import Spikes, simulate
 
-__all__ = ["Dense", "PoissonBackground", "Projection", "Recurrent", "Spikes", "simulate"]
+__all__ = [
+    "ContinualClassifier",
+    "DelayConv",
+    "Dense",
+    "DynamicConfidence",
+    "HippocampalCAM",
+    "MotionDetector",
+    "NIRNetwork",
+    "PoissonBackground",
+    "Projection",
+    "QuantisedNet",
+    "Recurrent",
+    "Spikes",
+    "SpikingNet",
+    "from_nir",
+    "run_dynamic",
+    "simulate",
+    "to_nir",
+    "write_nir",
+]

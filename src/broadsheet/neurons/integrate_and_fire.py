@@ -61,6 +61,7 @@ class IntegrateAndFire(System):
     - `refractory`: ms, a multiple of `dt`, the step of the spike included.
     - `v0`: potential at the start, by default rest.
     - `spike`: the step function and its surrogate derivative (`broadsheet.neurons.surrogates`).
+    - `method`: `"exact"` integrates the leak exactly, `"euler"` by a forward Euler step, as snnTorch and Norse do.
     - `learn`: names of parameters that `trainable` counts as such; by default none, a neuron is given.
     """
 
@@ -73,12 +74,14 @@ class IntegrateAndFire(System):
     size: int = eqx.field(static=True)
     hold: int = eqx.field(static=True)
     spike: Spike = eqx.field(static=True)
+    method: Literal["exact", "euler"] = eqx.field(static=True)
     learn: tuple[str, ...] = eqx.field(static=True)
     dt: float = eqx.field(static=True)
 
     def __init__(
         self, size: int, *, tau: Any = 20.0, rest: Any = -60.0, threshold: Any = -50.0, reset: Any = -60.0, drop: Any = None,
-        refractory: float = 0.0, v0: Any = None, spike: Spike = above_threshold, learn: tuple[str, ...] = (), dt: float = 0.1,
+        refractory: float = 0.0, v0: Any = None, spike: Spike = above_threshold, learn: tuple[str, ...] = (),
+        method: Literal["exact", "euler"] = "exact", dt: float = 0.1,
     ) -> None:  # fmt: skip
         if size < 1:
             raise InputError(f"size = {size} neurons; at least 1 is wanted.")
@@ -103,7 +106,9 @@ class IntegrateAndFire(System):
         unknown = set(learn) - {"tau", "rest", "threshold", "reset", "drop", "v0", "tau_syn", "reversal", "g0"}
         if unknown:
             raise InputError(f"learn names {', '.join(sorted(unknown))}, which is no parameter of a neuron.")
-        self.size, self.spike, self.learn, self.dt = size, spike, tuple(learn), dt
+        if method not in ("exact", "euler"):
+            raise InputError(f"method = {method!r}; 'exact' or 'euler' is wanted.")
+        self.size, self.spike, self.method, self.learn, self.dt = size, spike, method, tuple(learn), dt
 
     @property
     def held(self) -> frozenset[str]:
@@ -112,7 +117,7 @@ class IntegrateAndFire(System):
     @property
     def leak(self) -> Array:
         """What is left of a deviation from rest after a step."""
-        return jnp.exp(-self.dt / self.tau)
+        return jnp.exp(-self.dt / self.tau) if self.method == "exact" else 1 - self.dt / self.tau
 
     def at_rest(self) -> Membrane:
         return Membrane(self.v0, jnp.zeros(self.size if self.hold else 0, jnp.int32))
