@@ -1,9 +1,9 @@
 """Traces that other programs make of small networks, kept under tests/references/spiking for the tests.
 
-    python bench/references.py write                                   our networks as NIR files, in our environment
-    bench/.environments/brian2/bin/python bench/references.py brian    Brian2: voltages and spikes of single cells
-    bench/.environments/torch/bin/python bench/references.py snntorch  snnTorch: its own NIR files, and ours, run there
-    bench/.environments/torch/bin/python bench/references.py norse     Norse: likewise
+python bench/references.py write                                   our networks as NIR files, in our environment
+bench/.environments/brian2/bin/python bench/references.py brian    Brian2: voltages and spikes of single cells
+bench/.environments/torch/bin/python bench/references.py snntorch  snnTorch: its own NIR files, and ours, run there
+bench/.environments/torch/bin/python bench/references.py norse     Norse: likewise
 """
 
 import sys
@@ -33,14 +33,19 @@ def brian():
     b.defaultclock.dt = 0.1 * b.ms
     step = 0.1 * b.ms
     for name, drive, method in (
-        ("current", "ge + gi - (v + 60)", "exact"), ("conductance", "ge*(0 - v) + gi*(-80 - v) - (v + 60)", "exponential_euler")
+        ("current", "ge + gi - (v + 60)", "exact"),
+        ("conductance", "ge*(0 - v) + gi*(-80 - v) - (v + 60)", "exponential_euler"),
     ):
         scale = 1.0 if name == "current" else 0.02
         sign = 1.0 if name == "current" else -1.0
         excite, inhibit = b.TimedArray(scale * kicks[:, 0], dt=step), b.TimedArray(scale * sign * kicks[:, 1], dt=step)
         cells = b.NeuronGroup(
-            3, f"dv/dt = ({drive})/(20*ms) : 1 (unless refractory)\ndge/dt = -ge/(5*ms) : 1\ndgi/dt = -gi/(10*ms) : 1",
-            threshold="v > -50", reset="v = -60", refractory=2 * b.ms, method=method,
+            3,
+            f"dv/dt = ({drive})/(20*ms) : 1 (unless refractory)\ndge/dt = -ge/(5*ms) : 1\ndgi/dt = -gi/(10*ms) : 1",
+            threshold="v > -50",
+            reset="v = -60",
+            refractory=2 * b.ms,
+            method=method,
             namespace={"excite": excite, "inhibit": inhibit},
         )
         cells.v = -60
@@ -48,8 +53,12 @@ def brian():
         run(b, cells, out, name)
     drive = b.TimedArray(currents, dt=step)
     cells = b.NeuronGroup(
-        3, "dv/dt = (0.04*v**2 + 5*v + 140 - u + drive(t, i))/ms : 1\ndu/dt = a*(b*v - u)/ms : 1\na : 1\nb : 1\nc : 1\nd : 1",
-        threshold="v >= 30", reset="v = c; u += d", method="euler", namespace={"drive": drive},
+        3,
+        "dv/dt = (0.04*v**2 + 5*v + 140 - u + drive(t, i))/ms : 1\ndu/dt = a*(b*v - u)/ms : 1\na : 1\nb : 1\nc : 1\nd : 1",
+        threshold="v >= 30",
+        reset="v = c; u += d",
+        method="euler",
+        namespace={"drive": drive},
     )
     cells.a, cells.b, cells.c, cells.d = [0.02, 0.1, 0.02], [0.2, 0.2, 0.25], [-65, -65, -55], [8, 2, 4]
     cells.v, cells.u = -65, "b*v"
@@ -93,9 +102,12 @@ def snntorch():
     torch.manual_seed(0)
     options = {"reset_mechanism": "zero", "reset_delay": False, "threshold": torch.ones(12)}
     net = torch.nn.Sequential(
-        torch.nn.Linear(8, 12), snn.Leaky(beta=torch.full((12,), 0.9), init_hidden=True, **options),
+        torch.nn.Linear(8, 12),
+        snn.Leaky(beta=torch.full((12,), 0.9), init_hidden=True, **options),
         torch.nn.Linear(12, 5),
-        snn.Synaptic(alpha=torch.full((5,), 0.7), beta=torch.full((5,), 0.85), init_hidden=True, **options | {"threshold": torch.ones(5)}),
+        snn.Synaptic(
+            alpha=torch.full((5,), 0.7), beta=torch.full((5,), 0.85), init_hidden=True, **options | {"threshold": torch.ones(5)}
+        ),
     )
     x = (torch.rand(200, 1, 8) < 0.4).float() * 2
     nir.write(str(FOLDER / "snntorch.nir"), export_to_nir(net, x[0, 0]))

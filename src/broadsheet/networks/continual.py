@@ -147,7 +147,13 @@ class SpikingMLP(eqx.Module):
                 break
             leak = 0.5
             cell = LIF(
-                W.shape[0], tau=-1 / np.log(leak), rest=0.0, threshold=1.0, reset=None, spike=sigmoid(4.0, inclusive=True), dt=1.0
+                W.shape[0],
+                tau=-1 / np.log(leak),
+                rest=0.0,
+                threshold=1.0,
+                reset=None,
+                spike=sigmoid(4.0, inclusive=True),
+                dt=1.0,
             )
             spikes = _fire_online(cell, leak, current) if online else fire(cell, (1 - leak) * 2 * current)
         return current.mean(axis=0), tuple(map(jax.lax.stop_gradient, activity))
@@ -198,6 +204,10 @@ class ContinualClassifier(BaseEstimator):
 
     **Attributes:** `model_`, `subspaces_`, `tasks_` (number of tasks fitted).
     """
+
+    model_: SpikingMLP
+    subspaces_: tuple[LateralSubspace, ...]
+    tasks_: int
 
     def __init__(
         self, hidden: tuple[int, ...] = (200, 200), classes: int = 10, *, steps: int = 10, rule: Rule = "dsr",
@@ -283,7 +293,12 @@ class ContinualClassifier(BaseEstimator):
         capacity = np.sum(self.rows, axis=0) + 3 * np.asarray(self.rows[-1])  # room for five tasks before it compiles again
         self.subspaces_ = tuple(
             LateralSubspace(
-                n, capacity=min(int(room), n), rate=rate, momentum=self.momentum, iterations=self.iterations, spiking=self.spiking
+                n,
+                capacity=min(int(room), n),
+                rate=rate,
+                momentum=self.momentum,
+                iterations=self.iterations,
+                spiking=self.spiking,
             )
             for n, room, rate in zip(sizes[:-1], capacity, self.row_rates, strict=True)
         )
@@ -292,7 +307,14 @@ class ContinualClassifier(BaseEstimator):
         self.kept_: list[tuple[np.ndarray, np.ndarray, Sequence[int] | None]] = []
 
     def _train(
-        self, X: Array, y: Array, allowed: Array, rng: np.random.Generator, epochs: int, learn_rows: bool, rate: float | None = None
+        self,
+        X: Array,
+        y: Array,
+        allowed: Array,
+        rng: np.random.Generator,
+        epochs: int,
+        learn_rows: bool,
+        rate: float | None = None,
     ) -> None:
         size = min(self.batch, len(X))
         step = jnp.asarray(self.learning_rate if rate is None else rate)

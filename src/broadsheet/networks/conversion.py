@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, Protocol
 
 import equinox as eqx
@@ -83,9 +84,9 @@ class Layer(eqx.Module):
         if self.kind == "flatten":
             return x.reshape(len(x), -1)
         if self.kind == "pool":
-            return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 1, self.size, self.size), (1, 1, self.size, self.size), "VALID") / (
-                self.size**2
-            )
+            return jax.lax.reduce_window(
+                x, 0.0, jax.lax.add, (1, 1, self.size, self.size), (1, 1, self.size, self.size), "VALID"
+            ) / (self.size**2)
         if self.weight is None:
             raise InputError(f"A layer of the kind {self.kind!r} has no weights to apply.")
         if self.kind == "linear":
@@ -114,7 +115,7 @@ class Sequential(eqx.Module):
     def mlp(cls, sizes: Sequence[int], key: PRNGKeyArray) -> Sequential:
         """Linear layers with activations between them."""
         layers = []
-        for k, (n, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for k, (n, out) in enumerate(pairwise(sizes)):
             weight = jax.random.normal(jax.random.fold_in(key, k), (out, n)) * np.sqrt(2 / n)
             layers += [Layer("linear", weight, jnp.zeros(out)), Layer("activation")]
         return cls(tuple(layers[:-1]))
@@ -160,8 +161,9 @@ class QuantisedNet(eqx.Module):
             raise InputError(f"theta = {theta}; one number above 0, or one for each of {count} activations, is wanted.")
         self.theta = tuple(as_array(value) for value in values)
 
-    def __call__(self, x: Float[Array, "batch *shape"]) -> Float[Array, "batch classes"]:
-        return self.body(x, lambda k, z: qcfs(z, self.theta[k], self.levels))
+    def __call__(self, x: Any) -> Float[Array, "batch classes"]:
+        """Logits of inputs (batch, …)."""
+        return self.body(jnp.asarray(x), lambda k, z: qcfs(z, self.theta[k], self.levels))
 
     def spiking(self, *, start: float = 0.5) -> SpikingNet:
         """The spiking network with these weights; `start`: potential before the first step, in thresholds."""
@@ -201,7 +203,14 @@ class SpikingNet(System):
             raise InputError(f"{len(theta)} thresholds for {len(self.shapes)} activations.")
         self.cells = tuple(
             LIF(
-                int(np.prod(size)), tau=jnp.inf, rest=0.0, threshold=height, reset=None, v0=start * height, spike=at_threshold, dt=1.0
+                int(np.prod(size)),
+                tau=jnp.inf,
+                rest=0.0,
+                threshold=height,
+                reset=None,
+                v0=start * height,
+                spike=at_threshold,
+                dt=1.0,
             )
             for size, height in zip(self.shapes, theta, strict=True)
         )
@@ -227,14 +236,12 @@ class SpikingNet(System):
         answer = self.body(inputs[None], fire)[0]
         return tuple(after), (answer, jnp.stack(counts))
 
-    def run(
-        self, x: Float[Array, "batch *shape"], steps: int
-    ) -> tuple[Float[Array, "batch time classes"], Float[Array, "batch time layers"]]:
-        """(read-out summed up to each step, spikes of each layer in each step)."""
+    def run(self, x: Any, steps: int) -> tuple[Float[Array, "batch time classes"], Float[Array, "batch time layers"]]:
+        """Runs inputs (batch, …): (read-out summed up to each step, spikes of each layer in each step)."""
         return _run(self, jnp.asarray(x), steps)
 
 
-@partial(eqx.filter_jit)
+@eqx.filter_jit
 def _run(net: SpikingNet, x: Array, steps: int) -> tuple[Array, Array]:
     def one(example: Array) -> tuple[Array, Array]:
         inputs = jnp.broadcast_to(example, (steps, *example.shape))

@@ -50,7 +50,7 @@ class DelayConv(System):
         if self.K.ndim != 5 or self.K.shape[3] % 2 == 0 or self.K.shape[4] % 2 == 0:
             raise InputError(f"K is {self.K.shape}; (classes, polarities, delays, kx, ky) with odd kx and ky is wanted.")
         self.bias = jnp.zeros(self.K.shape[0]) if bias is None else jnp.asarray(bias)
-        self.size = tuple(size)
+        self.size = (int(size[0]), int(size[1]))
 
     def init(self, key: PRNGKeyArray) -> RingBuffer:
         return RingBuffer.filled(jnp.zeros((self.K.shape[1], *self.size)), self.K.shape[2])
@@ -65,8 +65,8 @@ class DelayConv(System):
         evidence = jax.lax.conv_general_dilated(planes, kernel, (1, 1), "SAME")[0]
         return state, evidence + self.bias[:, None, None]
 
-    def evidence(self, A: Stream) -> Float[Array, "classes time x y"]:
-        """Of a whole stream at once; the first bins see a past without events."""
+    def evidence(self, A: Any) -> Float[Array, "classes time x y"]:
+        """Of a whole stream (polarities, time, x, y) at once; the first bins see a past without events."""
         return _convolve(jnp.asarray(A, self.K.dtype), self.K) + self.bias[:, None, None, None]
 
     def prune(self, fraction: float, *, key: PRNGKeyArray | None = None) -> DelayConv:
@@ -196,7 +196,14 @@ class MotionDetector(BaseEstimator):
     """
 
     def __init__(
-        self, delays: int = 9, side: int = 7, *, samples: int = 200, C: float = 0.05, iterations: int = 80, random_state: int = 0
+        self,
+        delays: int = 9,
+        side: int = 7,
+        *,
+        samples: int = 200,
+        C: float = 0.05,
+        iterations: int = 80,
+        random_state: int = 0,
     ) -> None:
         self.delays = delays
         self.side = side
@@ -237,9 +244,7 @@ class MotionDetector(BaseEstimator):
         """Class of each bin; of a bin without events, that of the bin before."""
         check_is_fitted(self, "layer_")
         where = self._usable(A)
-        answers, seen = decide(
-            contexts(A, where, self.delays, self.side), where[1], A.shape[1], [self.layer_]
-        )
+        answers, seen = decide(contexts(A, where, self.delays, self.side), where[1], A.shape[1], [self.layer_])
         last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), 0))
         return self.classes_[answers[0][last]]
 
@@ -268,7 +273,10 @@ class MotionDetector(BaseEstimator):
 
 
 def decide(
-    past: Bool[np.ndarray, "events 2 delays side side"], bins: Int[np.ndarray, " events"], steps: int, layers: Sequence[DelayConv]
+    past: Bool[np.ndarray, "events 2 delays side side"],
+    bins: Int[np.ndarray, " events"],
+    steps: int,
+    layers: Sequence[DelayConv],
 ) -> tuple[list[Int[np.ndarray, " time"]], Bool[np.ndarray, " time"]]:
     """Answers of several layers for each bin, from the pasts of all its events; and which bins have any."""
     K = np.stack([np.asarray(layer.K).reshape(len(layer.K), -1) for layer in layers])
@@ -324,7 +332,15 @@ def fit_dense(
 
     batches = ((jnp.asarray(m.events, jnp.float32), jnp.asarray(m.labels)) for m in movies)
     trained = fit(
-        DelayConv(K), loss, batches, optimiser=optax.adam(rate), steps=steps, key=key, chunk=10, report=report, checkpoint=checkpoint
+        DelayConv(K),
+        loss,
+        batches,
+        optimiser=optax.adam(rate),
+        steps=steps,
+        key=key,
+        chunk=10,
+        report=report,
+        checkpoint=checkpoint,
     )
     return boxed(trained.model)
 

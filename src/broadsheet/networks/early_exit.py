@@ -68,7 +68,7 @@ class DynamicConfidence(BaseEstimator):
         else:
             wanted = (logits[:, -1].argmax(axis=1) == y).mean() - self.tolerance
             lost = [point.threshold for point in self.sweep(logits, y) if point.accuracy < wanted - 1e-12]
-            higher = THRESHOLDS[THRESHOLDS > max(lost, default=0.0)]
+            higher = THRESHOLDS[max(lost, default=0.0) < THRESHOLDS]
             self.threshold_ = float(higher[0]) if len(higher) else 1.0
         return self
 

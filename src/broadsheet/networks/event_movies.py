@@ -78,7 +78,9 @@ def read_images(path: str | Path | None) -> list[np.ndarray]:
         images = [image for array in images for image in (array if array.ndim == 3 else [array])]
     for image in images:
         if image.ndim != 2 or min(image.shape) < 32 or not np.isfinite(image).all() or image.std() == 0:
-            raise DataError(f"{found} holds an image of the shape {image.shape}; grey images of 32 x 32 pixels or more are wanted.")
+            raise DataError(
+                f"{found} holds an image of the shape {image.shape}; grey images of 32 x 32 pixels or more are wanted."
+            )
     return [whiten(image) for image in images]
 
 

@@ -138,7 +138,15 @@ class HippocampalNetwork(System):
         _, tau = CELLS[_kind(name)]
         threshold = THRESHOLD + (-0.5 if name.startswith("Out") else 0.0)
         return CurrentLIF(
-            size, tau=tau, tau_syn=(0.3, 0.3), rest=REST, reset=REST, threshold=threshold, refractory=2.0, current="mean", dt=1.0
+            size,
+            tau=tau,
+            tau_syn=(0.3, 0.3),
+            rest=REST,
+            reset=REST,
+            threshold=threshold,
+            refractory=2.0,
+            current="mean",
+            dt=1.0,
         )
 
     def init(self, key: PRNGKeyArray) -> CAMState:
@@ -185,11 +193,11 @@ class HippocampalCAM:
     one, long enough for recall by content; `options`: those of `HippocampalNetwork`.
     """
 
-    def __init__(
-        self, n_cue: int = 5, n_cont: int = 10, *, store_gap: int = 10, recall_gap: int = 8, **options: Any
-    ) -> None:
+    def __init__(self, n_cue: int = 5, n_cont: int = 10, *, store_gap: int = 10, recall_gap: int = 8, **options: Any) -> None:
         if store_gap < STORE_STEPS or recall_gap <= CONTENT_TO_CUE - 2:
-            raise InputError(f"store_gap = {store_gap} and recall_gap = {recall_gap} ms; at least {STORE_STEPS} and 5 are wanted.")
+            raise InputError(
+                f"store_gap = {store_gap} and recall_gap = {recall_gap} ms; at least {STORE_STEPS} and 5 are wanted."
+            )
         self.network = HippocampalNetwork(n_cue, n_cont, **options)
         self.n_cue, self.n_cont, self.store_gap, self.recall_gap = n_cue, n_cont, store_gap, recall_gap
         self.reset()

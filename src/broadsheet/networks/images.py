@@ -72,9 +72,8 @@ def _idx(folder: Path, name: str) -> np.ndarray:
     path = next((file for file in (folder / name, folder / f"{name}.gz") if file.exists()), None)
     if path is None:
         raise MissingDataError(f"{folder / name} is missing. {MNIST}")
-    opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
     try:
-        with opened as stream:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             zero, kind, ndim = struct.unpack(">HBB", stream.read(4))
             if zero or kind != 8 or not 1 <= ndim <= 3:
                 raise DataError(f"{path} is no IDX file of bytes.")

@@ -7,7 +7,7 @@ snnTorch and Norse do, `"exact"` integrates leaks exactly. An edge that closes a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,9 +202,7 @@ def _transform(node: Node, x: Array) -> Array:
         )[0]  # fmt: skip
         return y + node["bias"].reshape(-1, *[1] * ndim)
     size, stride, padding = (_several(node[name], 2) for name in ("kernel_size", "stride", "padding"))
-    total = jax.lax.reduce_window(
-        x, 0.0, jax.lax.add, (1, *size), (1, *stride), ((0, 0), *((p, p) for p in padding))
-    )
+    total = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, *size), (1, *stride), ((0, 0), *((p, p) for p in padding)))
     return total / np.prod(size) if kind == "AvgPool2d" else total
 
 
@@ -222,20 +220,19 @@ STATIC = {
 ARRAYS = {
     "Input": (), "Output": (), "Affine": ("weight", "bias"), "Linear": ("weight",), "Scale": ("scale",),
     "Threshold": ("threshold",), "Delay": ("delay",), "I": ("r",), "Flatten": (), "SumPool2d": (), "AvgPool2d": (),
-    "IF": ("r", "v_threshold", "v_reset"), "LI": ("tau", "r", "v_leak"), "LIF": ("tau", "r", "v_leak", "v_threshold", "v_reset"),
+    "IF": ("r", "v_threshold", "v_reset"), "LI": ("tau", "r", "v_leak"),
+    "LIF": ("tau", "r", "v_leak", "v_threshold", "v_reset"),
     "CubaLI": ("tau_syn", "tau_mem", "r", "v_leak", "w_in"), "Conv1d": ("weight", "bias"), "Conv2d": ("weight", "bias"),
     "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
 }  # fmt: skip
 TIMES = ("tau", "tau_syn", "tau_mem")
 
 
-def from_nir(
-    source: Any, *, dt: float = 0.1, method: Method = "euler", reset: Reset | None = None
-) -> NIRNetwork:
+def from_nir(source: Any, *, dt: float = 0.1, method: Method = "euler", reset: Reset | None = None) -> NIRNetwork:
     """A network from a `.nir` file or a `nir.NIRGraph`.
 
     **Arguments:** `dt`: step, ms (snnTorch writes files for 0.1); `method`: how equations are stepped; `reset`: `"to value"` as
-    NIR says, or `"subtract"` (the threshold), which other libraries may mean; by default what the file's own note says, else NIR.
+    NIR says, or `"subtract"` (the threshold), which other libraries may mean; by default what the file's note says, else NIR.
 
     **Raises:** `DataError` where the file is no NIR graph, a node is of an unknown kind, or a value is impossible.
     """
@@ -249,7 +246,9 @@ def from_nir(
     for name, node in nodes.items():
         for time in TIMES:
             if time in node.arrays and not np.all(np.asarray(node.arrays[time]) > 0):
-                raise DataError(f"Node {name!r} has {time} = {np.asarray(node.arrays[time]).min()} s; times above 0 are wanted.")
+                raise DataError(
+                    f"Node {name!r} has {time} = {np.asarray(node.arrays[time]).min()} s; times above 0 are wanted."
+                )
         for key, values in node.arrays.items():
             if not np.isfinite(np.asarray(values)).all():
                 raise DataError(f"Node {name!r} holds NaN or infinity in {key}.")
@@ -278,9 +277,7 @@ def to_nir(system: System, *, unit_resistance: bool = False) -> Any:
     note: dict[str, Any] = {}
     if isinstance(system, NIRNetwork):
         source = {target: source for source, target in reversed(system.edges)}
-        nodes = {
-            name: _written(nir, node, system.shape(source.get(name, name))) for name, node in system.nodes.items()
-        }
+        nodes = {name: _written(nir, node, system.shape(source.get(name, name))) for name, node in system.nodes.items()}
         edges = list(system.edges)
         note = {"reset": system.reset, "start": float(system.start)}
         if note == {"reset": "to value", "start": 0.0}:
@@ -358,7 +355,9 @@ def _flat(graph: Any, prefix: str) -> tuple[dict[str, Node], list[tuple[str, str
             first = [key for key, each in inner.items() if each.kind == "Input" and key.count(".") == full.count(".") + 1]
             last = [key for key, each in inner.items() if each.kind == "Output" and key.count(".") == full.count(".") + 1]
             if len(first) != 1 or len(last) != 1:
-                raise DataError(f"Graph {full!r} within the graph has {len(first)} inputs and {len(last)} outputs; 1 each is wanted.")
+                raise DataError(
+                    f"Graph {full!r} within the graph has {len(first)} inputs and {len(last)} outputs; 1 each is wanted."
+                )
             for key in (*first, *last):
                 inner[key] = Node("Scale", {"scale": jnp.ones(())})
             nodes |= inner
@@ -485,9 +484,7 @@ def _lif(nir: Any, cell: LIF, r: np.ndarray) -> Any:
     return nir.LIF(r=r, **wide)
 
 
-def _neurons(
-    nir: Any, cell: LIF, unit_resistance: bool
-) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
+def _neurons(nir: Any, cell: LIF, unit_resistance: bool) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
     """LIF neurons whose inputs are jumps of the potential."""
     if cell.reset is None and not np.allclose(np.asarray(cell.rest), 0):
         raise CompositionError("A soft reset is written for neurons that rest at 0.")
@@ -524,7 +521,9 @@ def _converted(nir: Any, net: SpikingNet) -> tuple[dict[str, Any], list[tuple[st
         if layer.kind == "activation":
             theta = float(net.theta[number])
             full = np.full(shape, theta, np.float32)
-            add(f"{k}-neurons", nir.IF(r=np.full(shape, 1e4, np.float32), v_threshold=full, v_reset=np.zeros(shape, np.float32)))
+            add(
+                f"{k}-neurons", nir.IF(r=np.full(shape, 1e4, np.float32), v_threshold=full, v_reset=np.zeros(shape, np.float32))
+            )
             add(f"{k}-height", nir.Scale(scale=full))
             number += 1
         elif layer.kind == "linear":
@@ -533,8 +532,8 @@ def _converted(nir: Any, net: SpikingNet) -> tuple[dict[str, Any], list[tuple[st
         elif layer.kind == "conv":
             weight = np.asarray(layer.weight)
             bias = np.zeros(len(weight), np.float32) if bias is None else bias
-            add(f"{k}-conv", nir.Conv2d(input_shape=shape[1:], weight=weight, stride=layer.size, padding=layer.padding, dilation=1,
-                                        groups=1, bias=bias))  # fmt: skip
+            add(f"{k}-conv", nir.Conv2d(input_shape=shape[1:], weight=weight, stride=layer.size, padding=layer.padding,
+                                        dilation=1, groups=1, bias=bias))  # fmt: skip
         elif layer.kind == "pool":
             side = np.array([layer.size, layer.size])
             add(f"{k}-pool", nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0])))

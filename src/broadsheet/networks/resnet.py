@@ -87,7 +87,9 @@ class ResNet(eqx.Module):
         channels = width
         for stage, count in enumerate(blocks):
             for k in range(count):
-                made.append(Block(channels, width * 2**stage, 2 if stage and not k else 1, jax.random.fold_in(key, 1 + len(made))))
+                made.append(
+                    Block(channels, width * 2**stage, 2 if stage and not k else 1, jax.random.fold_in(key, 1 + len(made)))
+                )
                 channels = width * 2**stage
         self.blocks = tuple(made)
         self.weight = jax.random.normal(jax.random.fold_in(key, 1 + len(made)), (classes, channels)) / np.sqrt(channels)

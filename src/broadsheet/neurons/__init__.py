@@ -3,8 +3,10 @@
 from broadsheet.neurons.branched import BranchedNeuron, Recording, record
 from broadsheet.neurons.dendrite import DendriticNeuron
 from broadsheet.neurons.elm import ELMCell, count_params, load_official, to_official
+from broadsheet.neurons.event_data import Events, read_events
 from broadsheet.neurons.integrate_and_fire import LIF, AdaptiveThreshold, ConductanceLIF, CurrentLIF, Izhikevich
 from broadsheet.neurons.lif import LIFLayer
+from broadsheet.neurons.spike_trains import SpikeTrains
 from broadsheet.neurons.surrogate import ELMNeuron
 from broadsheet.neurons.traces import synaptic_traces
 
@@ -17,11 +19,14 @@ __all__ = [
     "DendriticNeuron",
     "ELMCell",
     "ELMNeuron",
+    "Events",
     "Izhikevich",
     "LIFLayer",
     "Recording",
+    "SpikeTrains",
     "count_params",
     "load_official",
+    "read_events",
     "record",
     "synaptic_traces",
     "to_official",

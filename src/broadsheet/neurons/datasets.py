@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from broadsheet.errors import DataError, MissingDataError, MissingExtraError
+from broadsheet.errors import DataError, MissingDataError
 from broadsheet.files import existing, load_pickle
+from broadsheet.neurons.event_data import read_spiking_speech
 
 NEURONIO = (
     "NeuronIO is needed: download selfishgene/single-neurons-as-deep-nets-nmda-train-data and -test-data from Kaggle "
@@ -71,19 +72,4 @@ def read_shd(
     path = existing(folder) / f"shd_{part}.h5"
     if not path.exists():
         raise MissingDataError(f"{path} is missing. {SHD}")
-    try:
-        import h5py
-    except ImportError:
-        raise MissingExtraError("Reading HDF5", "data") from None
-    bins = round(duration_ms / bin_ms)
-    try:
-        with h5py.File(path, "r") as file:
-            times, units, labels = file["spikes/times"], file["spikes/units"], np.asarray(file["labels"], int)
-            out = np.zeros((len(labels), bins, 700), np.float32)
-            for k in range(len(labels)):
-                at = (np.asarray(times[k], float) * 1000 / bin_ms).astype(int)
-                inside = at < bins
-                out[k, at[inside], np.asarray(units[k], int)[inside]] = 1
-    except (OSError, KeyError, IndexError, ValueError) as error:
-        raise DataError(f"{path} is not a file of the Spiking Heidelberg Digits ({error}).") from None
-    return out, labels
+    return read_spiking_speech(path, bin_ms=bin_ms, duration_ms=duration_ms)

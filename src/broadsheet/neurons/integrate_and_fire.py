@@ -18,21 +18,10 @@ from broadsheet.dynamics.system import System, as_array, fixed
 from broadsheet.errors import InputError
 from broadsheet.neurons.surrogates import Spike, at_threshold
 from broadsheet.neurons.surrogates import spike as above_threshold
+from broadsheet.numerics.checks import concrete, positive
 
 Neurons = Float[Array, " neurons"]
 Drive = Float[Array, "2 neurons"]
-
-
-def concrete(value: Any) -> np.ndarray | None:
-    """The numbers, or None within a transformation, where they are not known yet."""
-    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
-
-
-def positive(name: str, value: Any) -> None:
-    """Raises `InputError` where a time is not above 0; NaN is not."""
-    known = concrete(value)
-    if known is not None and not np.all(known > 0):
-        raise InputError(f"{name} must be above 0 ms.")
 
 
 class Membrane(NamedTuple):
@@ -303,12 +292,12 @@ class AdaptiveThreshold(System):
     **Arguments:** `neuron`; `increment`: mV a spike; `tau`: ms.
     """
 
-    neuron: System
+    neuron: IntegrateAndFire | Izhikevich
     increment: Array = fixed()
     tau: Array = fixed()
     dt: float = eqx.field(static=True)
 
-    def __init__(self, neuron: System, *, increment: Any, tau: Any) -> None:
+    def __init__(self, neuron: IntegrateAndFire | Izhikevich, *, increment: Any, tau: Any) -> None:
         if not hasattr(neuron, "threshold"):
             raise InputError(f"{type(neuron).__name__} has no threshold that could adapt.")
         positive("tau, the time constant of the threshold,", tau)

@@ -1,7 +1,7 @@
 """Heterogeneous delays for motion detection in event streams, arXiv 2307.14077.
 
-Neurons whose synapses have a weight and a delay each detect spatio-temporal motifs; a layer of them, shared over space, tells the
-direction in which a natural scene moves. The controls lose the delays: a single one, or the same ones dealt out at random.
+Neurons whose synapses have a weight and a delay each detect spatio-temporal motifs; a layer of them, shared over space, tells
+the direction in which a natural scene moves. The controls lose the delays: a single one, or the same ones dealt out at random.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ paper = Paper(
     authors=2,
     basis="code",
     code="github.com/SpikeAI/2023_GrimaldiPerrinet_HeterogeneousDelaySNN (no licence)",
-    summary="A neuron whose synapses delay their spikes differently fires when a motif of spikes arrives in the right order. A layer of "
-    "such neurons, shared over space and time, is a convolution of an event stream, so that weights for all delays can be learned "
-    "with labels. It tells the motion of natural scenes at each millisecond, and most of its synapses can be dropped.",
+    summary="A neuron whose synapses delay their spikes differently fires when a motif of spikes arrives in the right order. A "
+    "layer of such neurons, shared over space and time, is a convolution of an event stream, so that weights for all delays can "
+    "be learned with labels. It tells the motion of natural scenes at each millisecond, and most of its synapses can be dropped.",
     topics=("synaptic delays", "event cameras", "motion detection", "spiking networks"),
     parts=("broadsheet.networks.DelayConv", "broadsheet.networks.MotionDetector", "broadsheet.networks.event_movies"),
     notes=(
-        "The quick experiments train on the past of events, aligned to ON; the paper preset trains on all places, as the authors' "
-        "program does. Their text and program differ in loss, learning rate and epochs; the program's are used.",
+        "The quick experiments train on the past of events, aligned to ON; the paper preset trains on all places, as the "
+        "authors' program does. Their text and program differ in loss, learning rate and epochs; the program's are used.",
         "The published accuracy, about 91 % of 36 classes, was not reproduced: van Hateren's images do not ship.",
     ),
 )
@@ -174,8 +174,10 @@ def motion(config: Motion, key, log: Log) -> Report:
     rng = generator(key)
     images = sample_images() if config.data is None else read_images(config.data)
     velocities = motions(config.directions, config.speeds)
-    size = {"side": config.pixels, "steps": config.steps}
-    movies = [natworld(rng, images[k % len(images)], velocities, **size) for k in range(config.movies + config.tests)]
+    movies = [
+        natworld(rng, images[k % len(images)], velocities, side=config.pixels, steps=config.steps)
+        for k in range(config.movies + config.tests)
+    ]
     train, test = movies[: config.movies], movies[config.movies :]
     log.progress(0.2)
     seed = seed_of(key)
@@ -254,7 +256,9 @@ def _half(fractions: np.ndarray, accuracy: np.ndarray, chance: float) -> float:
         return chance + (top - chance) / (1 + np.exp(-slope * (log_f - middle)))
 
     try:
-        (_, middle, _), _ = curve_fit(sigmoid, np.log(fractions), accuracy, p0=(accuracy.max(), np.log(0.003), 1.0), maxfev=5000)
+        (_, middle, _), _ = curve_fit(
+            sigmoid, np.log(fractions), accuracy, p0=(accuracy.max(), np.log(0.003), 1.0), maxfev=5000
+        )
     except RuntimeError:
         return float("nan")
     return float(np.exp(middle))
@@ -331,7 +335,9 @@ def clouds(config: Clouds, key, log: Log) -> Report:
     rng = generator(key)
     images = sample_images() if config.data is None else read_images(config.data)
     velocities = motions(config.directions, config.speeds)
-    train = [natworld(rng, images[k % len(images)], velocities, side=config.pixels, steps=config.steps) for k in range(config.movies)]
+    train = [
+        natworld(rng, images[k % len(images)], velocities, side=config.pixels, steps=config.steps) for k in range(config.movies)
+    ]
     detector = MotionDetector(config.delays, config.side, samples=config.samples, random_state=seed_of(key)).fit(train)
     table: dict[str, list[float]] = {"isotropic": [], "across": [], "grating": []}
     for frequency in config.frequencies:
@@ -341,13 +347,18 @@ def clouds(config: Clouds, key, log: Log) -> Report:
                 for _ in range(config.per_class):
                     turned = np.arctan2(velocity[1], velocity[0])
                     orientation = {"isotropic": None, "across": turned, "grating": rng.uniform(0, np.pi)}[kind]
-                    frames = motion_cloud(rng, tuple(velocity), side=config.pixels, steps=config.steps // 2, frequency=frequency,
-                                          orientation=orientation)  # fmt: skip
+                    frames = motion_cloud(
+                        rng, tuple(velocity), side=config.pixels, steps=config.steps // 2, frequency=frequency,
+                        orientation=orientation,
+                    )  # fmt: skip
                     movies.append(Movie(frames_to_events(frames), np.full(len(frames), k)))
             found.append(detector.score(movies))
     best = {kind: max(found) for kind, found in table.items()}
     return Report(
-        arms={"system": {"accuracy": best["isotropic"], "accuracy_across": best["across"]}, "grating": {"accuracy": best["grating"]}},
+        arms={
+            "system": {"accuracy": best["isotropic"], "accuracy_across": best["across"]},
+            "grating": {"accuracy": best["grating"]},
+        },
         arrays={"frequencies": np.array(config.frequencies)} | {kind: np.array(found) for kind, found in table.items()},
     )
 
@@ -357,7 +368,11 @@ def aperture(runs: Runs):
     """Accuracy on textures of all orientations, of waves across the motion, and of waves of any one orientation."""
     data = runs["system"].arrays
     fig, axis = figure()
-    for kind, text in (("isotropic", "all orientations"), ("across", "waves that move straight ahead"), ("grating", "random waves")):
+    for kind, text in (
+        ("isotropic", "all orientations"),
+        ("across", "waves that move straight ahead"),
+        ("grating", "random waves"),
+    ):
         axis.plot(data["frequencies"], data[kind], "o-", color=CONTROL_COLOUR if kind == "grating" else None, label=text)
     label(axis, "spatial frequency (cycles/px)", "accuracy")
     return fig
@@ -422,7 +437,9 @@ def full(config: Full, key, log: Log) -> Report:
 def learned_kernels(runs: Runs):
     """Weights for ON less those for OFF events of four of the motions, at five delays."""
     data = runs["system"].arrays["kernels"]
-    rows, columns = (np.unique(np.linspace(0, size - 1, count).astype(int)) for size, count in zip(data.shape[:2], (4, 5), strict=True))
+    rows, columns = (
+        np.unique(np.linspace(0, size - 1, count).astype(int)) for size, count in zip(data.shape[:2], (4, 5), strict=True)
+    )
     fig, axes = figure(len(columns), len(rows), width=1.2, height=1.3)
     for axis, (row, delay) in zip(np.ravel(axes), ((r, d) for r in rows for d in columns), strict=True):
         axis.imshow(data[row, delay].T, cmap="RdBu_r", origin="lower")

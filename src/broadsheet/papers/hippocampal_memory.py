@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
+from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.networks.hippocampus import (
     CONTENT_TO_CUE,
@@ -34,7 +34,7 @@ paper = Paper(
     published="2023-10-09",
     authors=5,
     basis="code",
-    code="github.com/dancasmor/An-aproach-to-a-spike-based-Content-Addressable-Memory-bio-inspired-in-the-Hippocampus (GPL-3.0)",
+    code="github.com/dancasmor/An-aproach-to-a-spike-based-Content-Addressable-Memory-bio-inspired-in-the-Hippocampus (GPL)",
     summary="A network of spiking neurons, wired after the recurrent collaterals of CA3, stores a pattern under a cue in three "
     "milliseconds by fast spike-timing-dependent plasticity. The cue alone recalls the pattern, any part of a pattern recalls "
     "the cues it was stored under, and storing again overwrites.",
@@ -157,7 +157,7 @@ class Tables:
 )  # fmt: skip
 def functional(config: Tables, key, log: Log) -> Report:
     """The published sequences: three memories and a relearning, a stress test, and a map that is searched."""
-    metrics, arrays = {}, {}
+    metrics: dict[str, float] = {}
     cam = HippocampalCAM(5, 10, zero_lag=config.zero_lag)
     spikes = schedule(5, 10, FUNCTIONAL, 90)
     parts, weights = [], []
@@ -174,7 +174,7 @@ def functional(config: Tables, key, log: Log) -> Report:
     operations, table = lookup()
     on_map = HippocampalCAM(16, 6, zero_lag=config.zero_lag).run(schedule(16, 6, operations, 140))
     metrics["map"] = mismatches(answers(on_map), table)
-    arrays |= {f"raster_{name}": array for name, array in out.items()}
+    arrays = {f"raster_{name}": array for name, array in out.items()}
     arrays |= {f"weights_{name}": np.stack([each[name] for each in weights]) for name in weights[0]}
     arrays["map_answers"] = np.stack([on_map["OutCue"][start + CONTENT_TO_CUE] for start, _ in MAP_QUERIES])
     return Report(metrics=metrics, arrays=arrays)
@@ -184,8 +184,8 @@ def functional(config: Tables, key, log: Log) -> Report:
 def raster(runs: Runs):
     """Spikes of all populations; stores and questions are shaded."""
     data = runs["system"].arrays
-    order = ["InCue", "InCont", "CueCue", "ContCue", "Cond", "CondInt", "ContCont", "CueCont", "MergeCue", "MergeCont", "OutCue",
-             "OutCont"]  # fmt: skip
+    order = ["InCue", "InCont", "CueCue", "ContCue", "Cond", "CondInt", "ContCont", "CueCont", "MergeCue", "MergeCont",
+             "OutCue", "OutCont"]  # fmt: skip
     fig, axis = figure(width=8.4, height=5.6)
     offset, ticks = 0, []
     for k, name in enumerate(order):
@@ -371,7 +371,7 @@ def _hopfield(contents: np.ndarray) -> float:
 
 def _overwritten(network: HippocampalNetwork, contents: np.ndarray) -> tuple[float, int]:
     """(share of new bits recalled, number of old bits that come with them) after all contents were complemented."""
-    _, cues, bits = contents.shape
+    _, cues, _ = contents.shape
     new = ~contents
     new[..., 0] |= ~new.any(axis=-1)
     start, gap = 20 * cues, 8
@@ -500,7 +500,7 @@ def activity(config: Activity, key, log: Log) -> Report:
         search.append(spent(cam.run(schedule(5, config.bits, [(0, None, tuple(range(f)))], 20))))
         shares.append((f, c))
     idle = spent(cam.run(np.zeros((20, 5 + config.bits), bool)))
-    m, (f, c) = np.array(config.sizes), np.array(shares).T
+    sizes, asked, answering = np.array(config.sizes), *np.array(shares).T
 
     def arm(by_store: np.ndarray, by_cue: np.ndarray, by_bits: np.ndarray) -> dict[str, float]:
         return {
@@ -510,8 +510,11 @@ def activity(config: Activity, key, log: Log) -> Report:
             "idle": idle,
         }
 
-    arms = {"system": arm(10 * (1 + m), 5 + 3 * m, 1 + 5 * f + 3 * c), "one-pass": arm(5 * (1 + m), 1 + m, f + c)}
-    return Report(arms=arms, arrays={"m": m, "store": np.array(store), "recall": np.array(recall)})
+    arms = {
+        "system": arm(10 * (1 + sizes), 5 + 3 * sizes, 1 + 5 * asked + 3 * answering),
+        "one-pass": arm(5 * (1 + sizes), 1 + sizes, asked + answering),
+    }
+    return Report(arms=arms, arrays={"m": sizes, "store": np.array(store), "recall": np.array(recall)})
 
 
 @activity.figure

@@ -38,11 +38,15 @@ paper = Paper(
     authors=5,
     basis="code",
     code="github.com/pkuxmq/HLOP-SNN (Apache-2.0)",
-    summary="Spiking networks that learn one task after another overwrite what they knew. Here lateral neurons in each layer learn, "
-    "by a Hebbian and anti-Hebbian rule, the subspace that old tasks' activity spans; presynaptic traces are projected off it "
-    "before weights change. No data are stored and any rule that uses presynaptic traces can be used.",
+    summary="Spiking networks that learn one task after another overwrite what they knew. Here lateral neurons in each layer "
+    "learn, by a Hebbian and anti-Hebbian rule, the subspace that old tasks' activity spans; presynaptic traces are projected "
+    "off it before weights change. No data are stored and any rule that uses presynaptic traces can be used.",
     topics=("continual learning", "Hebbian learning", "spiking networks"),
-    parts=("broadsheet.plasticity.LateralSubspace", "broadsheet.networks.ContinualClassifier", "broadsheet.plasticity.projected_conv"),
+    parts=(
+        "broadsheet.plasticity.LateralSubspace",
+        "broadsheet.networks.ContinualClassifier",
+        "broadsheet.plasticity.projected_conv",
+    ),
     notes=(
         "The neuron's threshold is fixed at 0.3; the authors train it on the first task and freeze it then.",
         "Rows are not exactly orthonormal after few epochs, as in the authors' code; `freeze(orthonormal=True)` makes them so.",
@@ -300,15 +304,18 @@ class Rules(Permuted):
     claims=[
         Claim("H6", "any rule with presynaptic traces can be used: surrogate gradients through time, feedback alignment",
               kind="paper", where="abstract", seeds=2, checks=[
-                  at_least("bptt_bwt", {"quick": -0.02}), at_least("bptt_bwt", {"quick": 0.03}, minus="sequential", over="each"),
-                  at_least("fa_bwt", {"quick": -0.02}), at_least("fa_bwt", {"quick": 0.03}, minus="sequential", over="each")]),
+                  at_least("bptt_bwt", {"quick": -0.02}),
+                  at_least("bptt_bwt", {"quick": 0.03}, minus="sequential", over="each"),
+                  at_least("fa_bwt", {"quick": -0.02}),
+                  at_least("fa_bwt", {"quick": 0.03}, minus="sequential", over="each")]),
     ],
     cost=20.0,
 )  # fmt: skip
 def rules(config: Rules, key, log: Log) -> Report:
     """The same tasks learned by surrogate gradients through time and by feedback alignment, with and without projection."""
     tasks = permuted_tasks(config, key)
-    metrics, arrays = {}, {}
+    metrics: dict[str, float] = {}
+    arrays: dict[str, np.ndarray] = {}
     through_time = replace(config, rule="bptt", steps=config.bptt_steps)
     settings = {"bptt": (through_time, config.bptt), "fa": (replace(config, feedback="fa"), config.fa)}
     for name, (changed, (rate, epochs)) in settings.items():
@@ -378,7 +385,9 @@ def split(config: Split, key, log: Log) -> Report:
     sizes = [min(np.isin(labels, pair).sum() for pair in pairs) for labels in (images.y, images.test_y)]
     tasks: list[Task] = []
     for pair in pairs:  # as many samples of each, so that all are compiled once
-        own, test = (np.nonzero(np.isin(labels, pair))[0][:size] for labels, size in zip((images.y, images.test_y), sizes, strict=True))
+        own, test = (
+            np.nonzero(np.isin(labels, pair))[0][:size] for labels, size in zip((images.y, images.test_y), sizes, strict=True)
+        )
         tasks.append((x[own], images.y[own], test_x[test], images.test_y[test], pair))
     return _run(config, tasks, key, log)
 

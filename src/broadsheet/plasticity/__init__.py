@@ -2,5 +2,7 @@
 
 from broadsheet.plasticity.stdp import STDP
 from broadsheet.plasticity.subspace import LateralSubspace, projected_conv, projected_linear
+from broadsheet.plasticity.tempotron import Tempotron, psp_kernel
+from broadsheet.plasticity.three_factor import ThreeFactor
 
-__all__ = ["STDP", "LateralSubspace", "projected_conv", "projected_linear"]
+__all__ = ["STDP", "LateralSubspace", "Tempotron", "ThreeFactor", "projected_conv", "projected_linear", "psp_kernel"]

@@ -55,7 +55,9 @@ class LateralSubspace(eqx.Module):
         if n < 1 or capacity < 0:
             raise InputError(f"n = {n} inputs and room for {capacity} rows; at least 1 and 0 are wanted.")
         if not rate > 0 or not 0 <= momentum < 1 or iterations < 1:
-            raise InputError(f"rate = {rate}, momentum = {momentum}, iterations = {iterations}; above 0, in [0, 1), at least 1.")
+            raise InputError(
+                f"rate = {rate}, momentum = {momentum}, iterations = {iterations}; above 0, in [0, 1), at least 1."
+            )
         if spiking is not None and not (spiking[0] > 0 and spiking[1] >= 1):
             raise InputError(f"spiking = {spiking}; a range above 0 and at least one step are wanted.")
         self.H = self.velocity = jnp.zeros((capacity, n))

@@ -1,0 +1,74 @@
+"""Three-factor learning: what a synapse has seen, times an error or reward that arrives later."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from broadsheet.dynamics.system import System, as_array, fixed
+from broadsheet.errors import InputError
+from broadsheet.numerics.checks import positive
+
+
+class ThreeFactorState(NamedTuple):
+    """Plastic weights, the presynaptic trace, and what synapses are eligible for."""
+
+    weights: Float[Array, "pre post"]
+    trace: Float[Array, " pre"]
+    eligibility: Float[Array, "pre post"]
+
+
+class ThreeFactor(System):
+    """A dense projection that learns by `dw = rate * modulator_j * e_ij`. Input: presynaptic spikes (pre,), a postsynaptic
+    factor (post,) and a modulator (post,) or (). Output: `pre @ weights` before the change.
+
+    The eligibility `e` decays with `tau_e` and grows by the presynaptic trace times the postsynaptic factor: with spikes as
+    factor and a reward as modulator this is reward-modulated Hebbian learning; with a factor of one and an error as
+    modulator it is the delta rule on traces (LMS, PES).
+
+    **Arguments:** `weights` (pre, post); `rate`; `tau`: of the presynaptic trace, ms; `tau_e`: of the eligibility, ms, or 0
+    for what is eligible in this step alone; `bounds`: on weights; `dt`: ms.
+    """
+
+    weights: Float[Array, "pre post"]
+    rate: Array = fixed()
+    tau: Array = fixed()
+    tau_e: Array | None = fixed()
+    bounds: Float[Array, "2"] = fixed()
+    dt: float = eqx.field(static=True)
+
+    def __init__(
+        self, weights: Any, *, rate: Any = 0.01, tau: Any = 20.0, tau_e: Any = 0.0,
+        bounds: tuple[float, float] = (-jnp.inf, jnp.inf), dt: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.weights = as_array(weights)
+        if self.weights.ndim != 2:
+            raise InputError(f"weights have the shape {self.weights.shape}; (pre, post) is wanted.")
+        positive("tau, the time constant of the trace,", tau)
+        if isinstance(tau_e, (int, float)) and tau_e == 0:
+            self.tau_e = None
+        else:
+            positive("tau_e, the time constant of the eligibility,", tau_e)
+            self.tau_e = as_array(tau_e)
+        if not bounds[0] < bounds[1]:
+            raise InputError(f"bounds = {bounds}; the lower one has to be below the upper one.")
+        self.rate, self.tau, self.bounds, self.dt = as_array(rate), as_array(tau), as_array(bounds), dt
+
+    def init(self, key: PRNGKeyArray) -> ThreeFactorState:
+        return ThreeFactorState(self.weights, jnp.zeros(self.weights.shape[0]), jnp.zeros_like(self.weights))
+
+    def step(
+        self, state: ThreeFactorState, inputs: tuple[Array, Array, Array], key: PRNGKeyArray | None = None
+    ) -> tuple[ThreeFactorState, Float[Array, " post"]]:
+        pre, post, modulator = inputs
+        trace = jnp.exp(-self.dt / self.tau) * state.trace + pre
+        kept = 0.0 if self.tau_e is None else jnp.exp(-self.dt / self.tau_e) * state.eligibility
+        eligibility = kept + trace[:, None] * post
+        weights = jnp.clip(state.weights + self.rate * modulator * eligibility, *self.bounds)
+        return ThreeFactorState(weights, trace, eligibility), pre @ state.weights
+
+    def consolidate(self, state: ThreeFactorState) -> ThreeFactor:
+        return eqx.tree_at(lambda rule: rule.weights, self, state.weights)
