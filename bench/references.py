@@ -36,7 +36,7 @@ def brian():
         ("current", "ge + gi - (v + 60)", "exact"),
         ("conductance", "ge*(0 - v) + gi*(-80 - v) - (v + 60)", "exponential_euler"),
     ):
-        scale = 1.0 if name == "current" else 0.02
+        scale = 2.0 if name == "current" else 0.05
         sign = 1.0 if name == "current" else -1.0
         excite, inhibit = b.TimedArray(scale * kicks[:, 0], dt=step), b.TimedArray(scale * sign * kicks[:, 1], dt=step)
         cells = b.NeuronGroup(

@@ -37,9 +37,10 @@ paper = Paper(
     authors=2,
     basis="code",
     code="github.com/SpikeAI/2023_GrimaldiPerrinet_HeterogeneousDelaySNN (no licence)",
-    summary="A neuron whose synapses delay their spikes differently fires when a motif of spikes arrives in the right order. A "
-    "layer of such neurons, shared over space and time, is a convolution of an event stream, so that weights for all delays can "
-    "be learned with labels. It tells the motion of natural scenes at each millisecond, and most of its synapses can be dropped.",
+    summary="A neuron whose synapses delay their spikes differently fires when a motif of spikes arrives in the right order. "
+    "A layer of such neurons, shared over space and time, is a convolution of an event stream, so that weights for all delays "
+    "can be learned with labels. It tells the motion of natural scenes at each millisecond, and most of its synapses can be "
+    "dropped.",
     topics=("synaptic delays", "event cameras", "motion detection", "spiking networks"),
     parts=("broadsheet.networks.DelayConv", "broadsheet.networks.MotionDetector", "broadsheet.networks.event_movies"),
     notes=(

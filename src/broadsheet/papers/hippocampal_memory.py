@@ -159,17 +159,12 @@ def functional(config: Tables, key, log: Log) -> Report:
     """The published sequences: three memories and a relearning, a stress test, and a map that is searched."""
     metrics: dict[str, float] = {}
     cam = HippocampalCAM(5, 10, zero_lag=config.zero_lag)
-    spikes = schedule(5, 10, FUNCTIONAL, 90)
-    parts, weights = [], []
-    for start in range(0, 90, 10):
-        parts.append(cam.run(spikes[start : start + 10]))
-        weights.append(cam.weights)
-    out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    out, weights = _in_parts(cam, schedule(5, 10, FUNCTIONAL, 90))
     metrics["functional"] = mismatches(answers(out), FUNCTIONAL_TABLE)
     log.progress(0.3)
     operations, table, steps = stress()
     cam.reset()
-    metrics["stress"] = mismatches(answers(cam.run(schedule(5, 10, operations, steps))), table)
+    metrics["stress"] = mismatches(answers(_in_parts(cam, schedule(5, 10, operations, steps))[0]), table)
     log.progress(0.7)
     operations, table = lookup()
     on_map = HippocampalCAM(16, 6, zero_lag=config.zero_lag).run(schedule(16, 6, operations, 140))
@@ -178,6 +173,15 @@ def functional(config: Tables, key, log: Log) -> Report:
     arrays |= {f"weights_{name}": np.stack([each[name] for each in weights]) for name in weights[0]}
     arrays["map_answers"] = np.stack([on_map["OutCue"][start + CONTENT_TO_CUE] for start, _ in MAP_QUERIES])
     return Report(metrics=metrics, arrays=arrays)
+
+
+def _in_parts(cam: HippocampalCAM, spikes: np.ndarray) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
+    """Runs 10 ms at a time: (spikes of all populations, learned weights after each part)."""
+    parts, weights = [], []
+    for start in range(0, len(spikes), 10):
+        parts.append(cam.run(spikes[start : start + 10]))
+        weights.append(cam.weights)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, weights
 
 
 @functional.figure

@@ -368,7 +368,7 @@ class Split(Permuted):
 
 
 @paper.experiment(
-    presets={"smoke": Split(epochs=1, hidden=(20, 20), steps=2, rows=((5, 4, 4), (3, 3, 3))), "quick": Split(),
+    presets={"smoke": Split(epochs=1, hidden=(40, 40), steps=2, rows=((5, 4, 4), (3, 3, 3))), "quick": Split(),
              "paper": Split(images="mnist", epochs=3)},
     variants={"sequential": ALONE, "fewer-rows": {"rows": ((10, 8, 8), (4, 4, 4))}, "one-iteration": {"iterations": 1},
               "no-momentum": {"momentum": 0.0}},

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from broadsheet.dynamics.delay import RingBuffer
 from broadsheet.dynamics.system import System, as_array, fixed
@@ -56,7 +56,7 @@ class STDP(System):
     axonal: int = eqx.field(static=True)
     dendritic: int = eqx.field(static=True)
     pairing: Literal["all", "nearest"] = eqx.field(static=True)
-    zero_lag: bool = eqx.field(static=True)
+    zero_lag: Bool[Array, ""] = fixed()
     dt: float = eqx.field(static=True)
 
     def __init__(
@@ -81,7 +81,7 @@ class STDP(System):
         self.a, self.triplet = as_array([a_plus, a_minus]), as_array([triplet_plus, triplet_minus])
         self.tau_pre, self.tau_post = as_array([[tau_plus], [tau_x]]), as_array([[tau_minus], [tau_y]])
         self.bounds, self.soft, self.axonal, self.dendritic = as_array(bounds), soft, axonal, dendritic
-        self.pairing, self.zero_lag, self.dt = pairing, zero_lag, dt
+        self.pairing, self.zero_lag, self.dt = pairing, jnp.asarray(zero_lag), dt
 
     def init(self, key: PRNGKeyArray) -> STDPState:
         pre, post = (jnp.zeros(count, self.weights.dtype) for count in self.weights.shape)
@@ -99,7 +99,7 @@ class STDP(System):
         after = jnp.exp(-self.dt / self.tau_post) * state.post
         weights = self._grow(state.weights, before[0], post * (1 + self.triplet[0] * after[1]))
         with_post = self._remember(after, post)
-        seen = with_post[0] if self.zero_lag else after[0]
+        seen = jnp.where(self.zero_lag, with_post[0], after[0])
         weights = self._shrink(weights, pre * (1 + self.triplet[1] * before[1]), seen)
         state = STDPState(weights, self._remember(before, pre), with_post, axon, dendrite)
         return state, pre @ weights

@@ -96,7 +96,7 @@ class Tempotron(ClassifierMixin, BaseEstimator):
 
 
 @jax.jit
-def _epoch(carry: tuple, traces: Array, target: Array, threshold: float, rate: float, momentum: float) -> tuple[tuple, Array]:
+def _epoch(carry: tuple, traces: Array, target: Array, threshold: Any, rate: Any, momentum: Any) -> tuple[tuple, Array]:
     def one(carry: tuple, pattern: tuple) -> tuple[tuple, Array]:
         weights, velocity = carry
         trace, wanted = pattern

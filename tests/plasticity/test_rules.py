@@ -1,0 +1,76 @@
+"""The tempotron and three-factor learning."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from broadsheet.dynamics import rollout
+from broadsheet.errors import InputError
+from broadsheet.plasticity import Tempotron, ThreeFactor, psp_kernel
+
+
+def test_kernel_has_its_peak_of_one_where_the_closed_form_says():
+    t = np.linspace(0, 60, 60_001)
+    k = np.asarray(psp_kernel(jnp.asarray(t)))
+    assert abs(t[k.argmax()] - 6.931) < 2e-3
+    np.testing.assert_allclose(k.max(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(k[10_000], 2.11653 * (np.exp(-10 / 15) - np.exp(-10 / 3.75)), rtol=1e-4)
+
+
+def test_tempotron_separates_patterns_with_equal_counts():
+    """Random patterns of one spike an input, far below capacity; shuffled labels at test are at chance."""
+    rng = np.random.default_rng(0)
+    X = np.zeros((40, 100, 60))
+    for k in range(40):
+        X[k, rng.integers(0, 100, 60), np.arange(60)] = 1
+    y = rng.permutation(np.repeat([3, 7], 20))
+    model = Tempotron(rate=0.01, epochs=300).fit(X, y)
+    assert model.errors_[-1] == 0
+    assert model.score(X, y) == 1.0
+    np.testing.assert_array_equal(model.voltage(X).max(axis=1) > 1, y == 7)
+
+
+def test_tempotron_voltage_is_the_sum_of_kernels():
+    X = np.zeros((2, 30, 2))
+    X[0, 3, 0] = X[0, 8, 1] = X[1, 5, 0] = 1
+    model = Tempotron(epochs=1).fit(X, [0, 1])
+    t = np.arange(30)
+    expected = model.coef_[0] * psp_kernel(jnp.asarray(t - 3.0)) + model.coef_[1] * psp_kernel(jnp.asarray(t - 8.0))
+    np.testing.assert_allclose(model.voltage(X)[0], expected, atol=1e-6)
+
+
+def test_three_factor_rule_is_the_delta_rule_on_traces():
+    """With a factor of one and an error as modulator: the same steps written out in NumPy."""
+    rng = np.random.default_rng(1)
+    pre, target = (rng.random((200, 4)) < 0.3).astype(float), rng.standard_normal((200, 2))
+    w, trace = np.zeros((4, 2)), np.zeros(4)
+    state = (rule := ThreeFactor(np.zeros((4, 2)), rate=0.05, tau=10.0)).init(jax.random.key(0))
+    step = eqx.filter_jit(rule.step)
+    for x, y in zip(pre, target, strict=True):
+        trace = np.exp(-0.1) * trace + x
+        error = y - trace @ w
+        w = w + 0.05 * np.outer(trace, error)
+        state, _ = step(state, (jnp.asarray(x), jnp.ones(2), jnp.asarray(error)))
+    np.testing.assert_allclose(rule.consolidate(state).weights, w, rtol=1e-4, atol=1e-5)
+
+
+def test_reward_reaches_back_to_what_was_eligible():
+    """A single pair of spikes, and a reward 30 ms later: rate exp(-30 / tau_e), in closed form."""
+    rule = ThreeFactor([[0.0]], rate=0.5, tau=20.0, tau_e=100.0)
+    pre, post, reward = (np.zeros((40, 1)) for _ in range(3))
+    pre[2], post[2], reward[32] = 1, 1, 1
+    state, _ = rollout(rule, tuple(map(jnp.asarray, (pre, post, reward))))
+    np.testing.assert_allclose(state.weights, 0.5 * np.exp(-30 / 100), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(lambda: psp_kernel(jnp.zeros(3), 3.0, 4.0), "tau = 3.0"), (lambda: ThreeFactor([[0.0]], tau=0.0), "tau, the time constant"),
+     (lambda: ThreeFactor([[0.0]], tau_e=-2.0), "tau_e"), (lambda: Tempotron().fit(np.zeros((3, 4)), [0, 1, 1]), "X has the shape"),
+     (lambda: Tempotron().fit(np.zeros((3, 4, 2)), [0, 0, 0]), "1 classes")],
+)  # fmt: skip
+def test_mistakes_are_named(make, said):
+    with pytest.raises(InputError, match=said):
+        make()

@@ -1,0 +1,88 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import subspace_angles
+
+from broadsheet.errors import InputError
+from broadsheet.plasticity import LateralSubspace, projected_conv, projected_linear
+from broadsheet.plasticity.subspace import patches, principal_subspace, smallest_cosine
+
+
+@pytest.fixture
+def old():
+    """A subspace with four orthonormal old rows in ten dimensions."""
+    return LateralSubspace(10, capacity=8).grow(4, jax.random.key(0)).freeze(orthonormal=True)
+
+
+def test_projection_is_the_orthogonal_complement(old):
+    x = jax.random.normal(jax.random.key(1), (5, 10))
+    basis = np.asarray(old.H[:4])
+    expected = np.asarray(x) @ (np.eye(10) - basis.T @ basis)
+    np.testing.assert_allclose(old.project(x), expected, atol=1e-6)
+    np.testing.assert_allclose(old.project(old.project(x)), expected, atol=1e-6)
+
+
+def test_rows_learn_the_principal_subspace_and_avoid_old_ones(old):
+    """Against SciPy's principal angles; the data are strong along three old directions and two new ones."""
+    rng = np.random.default_rng(0)
+    new = np.linalg.qr(np.concatenate([np.asarray(old.H[:4]).T, rng.standard_normal((10, 2))], axis=1))[0].T[4:]
+    strong = np.concatenate([np.asarray(old.H[:3]), new])
+    X = 0.2 * rng.standard_normal((3000, 64, 10)) + 2 * rng.standard_normal((3000, 64, 5)) @ strong
+    grown = LateralSubspace(10, rate=0.01, iterations=1)
+    grown = eqx.tree_at(lambda s: (s.H, s.old, s.used), grown, (old.H[:4], old.old, old.used))
+    grown = grown.grow(2, jax.random.key(3))
+    learned, _ = jax.lax.scan(lambda s, x: (s.update(x), None), grown, jnp.asarray(X, jnp.float32))
+    angles = subspace_angles(np.asarray(learned.H[4:6]).T, new.T)
+    assert np.cos(angles).min() > 0.99
+    np.testing.assert_array_equal(learned.H[:4], grown.H[:4])
+    assert float(jnp.abs(learned.H[4:6] @ learned.H[:4].T).max()) < 0.05
+
+
+def test_weight_gradient_uses_the_trace_and_errors_the_feedback():
+    keys = jax.random.split(jax.random.key(0), 4)
+    x, trace, W, B = (jax.random.normal(k, s) for k, s in zip(keys, ((6, 4), (6, 4), (3, 4), (3, 4)), strict=True))
+    delta = jax.random.normal(jax.random.key(9), (6, 3))
+    dx, dW = jax.grad(lambda x, W: jnp.sum(delta * projected_linear(x, W, trace, B)), (0, 1))(x, W)
+    np.testing.assert_allclose(dW, delta.T @ trace, rtol=1e-5)
+    np.testing.assert_allclose(dx, delta @ B, rtol=1e-5)
+
+
+def test_projected_convolution_projects_each_patch():
+    """Against the explicit product of errors with projected patches."""
+    x = jax.random.normal(jax.random.key(0), (2, 3, 6, 6))
+    W = jax.random.normal(jax.random.key(1), (4, 3, 3, 3))
+    subspace = LateralSubspace(27).grow(9, jax.random.key(2)).freeze(orthonormal=True)
+    delta = jax.random.normal(jax.random.key(3), (2, 4, 6, 6))
+    dW = jax.grad(lambda W: jnp.sum(delta * projected_conv(x, W, subspace)))(W)
+    rows = subspace.project(patches(x, 3))
+    expected = jnp.moveaxis(delta, 1, -1).reshape(-1, 4).T @ rows
+    np.testing.assert_allclose(dW.reshape(4, -1), expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(projected_conv(x, W, subspace), jax.lax.conv(x, W, (1, 1), "SAME"), rtol=1e-5)
+
+
+def test_spiking_lateral_neurons_round_and_room_does_not_matter(old):
+    x = jax.random.normal(jax.random.key(5), (7, 10))
+    coarse = LateralSubspace(10, spiking=(20.0, 40))
+    np.testing.assert_allclose(coarse.respond(x, jnp.eye(10)), np.round(np.clip(x / 20, -1, 1) * 40) / 40 * 20, atol=1e-5)
+    roomy, tight = (LateralSubspace(10, capacity=c).grow(3, jax.random.key(1)) for c in (9, 0))
+    np.testing.assert_allclose(roomy.update(x).H[:3], tight.update(x).H, rtol=1e-6)
+
+
+def test_angles_agree_with_scipy():
+    A, B = (jax.random.normal(jax.random.key(k), (3, 9)) for k in (0, 1))
+    expected = np.cos(subspace_angles(np.asarray(A).T, np.asarray(B).T).max())
+    np.testing.assert_allclose(smallest_cosine(A, B), expected, rtol=1e-4)
+    assert principal_subspace(A, 2).shape == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(lambda: LateralSubspace(0), "n = 0"), (lambda: LateralSubspace(4, rate=-1.0), "rate = -1.0"),
+     (lambda: LateralSubspace(4).grow(5, jax.random.key(0)), "do not fit"),
+     (lambda: LateralSubspace(4, spiking=(1.0, 0)), "spiking")],
+)  # fmt: skip
+def test_mistakes_are_named(make, said):
+    with pytest.raises(InputError, match=said):
+        make()
