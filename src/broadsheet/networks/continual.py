@@ -99,7 +99,7 @@ class SpikingMLP(eqx.Module):
 
     def __call__(
         self, x: Batch, project: Callable[[int, Array], Array] | None = None
-    ) -> tuple[Float[Array, "batch outputs"], tuple[Batch, ...]]:
+    ) -> tuple[Float[Array, "batch outputs"], tuple[Array, ...]]:
         """(logits, activity before each layer); `project(layer, trace)` is what weights learn from, by default the trace."""
         project = project or (lambda layer, trace: trace)
         run = {"dsr": self._rates, "bptt": self._spikes, "ottt": self._spikes}[self.rule]
@@ -115,7 +115,7 @@ class SpikingMLP(eqx.Module):
             back = W
         return projected_linear(x, W, jax.lax.stop_gradient(trace), jax.lax.stop_gradient(back))
 
-    def _rates(self, x: Batch, project: Callable) -> tuple[Array, tuple[Batch, ...]]:
+    def _rates(self, x: Batch, project: Callable) -> tuple[Array, tuple[Array, ...]]:
         neuron = DSR()
         share = jnp.asarray(neuron.weights(self.steps), x.dtype)
         spikes = jnp.broadcast_to(x, (self.steps, *x.shape))
@@ -132,7 +132,7 @@ class SpikingMLP(eqx.Module):
         last = len(self.W) - 1
         return self._linear(last, activity[-1], project(last, activity[-1])), tuple(map(jax.lax.stop_gradient, activity))
 
-    def _spikes(self, x: Batch, project: Callable) -> tuple[Array, tuple[Batch, ...]]:
+    def _spikes(self, x: Batch, project: Callable) -> tuple[Array, tuple[Array, ...]]:
         """LIF neurons with time constant 2 steps, threshold 1 and soft reset; logits are the mean over time."""
         online = self.rule == "ottt"
         spikes = jnp.broadcast_to(x, (self.steps, *x.shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -65,6 +65,7 @@ def _damped_jvp(factor: float, primals: tuple, tangents: tuple) -> tuple:
     return primals[0], factor * tangents[0]
 
 
+@runtime_checkable
 class Body(Protocol):
     """A network with its activations left open: (batch, …) inputs to (batch, classes)."""
 

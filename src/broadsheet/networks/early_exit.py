@@ -54,8 +54,8 @@ class DynamicConfidence(BaseEstimator):
         self.signal = signal
         self.tolerance = tolerance
 
-    def fit(self, logits: Float[np.ndarray, "samples time classes"], y: Int[np.ndarray, " samples"]) -> DynamicConfidence:
-        """Fits temperature and threshold; `logits` is the summed read-out."""
+    def fit(self, logits: Any, y: Any) -> DynamicConfidence:
+        """Fits temperature and threshold to the summed read-out (samples, time, classes) and labels (samples,)."""
         logits, y = _checked(logits, y)
         if self.signal not in get_args(Signal):
             raise InputError(f"signal = {self.signal!r}; one of {', '.join(get_args(Signal))} is wanted.")

@@ -217,8 +217,8 @@ class HippocampalCAM:
         """Learned weights (nA) of the two plastic projections, (pre, post) each."""
         return {name: np.asarray(part.weights) for name, part in self.state.plastic.items()}
 
-    def run(self, spikes: Bool[np.ndarray, "time cue_and_content"]) -> dict[str, np.ndarray]:
-        """Runs input spikes from the present state; returns the spikes of each population (time, neurons)."""
+    def run(self, spikes: Any) -> dict[str, np.ndarray]:
+        """Runs input spikes (time, cue and content) from the present state; returns the spikes of each population (time, neurons)."""
         spikes = np.asarray(spikes)
         if spikes.ndim != 2 or spikes.shape[1] != self.n_cue + self.n_cont:
             raise InputError(f"spikes are {spikes.shape}; (time, {self.n_cue + self.n_cont}) is wanted.")
@@ -270,7 +270,7 @@ def _run(network: HippocampalNetwork, spikes: Array, state: CAMState) -> tuple[C
 
 
 def schedule(
-    n_cue: int, n_cont: int, operations: Iterable[tuple[int, int | None, Iterable[int]]], steps: int
+    n_cue: int, n_cont: int, operations: Iterable[tuple[int, int | None, Any]], steps: int
 ) -> Bool[np.ndarray, "time cue_and_content"]:
     """Input spikes of operations (start in ms, cue or None, bits): a cue with bits is stored, anything else is asked."""
     spikes = np.zeros((steps, n_cue + n_cont), bool)

@@ -51,7 +51,7 @@ class Convolution(eqx.Module):
         self.weight = jax.random.normal(key, (out, channels, size, size)) * np.sqrt(2 / (channels * size**2))
         self.norm, self.stride = Norm(jnp.ones(out), jnp.zeros(out)), stride
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Images) -> Array:
         side = self.weight.shape[-1] // 2
         return self.norm(jax.lax.conv_general_dilated(x, self.weight, (self.stride, self.stride), [(side, side)] * 2))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from broadsheet.errors import DataError, EventOverflowError, InputError, MissingExtraError
 from broadsheet.files import MIB, load_arrays
@@ -17,10 +17,10 @@ MAX_DENSE = 4096 * MIB
 
 @dataclass(frozen=True)
 class SpikeTrains:
-    """Spikes of `size` neurons within `duration` ms: time (ms) and neuron of each, ordered by time."""
+    """Spikes of `size` neurons within `duration` ms: time (ms) and neuron of each, (spikes,), ordered by time."""
 
-    times: Float[np.ndarray, " spikes"]
-    neurons: Int[np.ndarray, " spikes"]
+    times: np.ndarray
+    neurons: np.ndarray
     size: int
     duration: float
 

@@ -1,0 +1,131 @@
+import gzip
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from broadsheet.errors import DataError, InputError, MissingDataError
+from broadsheet.networks import ContinualClassifier
+from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy, fire
+from broadsheet.networks.images import cifar, digits, mnist
+
+SMALL = {"hidden": (12,), "classes": 3, "rows": ((5, 3), (3, 2)), "row_rates": (0.01, 0.01), "epochs": 2, "batch": 16, "steps": 4}
+
+
+def test_rates_of_the_neuron_are_those_of_the_paper():
+    """Constant currents 1, 2, 4 and 8 over 20 steps: weighted rates 1.25, 2.06, 4.22 and 6, the ceiling."""
+    neuron = DSR()
+    cell = neuron.cell(4)
+    current = jnp.broadcast_to(jnp.array([[1.0, 2.0, 4.0, 8.0]]), (20, 1, 4))
+    spikes = neuron.ceiling * fire(cell, (1 - cell.leak) * current)
+    rate = np.tensordot(neuron.weights(20), np.asarray(spikes)[:, 0], 1)
+    np.testing.assert_allclose(rate, [1.25, 2.06, 4.22, 6.0], atol=0.01)
+    assert neuron.ceiling == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("feedback", ["bp", "fa", "ss"])
+def test_derivatives_on_rates_follow_the_chain_rule(feedback):
+    """dW2 = delta a^T and dW1 = (delta B * mask) x^T / tau, with the mask of rates between 0 and the ceiling."""
+    net = SpikingMLP((5, 7, 3), feedback=feedback, steps=10, key=jax.random.key(0))
+    x = 3 * jax.random.normal(jax.random.key(1), (6, 5))
+    delta = jax.random.normal(jax.random.key(2), (6, 3))
+    gradient = jax.grad(lambda net: jnp.sum(delta * net(x)[0]))(net).W
+    _, (_, rate) = net(x)
+    np.testing.assert_allclose(gradient[1], delta.T @ rate, rtol=1e-4, atol=1e-5)
+    mean = x @ net.W[0].T
+    back = {"bp": net.W[1], "fa": net.random[1], "ss": jnp.sign(net.W[1]) * jnp.abs(net.W[1]).mean()}[feedback]
+    inner = jnp.where((mean > 0) & (mean < 6), delta @ back, 0.0)
+    np.testing.assert_allclose(gradient[0], inner.T @ x, rtol=1e-4, atol=1e-5)
+
+
+def test_online_traces_equal_the_sum_over_time():
+    """OTTT's gradient: errors of each step, through space alone, times the filtered input; written out for one layer."""
+    net = SpikingMLP((4, 3), rule="ottt", steps=5, key=jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, 4))
+    delta = jax.random.normal(jax.random.key(2), (2, 3))
+    gradient = jax.grad(lambda net: jnp.sum(delta * net(x)[0]))(net).W[0]
+    np.testing.assert_allclose(gradient, delta.T @ x, rtol=1e-5)
+
+
+def two_tasks():
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((2, 3, 20))
+    y = np.repeat(np.arange(3), 32)
+    X = [centres[k, y] + 0.3 * rng.standard_normal((96, 20)) for k in range(2)]
+    return [(part.astype(np.float32), y) for part in X]
+
+
+@pytest.mark.parametrize("options", [{}, {"projection": "svd"}, {"projection": "none", "ewc": 1.0}, {"rule": "bptt"},
+                                     {"projection": "random"}, {"projection": "none", "replay": 4}, {"rule": "ottt"}])  # fmt: skip
+def test_every_method_learns_two_tasks(options):
+    learner = ContinualClassifier(**(SMALL | {"epochs": 8} | options))
+    for task in two_tasks():
+        learner.fit_task(*task)
+        assert learner.score(*task) > 0.8
+    assert learner.tasks_ == 2
+    if options.get("projection", "hebbian") != "none":
+        assert [int(s.old) for s in learner.subspaces_] == [8, 5]
+
+
+def test_old_answers_stay_when_rows_span_the_old_inputs():
+    """With as many rows as old inputs have dimensions, a projected step cannot change what they give."""
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.standard_normal((20, 4)))[0]
+    y = np.repeat(np.arange(3), 32)
+    first = (rng.standard_normal((96, 4)) @ basis.T).astype(np.float32)
+    learner = ContinualClassifier(**(SMALL | {"hidden": (), "rows": ((4,), (4,)), "row_rates": (0.01,), "projection": "svd"}))
+    learner.fit_task(first, y)
+    before = learner.decision_function(first)
+    learner.fit_task(rng.standard_normal((96, 20)).astype(np.float32), y)
+    np.testing.assert_allclose(learner.decision_function(first), before, atol=1e-4)
+
+
+def test_heads_scores_and_mistakes():
+    (X, y), _ = two_tasks()
+    learner = ContinualClassifier(**SMALL).fit_task(X, np.minimum(y, 1), classes=[0, 1])
+    assert set(learner.predict(X, classes=[0, 1])) <= {0, 1}
+    A = np.array([[0.9, np.nan], [0.7, 0.8]])
+    assert final_accuracy(A) == pytest.approx(0.75)
+    assert backward_transfer(A) == pytest.approx(-0.2)
+    for make, said in (
+        (lambda: learner.fit_task(X[:, :3], y), "X has the shape"), (lambda: learner.fit_task(X, y + 5), "labels from 0 to 2"),
+        (lambda: learner.fit_task(X[:4], y[:4]), "at least one batch"), (lambda: learner.predict(X * np.nan), "NaN"),
+        (lambda: ContinualClassifier(**(SMALL | {"rows": ((5,),)})).fit(X, y), "rows and row_rates"),
+        (lambda: SpikingMLP((3,), key=jax.random.key(0)), "sizes"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            make()
+
+
+def test_images_are_read_as_published(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (30, 28, 28), dtype=np.uint8), rng.integers(0, 10, 30, dtype=np.uint8)
+    for part in ("train", "t10k"):
+        images = struct.pack(">HBBIII", 0, 8, 3, 30, 28, 28) + x.tobytes()
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(images)
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 30) + y.tobytes()))
+    found = mnist(tmp_path)
+    np.testing.assert_allclose(found.x, x / 255, atol=1e-6)
+    np.testing.assert_array_equal(found.test_y, y)
+    np.savez(tmp_path / "mnist.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.testing.assert_allclose(mnist(tmp_path / "mnist.npz").test_x, x / 255, atol=1e-6)
+    (tmp_path / "mnist.npz").unlink()
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(images[:-5])
+    with pytest.raises(DataError, match="its header says"):
+        mnist(tmp_path)
+    with pytest.raises(MissingDataError, match="MNIST is needed"):
+        mnist(None)
+
+    pixels = rng.integers(0, 256, (4, 3072), dtype=np.uint8)
+    rows = np.concatenate([np.arange(4, dtype=np.uint8)[:, None], pixels], axis=1)
+    for name in [f"data_batch_{k}.bin" for k in range(1, 6)] + ["test_batch.bin"]:
+        (tmp_path / name).write_bytes(rows.tobytes())
+    images = cifar(tmp_path)
+    assert images.x.shape == (20, 32, 32, 3)
+    np.testing.assert_allclose(images.test_x[1, 2, 3], pixels[1].reshape(3, 32, 32)[:, 2, 3] / 255, atol=1e-6)
+    (tmp_path / "train.bin").write_bytes(rows.tobytes())
+    with pytest.raises(DataError, match="no multiple of 3074"):
+        cifar(tmp_path, 100)
+    assert digits(rng, scale=3.5).x.shape == (1400, 28, 28)

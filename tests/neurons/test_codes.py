@@ -1,0 +1,62 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from broadsheet.dynamics import rollout
+from broadsheet.errors import InputError
+from broadsheet.neurons import LIF, codes
+
+KEY = jax.random.key(0)
+
+
+def test_poisson_rates_and_counts():
+    """Mean and variance of counts: those of independent draws with the exact probability of a spike in a step."""
+    spikes = codes.poisson_trains(jnp.full(400, 80.0), 1000, KEY, dt=0.5)
+    p = 1 - np.exp(-0.04)
+    counts = np.asarray(codes.spike_count(spikes))
+    assert abs(counts.mean() - 1000 * p) < 4 * np.sqrt(1000 * p * (1 - p) / 400)
+    assert 0.8 < counts.var() / (1000 * p * (1 - p)) < 1.2
+    np.testing.assert_allclose(codes.firing_rate(spikes, dt=0.5), counts / 0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, -0.1])
+def test_markov_trains_have_the_mean_and_correlation_asked_for(correlation):
+    spikes = np.asarray(codes.markov_trains(jnp.full(200, 0.2), correlation, 5000, KEY))
+    assert abs(spikes.mean() - 0.2) < 0.01
+    centred = spikes - 0.2
+    found = (centred[1:] * centred[:-1]).mean() / (0.2 * 0.8)
+    assert abs(found - correlation) < 0.02
+
+
+def test_latencies_are_those_of_a_leaky_neuron():
+    x = jnp.array([0.005, 0.05, 0.2, 1.0])
+    first = codes.first_spike(codes.latency_code(x, 60, tau=20.0, threshold=0.01))
+    dt = 0.01
+    cell = LIF(4, tau=20.0, rest=0.0, threshold=0.01, reset=0.0, dt=dt)
+    _, spikes = rollout(cell, jnp.broadcast_to(x * (1 - jnp.exp(-dt / 20.0)), (6000, 4)))
+    expected = np.where(np.asarray(spikes).any(axis=0), np.asarray(codes.first_spike(spikes)) * dt, 60)
+    np.testing.assert_allclose(first, expected, atol=0.52)
+
+
+def test_decoders():
+    spikes = jnp.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(codes.first_spike(spikes), [0, 3])
+    w = np.exp(-np.array([2, 1, 0]) / 2.0)
+    np.testing.assert_allclose(codes.weighted_rate(spikes, 2.0)[0], (w[0] + w[2]) / w.sum(), rtol=1e-6)
+    np.testing.assert_allclose(codes.exponential_trace(spikes, 2.0)[:, 0], [1, np.exp(-0.5), 1 + np.exp(-1)], rtol=1e-6)
+    assert codes.constant_current(jnp.ones(3), 4).shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(lambda: codes.rate_code(jnp.array([1.5]), 3, KEY), "x must lie"),
+     (lambda: codes.rate_code(jnp.array([jnp.nan]), 3, KEY), "NaN"),
+     (lambda: codes.poisson_trains(jnp.array([-1.0]), 3, KEY), "rate must lie"),
+     (lambda: codes.markov_trains(jnp.array([0.2]), -0.9, 3, KEY), "impossible"),
+     (lambda: codes.rate_code(jnp.array([0.5]), 0, KEY), "steps = 0"),
+     (lambda: codes.weighted_rate(jnp.ones((2, 1)), -1.0), "tau = -1.0")],
+)  # fmt: skip
+def test_mistakes_are_named(make, said):
+    with pytest.raises(InputError, match=said):
+        make()

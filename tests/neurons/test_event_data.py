@@ -1,0 +1,99 @@
+"""Readers of event recordings, on files written byte by byte as the formats say."""
+
+import struct
+
+import h5py
+import numpy as np
+import pytest
+
+from broadsheet.errors import DataError, EventOverflowError, InputError, MissingDataError
+from broadsheet.neurons.event_data import Events, nmnist_files, read_aedat, read_events, read_nmnist, read_spiking_speech
+
+
+@pytest.fixture
+def events():
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.integers(0, 300_000, 500))
+    return Events(t, rng.integers(0, 34, 500), rng.integers(0, 34, 500), rng.integers(0, 2, 500))
+
+
+def same(found, events):
+    for name in Events._fields:
+        np.testing.assert_array_equal(getattr(found, name), getattr(events, name))
+
+
+def test_nmnist(tmp_path, events):
+    folder = tmp_path / "Train" / "7"
+    folder.mkdir(parents=True)
+    rows = [bytes((x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255)) for t, x, y, p in zip(*map(np.ndarray.tolist, events), strict=True)]
+    (folder / "00001.bin").write_bytes(b"".join(rows))
+    ((path, label),) = nmnist_files(tmp_path)
+    assert label == 7
+    same(read_nmnist(path), events)
+    frames = read_events(path).frames((34, 34), 50.0, counts=True)
+    assert frames.shape[1:] == (2, 34, 34)
+    assert frames.sum() == 500
+    with pytest.raises(MissingDataError, match="N-MNIST is needed"):
+        nmnist_files(tmp_path, "Test")
+
+
+def aedat(events, damage=b""):
+    """A file with a special packet first, and the events in packets of 200."""
+    words = events.p << 1 | events.y << 2 | events.x << 17 | 1
+    out = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
+    out += struct.pack("<HHIIIIII", 0, 1, 8, 4, 0, 1, 1, 1) + b"\0" * 8
+    for start in range(0, len(words), 200):
+        part = slice(start, start + 200)
+        rows = np.stack([words[part], events.t[part]], axis=1).astype("<u4")
+        out += struct.pack("<HHIIIIII", 1, 1, 8, 4, 0, len(rows), len(rows), len(rows)) + rows.tobytes()
+    return out + damage
+
+
+def test_aedat(tmp_path, events):
+    path = tmp_path / "user01.aedat"
+    path.write_bytes(aedat(events))
+    same(read_aedat(path), events)
+    for raw, said in ((aedat(events, b"\1\0\1\0"), "header of a packet"), (aedat(events)[:-40], "damaged packet"), (b"hello", "AEDAT")):
+        path.write_bytes(raw)
+        with pytest.raises(DataError, match=said):
+            read_aedat(path)
+
+
+def test_arrays_and_mistakes(tmp_path, events):
+    np.savez(tmp_path / "a.npz", **events._asdict())
+    same(read_events(tmp_path / "a.npz"), events)
+    rows = np.array(list(zip(*events, strict=True)), dtype=[("t", "<i8"), ("x", "<i8"), ("y", "<i8"), ("p", "<i8")])
+    np.save(tmp_path / "b.npy", rows)
+    same(read_events(tmp_path / "b.npy"), events)
+    np.savez(tmp_path / "c.npz", t=[1], x=[2], y=[3])
+    with pytest.raises(DataError, match="p are wanted"):
+        read_events(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", t=[1], x=[2], y=[3], p=[7])
+    with pytest.raises(DataError, match="polarities"):
+        read_events(tmp_path / "d.npz")
+    with pytest.raises(EventOverflowError, match="outside"):
+        events.frames((10, 34), 50.0)
+    with pytest.raises(EventOverflowError, match="after 2 bins"):
+        events.frames((34, 34), 50.0, bins=2)
+    with pytest.raises(InputError, match="bin_ms"):
+        events.frames((34, 34), 0.0)
+    (tmp_path / "e.bin").write_bytes(b"1234567")
+    with pytest.raises(DataError, match="multiple of 5"):
+        read_events(tmp_path / "e.bin")
+
+
+def test_spiking_speech(tmp_path):
+    """A file as the Heidelberg data sets publish them: ragged arrays of half-precision times (s) and channels."""
+    path = tmp_path / "ssc_test.h5"
+    with h5py.File(path, "w") as file:
+        for name, kind, rows in (("times", "f2", ([0.003, 0.5], [0.012])), ("units", "u2", ([5, 699], [0]))):
+            data = file.create_dataset(f"spikes/{name}", (2,), h5py.vlen_dtype(np.dtype(kind)))
+            for k, row in enumerate(rows):
+                data[k] = np.array(row, kind)
+        file["labels"] = np.array([3, 34], "u1")
+    spikes, labels = read_spiking_speech(path, bin_ms=10.0, duration_ms=100.0)
+    np.testing.assert_array_equal(labels, [3, 34])
+    assert [tuple(map(int, where)) for where in np.argwhere(spikes)] == [(0, 0, 5), (1, 1, 0)]
+    path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="Heidelberg"):
+        read_spiking_speech(path)
