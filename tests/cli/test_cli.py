@@ -245,3 +245,61 @@ def test_msd_of_tracks(home, tmp_path):
     assert done["late_diffusion"] == pytest.approx(0.5, rel=0.2)
     assert done["msd"][0] == pytest.approx(4 * 0.5 * 0.1, rel=0.05)
     assert "50 particles" in call("matter", "msd", tmp_path / "t.csv").stdout
+
+
+SNNTORCH = Path(__file__).parents[1] / "references" / "spiking" / "snntorch.nir"
+
+
+def test_simulate_a_network_from_a_file(tmp_path):
+    """The spikes of snnTorch's own run of its file, and a sweep of a threshold."""
+    trace = np.load(SNNTORCH.with_suffix(".npz"))
+    np.save(tmp_path / "drive.npy", trace["drive"])
+    call("neurons", "simulate", SNNTORCH, "--input", tmp_path / "drive.npy", "--out", tmp_path / "out.npz")
+    out = np.load(tmp_path / "out.npz")
+    steps, neurons = np.nonzero(trace["spikes"])
+    np.testing.assert_allclose(out["times"], steps * 0.1, atol=1e-6)
+    np.testing.assert_array_equal(out["neurons"], neurons)
+    words = ["neurons", "simulate", SNNTORCH, "--input", tmp_path / "drive.npy", "--out", tmp_path / "out.npz"]
+    runs = read(*words, "--sweep", "3.v_threshold=0.5,1,4")["runs"]
+    assert runs[0]["spikes"] > runs[1]["spikes"] == len(steps) > runs[2]["spikes"]
+    assert "no node 'x'" in call(*words, "--sweep", "x.tau=1", code=2).stderr
+
+
+def test_convert_and_simulate_a_trained_network(tmp_path):
+    """A ReLU network of scikit-learn as an ONNX file: its accuracy, in spikes, with early exit; the file runs elsewhere too."""
+    import onnx
+    from onnx import helper, numpy_helper
+    from sklearn.datasets import load_digits
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)
+    model = MLPClassifier((32,), max_iter=40, random_state=0, learning_rate_init=0.01).fit(x[:1000], y[:1000])
+    parts = {"w0": model.coefs_[0], "b0": model.intercepts_[0], "w1": model.coefs_[1], "b1": model.intercepts_[1]}
+    nodes = [helper.make_node("Gemm", ["x", "w0", "b0"], ["a"]), helper.make_node("Relu", ["a"], ["r"]),
+             helper.make_node("MatMul", ["r", "w1"], ["c"]), helper.make_node("Add", ["c", "b1"], ["o"])]  # fmt: skip
+    ends = [[helper.make_tensor_value_info(name, 1, ["N", size])] for name, size in (("x", 64), ("o", 10))]
+    constants = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in parts.items()]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "net", *ends, constants)), tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=x[1000:], y=y[1000:])
+    words = ["networks", "convert", tmp_path / "net.onnx", "--data", tmp_path / "data.npz", "--out", tmp_path / "net.nir"]
+    done = read(*words, "--early-exit")
+    runs = {row["run"]: row for row in done["runs"]}
+    assert runs["32 steps"]["accuracy"] > model.score(x[1000:], y[1000:]) - 0.03
+    assert runs["early exit"]["steps"] < 20
+    assert runs["early exit"]["accuracy"] > runs["32 steps"]["accuracy"] - 0.02
+    assert set(json.loads((tmp_path / "net.exit.json").read_text())) == {"alpha", "threshold", "signal", "max_steps"}
+    np.save(tmp_path / "x.npy", np.repeat(x[None, 1000], 32, axis=0))
+    call("neurons", "simulate", tmp_path / "net.nir", "--input", tmp_path / "x.npy", "--out", tmp_path / "out.npz")
+    assert np.load(tmp_path / "out.npz")["output"].sum(axis=0).argmax() == model.predict(x[1000:1001])[0]
+    assert "x and y are wanted" in call(*words[:4], tmp_path / "out.npz", code=2).stderr
+
+
+def test_recall_of_patterns(tmp_path):
+    contents = (np.random.default_rng(0).random((5, 8)) < 0.5).astype(int)
+    contents[:, 0] |= contents.sum(axis=1) == 0
+    np.save(tmp_path / "p.npy", contents)
+    assert read("networks", "recall", tmp_path / "p.npy")["exact"] == 5
+    cues = read("networks", "recall", tmp_path / "p.npy", "--bits", "1,2")["cues"]
+    assert cues == np.nonzero(contents[:, 1] | contents[:, 2])[0].tolist()
+    assert "whole numbers" in call("networks", "recall", tmp_path / "p.npy", "--bits", "a", code=2).stderr

@@ -11,7 +11,15 @@ from broadsheet.networks import ContinualClassifier
 from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy, fire
 from broadsheet.networks.images import cifar, digits, mnist
 
-SMALL = {"hidden": (12,), "classes": 3, "rows": ((5, 3), (3, 2)), "row_rates": (0.01, 0.01), "epochs": 2, "batch": 16, "steps": 4}
+SMALL = {
+    "hidden": (12,),
+    "classes": 3,
+    "rows": ((5, 3), (3, 2)),
+    "row_rates": (0.01, 0.01),
+    "epochs": 2,
+    "batch": 16,
+    "steps": 4,
+}
 
 
 def test_rates_of_the_neuron_are_those_of_the_paper():

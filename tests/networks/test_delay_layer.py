@@ -23,7 +23,9 @@ from broadsheet.neurons import LIF
 @pytest.fixture(scope="module")
 def layer():
     rng = np.random.default_rng(0)
-    return DelayConv(rng.standard_normal((3, 2, 4, 3, 5)).astype(np.float32), rng.standard_normal(3).astype(np.float32), size=(9, 8))
+    return DelayConv(
+        rng.standard_normal((3, 2, 4, 3, 5)).astype(np.float32), rng.standard_normal(3).astype(np.float32), size=(9, 8)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,9 @@ def test_convolution_events_steps_and_contexts_agree_with_the_definition(layer, 
     where = tuple(part[np.nonzero(stream)[1] >= 3] for part in np.nonzero(stream))
     past = contexts(stream, where, 4, 3)
     linear = past.reshape(len(past), -1) @ np.asarray(square.K).reshape(3, -1).T
-    aligned = np.where(where[0] == 1, *(by_definition(square, A)[:, where[1], where[2], where[3]] for A in (stream, stream[::-1])))
+    aligned = np.where(
+        where[0] == 1, *(by_definition(square, A)[:, where[1], where[2], where[3]] for A in (stream, stream[::-1]))
+    )
     np.testing.assert_allclose(linear.T, aligned, atol=1e-4)
 
 

@@ -25,7 +25,10 @@ def same(found, events):
 def test_nmnist(tmp_path, events):
     folder = tmp_path / "Train" / "7"
     folder.mkdir(parents=True)
-    rows = [bytes((x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255)) for t, x, y, p in zip(*map(np.ndarray.tolist, events), strict=True)]
+    rows = [
+        bytes((x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255))
+        for t, x, y, p in zip(*map(np.ndarray.tolist, events), strict=True)
+    ]
     (folder / "00001.bin").write_bytes(b"".join(rows))
     ((path, label),) = nmnist_files(tmp_path)
     assert label == 7
@@ -53,7 +56,11 @@ def test_aedat(tmp_path, events):
     path = tmp_path / "user01.aedat"
     path.write_bytes(aedat(events))
     same(read_aedat(path), events)
-    for raw, said in ((aedat(events, b"\1\0\1\0"), "header of a packet"), (aedat(events)[:-40], "damaged packet"), (b"hello", "AEDAT")):
+    for raw, said in (
+        (aedat(events, b"\1\0\1\0"), "header of a packet"),
+        (aedat(events)[:-40], "damaged packet"),
+        (b"hello", "AEDAT"),
+    ):
         path.write_bytes(raw)
         with pytest.raises(DataError, match=said):
             read_aedat(path)

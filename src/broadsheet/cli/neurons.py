@@ -1,10 +1,10 @@
-"""Single cells on a user's own recordings."""
+"""Neurons on a user's own recordings and networks."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,3 +93,117 @@ def fit_elm(
     print(f"{neuron.n_parameters_} parameters, written to {out}; on the held-out {test:.0%} of the time:")
     for name, value in scores.items():
         print(f"  {name}: {number(value)}")
+
+
+@app.command("simulate")
+def simulate(
+    network: Annotated[
+        Path, typer.Argument(metavar="NETWORK.nir", help="A network in the Neuromorphic Intermediate Representation.")
+    ],
+    inputs: Annotated[
+        Path,
+        typer.Option(
+            "--input", help="A .npz of spike trains (times in ms, neurons), or one array (time, …) of input for each step."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Where the output goes: .npz of spike trains, or of the array where it is graded.")],
+    dt: Annotated[float, typer.Option(min=1e-6, help="Step, ms.")] = 0.1,
+    method: Annotated[str, typer.Option(help="How equations are stepped: euler or exact.")] = "euler",
+    reset: Annotated[str, typer.Option(help="value or subtract; by default what the file says.")] = "",
+    sweep: Annotated[
+        str,
+        typer.Option(help="NODE.PARAMETER=a,b,c: one run for each value, which replaces the parameter everywhere in the node."),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Run a spiking network from a file on spikes from a file."""
+    import equinox as eqx
+    import jax.numpy as jnp
+    import numpy as np
+
+    from broadsheet.dynamics import rollout
+    from broadsheet.networks.nir import from_nir
+    from broadsheet.neurons.spike_trains import SpikeTrains
+
+    if method not in ("euler", "exact"):
+        raise InputError(f"--method {method!r}: euler or exact is wanted.")
+    if reset not in ("", "value", "subtract"):
+        raise InputError(f"--reset {reset!r}: value or subtract is wanted.")
+    loaded = from_nir(network, dt=dt, method=method, reset={"": None, "value": "to value", "subtract": "subtract"}[reset])  # type: ignore[arg-type]
+    if len(loaded.inputs) > 1 or len(loaded.outputs) > 1:
+        raise InputError(
+            f"{network} has {len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs; one of each is run here."
+        )
+    drive = _drive(inputs, loaded.shape(loaded.inputs[0]), dt)
+    values, name, parameter = _sweep(sweep, loaded)
+    run = eqx.filter_jit(lambda system, x: rollout(system, x)[1])
+    results: list[dict[str, float]] = []
+    kept: dict[str, Any] = {}
+    for value in values:
+        changed = loaded
+        if value is not None:
+            old = loaded.nodes[name].arrays[parameter]
+            changed = eqx.tree_at(lambda net: net.nodes[name].arrays[parameter], loaded, jnp.full_like(old, value))
+        array = np.asarray(run(changed, jnp.asarray(drive)))
+        flat = array.reshape(len(array), -1)
+        row: dict[str, float] = {} if value is None else {f"{name}.{parameter}": value}
+        suffix = "" if value is None else f"_{value:g}"
+        if np.isin(flat, (0, 1)).all():
+            trains = SpikeTrains.from_dense(flat, dt=dt)
+            row |= {"spikes": len(trains), "rate_hz": float(trains.rates().mean()), "irregularity": trains.irregularity()}
+            kept |= {f"times{suffix}": trains.times, f"neurons{suffix}": trains.neurons}
+            kept |= {"size": np.array(trains.size), "duration": np.array(trains.duration)}
+        else:
+            row |= {"mean": float(flat.mean()), "largest": float(flat.max())}
+            kept[f"output{suffix}"] = array
+        results.append(row)
+    np.savez_compressed(out, **kept)
+    if as_json:
+        print_json({"out": str(out), "steps": len(drive), "runs": results})
+        return
+    for row in results:
+        print(", ".join(f"{key} {number(found)}" for key, found in row.items()))
+    print(f"{len(drive)} steps of {dt:g} ms, written to {out}.")
+
+
+def _drive(path: Path, shape: tuple[int, ...], dt: float) -> Any:
+    """Input of each step from a file of spike trains or of one array."""
+    import numpy as np
+
+    from broadsheet.files import load_arrays
+    from broadsheet.neurons.spike_trains import SpikeTrains
+
+    arrays = load_arrays(path)
+    if {"times", "neurons"} <= arrays.keys():
+        trains = SpikeTrains.load(path)
+        size = int(np.prod(shape))
+        if trains.size > size:
+            raise DataError(f"{path} has {trains.size} neurons; the network takes {size}.")
+        dense = SpikeTrains(trains.times, trains.neurons, size, trains.duration).to_dense(dt=dt, counts=True)
+        return dense.reshape(-1, *shape)
+    if len(arrays) != 1:
+        raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; times and neurons, or one array, are wanted.")
+    drive = np.asarray(next(iter(arrays.values())), np.float32)
+    if drive.ndim < 1 or drive.shape[1:] != shape or not len(drive):
+        raise DataError(f"{path} has the shape {drive.shape}; (time, {', '.join(map(str, shape))}) is wanted.")
+    if not np.isfinite(drive).all():
+        raise DataError(f"{path} holds NaN or infinity.")
+    return drive
+
+
+def _sweep(text: str, network: Any) -> tuple[list[float | None], str, str]:
+    """(values, node, parameter) of NODE.PARAMETER=a,b,c; one None where nothing is swept."""
+    if not text:
+        return [None], "", ""
+    target, _, listed = text.partition("=")
+    name, _, parameter = target.rpartition(".")
+    if name not in network.nodes:
+        raise InputError(f"--sweep {text!r}: there is no node {name!r}; there are {', '.join(network.nodes)}.")
+    if parameter not in network.nodes[name].arrays:
+        known = ", ".join(network.nodes[name].arrays) or "no parameters"
+        raise InputError(f"--sweep {text!r}: node {name!r} has {known}, not {parameter!r}.")
+    try:
+        values: list[float | None] = [float(part) for part in listed.split(",")]
+    except ValueError:
+        raise InputError(f"--sweep {text!r}: numbers with commas between are wanted after '='.") from None
+    return values, name, parameter

@@ -218,7 +218,7 @@ class HippocampalCAM:
         return {name: np.asarray(part.weights) for name, part in self.state.plastic.items()}
 
     def run(self, spikes: Any) -> dict[str, np.ndarray]:
-        """Runs input spikes (time, cue and content) from the present state; returns the spikes of each population (time, neurons)."""
+        """Runs input spikes (time, cue and content) from the present state; returns those of all populations, by name."""
         spikes = np.asarray(spikes)
         if spikes.ndim != 2 or spikes.shape[1] != self.n_cue + self.n_cont:
             raise InputError(f"spikes are {spikes.shape}; (time, {self.n_cue + self.n_cont}) is wanted.")

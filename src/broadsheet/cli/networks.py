@@ -1,0 +1,151 @@
+"""Networks on a user's own files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from broadsheet.cli.output import console, number, print_json, table
+from broadsheet.cli.pages import AsJson
+from broadsheet.errors import DataError, InputError
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+class Row(NamedTuple):
+    """Of one way to run: mean steps, accuracy and spikes of a sample."""
+
+    run: str
+    steps: float
+    accuracy: float
+    spikes: float
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("convert")
+def convert(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="A trained network with ReLU or quantised activations: .onnx or .safetensors."),
+    ],
+    data: Annotated[
+        Path, typer.Option(help="A .npz of inputs x (samples, …) and labels y (samples,); half calibrates, half tests.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the spiking network goes (NIR).")] = Path("spiking.nir"),
+    early_exit: Annotated[
+        bool, typer.Option("--early-exit", help="Fit an exit by confidence, written beside the network as .exit.json.")
+    ] = False,
+    steps: Annotated[int, typer.Option(min=1, max=4096, help="Steps of a full run.")] = 32,
+    percentile: Annotated[
+        float,
+        typer.Option(min=50, max=100, help="Thresholds: this percentile of each layer's activations, where the file has none."),
+    ] = 99.9,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Accuracy that an early exit may lose on the first half.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a trained network into a spiking one, with calibrated early exit."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from broadsheet.files import load_arrays
+    from broadsheet.networks.conversion import SpikingNet, balanced_thresholds
+    from broadsheet.networks.early_exit import DynamicConfidence
+    from broadsheet.networks.model_files import read_network
+    from broadsheet.networks.nir import write_nir
+
+    body, theta = read_network(model)
+    arrays = load_arrays(data)
+    if not {"x", "y"} <= arrays.keys():
+        raise DataError(f"{data} holds {', '.join(arrays) or 'nothing'}; x and y are wanted.")
+    x, y = np.asarray(arrays["x"], np.float32), np.ravel(arrays["y"])
+    if len(x) != len(y) or len(y) < 20 or not np.isfinite(x).all():
+        raise DataError(f"{data}: x has {len(x)} and y {len(y)} samples; as many of both, at least 20, and no NaN are wanted.")
+    order = np.random.default_rng(0).permutation(len(y))
+    first, second = order[: len(y) // 2], order[len(y) // 2 :]
+    try:
+        theta = theta or balanced_thresholds(body, jnp.asarray(x[first]), percentile)
+        net = SpikingNet(body, x.shape[1:], theta)
+        total, spikes = (np.asarray(part) for part in net.run(x, steps))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{model} does not take inputs of the shape {x.shape[1:]} ({str(error).splitlines()[0][:100]})."
+        ) from None
+    if not np.isin(y, np.arange(total.shape[2])).all():
+        raise DataError(f"{data}: labels must be whole numbers from 0 to {total.shape[2] - 1}, one a class of the network.")
+    write_nir(net, out)
+
+    right = total.argmax(axis=2) == y[:, None]
+    per_step = np.cumsum(spikes.sum(axis=2), axis=1)
+    shown = sorted({min(2**k, steps) for k in range(13)})
+    rows = [
+        Row(f"{t} steps", float(t), float(right[second, t - 1].mean()), float(per_step[second, t - 1].mean())) for t in shown
+    ]
+    result: dict[str, Any] = {"network": str(out), "thresholds": [float(each) for each in theta]}
+    if early_exit:
+        policy = DynamicConfidence(tolerance=tolerance).fit(total[first], y[first])
+        left = policy.exit_times(total[second])
+        spent = float(per_step[second][np.arange(len(left)), left - 1].mean())
+        rows.append(Row("early exit", float(left.mean()), policy.score(total[second], y[second]), spent))
+        settings = {"alpha": policy.alpha_, "threshold": policy.threshold_, "signal": policy.signal, "max_steps": steps}
+        exit_file = out.with_suffix(".exit.json")
+        exit_file.write_text(json.dumps(settings, indent=1) + "\n")
+        result |= {"exit": settings, "exit_file": str(exit_file)}
+    result["runs"] = [row._asdict() for row in rows]
+    if as_json:
+        print_json(result)
+        return
+    right_hand: dict[str, Any] = {"justify": "right"}
+    columns: list[Any] = ["run", *((name, right_hand) for name in ("mean steps", "accuracy", "spikes a sample"))]
+    cells = [(row.run, *map(number, row[1:])) for row in rows]
+    console().print(table(columns, cells, f"{len(second)} test samples"))
+    print(f"Written to {out}" + (f" and {result['exit_file']}" if early_exit else "") + ".")
+
+
+@app.command("recall")
+def recall(
+    patterns: Annotated[
+        Path,
+        typer.Argument(metavar="PATTERNS", help="A .npz or .npy of binary contents (cues, bits), stored one after the other."),
+    ],
+    bits: Annotated[str, typer.Option(help="Bits to ask for, as 0,3,5; by default every content is recalled by its cue.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Store binary patterns in a spiking memory after the hippocampus, and recall them."""
+    import numpy as np
+
+    from broadsheet.files import load_arrays
+    from broadsheet.networks.hippocampus import HippocampalCAM
+
+    arrays = list(load_arrays(patterns).values())
+    if len(arrays) != 1 or arrays[0].ndim != 2 or not np.isin(arrays[0], (0, 1)).all():
+        raise DataError(f"{patterns} should hold one array (cues, bits) of 0 and 1.")
+    contents = arrays[0].astype(bool)
+    cam = HippocampalCAM(*contents.shape)
+    for cue, content in enumerate(contents):
+        cam.store(cue, np.nonzero(content)[0].tolist())
+    if bits:
+        try:
+            asked = [int(part) for part in bits.split(",")]
+        except ValueError:
+            raise InputError(f"--bits {bits!r}: whole numbers with commas between are wanted.") from None
+        cues = cam.recall_cues(asked)
+        if as_json:
+            print_json({"bits": asked, "cues": cues})
+        else:
+            print(f"Cues that share a bit with {bits}: {', '.join(map(str, cues)) or 'none'}")
+        return
+    found = [cam.recall_content(cue) for cue in range(len(contents))]
+    exact = [set(each) == set(np.nonzero(content)[0].tolist()) for each, content in zip(found, contents, strict=True)]
+    if as_json:
+        print_json({"contents": found, "exact": sum(exact), "cues": len(exact)})
+        return
+    print(f"{sum(exact)} of {len(exact)} contents recalled exactly, {contents.shape[1]} bits each.")
