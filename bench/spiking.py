@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 
-def brian_run(b, parts, neurons, ms):
+def brian_run(b, parts, neurons, ms, monitor=None):
     """Builds the program of a network, and returns what runs it: its own time of the loop, and its own memory."""
-    monitor = b.SpikeMonitor(neurons)
+    monitor = b.SpikeMonitor(neurons) if monitor is None else monitor
     network = b.Network(*parts, monitor)
     network.run(ms * b.ms)
     b.device.build(compile=True, run=True, directory=None)

@@ -42,8 +42,8 @@ def simulate(spikes_in, n_cue, n_cont):
             current[name] *= e
         for c in connections(n_cont):
             for k in np.nonzero(fired[c.source][t])[0]:
-                targets = {"one_to_one": [k], "all_to_all": range(sizes[c.target])}.get(
-                    c.pattern.__name__, [j for j in range(sizes[c.target]) if j != k]
+                targets = {"one to one": [k], "all to all": range(sizes[c.target])}.get(
+                    c.pattern, [j for j in range(sizes[c.target]) if j != k]
                 )
                 for j in targets:
                     arriving[c.target][t + c.delay, 0 if c.weight > 0 else 1, j] += abs(c.weight)

@@ -102,8 +102,15 @@ class DelayConv(System):
 
 @jax.jit
 def _convolve(A: Array, K: Array) -> Array:
-    padding = [(K.shape[2] - 1, 0), *((size // 2, size // 2) for size in K.shape[3:])]
-    return jax.lax.conv_general_dilated(A[None], jnp.flip(K, (2, 3, 4)), (1, 1, 1), padding)[0]
+    """The delays as channels of a convolution over space, for all bins at once: much faster on a CPU than one over time too."""
+    classes, polarities, delays, kx, ky = K.shape
+    steps = A.shape[1]
+    past = jnp.pad(A, ((0, 0), (delays - 1, 0), (0, 0), (0, 0)))
+    planes = jnp.stack([past[:, delays - 1 - d : delays - 1 - d + steps] for d in range(delays)], axis=1)
+    images = planes.transpose(2, 3, 4, 0, 1).reshape(steps, *A.shape[2:], polarities * delays)
+    kernel = jnp.flip(K, (3, 4)).transpose(3, 4, 1, 2, 0).reshape(kx, ky, polarities * delays, classes)
+    found = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return found.transpose(3, 0, 1, 2)
 
 
 class SynapseTable(NamedTuple):

@@ -8,7 +8,7 @@ used cue overwrites. All at steps of 1 ms. Currents in nA, potentials in mV, cap
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from broadsheet.dynamics import System, rollout
-from broadsheet.dynamics.delay import RingBuffer
-from broadsheet.dynamics.rollout import initial_state
+from broadsheet.dynamics.rollout import initial_state, rollout
+from broadsheet.dynamics.system import System, as_array, fixed
 from broadsheet.errors import InputError
-from broadsheet.neurons.integrate_and_fire import CurrentLIF
-from broadsheet.plasticity.stdp import STDP
+from broadsheet.neurons.integrate_and_fire import CurrentLIF, Synapses
+from broadsheet.plasticity.stdp import STDP, STDPState
 
 REST, THRESHOLD = -60.0, -57.0
 CELLS = {"A": (0.27, 3.0), "B": (0.14, 0.5)}
@@ -32,21 +31,7 @@ CUE_TO_CONTENT = 6
 CONTENT_TO_CUE = 6
 """ms from a query to its answer on the output."""
 
-Pattern = Callable[[Array], Array]
-
-
-def one_to_one(spikes: Array) -> Array:
-    return spikes
-
-
-def all_to_others(spikes: Array) -> Array:
-    """Each neuron reaches all but its own counterpart."""
-    return jnp.sum(spikes) - spikes
-
-
-def all_to_all(spikes: Array) -> Array:
-    """Each neuron reaches all; broadcast to the target's size."""
-    return jnp.sum(spikes)
+Pattern = Literal["one to one", "all to others", "all to all"]
 
 
 class Connection(NamedTuple):
@@ -63,25 +48,27 @@ def connections(n_cont: int) -> tuple[Connection, ...]:
     """The static synapses. Names: `CueCont` is the cue layer used when content is what recalls."""
     lateral = -6.0 * n_cont
     return (
-        Connection("InCue", "CueCue", one_to_one, 6.0, 1),
-        Connection("InCont", "ContCue", one_to_one, 6.0, 1),
-        Connection("CueCue", "CueCont", one_to_one, 6.0, 2),
-        Connection("CueCue", "CueCont", all_to_others, lateral, 3),
-        Connection("CueCue", "Cond", all_to_all, -6.0, 2),
-        Connection("ContCue", "Cond", one_to_one, 9.0, 1),
-        Connection("ContCue", "CondInt", all_to_all, 6.0, 1),
-        Connection("CondInt", "Cond", all_to_all, 2.0, 1),
-        Connection("Cond", "ContCont", one_to_one, 6.0, 1),
-        Connection("CueCont", "CueCont", all_to_others, lateral, 2),
-        Connection("CueCue", "MergeCue", one_to_one, 6.0, 3),
-        Connection("CueCont", "MergeCue", one_to_one, 6.0, 1),
-        Connection("ContCue", "MergeCont", one_to_one, 6.0, 3),
-        Connection("ContCont", "MergeCont", one_to_one, 6.0, 1),
-        Connection("MergeCue", "OutCue", one_to_one, 6.0, 1),
-        Connection("MergeCont", "OutCont", one_to_one, 6.0, 1),
+        Connection("InCue", "CueCue", "one to one", 6.0, 1),
+        Connection("InCont", "ContCue", "one to one", 6.0, 1),
+        Connection("CueCue", "CueCont", "one to one", 6.0, 2),
+        Connection("CueCue", "CueCont", "all to others", lateral, 3),
+        Connection("CueCue", "Cond", "all to all", -6.0, 2),
+        Connection("ContCue", "Cond", "one to one", 9.0, 1),
+        Connection("ContCue", "CondInt", "all to all", 6.0, 1),
+        Connection("CondInt", "Cond", "all to all", 2.0, 1),
+        Connection("Cond", "ContCont", "one to one", 6.0, 1),
+        Connection("CueCont", "CueCont", "all to others", lateral, 2),
+        Connection("CueCue", "MergeCue", "one to one", 6.0, 3),
+        Connection("CueCont", "MergeCue", "one to one", 6.0, 1),
+        Connection("ContCue", "MergeCont", "one to one", 6.0, 3),
+        Connection("ContCont", "MergeCont", "one to one", 6.0, 1),
+        Connection("MergeCue", "OutCue", "one to one", 6.0, 1),
+        Connection("MergeCont", "OutCont", "one to one", 6.0, 1),
     )
 
 
+CUE_CELLS = ("CueCue", "CueCont", "MergeCue", "OutCue")
+CONTENT_CELLS = ("ContCue", "ContCont", "Cond", "MergeCont", "OutCont")
 PLASTIC = (("CueCue", "ContCue"), ("ContCont", "CueCont"))
 """Content by cue, and cue by content: all to all, learned."""
 
@@ -89,22 +76,28 @@ DELAYS = 3
 
 
 class CAMState(NamedTuple):
-    neurons: dict[str, Any]
-    spikes: RingBuffer
-    plastic: dict[str, Any]
+    """Cells of all populations in one row, their spikes of the last steps (latest first), and the learned synapses with what
+    they sent."""
+
+    cells: Synapses
+    past: Float[Array, "delays all_neurons"]
+    plastic: tuple[STDPState, STDPState]
+    sent: tuple[Array, Array]
 
 
 class HippocampalNetwork(System):
     """The network as a system: input spikes of cue and content (n_cue + n_cont,) to spikes of every population, by name.
+
+    All cells are one row, so that a step is a few operations on vectors.
 
     **Arguments:** `n_cue`, `n_cont`: neurons for cues and bits of content; `zero_lag`: whether a pair of spikes that meet at
     a synapse in one step depresses it, without which nothing is forgotten; `weight_scale`: a function of (name of the
     connection, weight) that changes static weights, for tests of robustness.
     """
 
-    cells: dict[str, CurrentLIF]
-    rules: dict[str, STDP]
-    strengths: tuple[Array, ...]
+    cells: CurrentLIF
+    rules: tuple[STDP, STDP]
+    strength: Float[Array, " connections"] = fixed()
     n_cue: int = eqx.field(static=True)
     n_cont: int = eqx.field(static=True)
     dt: float = eqx.field(static=True)
@@ -116,70 +109,89 @@ class HippocampalNetwork(System):
         if min(n_cue, n_cont) < 1:
             raise InputError(f"n_cue = {n_cue} and n_cont = {n_cont}; at least one neuron of each is wanted.")
         self.n_cue, self.n_cont, self.dt = n_cue, n_cont, 1.0
-        self.cells = {name: self._cell(name, size) for name, size in self.sizes.items() if not name.startswith("In")}
-        self.rules = {
-            _name(*pair): STDP(
-                jnp.zeros((self.sizes[pair[0]], self.sizes[pair[1]])), a_plus=6.0, a_minus=6.0, tau_plus=3.0, tau_minus=3.0,
+        names = [name for name in self.sizes if not name.startswith("In")]
+
+        def each(value: Callable[[str], float]) -> np.ndarray:
+            return np.concatenate([np.full(self.sizes[name], value(name)) for name in names])
+
+        self.cells = CurrentLIF(
+            self.n_cells, tau=each(lambda name: CELLS[_kind(name)][1]), tau_syn=(0.3, 0.3), rest=REST, reset=REST,
+            threshold=each(lambda name: THRESHOLD - 0.5 * name.startswith("Out")), refractory=2.0, current="mean", dt=1.0,
+        )  # fmt: skip
+        first, second = (
+            STDP(
+                jnp.zeros((self.sizes[pre], self.sizes[post])), a_plus=6.0, a_minus=6.0, tau_plus=3.0, tau_minus=3.0,
                 bounds=(0.0, 6.0), dendritic=1, zero_lag=zero_lag, dt=1.0,
             )
-            for pair in PLASTIC
-        }  # fmt: skip
+            for pre, post in PLASTIC
+        )  # fmt: skip
+        self.rules = (first, second)
         scale = weight_scale or (lambda _, weight: weight)
         made = connections(n_cont)
-        self.strengths = tuple(jnp.asarray(scale(_name(c.source, c.target), c.weight)) for c in made)
+        self.strength = as_array([_in_mv(c.target, scale(_name(c.source, c.target), c.weight)) for c in made])
 
     @property
     def sizes(self) -> dict[str, int]:
-        cue = ("InCue", "CueCue", "CueCont", "MergeCue", "OutCue")
-        cont = ("InCont", "ContCue", "ContCont", "Cond", "MergeCont", "OutCont")
-        return dict.fromkeys(cue, self.n_cue) | dict.fromkeys(cont, self.n_cont) | {"CondInt": 1}
+        """Neurons of each population, the inputs last."""
+        cue, cont = dict.fromkeys(CUE_CELLS, self.n_cue), dict.fromkeys(CONTENT_CELLS, self.n_cont)
+        return cue | cont | {"CondInt": 1, "InCue": self.n_cue, "InCont": self.n_cont}
 
-    def _cell(self, name: str, size: int) -> CurrentLIF:
-        _, tau = CELLS[_kind(name)]
-        threshold = THRESHOLD + (-0.5 if name.startswith("Out") else 0.0)
-        return CurrentLIF(
-            size,
-            tau=tau,
-            tau_syn=(0.3, 0.3),
-            rest=REST,
-            reset=REST,
-            threshold=threshold,
-            refractory=2.0,
-            current="mean",
-            dt=1.0,
-        )
+    @property
+    def n_cells(self) -> int:
+        """Neurons of all populations but the inputs."""
+        return sum(self.sizes.values()) - self.n_cue - self.n_cont
+
+    @property
+    def places(self) -> dict[str, slice]:
+        """Where each population is in the row of all neurons."""
+        ends = np.cumsum(list(self.sizes.values())).tolist()
+        return {name: slice(end - size, end) for (name, size), end in zip(self.sizes.items(), ends, strict=True)}
+
+    def _drive(self, state: CAMState) -> Float[Array, "2 cells"]:
+        """What arrives in this step at the excitatory and inhibitory synapses of all cells, mV."""
+        places, sizes = self.places, self.sizes
+        arriving: list[dict[str, Array]] = [{}, {}]
+
+        def add(target: str, port: int, current: Array) -> None:
+            arriving[port][target] = arriving[port].get(target, jnp.zeros(sizes[target])) + current
+
+        for c, weight in zip(connections(self.n_cont), self.strength, strict=True):
+            spikes = state.past[c.delay - 1, places[c.source]]
+            reach = {"one to one": 0, "all to others": jnp.sum(spikes) - spikes, "all to all": jnp.sum(spikes)}[c.pattern]
+            add(c.target, 0 if c.weight > 0 else 1, weight * (spikes if c.pattern == "one to one" else reach))
+        for (_, target), sent in zip(PLASTIC, state.sent, strict=True):
+            add(target, 0, _in_mv(target, 1.0) * sent)
+        cells = [name for name in sizes if not name.startswith("In")]
+        return jnp.stack([jnp.concatenate([port.get(name, jnp.zeros(sizes[name])) for name in cells]) for port in arriving])
 
     def init(self, key: PRNGKeyArray) -> CAMState:
-        silence = {name: jnp.zeros(size) for name, size in self.sizes.items()}
-        plastic = {name: rule.init(key) for name, rule in self.rules.items()}
-        sent = {name: jnp.zeros(rule.weights.shape[1]) for name, rule in self.rules.items()}
-        neurons = {name: cell.init(key) for name, cell in self.cells.items()}
-        return CAMState(neurons, RingBuffer.filled(silence | sent, DELAYS), plastic)
+        first, second = self.rules
+        sent = (jnp.zeros(first.weights.shape[1]), jnp.zeros(second.weights.shape[1]))
+        past = jnp.zeros((DELAYS, sum(self.sizes.values())))
+        return CAMState(self.cells.init(key), past, (first.init(key), second.init(key)), sent)
 
     def step(
         self, state: CAMState, inputs: Float[Array, " cue_and_content"], key: PRNGKeyArray | None = None
     ) -> tuple[CAMState, dict[str, Array]]:
-        drive = {name: jnp.zeros((2, self.sizes[name])) for name in self.cells}
-        past = [state.spikes.ago(delay) for delay in range(1, DELAYS + 1)]
-        for c, weight in zip(connections(self.n_cont), self.strengths, strict=True):
-            port = 0 if c.weight > 0 else 1
-            drive[c.target] = drive[c.target].at[port].add(weight * c.pattern(past[c.delay - 1][c.source]))
-        for source, target in PLASTIC:
-            drive[target] = drive[target].at[0].add(past[0][_name(source, target)])
-
-        neurons, spikes = {}, {"InCue": inputs[: self.n_cue], "InCont": inputs[self.n_cue :]}
-        for name, cell in self.cells.items():
-            capacitance, tau = CELLS[_kind(name)]
-            neurons[name], spikes[name] = cell.step(state.neurons[name], tau / capacitance * drive[name])
-        plastic, sent = {}, {}
-        for source, target in PLASTIC:
-            name = _name(source, target)
-            plastic[name], sent[name] = self.rules[name].step(state.plastic[name], (spikes[source], spikes[target]))
-        return CAMState(neurons, state.spikes.push(spikes | sent), plastic), spikes
+        cells, fired = self.cells.step(state.cells, self._drive(state))
+        row = jnp.concatenate([fired, inputs.astype(fired.dtype)])
+        spikes = {name: row[place] for name, place in self.places.items()}
+        (first, to_content), (second, to_cue) = (
+            rule.step(before, (spikes[pre], spikes[post]))
+            for rule, before, (pre, post) in zip(self.rules, state.plastic, PLASTIC, strict=True)
+        )
+        past = jnp.concatenate([row[None], state.past[:-1]])
+        return CAMState(cells, past, (first, second), (to_content, to_cue)), spikes
 
 
 def _kind(name: str) -> str:
     return "B" if name in ("CueCont", "Cond", "CondInt") else "A"
+
+
+def _in_mv(target: str, weight: float) -> float:
+    """A current in nA as the potential that it holds a cell at."""
+    capacitance, tau = CELLS[_kind(target)]
+    return tau / capacitance * weight
 
 
 def _name(source: str, target: str) -> str:
@@ -215,7 +227,7 @@ class HippocampalCAM:
     @property
     def weights(self) -> dict[str, np.ndarray]:
         """Learned weights (nA) of the two plastic projections, (pre, post) each."""
-        return {name: np.asarray(part.weights) for name, part in self.state.plastic.items()}
+        return {_name(*pair): np.asarray(part.weights) for pair, part in zip(PLASTIC, self.state.plastic, strict=True)}
 
     def run(self, spikes: Any) -> dict[str, np.ndarray]:
         """Runs input spikes (time, cue and content) from the present state; returns those of all populations, by name."""

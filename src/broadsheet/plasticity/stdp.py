@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -115,14 +116,25 @@ class STDP(System):
             step = self.a[0] * trace[:, None] * post
             return jnp.minimum(weights + (step * (self.bounds[1] - weights) if self.soft else step), self.bounds[1])
 
-        return jax.lax.cond(jnp.any(post != 0), change, lambda weights: weights, weights)
+        return _where_any(post, change, weights)
 
     def _shrink(self, weights: Array, pre: Array, trace: Array) -> Array:
         def change(weights: Array) -> Array:
             step = self.a[1] * pre[:, None] * trace
             return jnp.maximum(weights - (step * (weights - self.bounds[0]) if self.soft else step), self.bounds[0])
 
-        return jax.lax.cond(jnp.any(pre != 0), change, lambda weights: weights, weights)
+        return _where_any(pre, change, weights)
+
+
+SMALL = 4096
+"""Weights up to this number are changed in every step: that is faster than to ask whether there is anything to change."""
+
+
+def _where_any(spikes: Array, change: Callable[[Array], Array], weights: Array) -> Array:
+    """The changed weights; large ones are left alone in a step without spikes."""
+    if weights.size <= SMALL:
+        return change(weights)
+    return jax.lax.cond(jnp.any(spikes != 0), change, lambda weights: weights, weights)
 
 
 def _arrive(line: RingBuffer | None, spikes: Array) -> tuple[Array, RingBuffer | None]:

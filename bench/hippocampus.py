@@ -1,0 +1,154 @@
+"""The hippocampal memory: random stores, overwrites and questions, at the paper's size and larger."""
+
+import numpy as np
+
+from harness import Comparison
+from spiking import brian_run
+
+
+def inputs(case):
+    """Input spikes (time, cue and content), one operation each 10 ms."""
+    from broadsheet.networks.hippocampus import schedule
+
+    rng = np.random.default_rng(0)
+    n, m = case["cues"], case["bits"]
+    operations = []
+    for k in range(case["ms"] // 10):
+        bits = np.nonzero(rng.random(m) < 0.4)[0][: max(1, m // 3)].tolist() or [0]
+        cue = int(rng.integers(n))
+        operations.append((10 * k, cue if rng.random() < 0.7 else None, bits if rng.random() < 0.7 else bits[:1]))
+    return {"spikes": schedule(n, m, operations, case["ms"])}
+
+
+comparison = Comparison(
+    "Content-addressable memory after CA3: 10 s of operations",
+    {f"{n} cues, {m} bits": {"cues": n, "bits": m, "ms": 10_000} for n, m in ((5, 10), (64, 64))},
+    inputs,
+    text="The same spikes, neuron by neuron and ms by ms. In Brian2 the step that the memory needs (deliver, integrate, threshold, "
+    "decay; plasticity by pairs, the postsynaptic spike first) is written out; C++ standalone, its simulation loop alone. sPyMem, "
+    "the authors' package, needs SpiNNaker hardware.",
+    agree={"output_spikes": 0.0, "all_spikes": 0.0},
+)
+
+
+@comparison.side("broadsheet", packages=("jax",), devices=("cpu", "gpu"))
+def ours(case, given):
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    from broadsheet.dynamics import rollout
+    from broadsheet.networks.hippocampus import HippocampalNetwork
+
+    network = HippocampalNetwork(case["cues"], case["bits"])
+    spikes = jnp.asarray(given["spikes"], jnp.float32)
+    simulate = eqx.filter_jit(lambda network, spikes: rollout(network, spikes)[1])
+
+    def run():
+        found = {name: np.asarray(array) for name, array in simulate(network, spikes).items()}
+        output = found["OutCue"].sum() + found["OutCont"].sum()
+        return {"output_spikes": output, "all_spikes": sum(a.sum() for n, a in found.items() if not n.startswith("In"))}
+
+    return run
+
+
+@comparison.side("Brian2", environment="brian2", packages=("brian2",))
+def brian(case, given):
+    import brian2 as b
+
+    n, m = case["cues"], case["bits"]
+    b.set_device("cpp_standalone", build_on_run=False)
+    b.defaultclock.dt = 1 * b.ms
+    names = ["CueCue", "CueCont", "MergeCue", "OutCue", "ContCue", "ContCont", "Cond", "MergeCont", "OutCont", "CondInt"]
+    sizes = [n] * 4 + [m] * 5 + [1]
+    at = dict(zip(names, np.cumsum([0, *sizes[:-1]]), strict=True))
+    size = dict(zip(names, sizes, strict=True))
+    cells = b.NeuronGroup(
+        sum(sizes),
+        "v : 1\nexc : 1\ninh : 1\nwait : 1\nR : 1\ntau : 1\nvt : 1\nready : boolean",
+        threshold="ready and v >= vt",
+        reset="v = -60\nwait = 1",
+    )
+    cells.v, cells.wait = -60, 0
+    cells.run_regularly(
+        "ready = wait < 0.5\ngoal = -60 + R*(exc - inh)\nv = v + int(ready)*(goal - (goal - v)*exp(-1/tau) - v)\n"
+        "wait = wait*int(wait < 0.5)\nexc = exc*exp(-1/0.3)\ninh = inh*exp(-1/0.3)",
+        when="groups",
+    )
+    kind_b = {"CueCont", "Cond", "CondInt"}
+    for name in names:
+        part = slice(at[name], at[name] + size[name])
+        cm, tau = (0.14, 0.5) if name in kind_b else (0.27, 3.0)
+        cells.R[part], cells.tau[part] = tau / cm, tau
+        cells.vt[part] = -57.5 if name.startswith("Out") else -57
+    steps, lines = np.nonzero(given["spikes"])
+    source = b.SpikeGeneratorGroup(n + m, lines, steps * b.ms)
+    rows = []  # from, to, weight, delay
+    one, lateral = 6.0, -6.0 * m
+
+    def row(pre, post, weight, delay):
+        rows.append((np.asarray(pre), np.asarray(post), weight, delay))
+
+    def every(name):
+        return at[name] + np.arange(size[name])
+
+    def others(first, second):
+        i, j = np.meshgrid(every(first), every(second), indexing="ij")
+        keep = ~np.eye(len(i), dtype=bool)
+        return i[keep], j[keep]
+
+    def complete(first, second):
+        i, j = np.meshgrid(every(first), every(second), indexing="ij")
+        return i.ravel(), j.ravel()
+
+    for first, second, weight, delay in (
+        ("CueCue", "CueCont", one, 2),
+        ("ContCue", "Cond", 9.0, 1),
+        ("Cond", "ContCont", one, 1),
+        ("CueCue", "MergeCue", one, 3),
+        ("CueCont", "MergeCue", one, 1),
+        ("ContCue", "MergeCont", one, 3),
+        ("ContCont", "MergeCont", one, 1),
+        ("MergeCue", "OutCue", one, 1),
+        ("MergeCont", "OutCont", one, 1),
+    ):
+        row(every(first), every(second), weight, delay)
+    row(*others("CueCue", "CueCont"), lateral, 3)
+    row(*others("CueCont", "CueCont"), lateral, 2)
+    row(*complete("CueCue", "Cond"), -6.0, 2)
+    row(*complete("ContCue", "CondInt"), one, 1)
+    row(*complete("CondInt", "Cond"), 2.0, 1)
+    scale = 0.3 * (1 - np.exp(-1 / 0.3))
+    kept = [source]
+    for sign, port in ((1, "exc"), (-1, "inh")):
+        chosen = [r for r in rows if np.sign(r[2]) == sign]
+        static = b.Synapses(cells, cells, "w : 1", on_pre=f"{port} += w")
+        static.connect(i=np.concatenate([r[0] for r in chosen]), j=np.concatenate([r[1] for r in chosen]))
+        static.w = scale * np.concatenate([np.full(len(r[0]), abs(r[2])) for r in chosen])
+        static.delay = np.concatenate([np.full(len(r[0]), r[3] - 1.0) for r in chosen]) * b.ms
+        kept.append(static)
+    feed = b.Synapses(source, cells, on_pre=f"exc += {6 * scale}")
+    feed.connect(i=np.arange(n + m), j=np.concatenate([every("CueCue"), every("ContCue")]))
+    kept.append(feed)
+    for first, second in (("CueCue", "ContCue"), ("ContCont", "CueCont")):
+        plastic = b.Synapses(
+            cells,
+            cells,
+            "w : 1\ndx/dt = -x/(3*ms) : 1 (event-driven)\ndy/dt = -y/(3*ms) : 1 (event-driven)",
+            on_pre=f"w = clip(w - 6*y, 0, 6)\nx += 1\nexc_post += {scale}*w",
+            on_post="w = clip(w + 6*x, 0, 6)\ny += 1",
+        )
+        plastic.connect(**dict(zip("ij", complete(first, second), strict=True)))
+        plastic.post.delay = 1 * b.ms
+        plastic.post.order, plastic.pre.order = -1, 0
+        kept.append(plastic)
+    monitor = b.SpikeMonitor(cells)
+    run = brian_run(b, [cells, *kept, *cells.contained_objects], cells, case["ms"], monitor=monitor)
+
+    def counted():
+        found = run()
+        neurons = np.asarray(monitor.i[:])
+        output = sum(((neurons >= at[k]) & (neurons < at[k] + size[k])).sum() for k in ("OutCue", "OutCont"))
+        del found["rate_hz"]
+        return found | {"output_spikes": output, "all_spikes": len(neurons)}
+
+    return counted
