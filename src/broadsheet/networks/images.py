@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,14 @@ class Images(NamedTuple):
 
 def digits(rng: np.random.Generator, *, train: int = 1400, scale: float = 1.0) -> Images:
     """The 1797 handwritten digits that scikit-learn carries, in random order; enlarged `scale` times, bilinearly."""
+    images, labels = _digits(scale)
+    order = rng.permutation(len(images))
+    x, y = images[order], labels[order]
+    return Images(x[:train], y[:train], x[train:], y[train:])
+
+
+@lru_cache(maxsize=4)
+def _digits(scale: float) -> tuple[np.ndarray, np.ndarray]:
     from scipy.ndimage import zoom
     from sklearn.datasets import load_digits
 
@@ -41,9 +50,7 @@ def digits(rng: np.random.Generator, *, train: int = 1400, scale: float = 1.0) -
     images = bunch.images / 16
     if scale != 1:
         images = np.stack([zoom(image, scale, order=1) for image in images])
-    order = rng.permutation(len(images))
-    x, y = images[order].astype(np.float32), bunch.target[order].astype(np.int64)
-    return Images(x[:train], y[:train], x[train:], y[train:])
+    return images.astype(np.float32), bunch.target.astype(np.int64)
 
 
 def mnist(folder: str | Path | None) -> Images:

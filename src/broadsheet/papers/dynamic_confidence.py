@@ -55,7 +55,7 @@ class Identity:
 
 
 @paper.experiment(
-    presets={"smoke": Identity(count=50), "quick": Identity(), "paper": Identity(count=1_000_000)},
+    presets={"smoke": Identity(count=50, levels=(1, 4)), "quick": Identity(), "paper": Identity(count=1_000_000)},
     claims=[
         Claim("DC1", "an integrate-and-fire neuron puts out on average what the quantised activation computes", kind="check",
               reference="the activation in closed form, ties left out; its learned-step-size form too", control="zero-start",
@@ -403,8 +403,8 @@ def signals(runs: Runs):
     fig, axis = figure(width=5.4)
     for k, (name, curve) in enumerate(zip(data["names"], data["curves"], strict=True)):
         order = np.argsort(curve[:, 0])
-        axis.plot(*curve[order].T, ".-", ms=3, lw=0.8, color=COLOURS[k % len(COLOURS)], ls="--" if k >= len(COLOURS) else "-",
-                  label=str(name))  # fmt: skip
+        style = "--" if k >= len(COLOURS) else "-"
+        axis.plot(*curve[order].T, marker=".", ms=3, lw=0.8, color=COLOURS[k % len(COLOURS)], ls=style, label=str(name))
     label(axis, "mean time (steps)", "accuracy")
     return fig
 

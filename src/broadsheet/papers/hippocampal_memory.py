@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -506,7 +507,7 @@ def activity(config: Activity, key, log: Log) -> Report:
     idle = spent(cam.run(np.zeros((20, 5 + config.bits), bool)))
     sizes, asked, answering = np.array(config.sizes), *np.array(shares).T
 
-    def arm(by_store: np.ndarray, by_cue: np.ndarray, by_bits: np.ndarray) -> dict[str, float]:
+    def arm(by_store: np.ndarray, by_cue: np.ndarray, by_bits: np.ndarray) -> dict[str, Any]:
         return {
             "store_error": np.abs(np.array(store) - by_store).max(),
             "by_cue_error": np.abs(np.array(recall) - by_cue).max(),
