@@ -75,6 +75,60 @@ def run(b, cells, out, name):
     out[f"{name}_steps"], out[f"{name}_neurons"] = np.round(np.asarray(spikes.t / b.ms) * 10).astype(int), np.asarray(spikes.i)
 
 
+CUBA_SEEDS, CUBA_STEPS = range(5), 100_000
+
+
+def summary(steps, neurons, size, total):
+    """Mean rate (Hz) and mean coefficient of variation of intervals after the first 10 % of the run."""
+    late = steps >= total // 10
+    steps, neurons = steps[late], neurons[late]
+    order = np.lexsort((steps, neurons))
+    trains = np.split(steps[order], np.cumsum(np.bincount(neurons, minlength=size))[:-1])
+    spread = [np.diff(train).std() / np.diff(train).mean() for train in trains if len(train) >= 10]
+    return {"rate_hz": len(steps) / size / (0.9 * total * 1e-4), "irregularity": float(np.mean(spread))}
+
+
+def brian_cuba():
+    """Networks drawn and simulated by Brian2 alone; C++ standalone."""
+    import json
+
+    import brian2 as b
+
+    b.set_device("cpp_standalone", build_on_run=False)
+    found = []
+    for seed in CUBA_SEEDS:
+        b.device.reinit()
+        b.device.activate(build_on_run=False)
+        b.seed(seed)
+        b.defaultclock.dt = 0.1 * b.ms
+        cells = b.NeuronGroup(
+            4000,
+            "dv/dt = (ge + gi - (v + 49))/(20*ms) : 1 (unless refractory)\ndge/dt = -ge/(5*ms) : 1\ndgi/dt = -gi/(10*ms) : 1",
+            threshold="v > -50",
+            reset="v = -60",
+            refractory=5 * b.ms,
+            method="exact",
+        )
+        cells.v = "-60 + rand()*10"
+        excite, inhibit = b.Synapses(cells, cells, on_pre="ge += 1.62"), b.Synapses(cells, cells, on_pre="gi -= 9")
+        excite.connect("i < 3200 and i != j", p=0.02)
+        inhibit.connect("i >= 3200 and i != j", p=0.02)
+        spikes = b.SpikeMonitor(cells)
+        b.Network(cells, excite, inhibit, spikes).run(CUBA_STEPS * 0.1 * b.ms)
+        b.device.build(run=True, directory=None)
+        found.append(summary(np.round(np.asarray(spikes.t / b.ms) * 10).astype(int), np.asarray(spikes.i), 4000, CUBA_STEPS))
+    (FOLDER / "brian2_cuba.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def cuba():
+    from broadsheet.networks import simulate
+    from broadsheet.networks.balanced import Cuba
+
+    for seed in CUBA_SEEDS:
+        _, spikes = simulate(Cuba().system(seed), steps=CUBA_STEPS)
+        print(seed, summary(spikes.steps, spikes.neurons, 4000, CUBA_STEPS))
+
+
 def write():
     import jax
     import jax.numpy as jnp
@@ -160,4 +214,6 @@ def norse():
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    {"brian": brian, "write": write, "snntorch": snntorch, "norse": norse}[sys.argv[1]]()
+    {"brian": brian, "brian_cuba": brian_cuba, "cuba": cuba, "write": write, "snntorch": snntorch, "norse": norse}[
+        sys.argv[1]
+    ]()

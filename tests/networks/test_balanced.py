@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 from broadsheet.dynamics import rollout
 from broadsheet.networks.balanced import Brunel, Coba, Cuba
 from broadsheet.networks.spikes import simulate
+from broadsheet.neurons import SpikeTrains
 
 STEPS = 1500
 
@@ -84,3 +87,14 @@ def test_brunel_inhibition_balances_excitation():
     rates = {g: len(ours(replace(small, g=g), 1, 1000, jax.random.key(1))) / 1250 / 0.1 for g in (5.0, 2.0)}
     assert 5 < rates[5.0] < 80
     assert rates[2.0] > 3 * rates[5.0]
+
+
+def test_long_runs_keep_rate_and_irregularity_within_brian2s_spread():
+    """10 s of the CUBA network, against five networks that Brian2 drew and ran itself (bench/references.py)."""
+    brian = json.loads((Path(__file__).parents[1] / "references" / "spiking" / "brian2_cuba.json").read_text())
+    _, spikes = simulate(Cuba().system(0), steps=100_000)
+    late = spikes.steps >= 10_000
+    trains = SpikeTrains((spikes.steps[late] - 10_000) * 0.1, spikes.neurons[late], 4000, 9000.0)
+    for name, ours in (("rate_hz", trains.rates().mean()), ("irregularity", trains.irregularity())):
+        theirs = [run[name] for run in brian]
+        assert abs(ours - np.mean(theirs)) < 3 * np.std(theirs, ddof=1), name
