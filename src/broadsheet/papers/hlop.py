@@ -340,7 +340,8 @@ def transfer(runs: Runs):
 
 
 @paper.experiment(
-    presets={"smoke": SMOKE, "quick": Permuted(tasks=4, epochs=5), "paper": PMNIST},
+    presets={"smoke": replace(SMOKE, lateral_steps=40), "quick": Permuted(tasks=4, epochs=5, lateral_steps=40),
+             "paper": replace(PMNIST, lateral_steps=40)},
     variants={"graded": {"lateral_steps": 0}, "one-step": {"lateral_steps": 1}},
     data="data",
     claims=[
