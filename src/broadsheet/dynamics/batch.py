@@ -12,11 +12,7 @@ from broadsheet.errors import InputError
 
 
 class Batch(System):
-    """`size` examples of one system side by side: every array of state, input and output has the examples as its last axis.
-
-    `jax.vmap(rollout)` does the same with the examples first. With them last, a dense projection onto many neurons is a
-    product of its weights with a tall matrix, which a CPU computes faster, forward and backward.
-    """
+    """`size` examples of one system side by side: every array of state, input and output has the examples as its last axis."""
 
     system: System
     size: int = eqx.field(static=True)
@@ -45,7 +41,11 @@ class Batch(System):
 
 
 def batch(system: System, size: int) -> Batch:
-    """The system for `size` examples at once, their axis last: inputs (time, …, size) to outputs (time, …, size)."""
+    """The system for `size` examples at once, their axis last: inputs (time, …, size) to outputs (time, …, size).
+
+    `jax.vmap(rollout)` does the same with the examples first. With them last, a dense projection onto many neurons is a
+    product of its weights with a tall matrix, which a CPU computes faster, forward and backward.
+    """
     if size < 1:
         raise InputError(f"batch(system, {size}): at least one example is needed.")
     return Batch(system, size, common_dt(system))
