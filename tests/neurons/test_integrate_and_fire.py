@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from broadsheet.dynamics import rollout
+from broadsheet.dynamics import rollout, trainable
 from broadsheet.errors import InputError
-from broadsheet.neurons.integrate_and_fire import LIF, ConductanceLIF, CurrentLIF, Izhikevich
+from broadsheet.neurons import surrogates
+from broadsheet.neurons.integrate_and_fire import LIF, AdaptiveThreshold, ConductanceLIF, CurrentLIF, Izhikevich
 
 HIGH = 1e6  # mV, a threshold out of reach
 
@@ -96,3 +97,78 @@ def test_mistakes_are_named(options, said):
     if "tau" in options:
         with pytest.raises(InputError, match="tau_syn"):
             CurrentLIF(3, tau_syn=(0.0, 5.0))
+
+
+def test_the_mean_current_of_a_step_carries_the_same_charge():
+    """A kick moves the membrane as far in the end by either form; within a step they differ by the order of arrival."""
+    kicks = jnp.zeros((400, 2, 1)).at[0, 0].set(10.0)
+    area = [
+        trace(CurrentLIF(1, tau_syn=(2.0, 2.0), rest=0.0, threshold=HIGH, current=c, dt=0.5), kicks).sum()
+        for c in ("exact", "mean")
+    ]
+    np.testing.assert_allclose(area[0], area[1], rtol=2e-3)
+    equal = CurrentLIF(1, tau=20.0, tau_syn=(20.0, 5.0), rest=0.0, threshold=HIGH, dt=0.5)  # the limit of equal time constants
+    t = 0.5 * np.arange(1, 401)
+    np.testing.assert_allclose(trace(equal, kicks)[:, 0], 10 * t / 20 * np.exp(-t / 20), rtol=1e-3)
+
+
+def test_euler_steps_leak_as_euler_does():
+    cell = LIF(1, tau=10.0, rest=0.0, threshold=HIGH, v0=1.0, method="euler", dt=1.0)
+    v = np.asarray(rollout(cell, jnp.zeros((5, 1)), record=lambda state, _: state.v)[1])[:, 0]
+    np.testing.assert_allclose(v, 0.9 ** np.arange(1, 6), rtol=1e-5)
+
+
+def test_adaptive_thresholds_rise_with_spikes_and_fall_back():
+    """Intervals lengthen; between spikes the rise decays exponentially. It wraps Izhikevich cells as well."""
+    cell = AdaptiveThreshold(LIF(1, tau=20.0, rest=0.0, threshold=10.0, reset=0.0, dt=0.1), increment=3.0, tau=100.0)
+    drive = jnp.full((6000, 1), 30 * (1 - np.exp(-0.1 / 20)))
+    _, (rise, spikes) = rollout(cell, drive, record=lambda state, out: (state[1][0], out[0]))
+    rise, times = np.asarray(rise), np.nonzero(np.asarray(spikes))[0]
+    intervals = np.diff(times)
+    assert intervals[0] < intervals[1] < intervals[-1]
+    first, second = times[:2]
+    np.testing.assert_allclose(rise[second - 1] / rise[first], np.exp(-0.1 * (second - 1 - first) / 100), rtol=1e-3)
+    fast = AdaptiveThreshold(Izhikevich(1, dt=0.5), increment=5.0, tau=50.0)
+    assert float(rollout(fast, jnp.full((400, 1), 10.0))[1].sum()) > 0
+    with pytest.raises(InputError, match="tau, the time constant of the threshold"):
+        AdaptiveThreshold(LIF(1), increment=1.0, tau=0.0)
+
+
+def test_izhikevich_substeps_are_smaller_steps():
+    """Four substeps of a step equal four steps under the same input; what fires within counts for the step."""
+    drive = jnp.repeat(jax.random.uniform(jax.random.key(0), (100, 3)) * 15, 4, axis=0)
+    _, (v, spikes) = rollout(Izhikevich(3, dt=0.25), drive, record=lambda state, out: (state[0], out))
+    _, (coarse, seen) = rollout(Izhikevich(3, substeps=4, dt=1.0), drive[::4], record=lambda state, out: (state[0], out))
+    np.testing.assert_allclose(coarse, v[3::4], rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(seen, spikes.reshape(100, 4, 3).max(axis=1))
+    assert seen.sum() > 3
+    capped = rollout(Izhikevich(1, cap=True, dt=0.5), jnp.full((300, 1), 10.0), record=lambda state, _: state[0])[1]
+    assert float(capped.max()) <= 30.0
+    with pytest.raises(InputError, match="substeps = 0"):
+        Izhikevich(1, substeps=0)
+
+
+def test_learned_parameters_are_trainable_and_others_are_not():
+    cell = LIF(2, learn=("tau", "threshold"))
+    marks = trainable(cell)
+    assert (marks.tau, marks.threshold, marks.rest) == (True, True, False)
+    gradient = jax.grad(lambda c: jnp.sum(rollout(c, 3 * jnp.ones((30, 2)))[1]), allow_int=True)(cell)
+    assert float(jnp.abs(gradient.tau)) > 0
+    with pytest.raises(InputError, match="which is no parameter"):
+        LIF(2, learn=("gain",))
+    with pytest.raises(InputError, match="drop is what a soft reset"):
+        LIF(2, drop=1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "area"),
+    [(surrogates.fast_sigmoid, 2 / 25), (surrogates.arctan, 1.0), (surrogates.triangle, 1.0), (surrogates.sigmoid, 1.0)],
+)
+def test_surrogate_derivatives_are_bumps_of_the_area_they_say(make, area):
+    """All but the fast sigmoid integrate to the height of the step; at the threshold only inclusive ones fire."""
+    x = jnp.linspace(-200, 200, 400_001)
+    bump = jax.vmap(jax.grad(make()))(x)
+    np.testing.assert_allclose(np.trapezoid(bump, x), area, rtol=1e-2)
+    assert (float(make()(jnp.zeros(()))), float(make(inclusive=True)(jnp.zeros(())))) == (0.0, 1.0)
+    with pytest.raises(InputError, match="above 0"):
+        make(-1.0)
