@@ -226,7 +226,7 @@ class MotionDetector(BaseEstimator):
         rng = np.random.default_rng(self.random_state)
         X, labels = [], []
         for movie in movies:
-            where = self._usable(movie.events)
+            where = self.usable_events(movie.events)
             chosen = rng.permutation(len(where[0]))[: self.samples]
             where = tuple(part[chosen] for part in where)
             X.append(contexts(movie.events, where, self.delays, self.side).reshape(len(chosen), -1))
@@ -250,7 +250,7 @@ class MotionDetector(BaseEstimator):
     def predict(self, A: Bool[np.ndarray, "2 time x y"]) -> Int[np.ndarray, " time"]:
         """Class of each bin; of a bin without events, that of the bin before."""
         check_is_fitted(self, "layer_")
-        where = self._usable(A)
+        where = self.usable_events(A)
         answers, seen = decide(contexts(A, where, self.delays, self.side), where[1], A.shape[1], [self.layer_])
         last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), 0))
         return self.classes_[answers[0][last]]
@@ -270,8 +270,8 @@ class MotionDetector(BaseEstimator):
             raise InputError(f"rate = {rate} a second; above 0, and at most one spike a place and bin, is wanted.")
         return best & (evidence > np.quantile(evidence.max(axis=0), 1 - share))
 
-    def _usable(self, A: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Events whose whole past lies in the movie."""
+    def usable_events(self, A: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(polarity, time, x, y) of the events of a stream (2, time, x, y) whose whole past lies in it."""
         if A.ndim != 4 or A.shape[0] != 2:
             raise InputError(f"The stream is {A.shape}; (2, time, x, y) is wanted.")
         where = np.nonzero(A)

@@ -242,7 +242,7 @@ def _answers(
     """(answers of each layer, true labels, ms since the last change of label) of all bins with events."""
     answers, truth, since = [], [], []
     for movie in movies:
-        where = detector._usable(movie.events)
+        where = detector.usable_events(movie.events)
         past = contexts(movie.events, where, detector.delays, detector.side)
         found, seen = decide(past, where[1], movie.events.shape[1], layers)
         answers.append(detector.classes_[np.stack(found)[:, seen]])
