@@ -8,8 +8,9 @@ import pytest
 
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.networks import ContinualClassifier
-from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy, fire
+from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy, fire, fire_online
 from broadsheet.networks.images import cifar, digits, mnist
+from broadsheet.neurons import LIF
 
 SMALL = {
     "hidden": (12,),
@@ -27,9 +28,8 @@ def test_rates_of_the_neuron_are_those_of_the_paper():
     neuron = DSR()
     cell = neuron.cell(4)
     current = jnp.broadcast_to(jnp.array([[1.0, 2.0, 4.0, 8.0]]), (20, 1, 4))
-    spikes = neuron.ceiling * fire(cell, (1 - cell.leak) * current)
-    rate = np.tensordot(neuron.weights(20), np.asarray(spikes)[:, 0], 1)
-    np.testing.assert_allclose(rate, [1.25, 2.06, 4.22, 6.0], atol=0.01)
+    rate = neuron.rate(fire(cell, (1 - cell.leak) * current))
+    np.testing.assert_allclose(rate[0], [1.25, 2.06, 4.22, 6.0], atol=0.01)
     assert neuron.ceiling == pytest.approx(6.0)
 
 
@@ -137,3 +137,13 @@ def test_images_are_read_as_published(tmp_path):
     with pytest.raises(DataError, match="no multiple of 3074"):
         cifar(tmp_path, 100)
     assert digits(rng, scale=3.5).x.shape == (1400, 28, 28)
+
+
+def test_online_spikes_are_the_same_and_their_derivatives_stay_in_their_step():
+    cell = LIF(3, tau=2.0, rest=0.0, threshold=1.0, reset=None, dt=1.0)
+    drive = 1.5 * jax.random.uniform(jax.random.key(0), (12, 2, 3))
+    np.testing.assert_array_equal(fire_online(cell, drive), fire(cell, drive))
+    through = [jax.jacrev(lambda d, run=run: run(cell, d)[-1].sum())(drive) for run in (fire_online, fire)]
+    assert not through[0][:-1].any()
+    assert through[1][:-1].any()
+    np.testing.assert_allclose(through[0][-1], through[1][-1], rtol=1e-5)

@@ -20,7 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
-from broadsheet.neurons.integrate_and_fire import LIF
+from broadsheet.neurons.codes import exponential_trace, weighted_rate
+from broadsheet.neurons.integrate_and_fire import LIF, Membrane
 from broadsheet.neurons.surrogates import at_threshold, sigmoid
 from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear
 
@@ -44,10 +45,9 @@ class DSR(NamedTuple):
         """The largest rate."""
         return self.threshold / self.dt
 
-    def weights(self, steps: int) -> np.ndarray:
-        """Of each step in the weighted rate; they add to 1."""
-        raw = np.exp(-(steps - np.arange(1, steps + 1)) * self.dt / self.tau)
-        return raw / raw.sum()
+    def rate(self, spikes: Train) -> Batch:
+        """Weighted rate: late spikes count more."""
+        return weighted_rate(self.ceiling * spikes, self.tau / self.dt)
 
     def cell(self, size: int) -> LIF:
         """The neuron, which takes a current (times 1 - leak) and puts spikes of height 1 out."""
@@ -117,68 +117,46 @@ class SpikingMLP(eqx.Module):
 
     def _rates(self, x: Batch, project: Callable) -> tuple[Array, tuple[Array, ...]]:
         neuron = DSR()
-        share = jnp.asarray(neuron.weights(self.steps), x.dtype)
         spikes = jnp.broadcast_to(x, (self.steps, *x.shape))
         activity = [x]
         for layer, W in enumerate(self.W[:-1]):
             cell = neuron.cell(W.shape[0])
             current = jax.lax.stop_gradient(spikes @ W.T) if layer else jnp.broadcast_to(x @ W.T, (self.steps, len(x), len(W)))
-            spikes = jax.lax.stop_gradient(neuron.ceiling * fire(cell, (1 - cell.leak) * current))
+            fired = jax.lax.stop_gradient(fire(cell, (1 - cell.leak) * current))
+            spikes = neuron.ceiling * fired
             mean = self._linear(layer, activity[-1], project(layer, activity[-1]))
             inside = (mean > 0) & (mean < neuron.tau * neuron.ceiling)
-            rate = jnp.tensordot(share, spikes, 1)
             slope = jnp.where(inside, (mean - jax.lax.stop_gradient(mean)) / neuron.tau, 0.0)  # zero, with a derivative
-            activity.append(rate + slope)
+            activity.append(neuron.rate(fired) + slope)
         last = len(self.W) - 1
         return self._linear(last, activity[-1], project(last, activity[-1])), tuple(map(jax.lax.stop_gradient, activity))
 
     def _spikes(self, x: Batch, project: Callable) -> tuple[Array, tuple[Array, ...]]:
-        """LIF neurons with time constant 2 steps, threshold 1 and soft reset; logits are the mean over time."""
+        """LIF neurons that keep half their potential a step, threshold 1, soft reset; logits are the mean over time."""
         online = self.rule == "ottt"
+        tau, spike = 1 / np.log(2), sigmoid(4.0, inclusive=True)
         spikes = jnp.broadcast_to(x, (self.steps, *x.shape))
         activity = []
         for layer, W in enumerate(self.W):
-            trace = spikes
-            if online and layer:
-                trace = _filtered(spikes, 0.5)
             activity.append(spikes.mean(axis=0))
+            trace = exponential_trace(spikes, tau) if online and layer else spikes
             current = self._linear(layer, spikes, project(layer, trace))
-            if layer == len(self.W) - 1:
-                break
-            leak = 0.5
-            cell = LIF(
-                W.shape[0],
-                tau=-1 / np.log(leak),
-                rest=0.0,
-                threshold=1.0,
-                reset=None,
-                spike=sigmoid(4.0, inclusive=True),
-                dt=1.0,
-            )
-            spikes = _fire_online(cell, leak, current) if online else fire(cell, (1 - leak) * 2 * current)
+            if layer < len(self.W) - 1:
+                cell = LIF(W.shape[0], tau=tau, rest=0.0, threshold=1.0, reset=None, spike=spike, dt=1.0)
+                spikes = (fire_online if online else fire)(cell, current)
         return current.mean(axis=0), tuple(map(jax.lax.stop_gradient, activity))
 
 
-def _filtered(spikes: Train, leak: float) -> Train:
-    """`a <- leak a + s` along time."""
+def fire_online(cell: LIF, drive: Train) -> Train:
+    """The same spikes, whose derivative is that by the present input alone: none flows back through the membrane's past."""
 
-    def step(trace: Array, s: Array) -> tuple[Array, Array]:
-        trace = leak * trace + s
-        return trace, trace
+    def one(drive: Array) -> Array:
+        def step(state: Membrane, x: Array) -> tuple[Membrane, Array]:
+            return cell.step(jax.tree.map(jax.lax.stop_gradient, state), x)
 
-    return jax.lax.scan(step, jnp.zeros_like(spikes[0]), spikes, unroll=min(len(spikes), 20))[1]
+        return jax.lax.scan(step, cell.at_rest(), drive, unroll=min(len(drive), 20))[1]
 
-
-def _fire_online(cell: LIF, leak: float, current: Train) -> Train:
-    """Spikes whose derivative is that by the present input alone: nothing flows back through the membrane's past."""
-    drive = (1 - leak) * 2 * current
-
-    def step(v: Array, x: Array) -> tuple[Array, Array]:
-        v = leak * jax.lax.stop_gradient(v) + x
-        s = cell.spike(v - cell.threshold)
-        return v - jax.lax.stop_gradient(s) * cell.threshold, s
-
-    return jax.lax.scan(step, jnp.zeros_like(drive[0]), drive, unroll=min(len(drive), 20))[1]
+    return jax.vmap(one, in_axes=1, out_axes=1)(drive)
 
 
 class Guard(NamedTuple):

@@ -40,7 +40,8 @@ paper = Paper(
     parts=("broadsheet.networks.DynamicConfidence", "broadsheet.networks.QuantisedNet", "broadsheet.networks.SpikingNet"),
     notes=(
         "The authors choose temperature and threshold on samples of the test set; here a calibration split of its own serves. "
-        "It has to be large: with 300 samples the chosen threshold lost 0.7 points on the test set, with 650 nothing.",
+        "It has to be large: the fastest threshold that keeps the accuracy on 300 samples lost 0.7 points on the test set, the "
+        "smallest one from which on all keep it lost 0.1, and on 650 samples nothing (means of eight seeds).",
         "CIFAR-10 does not ship; the ResNet-18 experiment loads it but was not run, and its figures are the authors'.",
     ),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,8 +128,6 @@ def subspace(config: Gaussian, key, log: Log) -> Report:
 
 
 def _with_rows(subspace: LateralSubspace, H: jax.Array) -> LateralSubspace:
-    import equinox as eqx
-
     return eqx.tree_at(lambda s: s.H, subspace, H)
 
 
