@@ -1,5 +1,5 @@
 """Learning by gradient: the one training loop."""
 
-from broadsheet.learn.training import Fit, fit
+from broadsheet.learn.training import AverageState, Fit, fit, with_average
 
-__all__ = ["Fit", "fit"]
+__all__ = ["AverageState", "Fit", "fit", "with_average"]

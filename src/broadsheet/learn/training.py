@@ -38,6 +38,7 @@ def fit(
     project: Callable[[PyTree], PyTree] | None = None,
     chunk: int = 50,
     report: Callable[[int, float], None] | None = None,
+    watch: Callable[[int, Fit], None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> Fit:
     """Minimises `loss(model, batch, key)` for `steps` steps.
@@ -53,6 +54,7 @@ def fit(
       inexact arrays.
     - `project`: applied to the model after each step, for masks and constraints (a pruning mask, a sign).
     - `report`: called with (steps made, mean loss of the chunk).
+    - `watch`: called with (steps made, what `fit` would return then), for validation.
     - `checkpoint`: a file, written after each chunk and found again; with an iterable, the batches already used are
       skipped.
 
@@ -123,10 +125,34 @@ def fit(
         done += count
         if report is not None:
             report(done, float(found.mean()))
+        if watch is not None:
+            watch(done, Fit(eqx.combine(carry[0], rest), carry[1], np.concatenate(losses)))
         if checkpoint is not None:
             _save(Path(checkpoint), carry, done)
     weights, opt_state = carry
     return Fit(eqx.combine(weights, rest), opt_state, np.concatenate(losses) if losses else np.zeros(0))
+
+
+class AverageState(NamedTuple):
+    """State of `with_average`: the inner optimiser's, and the running average of the weights."""
+
+    inner: PyTree
+    average: PyTree
+
+
+def with_average(optimiser: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """The optimiser, which also keeps an exponential average of the weights in its state (`opt_state.average`)."""
+
+    def init(weights: PyTree) -> AverageState:
+        return AverageState(optimiser.init(weights), weights)
+
+    def update(gradient: PyTree, state: AverageState, weights: PyTree | None = None) -> tuple[PyTree, AverageState]:
+        updates, inner = optimiser.update(gradient, state.inner, weights)
+        after = optax.apply_updates(weights, updates)
+        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.average, after)
+        return updates, AverageState(inner, average)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _save(path: Path, carry: PyTree, done: int) -> None:

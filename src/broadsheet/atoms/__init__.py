@@ -1,0 +1,117 @@
+"""Structures, potentials, dynamics, sampling, and the information in sets of structures."""
+
+from broadsheet.atoms.calculator import EnsembleCalculator, OutsideDomainError, PotentialCalculator
+from broadsheet.atoms.checkpoints import from_fairchem, load_potential, save_potential
+from broadsheet.atoms.compression import Selection, compress, select
+from broadsheet.atoms.environments import (
+    EnvironmentSet,
+    bandwidth,
+    describe,
+    describe_all,
+    diversity,
+    entropy,
+    novelty,
+    overlap,
+)
+from broadsheet.atoms.escaip import EScAIP, EScAIPConfig, LegendreAttention, bond_orientational_order, log_envelope, soft_rank
+from broadsheet.atoms.files import iterate_structures, read_structures, write_lmdb, write_structures
+from broadsheet.atoms.labels import frames, label, molecules
+from broadsheet.atoms.motion import simulate, thermal_velocities
+from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
+from broadsheet.atoms.observables import angular_distribution, energy_drift, radial_distribution
+from broadsheet.atoms.pair import LennardJones, Morse, PairNet, PairPotential, Repulsion
+from broadsheet.atoms.posterior import (
+    DeepEnsemble,
+    ForceMatchingPosterior,
+    Sample,
+    calibration_factor,
+    coverage,
+    propagate,
+    psgld,
+    sample_chains,
+    step_schedule,
+)
+from broadsheet.atoms.potential import (
+    Potential,
+    ScaledPotential,
+    SumPotential,
+    element_references,
+    energy_and_forces,
+    energy_forces_stress,
+    scaled,
+)
+from broadsheet.atoms.relaxation import Relaxed, relax
+from broadsheet.atoms.structures import AtomsBatch, batch_atoms
+from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, train
+
+__all__ = [
+    "AtomsBatch",
+    "DeepEnsemble",
+    "EScAIP",
+    "EScAIPConfig",
+    "EnsembleCalculator",
+    "EnvironmentSet",
+    "Errors",
+    "ForceMatchingPosterior",
+    "LabelledSet",
+    "LegendreAttention",
+    "LennardJones",
+    "Morse",
+    "Neighbours",
+    "OutsideDomainError",
+    "PairNet",
+    "PairPotential",
+    "Potential",
+    "PotentialCalculator",
+    "Relaxed",
+    "Repulsion",
+    "Sample",
+    "ScaledPotential",
+    "Selection",
+    "SumPotential",
+    "Trained",
+    "Training",
+    "angular_distribution",
+    "bandwidth",
+    "batch_atoms",
+    "bond_orientational_order",
+    "calibration_factor",
+    "compress",
+    "coverage",
+    "describe",
+    "describe_all",
+    "displacements",
+    "diversity",
+    "element_references",
+    "energy_and_forces",
+    "energy_drift",
+    "energy_forces_stress",
+    "entropy",
+    "evaluate",
+    "frames",
+    "from_fairchem",
+    "iterate_structures",
+    "label",
+    "load_potential",
+    "log_envelope",
+    "molecules",
+    "neighbour_list",
+    "novelty",
+    "overlap",
+    "propagate",
+    "psgld",
+    "radial_distribution",
+    "read_structures",
+    "relax",
+    "sample_chains",
+    "save_potential",
+    "scaled",
+    "select",
+    "simulate",
+    "soft_rank",
+    "step_schedule",
+    "thermal_velocities",
+    "train",
+    "write_lmdb",
+    "write_structures",
+]

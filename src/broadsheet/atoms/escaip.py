@@ -1,0 +1,482 @@
+"""EScAIP: plain attention over each atom's neighbourhood, arXiv 2410.24169 and the authors' code (ASK-Berkeley/EScAIP, MIT).
+
+Every neighbourhood is a padded row of edges, the atom itself first. Angles come in through Legendre polynomials of the cosines
+between edges, inside the logits of the attention, and through bond-orientational order; nothing is rotated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
+from broadsheet.atoms.pair import gaussian_basis
+from broadsheet.atoms.potential import Potential
+from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch
+from broadsheet.errors import InputError
+from broadsheet.numerics import direction, generator, norm
+
+Rank = Literal["sigmoid", "sine", "hard"]
+FAR = -1e30
+LARGE = 100_000
+"""Edges from which on blocks are computed again in the backward pass instead of kept."""
+UNROLLED = 4
+"""Blocks up to which they are compiled one by one, which runs faster and compiles slower than a loop."""
+
+
+@dataclass(frozen=True)
+class EScAIPConfig:
+    """Sizes. The published ones: S 512 wide, 10 blocks, 8 heads; M 640, 6, 10; L 1024, 8, 16; all else as here.
+
+    `cutoff`: Å; `nearest`: k of the soft bi-kNN graph; `slots`: neighbours that a row can hold, the atom itself included;
+    `rank`: "sigmoid" (the authors' full soft rank, reaching 15 widths), "sine" (their truncated one, with compact support) or
+    "hard"; `rank_width`: Å; `softness`: of the largest of the three criteria; `frequencies`: channels of a head that see the
+    Legendre polynomial of degree 0, 1, …; `order_degrees`: degrees of bond-orientational order; `order_weights`: whether it
+    counts neighbours with their envelope (the authors' code counts them whole, which makes the energy jump where one leaves);
+    `attention`: "softmax", or for ablation "uniform" (envelopes alone) or "none" (each edge sees itself).
+    """
+
+    width: int = 512
+    blocks: int = 10
+    heads: int = 8
+    cutoff: float = 6.0
+    nearest: int = 30
+    slots: int = 45
+    rank: Rank = "sine"
+    rank_width: float = 0.2
+    softness: float = 0.1
+    envelope: bool = True
+    frequencies: tuple[int, ...] = (20, 10, 4, 10, 20)
+    order_degrees: int = 10
+    order_width: int = 64
+    order_weights: bool = True
+    basis: int = 600
+    basis_width: int = 512
+    atom_width: int = 128
+    multiplier: int = 2
+    attention: Literal["softmax", "uniform", "none"] = "softmax"
+    direct: bool = False
+
+    def check(self) -> EScAIPConfig:
+        """Itself; raises `InputError` where sizes do not fit together."""
+        if self.width % self.heads or sum(self.frequencies) != self.width // self.heads:
+            raise InputError(
+                f"EScAIP: frequencies {self.frequencies} add up to {sum(self.frequencies)}; the width of a head, "
+                f"{self.width}/{self.heads}, is wanted."
+            )
+        if not self.cutoff > 0 or self.nearest < 1 or self.slots < 2 or self.blocks < 1 or self.basis < 2:
+            raise InputError("EScAIP: cutoff, nearest, slots, blocks and basis must be positive.")
+        return self
+
+
+SMALL = EScAIPConfig(
+    width=64, blocks=2, heads=4, frequencies=(5, 3, 1, 3, 4), basis=96, basis_width=64, atom_width=32, order_width=16
+)
+"""A size for a few thousand structures on a CPU."""
+
+
+class Dense(eqx.Module):
+    """x W^T + b over the last axis."""
+
+    weight: Float[Array, "out in"]
+    bias: Float[Array, " out"]
+
+    def __init__(self, rng: np.random.Generator, inputs: int, outputs: int, xavier: bool = False):
+        bound = math.sqrt(6 / (inputs + outputs)) if xavier else 1 / math.sqrt(inputs)
+        self.weight = jnp.asarray(rng.uniform(-bound, bound, (outputs, inputs)), float)
+        self.bias = jnp.zeros(outputs)
+
+    def __call__(self, x: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
+        return x @ self.weight.T + self.bias
+
+
+class RMSNorm(eqx.Module):
+    """x / sqrt(mean(x^2) + machine epsilon), scaled."""
+
+    weight: Float[Array, " width"]
+
+    def __init__(self, width: int):
+        self.weight = jnp.ones(width)
+
+    def __call__(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape width"]:
+        square = jnp.mean(x**2, axis=-1, keepdims=True)
+        return x * jax.lax.rsqrt(square + jnp.finfo(jnp.float32).eps) * self.weight
+
+
+class FeedForward(eqx.Module):
+    """Dense, GELU, Dense."""
+
+    up: Dense
+    down: Dense
+
+    def __init__(self, rng: np.random.Generator, width: int, multiplier: int, xavier: bool = False):
+        self.up = Dense(rng, width, multiplier * width, xavier)
+        self.down = Dense(rng, multiplier * width, width, xavier)
+
+    def __call__(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape width"]:
+        return self.down(_gelu(self.up(x)))
+
+
+def _gelu(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
+class Graph(eqx.Module):
+    """The soft bi-kNN graph, the atom itself in slot 0; `log_envelope` is 0 there and -1e30 where there is no edge."""
+
+    index: Int[Array, "atoms slots"]
+    distance: Float[Array, "atoms slots"]
+    direction: Float[Array, "atoms slots 3"]
+    log_envelope: Float[Array, "atoms slots"]
+    mask: Bool[Array, "atoms slots"]
+    overflow: Bool[Array, " atoms"]
+
+
+def soft_rank(
+    distance: Float[Array, "atoms m"], mask: Bool[Array, "atoms m"], width: float, kind: Rank = "sigmoid"
+) -> Float[Array, "atoms m"]:
+    """How many are nearer, counted softly: sum over the row of sigmoid((d - d_other) / width), the element itself included.
+
+    "sine" replaces the sigmoid by (1 + sin(x/2)) / 2 between -pi and pi, so that what is further than pi widths away does not
+    count; "hard" counts the nearer ones.
+    """
+    step = (distance[:, :, None] - distance[:, None, :]) / width
+    if kind == "sigmoid":
+        share = jax.nn.sigmoid(step)
+    elif kind == "sine":
+        share = 0.5 + 0.5 * jnp.where(jnp.abs(step) < jnp.pi, jnp.sin(step / 2), jnp.sign(step))
+    else:
+        share = (step > 0).astype(distance.dtype)
+    return jnp.sum(jnp.where(mask[:, None, :], share, 0), axis=2)
+
+
+def log_envelope(e: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """-e^2 / (1 - e^2) below 1, -1e30 from there on: an edge leaves smoothly, all derivatives included."""
+    inside = e < 1
+    square = jnp.where(inside, e, 0) ** 2
+    return jnp.where(inside, -square / (1 - square), FAR)
+
+
+def biknn_graph(batch: AtomsBatch, neighbours: Neighbours, config: EScAIPConfig) -> Graph:
+    """Edges with e < 1, e the soft maximum of rank from here / k, rank from there / k and distance / cutoff.
+
+    `neighbours` are candidates with the atom itself first and with `reverse`, out to the cutoff and the reach of the rank.
+    """
+    vectors = displacements(batch, neighbours)
+    mask = jnp.asarray(neighbours.mask)
+    itself = mask & (jnp.arange(neighbours.width) == 0)
+    distance = jnp.where(itself, 0.0, norm(vectors))
+    rank = soft_rank(distance, mask, config.rank_width, config.rank)
+    other = rank[neighbours.index, neighbours.reverse]
+    criteria = jnp.stack([rank / config.nearest, other / config.nearest, distance / config.cutoff])
+    if config.rank == "hard":
+        e = jnp.max(criteria, axis=0)
+    else:
+        e = config.softness * jax.nn.logsumexp(criteria / config.softness, axis=0)
+    e = jnp.where(itself, 0.0, jnp.where(mask, e, jnp.inf))
+    slots = min(config.slots, neighbours.width)
+    overflow = jnp.sum(e < 1, axis=1) > slots
+    index = jnp.asarray(neighbours.index)
+    if slots < neighbours.width:
+        order = jax.lax.top_k(-jax.lax.stop_gradient(e), slots)[1]
+        e, distance, index = (jnp.take_along_axis(part, order, axis=1) for part in (e, distance, index))
+        vectors = jnp.take_along_axis(vectors, order[..., None], axis=1)
+    kept = e < 1
+    envelope = log_envelope(e) if config.envelope else jnp.where(kept, 0.0, FAR)
+    return Graph(index, distance, direction(vectors), envelope, kept, overflow)
+
+
+def legendre(cosine: Float[Array, "*shape"], degrees: int) -> list[Float[Array, "*shape"]]:
+    """P_0 … P_(degrees - 1) by their recursion."""
+    found = [jnp.ones_like(cosine), cosine]
+    for n in range(1, degrees - 1):
+        found.append(((2 * n + 1) * cosine * found[n] - n * found[n - 1]) / (n + 1))
+    return found[:degrees]
+
+
+def bond_orientational_order(
+    directions: Float[Array, "atoms slots 3"] | Float[np.ndarray, "atoms slots 3"],
+    weights: Float[Array, "atoms slots"] | Float[np.ndarray, "atoms slots"],
+    degrees: int = 10,
+) -> Float[Array, "atoms degrees"]:
+    """Steinhardt's order of degree 0 …, normalised so that a single bond has 1: sqrt(mean over pairs of bonds of P_l(cosine)).
+
+    A zero vector (the atom itself) counts in degree 0 and in the number of bonds alone. Squares below 1e-6 are raised to it, as
+    in the authors' code. **Source:** Steinhardt et al., Phys. Rev. B 28, 784 (1983).
+    """
+    directions, weights = jnp.asarray(directions), jnp.asarray(weights)
+    share = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)
+    bond = share * (jnp.sum(directions**2, axis=-1) > 0.5)
+    polynomials = legendre(jnp.einsum("nmd,nkd->nmk", directions, directions), degrees)
+    squares = [jnp.einsum("nm,nmk,nk->n", bond, polynomial, bond) for polynomial in polynomials]
+    squares[0] = jnp.sum(share, axis=1) ** 2
+    return jnp.sqrt(jnp.maximum(jnp.stack(squares, axis=1), 1e-6))
+
+
+class EdgeEmbedding(eqx.Module):
+    """Features of an edge: its length, and species and order of both ends."""
+
+    atom_from: Float[Array, "numbers width"]
+    atom_to: Float[Array, "numbers width"]
+    order_from: Dense
+    order_to: Dense
+    length: Dense
+    join: Dense
+    norm: RMSNorm
+
+    def __init__(self, rng: np.random.Generator, config: EScAIPConfig):
+        shape = (MAX_NUMBER + 1, config.atom_width)
+        self.atom_from, self.atom_to = (jnp.asarray(rng.uniform(-0.001, 0.001, shape), float) for _ in range(2))
+        self.order_from = Dense(rng, config.order_degrees, config.order_width)
+        self.order_to = Dense(rng, config.order_degrees, config.order_width)
+        self.length = Dense(rng, config.basis, config.basis_width)
+        self.join = Dense(rng, config.basis_width + 2 * (config.order_width + config.atom_width), config.width)
+        self.norm = RMSNorm(config.width)
+
+    def __call__(self, features: Features) -> Float[Array, "atoms slots width"]:
+        """The dense layer over the joined features, taken apart: what belongs to an atom is multiplied once an atom."""
+        numbers, graph = features.numbers, features.graph
+        a, o, length = self.atom_from.shape[1], self.order_from.bias.shape[0], self.length.bias.shape[0]
+        W = jnp.split(self.join.weight, [length, length + o, length + o + a, length + 2 * o + a], axis=1)
+        sender = _gelu(self.order_from(features.order)) @ W[1].T + self.atom_from[numbers] @ W[2].T
+        receiver = _gelu(self.order_to(features.order)) @ W[3].T + self.atom_to[numbers] @ W[4].T
+        joined = _gelu(self.length(features.basis)) @ W[0].T + sender[graph.index] + receiver[:, None] + self.join.bias
+        return self.norm(_gelu(joined))
+
+
+class Features(eqx.Module):
+    """What all blocks read."""
+
+    numbers: Int[Array, " atoms"]
+    graph: Graph
+    basis: Float[Array, "atoms slots basis"]
+    order: Float[Array, "atoms degrees"]
+    polynomials: list[Float[Array, "atoms slots slots"]]
+
+
+class LegendreAttention(eqx.Module):
+    """Self-attention over the slots of each atom; channel block l of a head is weighted with P_l(cosine of two edges)."""
+
+    query: Dense
+    key: Dense
+    value: Dense
+    out: Dense
+    heads: int = eqx.field(static=True)
+    frequencies: tuple[int, ...] = eqx.field(static=True)
+    kind: str = eqx.field(static=True)
+
+    def __init__(self, rng: np.random.Generator, config: EScAIPConfig):
+        self.query, self.key, self.value, self.out = (Dense(rng, config.width, config.width) for _ in range(4))
+        self.heads, self.frequencies, self.kind = config.heads, config.frequencies, config.attention
+
+    def __call__(self, message: Float[Array, "atoms slots width"], features: Features) -> Float[Array, "atoms slots width"]:
+        if self.kind == "none":
+            return self.out(self.value(message))
+        shape = (*message.shape[:2], self.heads, -1)
+        q, k, v = (part(message).reshape(shape) for part in (self.query, self.key, self.value))
+        expanded = sum(count * (2 * degree + 1) for degree, count in enumerate(self.frequencies))
+        logits = jnp.zeros(())
+        start = 0
+        for count, polynomial in zip(self.frequencies if self.kind == "softmax" else (), features.polynomials, strict=False):
+            part = jnp.einsum("nmhc,nkhc->nhmk", q[..., start : start + count], k[..., start : start + count])
+            logits, start = logits + part * polynomial[:, None], start + count
+        logits = logits / math.sqrt(-(-expanded // 8) * 8) + features.graph.log_envelope[:, None, None, :]
+        mixed = jnp.einsum("nhmk,nkhc->nmhc", jnp.broadcast_to(jax.nn.softmax(logits, axis=-1), (
+            message.shape[0], self.heads, message.shape[1], message.shape[1])), v)  # fmt: skip
+        return self.out(mixed.reshape(message.shape))
+
+
+class Block(eqx.Module):
+    """Attention and feed-forward, each with its norm before and a residual path, on atoms and on edges."""
+
+    embedding: EdgeEmbedding
+    node_hidden: Dense
+    edge_hidden: Dense
+    message: Dense
+    message_norm: RMSNorm
+    attention: LegendreAttention
+    node_ffn: FeedForward
+    edge_ffn: FeedForward
+    norms: tuple[RMSNorm, RMSNorm, RMSNorm, RMSNorm]
+
+    def __init__(self, rng: np.random.Generator, config: EScAIPConfig):
+        width = config.width
+        self.embedding = EdgeEmbedding(rng, config)
+        self.node_hidden, self.edge_hidden = Dense(rng, 2 * width, width), Dense(rng, width, width)
+        self.message, self.message_norm = Dense(rng, 3 * width, width), RMSNorm(width)
+        self.attention = LegendreAttention(rng, config)
+        self.node_ffn = FeedForward(rng, width, config.multiplier)
+        self.edge_ffn = FeedForward(rng, width, config.multiplier)
+        self.norms = (RMSNorm(width), RMSNorm(width), RMSNorm(width), RMSNorm(width))
+
+    def __call__(self, x: Array, e: Array, features: Features) -> tuple[Array, Array]:
+        node, edge = self.norms[0](x), self.norms[1](e)
+        sender, receiver = jnp.split(self.node_hidden.weight, 2, axis=1)
+        ends = (node @ sender.T)[features.graph.index] + (node @ receiver.T)[:, None] + self.node_hidden.bias
+        parts = (self.embedding(features), _gelu(self.edge_hidden(edge)), _gelu(ends))
+        message = self.message_norm(_gelu(self.message(jnp.concatenate(parts, axis=-1))))
+        output = self.attention(message, features)
+        x, e = x + output[:, 0], e + output
+        return x + self.node_ffn(self.norms[2](x)), e + self.edge_ffn(self.norms[3](e))
+
+
+class Readout(eqx.Module):
+    """Residual feed-forward of what a block leaves, and after the last one, of all together."""
+
+    ffn: FeedForward
+    norm: RMSNorm
+
+    def __init__(self, rng: np.random.Generator, config: EScAIPConfig):
+        self.ffn, self.norm = FeedForward(rng, config.width, config.multiplier), RMSNorm(config.width)
+
+    def __call__(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape width"]:
+        return x + self.ffn(self.norm(x))
+
+
+class Projection(eqx.Module):
+    """The readouts of all blocks, joined."""
+
+    join: Dense
+    norm: RMSNorm
+
+    def __init__(self, rng: np.random.Generator, config: EScAIPConfig):
+        self.join, self.norm = Dense(rng, config.width * (config.blocks + 1), config.width), RMSNorm(config.width)
+
+    def __call__(self, readouts: Float[Array, "*shape all"]) -> Float[Array, "*shape width"]:
+        return self.norm(_gelu(self.join(readouts)))
+
+
+class Head(eqx.Module):
+    """From the joined readouts to the answer."""
+
+    norm: RMSNorm
+    ffn: FeedForward
+    answer: Float[Array, "out width"]
+
+    def __init__(self, rng: np.random.Generator, config: EScAIPConfig, outputs: int):
+        self.norm = RMSNorm(config.width)
+        self.ffn = FeedForward(rng, config.width, config.multiplier, xavier=True)
+        self.answer = Dense(rng, config.width, outputs, xavier=True).weight
+
+    def __call__(self, joined: Float[Array, "*shape width"]) -> Float[Array, "*shape out"]:
+        return self.ffn(self.norm(joined)) @ self.answer.T
+
+
+class EScAIP(Potential):
+    """The potential. Energies by default, forces as their gradient; with `direct` also forces of their own, which do not turn
+    with the structure. Blocks and readouts are stacked along the first axis of their weights and run as one scan.
+
+    Its energy is NaN where an atom has more edges than `slots`, so that nothing goes on without them.
+    """
+
+    input: EdgeEmbedding
+    input_ffn: FeedForward
+    input_norms: tuple[RMSNorm, RMSNorm]
+    blocks: Block
+    node_readouts: Readout
+    edge_readouts: Readout | None
+    node_projection: Projection
+    edge_projection: Projection | None
+    head: Head
+    force_direction: Head | None
+    force_size: Head | None
+    config: EScAIPConfig = eqx.field(static=True)
+    cutoff: float = eqx.field(static=True)
+
+    def __init__(self, config: EScAIPConfig, key: PRNGKeyArray | int):
+        self.config, self.cutoff = config.check(), config.cutoff
+        rng = generator(key)  # drawn on the host: a new model compiles nothing
+        self.input, self.input_ffn = EdgeEmbedding(rng, config), FeedForward(rng, config.width, 1)
+        self.input_norms = (RMSNorm(config.width), RMSNorm(config.width))
+        self.blocks = _stacked([Block(rng, config) for _ in range(config.blocks)])
+        self.node_readouts = _stacked([Readout(rng, config) for _ in range(config.blocks + 1)])
+        self.node_projection, self.head = Projection(rng, config), Head(rng, config, 1)
+        self.edge_readouts = self.edge_projection = self.force_direction = self.force_size = None
+        if config.direct:
+            self.edge_readouts = _stacked([Readout(rng, config) for _ in range(config.blocks + 1)])
+            self.edge_projection = Projection(rng, config)
+            self.force_direction, self.force_size = Head(rng, config, 3), Head(rng, config, 1)
+
+    def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
+        """Candidates: the atom itself and all within the cutoff and the reach of the rank."""
+        reach = {"sigmoid": 15.0, "sine": math.pi, "hard": 0.0}[self.config.rank] * self.config.rank_width
+        return neighbour_list(batch, self.cutoff + reach + skin, self_edges=True, reverse=True, width=width)
+
+    def features(self, batch: AtomsBatch, neighbours: Neighbours) -> Features:
+        """The graph and what all blocks read of it."""
+        config, graph = self.config, biknn_graph(batch, neighbours, self.config)
+        basis = gaussian_basis(graph.distance, config.basis, config.cutoff, width=2.0)
+        weights = jnp.exp(graph.log_envelope) if config.order_weights else graph.mask.astype(graph.distance.dtype)
+        order = bond_orientational_order(graph.direction, weights, config.order_degrees)
+        bond = jnp.sum(graph.direction**2, axis=-1) > 0.5
+        both = bond[:, :, None] & bond[:, None, :]
+        cosines = jnp.einsum("nmd,nkd->nmk", graph.direction, graph.direction)
+        polynomials = [
+            jnp.where(both, polynomial, 0) if degree else polynomial
+            for degree, polynomial in enumerate(legendre(cosines, len(config.frequencies)))
+        ]
+        return Features(jnp.asarray(batch.numbers), graph, basis, order, polynomials)
+
+    def embed(
+        self, batch: AtomsBatch, neighbours: Neighbours
+    ) -> tuple[Float[Array, "stages atoms width"], Float[Array, "stages atoms slots width"] | None, Features]:
+        """Features of atoms, and with direct forces of edges, after the input and after each block."""
+        features = self.features(batch, neighbours)
+        e = self.input(features)
+        e = e + self.input_ffn(e)
+        first = self.input_norms[0](e[:, 0]), self.input_norms[1](e)
+        weights, static = eqx.partition(self.blocks, eqx.is_array)
+        direct = self.config.direct
+
+        def stage(carry: tuple[Array, Array], block: Block) -> tuple[tuple[Array, Array], tuple[Array, Array | None]]:
+            x, e = eqx.combine(block, static)(*carry, features)
+            return (x, e), (x, e if direct else None)
+
+        large = features.graph.index.size > LARGE
+        unroll = self.config.blocks if self.config.blocks <= UNROLLED else 1
+        _, (nodes, edges) = jax.lax.scan(jax.checkpoint(stage) if large else stage, first, weights, unroll=unroll)
+        nodes = jnp.concatenate([first[0][None], nodes])
+        return nodes, jnp.concatenate([first[1][None], edges]) if direct else None, features
+
+    def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
+        nodes, _, features = self.embed(batch, neighbours)
+        per_atom = self.head(_joined(self.node_readouts, self.node_projection, nodes))[:, 0]
+        return batch.sum_atoms(jnp.where(features.graph.overflow, jnp.nan, per_atom))
+
+    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
+        """A size from the atom times a sum of edges, each scaled along x, y and z by numbers of its own."""
+        if self.force_direction is None or self.force_size is None:
+            return super().direct_forces(batch, neighbours)
+        nodes, edges, features = self.embed(batch, neighbours)
+        size = self.force_size(_joined(self.node_readouts, self.node_projection, nodes))
+        joined = _joined(self.edge_readouts, self.edge_projection, edges)
+        scale = self.force_direction(joined) * features.graph.direction
+        summed = jnp.sum(jnp.where(features.graph.mask[..., None], scale, 0), axis=1)
+        return jnp.where(batch.node_mask[:, None], size * summed, 0)
+
+
+def _stacked(modules: list[Any]) -> Any:
+    """Modules of one shape as one, along a new first axis of their weights."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modules)
+
+
+def _joined(readouts: Readout | None, projection: Projection | None, stages: Array | None) -> Array:
+    """Each stage read out by itself, all joined along the features."""
+    assert readouts is not None
+    assert projection is not None
+    assert stages is not None
+    read = eqx.filter_vmap(lambda readout, x: readout(x))(readouts, stages)
+    return projection(jnp.moveaxis(read, 0, -2).reshape(*stages.shape[1:-1], -1))
+
+
+def published(size: Literal["S", "M", "L"]) -> EScAIPConfig:
+    """The sizes of the paper."""
+    width, blocks, heads = {"S": (512, 10, 8), "M": (640, 6, 10), "L": (1024, 8, 16)}[size]
+    return replace(EScAIPConfig(), width=width, blocks=blocks, heads=heads)

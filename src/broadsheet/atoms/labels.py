@@ -1,0 +1,192 @@
+"""Labels from electronic structure and from classical calculators, and frames of molecular dynamics with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from broadsheet.atoms.structures import labelled
+from broadsheet.cache import digest, fixture
+from broadsheet.errors import DataError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Method = Literal["emt", "lj", "gfn1", "gfn2", "b3lyp/6-31g*"]
+MOLECULES = ("CH3CH2OH", "CH3COOH", "CH3NO2", "C2H6NH", "CH3CONH2", "C3H8", "H2CCO", "C4H4O")
+"""ASE's g2 molecules whose labelled frames ship with the package."""
+
+
+def calculator(method: Method, structure: Atoms | None = None) -> Any:
+    """The ASE calculator of a method: effective medium theory, Lennard-Jones, GFN1/2-xTB (tblite) or B3LYP (PySCF).
+
+    **Raises:** `InputError` for another name, `MissingExtraError` where the program is missing.
+    """
+    if method == "emt":
+        from ase.calculators.emt import EMT
+
+        return EMT()
+    if method == "lj":
+        from ase.calculators.lj import LennardJones
+
+        return LennardJones()
+    if method in ("gfn1", "gfn2"):
+        try:
+            from tblite.ase import TBLite
+        except ImportError:
+            raise MissingExtraError(f"{method} energies (tblite)", "atoms") from None
+        info = structure.info if structure is not None else {}
+        return TBLite(
+            method="GFN1-xTB" if method == "gfn1" else "GFN2-xTB", verbosity=0,
+            charge=info.get("charge"), multiplicity=info.get("spin"),
+        )  # fmt: skip
+    if method == "b3lyp/6-31g*":
+        return _B3LYP()
+    raise InputError(f"{method!r} is no method; {', '.join(get_args(Method))} are.")
+
+
+class _B3LYP:
+    """Energy and forces of B3LYP/6-31G* by PySCF, as much of a calculator as labels need."""
+
+    def results(self, structure: Atoms) -> tuple[float, np.ndarray]:
+        try:
+            from pyscf import dft, gto
+        except ImportError:
+            raise InputError("B3LYP energies need PySCF: pip install pyscf.") from None
+        from ase.units import Bohr, Hartree
+
+        charge, spin = int(structure.info.get("charge", 0)), int(structure.info.get("spin", 1))
+        atoms = list(zip(structure.get_chemical_symbols(), structure.positions.tolist(), strict=True))
+        molecule = gto.M(atom=atoms, basis="6-31g*", charge=charge, spin=spin - 1, verbose=0)
+        field = (dft.RKS if spin == 1 else dft.UKS)(molecule, xc="b3lyp")
+        energy = field.kernel()
+        return energy * Hartree, -field.nuc_grad_method().kernel() * Hartree / Bohr
+
+
+def label(structures: Sequence[Atoms], method: Method = "gfn2") -> list[Atoms]:
+    """Copies with energy (eV) and forces (eV/Å) of the method, and stress where a calculator of periodic cells has it.
+
+    Made once for each list of structures and kept in the cache.
+
+    **Raises:** `InputError` where the method fails on a structure (named by its place).
+    """
+    content = digest([[each.numbers.tolist(), each.positions.round(10).tolist(), each.cell.array.round(10).tolist(),
+                       each.pbc.tolist(), each.info.get("charge", 0), each.info.get("spin", 1)]
+                      for each in structures])  # fmt: skip
+
+    def build(folder: Any) -> None:
+        found: dict[str, np.ndarray] = {}
+        for k, each in enumerate(structures):
+            try:
+                energy, forces, stress = _labels_of(each, method)
+            except (InputError, MissingExtraError):
+                raise
+            except Exception as error:
+                raise InputError(f"{method} fails on structure {k}: {str(error).splitlines()[0][:120]}.") from None
+            found |= {f"e{k}": np.asarray(energy), f"f{k}": forces}
+            if stress is not None:
+                found[f"s{k}"] = stress
+        np.savez_compressed(folder / "labels.npz", **found)  # type: ignore[arg-type]
+
+    place = fixture("atom-labels", {"method": method, "structures": content, "version": 1}, build)
+    with np.load(place / "labels.npz", allow_pickle=False) as kept:
+        return [
+            labelled(each, float(kept[f"e{k}"]), kept[f"f{k}"], kept[f"s{k}"] if f"s{k}" in kept.files else None)
+            for k, each in enumerate(structures)
+        ]
+
+
+def _labels_of(structure: Atoms, method: Method) -> tuple[float, np.ndarray, np.ndarray | None]:
+    calc = calculator(method, structure)
+    if isinstance(calc, _B3LYP):
+        return *calc.results(structure), None
+    made = structure.copy()
+    made.calc = calc
+    stress = made.get_stress() if made.pbc.all() else None
+    return made.get_potential_energy(), made.get_forces(), stress
+
+
+def frames(
+    structure: Atoms,
+    method: Method = "gfn2",
+    *,
+    count: int,
+    temperature: float,
+    every: int = 20,
+    settle: int = 100,
+    dt: float = 0.5,
+    seed: int = 0,
+    report: Callable[[int], None] | None = None,
+) -> list[Atoms]:
+    """Labelled frames of ASE's Langevin dynamics, `every` steps of `dt` (fs) apart, after `settle` steps at `temperature`
+    (K).
+    """
+    from ase import units
+    from ase.md.langevin import Langevin
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+
+    rng = np.random.default_rng(seed)
+    made = structure.copy()
+    made.calc = calculator(method, structure)
+    MaxwellBoltzmannDistribution(made, temperature_K=temperature, rng=rng)
+    motion = Langevin(made, dt * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=rng)
+    motion.run(settle)
+    found = []
+    for k in range(count):
+        motion.run(every)
+        found.append(labelled(made, made.get_potential_energy(), made.get_forces()))
+        if report is not None:
+            report(k)
+    return found
+
+
+def molecules(names: Sequence[str] = MOLECULES, count: int | None = None) -> list[list[Atoms]]:
+    """Frames of small molecules with GFN2-xTB energies and forces that ship with the package: for each name the first `count`.
+
+    60 frames a molecule (240 of ethanol) of Langevin dynamics at 300 to 700 K, 10 fs apart, in random order.
+
+    **Raises:** `InputError` for a name that does not ship.
+    """
+    from ase import Atoms
+
+    unknown = sorted(set(names) - set(MOLECULES))
+    if unknown:
+        raise InputError(f"{unknown[0]} does not ship; {', '.join(MOLECULES)} do.")
+    source = resources.files("broadsheet.atoms") / "molecules.npz"
+    with resources.as_file(source) as path, np.load(path, allow_pickle=False) as data:
+        found = []
+        for name in names:
+            positions, energies, forces = (data[f"{name}_{part}"] for part in ("positions", "energy", "forces"))
+            if count is not None and count > len(energies):
+                raise DataError(f"{name} has {len(energies)} frames; {count} are wanted.")
+            rows = range(len(energies) if count is None else count)
+            found.append([
+                labelled(Atoms(data[f"{name}_numbers"], positions[k].astype(float)), energies[k], forces[k].astype(float))
+                for k in rows
+            ])  # fmt: skip
+    return found
+
+
+def make_molecules(path: str, counts: Sequence[int] = (240, *[60] * 7)) -> None:
+    """Writes the shipped frames again."""
+    from ase.build import molecule
+
+    arrays: dict[str, np.ndarray] = {}
+    for k, (name, count) in enumerate(zip(MOLECULES, counts, strict=True)):
+        found: list[Atoms] = []
+        for part, temperature in enumerate((300.0, 500.0, 700.0)):
+            found += frames(molecule(name), count=count // 3, temperature=temperature, seed=100 * k + part)
+        order = np.random.default_rng(k).permutation(len(found))
+        arrays[f"{name}_numbers"] = found[0].numbers.astype(np.int16)
+        arrays[f"{name}_positions"] = np.array([found[n].positions for n in order], np.float64).round(6).astype(np.float32)
+        # labels of the rounded positions, so that the file is consistent to the last digit
+        again = [found[0].copy() for _ in order]
+        for each, positions in zip(again, arrays[f"{name}_positions"], strict=True):
+            each.positions = positions.astype(float)
+        again = label(again)
+        arrays[f"{name}_energy"] = np.array([each.get_potential_energy() for each in again])
+        arrays[f"{name}_forces"] = np.array([each.get_forces() for each in again], np.float32)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]

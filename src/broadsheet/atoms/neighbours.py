@@ -1,0 +1,140 @@
+"""Neighbour lists, padded, for open and periodic cells; linear in the number of atoms."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from broadsheet.atoms.structures import AtomsBatch, bucket
+from broadsheet.errors import InputError
+
+OVERLAP = 0.05
+"""Å; two atoms closer than this are one atom twice."""
+
+
+class Neighbours(eqx.Module):
+    """For each atom its neighbours, nearest first, padded.
+
+    `index`: the neighbour; `shift`: lattice vectors to add to its position; `mask`: what is real; `reverse`, where it was asked
+    for: the place of the same pair in the neighbour's row. Padding points at the atom itself.
+    """
+
+    index: Int[Array, "atoms neighbours"] | Int[np.ndarray, "atoms neighbours"]
+    shift: Int[Array, "atoms neighbours 3"] | Int[np.ndarray, "atoms neighbours 3"]
+    mask: Bool[Array, "atoms neighbours"] | Bool[np.ndarray, "atoms neighbours"]
+    reverse: Int[Array, "atoms neighbours"] | Int[np.ndarray, "atoms neighbours"] | None = None
+
+    @property
+    def width(self) -> int:
+        return self.index.shape[1]
+
+
+def pairs(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(i, j, shifts, distances) of all pairs within the cutoff of one structure, both directions, images included."""
+    from vesin import NeighborList
+
+    box = np.where(pbc[:, None], cell, 0.0)
+    if pbc.any() and not pbc.all():
+        box = _completed(positions, box, pbc, cutoff)
+    found = NeighborList(cutoff=float(cutoff), full_list=True).compute(
+        points=np.ascontiguousarray(positions, float),
+        box=np.ascontiguousarray(box, float),
+        periodic=bool(pbc.any()),
+        quantities="ijSd",
+    )
+    i, j, shifts, distances = found
+    if pbc.any() and not pbc.all():
+        real = ~(shifts[:, ~pbc] != 0).any(axis=1)
+        i, j, shifts, distances = i[real], j[real], shifts[real], distances[real]
+    return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int32), distances
+
+
+def _completed(positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: float) -> np.ndarray:
+    """A cell whose open directions are so long that no image comes near."""
+    from ase.geometry import complete_cell
+
+    full = complete_cell(box)
+    for axis in np.flatnonzero(~pbc):
+        across = full[axis] / np.linalg.norm(full[axis])
+        extent = positions @ across
+        full[axis] = across * (extent.max() - extent.min() + 2 * cutoff + 1)
+    return full
+
+
+def neighbour_list(
+    batch: AtomsBatch,
+    cutoff: float,
+    *,
+    width: int | None = None,
+    nearest: int | None = None,
+    self_edges: bool = False,
+    reverse: bool = False,
+) -> Neighbours:
+    """All neighbours within the cutoff (Å), images included, nearest first.
+
+    Made on the host with vesin's cell lists; distances are computed again inside jit, so that they have gradients.
+
+    **Arguments:** `width`: neighbours to pad to; the next bucket by default. `nearest`: keep only as many. `self_edges`: the
+    atom itself first, at distance 0. `reverse`: also where each pair is found from its other end (not with `nearest`).
+
+    **Raises:** `InputError` where two atoms lie on each other, or an atom has more neighbours than `width`.
+    """
+    if not cutoff > 0:
+        raise InputError(f"The cutoff is {cutoff} Å; it must be above 0.")
+    positions, cells, pbc = np.asarray(batch.positions, float), np.asarray(batch.cell, float), np.asarray(batch.pbc)
+    graph, real = np.asarray(batch.graph), np.asarray(batch.node_mask)
+    atoms = len(positions)
+    parts: list[tuple[np.ndarray, ...]] = []
+    for k in np.flatnonzero(np.asarray(batch.graph_mask)):
+        own = np.flatnonzero((graph == k) & real)
+        i, j, shifts, distances = pairs(positions[own], cells[k], pbc[k], cutoff)
+        if len(distances) and distances.min() < OVERLAP:
+            at = int(distances.argmin())
+            raise InputError(
+                f"Atoms {i[at]} and {j[at]} of structure {k} overlap (distance {distances[at]:.3f} Å); "
+                "take one of them out or use a larger cell."
+            )
+        parts.append((own[i], own[j], shifts, distances))
+    if self_edges:
+        own = np.flatnonzero(real)
+        parts.append((own, own, np.zeros((len(own), 3), np.int32), np.zeros(len(own))))
+    i, j, shifts, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((distances, i))
+    i, j, shifts = i[order], j[order], shifts[order]
+    counts = np.bincount(i, minlength=atoms)
+    slot = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    if nearest is not None:
+        keep = slot < nearest + self_edges
+        i, j, shifts, slot = i[keep], j[keep], shifts[keep], slot[keep]
+        counts = np.minimum(counts, nearest + self_edges)
+    most = int(counts.max(initial=0))
+    if width is None:
+        width = bucket(most, 4)
+    elif most > width:
+        raise InputError(
+            f"Atom {int(counts.argmax())} has {most} neighbours within {cutoff:g} Å and {width} fit; give more room "
+            "or a smaller cutoff."
+        )
+    index = np.repeat(np.arange(atoms, dtype=np.int32)[:, None], width, axis=1)
+    shift = np.zeros((atoms, width, 3), np.int32)
+    mask = np.zeros((atoms, width), bool)
+    index[i, slot], shift[i, slot], mask[i, slot] = j, shifts, True
+    if not reverse:
+        return Neighbours(index, shift, mask)
+    back = np.zeros((atoms, width), np.int32)
+    here = np.lexsort((*shifts.T, j, i))
+    there = np.lexsort((*-shifts.T, i, j))
+    back[i[here], slot[here]] = slot[there]
+    return Neighbours(index, shift, mask, back)
+
+
+def displacements(batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms neighbours 3"]:
+    """Vectors from each atom to its neighbours, Å; zero for padding. Differentiable in positions and cell."""
+    positions, cell = jnp.asarray(batch.positions), jnp.asarray(batch.cell)
+    shifts = jnp.einsum("nmk,nkd->nmd", jnp.asarray(neighbours.shift, positions.dtype), cell[batch.graph])
+    vectors = positions[neighbours.index] + shifts - positions[:, None, :]
+    return jnp.where(jnp.asarray(neighbours.mask)[..., None], vectors, 0)

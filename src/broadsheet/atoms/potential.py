@@ -1,0 +1,171 @@
+"""What a potential is: an energy of structures; forces and stress are its derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from broadsheet.atoms.neighbours import Neighbours, neighbour_list
+from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch, energies_of, forces_of
+from broadsheet.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class Potential(eqx.Module):
+    """An energy of structures. A subclass has a `cutoff` (Å, static) and `energy`; `neighbours` only where it wants other
+    neighbours than all within the cutoff, `direct_forces` only where it predicts them beside the energy.
+    """
+
+    cutoff: eqx.AbstractVar[float]
+
+    def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
+        """Energy of each structure, eV."""
+        raise NotImplementedError
+
+    def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
+        """Neighbours as the potential wants them, made on the host; a `skin` (Å) keeps them valid for a while."""
+        return neighbour_list(batch, self.cutoff + skin, width=width)
+
+    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
+        """Forces predicted without an energy, eV/Å."""
+        raise InputError(f"{type(self).__name__} has no direct forces; its forces are the gradient of its energy.")
+
+
+class Prediction(NamedTuple):
+    """Energy (eV), forces (eV/Å) and stress (eV/Å^3, zero for open structures) of a batch."""
+
+    energy: Float[Array, " structures"]
+    forces: Float[Array, "atoms 3"]
+    stress: Float[Array, "structures 3 3"] | None = None
+
+
+def energy_and_forces(potential: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+    """Energies and their negative gradients, from one forward and one backward pass."""
+
+    def total(positions: Array) -> tuple[Array, Array]:
+        energy = potential.energy(_moved(batch, positions), neighbours)
+        return jnp.sum(jnp.where(batch.graph_mask, energy, 0)), energy
+
+    (_, energy), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(batch.positions))
+    return Prediction(energy, -gradient)
+
+
+def energy_forces_stress(potential: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+    """Also the stress, dE/d(strain) / volume with symmetric strain."""
+
+    def total(positions: Array, strain: Array) -> tuple[Array, Array]:
+        symmetric = (strain + jnp.swapaxes(strain, 1, 2)) / 2
+        deformation = jnp.eye(3, dtype=positions.dtype) + symmetric
+        moved = jnp.einsum("nd,nde->ne", positions, deformation[batch.graph])
+        cell = jnp.einsum("gkd,gde->gke", jnp.asarray(batch.cell), deformation)
+        energy = potential.energy(eqx.tree_at(lambda b: (b.positions, b.cell), batch, (moved, cell)), neighbours)
+        return jnp.sum(jnp.where(batch.graph_mask, energy, 0)), energy
+
+    strain = jnp.zeros_like(jnp.asarray(batch.cell))
+    (_, energy), gradients = jax.value_and_grad(total, (0, 1), has_aux=True)(jnp.asarray(batch.positions), strain)
+    volume = jnp.abs(jnp.linalg.det(jnp.asarray(batch.cell)))[:, None, None]
+    stress = jnp.where(volume > 1e-6, gradients[1] / jnp.maximum(volume, 1e-6), 0)
+    return Prediction(energy, -gradients[0], stress)
+
+
+def _moved(batch: AtomsBatch, positions: Array) -> AtomsBatch:
+    return eqx.tree_at(lambda b: b.positions, batch, positions)
+
+
+class SumPotential(Potential):
+    """The sum of potentials that share a neighbour list, as a fixed repulsion and a network."""
+
+    parts: tuple[Potential, ...]
+    cutoff: float = eqx.field(static=True)
+
+    def __init__(self, *parts: Potential):
+        self.parts, self.cutoff = parts, max(part.cutoff for part in parts)
+
+    def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
+        return sum((part.energy(batch, neighbours) for part in self.parts[1:]), self.parts[0].energy(batch, neighbours))
+
+
+class ScaledPotential(Potential):
+    """A network of order one in physical units: `scale * network + sum of element references`.
+
+    `references` (eV, by atomic number, NaN for elements never seen) and `scale` (eV and eV/Å) are fitted on the training set
+    and fixed afterwards.
+    """
+
+    network: Potential
+    references: np.ndarray
+    scale: float = eqx.field(static=True)
+    cutoff: float = eqx.field(static=True)
+
+    def __init__(self, network: Potential, references: np.ndarray | None = None, scale: float = 1.0):
+        self.network, self.cutoff, self.scale = network, network.cutoff, float(scale)
+        self.references = np.zeros(MAX_NUMBER + 1) if references is None else np.asarray(references, float)
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers that the references know."""
+        return [int(z) for z in np.flatnonzero(np.isfinite(self.references)) if z]
+
+    def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
+        own = jnp.asarray(self.references, batch.positions.dtype)[batch.numbers]
+        return self.scale * self.network.energy(batch, neighbours) + batch.sum_atoms(own)
+
+    def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
+        unknown = sorted(set(np.asarray(batch.numbers)[np.asarray(batch.node_mask)].tolist()) - set(self.elements))
+        if unknown:
+            from ase.data import chemical_symbols
+
+            names = ", ".join(chemical_symbols[z] for z in unknown)
+            raise InputError(f"The potential was never trained on {names}.")
+        return self.network.neighbours(batch, skin=skin, width=width)
+
+    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
+        return self.scale * self.network.direct_forces(batch, neighbours)
+
+
+def element_references(structures: Sequence[Atoms]) -> np.ndarray:
+    """Energies of the elements, eV, by atomic number: least squares of the total energies on composition.
+
+    Of least norm where composition does not tell elements apart; NaN for elements that no structure has.
+    """
+    energies = energies_of(structures)
+    seen = np.unique(np.concatenate([each.numbers for each in structures]))
+    composition = np.stack([[np.sum(each.numbers == z) for z in seen] for each in structures]).astype(float)
+    found, *_ = np.linalg.lstsq(composition, energies, rcond=1e-10)
+    references = np.full(MAX_NUMBER + 1, np.nan)
+    references[0], references[seen] = 0.0, found
+    return references
+
+
+def scaled(network: Potential, structures: Sequence[Atoms]) -> ScaledPotential:
+    """The network with element references and the root mean square of a force component of these structures."""
+    forces = np.concatenate(forces_of(structures))
+    scale = float(np.sqrt(np.mean(forces**2)))
+    if not scale > 0:
+        raise DataError("All forces are zero; there is nothing to learn from.")
+    return ScaledPotential(network, element_references(structures), scale)
+
+
+def predictor(potential: Potential, stress: bool = False) -> Callable[[AtomsBatch, Neighbours], Prediction]:
+    """The compiled `energy_and_forces` (or with stress) of one potential; direct forces where it has them."""
+    arrays, static = eqx.partition(potential, eqx.is_array)
+    compiled = _compiled_stress if stress else _compiled
+    return lambda batch, neighbours: compiled(arrays, static, batch, neighbours)
+
+
+@eqx.filter_jit
+def _compiled(arrays: Potential, static: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+    return energy_and_forces(eqx.combine(arrays, static), batch, neighbours)
+
+
+@eqx.filter_jit
+def _compiled_stress(arrays: Potential, static: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+    return energy_forces_stress(eqx.combine(arrays, static), batch, neighbours)

@@ -1,0 +1,334 @@
+"""Training of potentials: batches of labelled structures, losses, and the loop with validation, average and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from broadsheet.atoms.checkpoints import load_potential, read_header, save_potential
+from broadsheet.atoms.neighbours import Neighbours
+from broadsheet.atoms.potential import Potential, Prediction, ScaledPotential, energy_and_forces, energy_forces_stress
+from broadsheet.atoms.structures import AtomsBatch, batch_atoms, bucket, energies_of, forces_of
+from broadsheet.errors import DataError, InputError
+from broadsheet.learn import Fit, fit, with_average
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Pair = tuple[AtomsBatch, Neighbours]
+LossTerm = Callable[[Potential, AtomsBatch, Neighbours, PRNGKeyArray], Float[Array, ""]]
+
+
+class LabelledSet:
+    """Labelled structures with their neighbours, found once, from which padded batches of one shape are put together.
+
+    **Arguments:** `potential`: whose neighbours they are; `stress`: whether stress is wanted as a label.
+
+    **Raises:** `DataError` where a label is missing.
+    """
+
+    def __init__(self, structures: Sequence[Atoms], potential: Potential, stress: bool = False):
+        if not structures:
+            raise DataError("There are no structures to train on.")
+        energies_of(structures)
+        forces_of(structures)
+        self.structures = list(structures)
+        self.singles = [batch_atoms([each]) for each in self.structures]
+        if stress and any(each.stress is None for each in self.singles):
+            raise DataError("Stress is wanted, but not all structures have it.")
+        self.stress = stress
+        self.sizes = np.array([len(each) for each in self.structures])
+        self.lists = [potential.neighbours(each) for each in self.singles]
+        self.width = max(each.width for each in self.lists)
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def room(self, size: int) -> int:
+        """Atoms that any `size` structures fit into."""
+        return bucket(int(np.sort(self.sizes)[-size:].sum()))
+
+    def batch(self, chosen: Sequence[int] | np.ndarray, atoms: int | None = None, count: int | None = None) -> Pair:
+        """The chosen structures as one batch with neighbours."""
+        chosen = np.asarray(chosen)
+        count = len(chosen) if count is None else count
+        atoms = self.room(count) if atoms is None else atoms
+        sizes = self.sizes[chosen]
+        first = np.cumsum(sizes) - sizes
+        total = int(sizes.sum())
+        parts, lists = [self.singles[k] for k in chosen], [self.lists[k] for k in chosen]
+
+        def nodes(name: str) -> np.ndarray:
+            rows = [getattr(part, name)[:n] for part, n in zip(parts, sizes, strict=True)]
+            out = np.zeros((atoms, *rows[0].shape[1:]), rows[0].dtype)
+            out[:total] = np.concatenate(rows)
+            return out
+
+        def graphs(name: str) -> np.ndarray:
+            rows = [getattr(part, name)[:1] for part in parts]
+            return np.concatenate([*rows, np.repeat(getattr(parts[0], name)[-1:], count + 1 - len(rows), axis=0)])
+
+        graph = np.full(atoms, count, np.int32)
+        graph[:total] = np.repeat(np.arange(len(chosen)), sizes)
+        batch = AtomsBatch(
+            positions=nodes("positions"), numbers=nodes("numbers"), graph=graph, cell=graphs("cell"), pbc=graphs("pbc"),
+            charge=graphs("charge"), spin=graphs("spin"), node_mask=np.arange(atoms) < total,
+            graph_mask=np.arange(count + 1) < len(chosen), energy=graphs("energy"), forces=nodes("forces"),
+            stress=graphs("stress") if self.stress else None,
+        )  # fmt: skip
+        index = np.repeat(np.arange(atoms, dtype=np.int32)[:, None], self.width, axis=1)
+        shift, mask = np.zeros((atoms, self.width, 3), np.int32), np.zeros((atoms, self.width), bool)
+        reverse = None if lists[0].reverse is None else np.zeros((atoms, self.width), np.int32)
+        for start, n, own in zip(first, sizes, lists, strict=True):
+            rows, w = slice(start, start + n), own.width
+            index[rows, :w], shift[rows, :w], mask[rows, :w] = own.index[:n] + start, own.shift[:n], own.mask[:n]
+            if reverse is not None and own.reverse is not None:
+                reverse[rows, :w] = own.reverse[:n]
+        return batch, Neighbours(index, shift, mask, reverse)
+
+    def all(self, size: int = 32) -> Iterator[Pair]:
+        """All structures in their order, `size` a batch, all batches of one shape."""
+        atoms = self.room(min(size, len(self)))
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))), atoms, min(size, len(self)))
+
+    def stream(self, size: int, seed: int, shards: int = 1) -> Iterator[Pair]:
+        """Shuffled batches without end; each of `shards` parts of a batch lies along a leading axis."""
+        if size > len(self) or size % shards:
+            raise InputError(
+                f"Batches of {size} from {len(self)} structures in {shards} parts: not more than there are, and even."
+            )
+        rng, each = np.random.default_rng(seed), size // shards
+        atoms = self.room(each)
+        while True:
+            order = rng.permutation(len(self))
+            for start in range(0, len(self) - size + 1, size):
+                parts = [self.batch(order[start + k * each : start + (k + 1) * each], atoms) for k in range(shards)]
+                yield jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a potential is trained. Losses are of energies an atom and of force vectors, in units of the forces' scale.
+
+    `direct`: forces from the model's own head; `average`: decay of the weights' running average, which is validated and kept
+    (0: none); `warmup`: share of the steps; the rate falls on a cosine to a hundredth; `clip`: largest norm of the gradient;
+    `squared`: squared errors in place of absolute ones and vector lengths.
+    """
+
+    steps: int = 1000
+    batch: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    warmup: float = 0.05
+    clip: float = 10.0
+    energy_weight: float = 1.0
+    force_weight: float = 10.0
+    stress_weight: float = 0.0
+    direct: bool = False
+    squared: bool = False
+    average: float = 0.99
+    evaluate: int = 100
+
+    def check(self) -> Training:
+        """Itself; raises `InputError` for what cannot be trained with."""
+        if min(self.steps, self.batch, self.evaluate) < 1 or not self.learning_rate > 0 or not 0 <= self.average < 1:
+            raise InputError("Training: steps, batch, evaluate and learning_rate must be positive, average below 1.")
+        if min(self.energy_weight, self.force_weight, self.stress_weight) < 0:
+            raise InputError("Training: weights of the loss cannot be negative.")
+        return self
+
+
+def predict(potential: Potential, batch: AtomsBatch, neighbours: Neighbours, stress: bool, direct: bool) -> Prediction:
+    """Energy and forces, by gradient or direct, and stress where wanted."""
+    if direct:
+        return Prediction(potential.energy(batch, neighbours), potential.direct_forces(batch, neighbours))
+    return (energy_forces_stress if stress else energy_and_forces)(potential, batch, neighbours)
+
+
+def label_loss(settings: Training, scale: float) -> LossTerm:
+    """The weighted loss of energies, forces and stress against the batch's labels."""
+
+    def term(potential: Potential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray) -> Float[Array, ""]:
+        found = predict(potential, batch, neighbours, settings.stress_weight > 0, settings.direct)
+        labels = Prediction(*(jnp.asarray(part) for part in (batch.energy, batch.forces)))
+        counts, graphs = batch.counts(), batch.graph_mask.astype(batch.positions.dtype)
+
+        def mean(values: Array) -> Array:
+            return jnp.sum(jnp.where(batch.graph_mask, values, 0)) / jnp.sum(graphs)
+
+        def size(vectors: Array) -> Array:
+            square = jnp.sum(vectors**2, axis=-1)
+            return square if settings.squared else jnp.sqrt(jnp.maximum(square, 1e-20))
+
+        energy = (found.energy - labels.energy) / counts / scale
+        total = settings.energy_weight * mean(energy**2 if settings.squared else jnp.abs(energy))
+        total += settings.force_weight * mean(batch.sum_atoms(size((found.forces - labels.forces) / scale)) / counts)
+        if settings.stress_weight and found.stress is not None:
+            error = (found.stress - jnp.asarray(batch.stress)).reshape(-1, 9) / scale
+            total += settings.stress_weight * mean(size(error))
+        return total
+
+    return term
+
+
+def optimiser(settings: Training, model: eqx.Module) -> optax.GradientTransformation:
+    """AdamW with warm-up and cosine, clipped; weight decay on matrices alone, embeddings left out."""
+    steps = settings.steps
+    rate = optax.warmup_cosine_decay_schedule(
+        0.2 * settings.learning_rate, settings.learning_rate, max(1, int(settings.warmup * steps)), steps + 1,
+        0.01 * settings.learning_rate,
+    )  # fmt: skip
+
+    def decays(path: tuple, leaf: Array) -> bool:
+        return leaf is not None and leaf.ndim == 2 and "atom_" not in jax.tree_util.keystr(path)
+
+    def mask(weights: eqx.Module) -> eqx.Module:
+        return jax.tree_util.tree_map_with_path(decays, weights)
+
+    made = optax.chain(
+        optax.clip_by_global_norm(settings.clip), optax.adamw(rate, weight_decay=settings.weight_decay, mask=mask)
+    )
+    return with_average(made, settings.average)
+
+
+class Errors(NamedTuple):
+    """Of a labelled set: mean absolute energy error (meV an atom), of force components and root mean square of force vectors,
+    averaged over structures (meV/Å), mean cosine of force vectors, mean absolute stress error (meV/Å^3, NaN without).
+    """
+
+    energy_mae: float
+    force_mae: float
+    force_rmse: float
+    force_cosine: float
+    stress_mae: float
+
+
+def predictions(
+    potential: Potential, data: LabelledSet, *, direct: bool = False, size: int = 32
+) -> Iterator[tuple[AtomsBatch, Prediction]]:
+    """Batches of a labelled set and what the potential says of them, as NumPy arrays."""
+    for batch, neighbours in data.all(size):
+        yield batch, jax.tree.map(np.asarray, _predicted(potential, batch, neighbours, data.stress, direct))
+
+
+def evaluate(potential: Potential, data: LabelledSet, *, direct: bool = False, size: int = 32) -> Errors:
+    """Errors of a potential on labelled structures."""
+    energy, component, rms, cosine, stress = ([] for _ in range(5))
+    for batch, found in predictions(potential, data, direct=direct, size=size):
+        real, graphs = np.asarray(batch.node_mask), np.asarray(batch.graph_mask)
+        energies, forces = np.asarray(batch.energy), np.asarray(batch.forces)
+        counts = np.bincount(batch.graph[real], minlength=batch.structures)[graphs]
+        energy.append(np.abs(found.energy[graphs] - energies[graphs]) / counts)
+        error = found.forces[real] - forces[real]
+        component.append(np.abs(error).ravel())
+        square = np.bincount(batch.graph[real], (error**2).sum(axis=1), batch.structures)[graphs]
+        rms.append(np.sqrt(square / counts))
+        lengths = np.linalg.norm(found.forces[real], axis=1) * np.linalg.norm(forces[real], axis=1)
+        cosine.append((found.forces[real] * forces[real]).sum(axis=1) / np.maximum(lengths, 1e-12))
+        if data.stress and found.stress is not None:
+            stress.append(np.abs(found.stress[graphs] - np.asarray(batch.stress)[graphs]).ravel())
+    values = [np.concatenate(part).mean() if part else np.nan for part in (energy, component, rms, cosine, stress)]
+    return Errors(1e3 * values[0], 1e3 * values[1], 1e3 * values[2], float(values[3]), 1e3 * values[4])
+
+
+@eqx.filter_jit
+def _predicted(potential: Potential, batch: AtomsBatch, neighbours: Neighbours, stress: bool, direct: bool) -> Prediction:
+    return predict(potential, batch, neighbours, stress, direct)
+
+
+class Trained(NamedTuple):
+    """The best potential by validation, its errors there, and the history: step, training loss, errors at each evaluation."""
+
+    potential: ScaledPotential
+    errors: Errors
+    history: dict[str, np.ndarray]
+
+
+def train(
+    potential: ScaledPotential,
+    train_set: LabelledSet,
+    validation: LabelledSet,
+    settings: Training,
+    key: PRNGKeyArray,
+    *,
+    extra: Sequence[LossTerm] = (),
+    checkpoint: str | Path | None = None,
+    keep: str | Path | None = None,
+    report: Callable[[int, float, Errors], None] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Trained:
+    """Trains on one set and keeps what is best on another.
+
+    **Arguments:** `extra`: further loss terms, called with (potential, batch, neighbours, key); `checkpoint`: a file to go on
+    from after a stop; `keep`: where the best potential is written each time it improves, and found again after a stop;
+    `report`: called at each evaluation; `devices`: over which each batch is spread (all by default, as far as
+    the batch divides).
+
+    **Raises:** `InputError` where the loss is no longer finite, or there are fewer structures than one batch.
+    """
+    settings.check()
+    size = min(settings.batch, len(train_set))
+    devices = list(jax.devices() if devices is None else devices)
+    shards = max(n for n in range(1, len(devices) + 1) if size % n == 0)
+    sharding = jax.sharding.NamedSharding(
+        jax.sharding.Mesh(np.asarray(devices[:shards]), ("structures",)), jax.sharding.PartitionSpec("structures")
+    )
+    terms = [label_loss(settings, potential.scale), *extra]
+
+    def one(potential: Potential, pair: Pair, key: PRNGKeyArray) -> Float[Array, ""]:
+        return sum((term(potential, *pair, key) for term in terms[1:]), terms[0](potential, *pair, key))
+
+    def loss(model: ScaledPotential, parts: Pair, key: PRNGKeyArray) -> Float[Array, ""]:
+        if shards == 1:
+            return one(model, jax.tree.map(lambda leaf: leaf[0], parts), key)
+        return jnp.mean(jax.vmap(lambda part: one(model, part, key))(parts))
+
+    seed = int(np.asarray(jax.random.key_data(key)).ravel()[-1])
+    stream = train_set.stream(size, seed, shards)
+    batches = stream if shards == 1 else (jax.device_put(parts, sharding) for parts in stream)
+    rows: list[tuple[float, ...]] = []
+    best: tuple[float, ScaledPotential, Errors | None] = (np.inf, potential, None)
+    if checkpoint is not None and keep is not None and Path(checkpoint).exists() and Path(keep).exists():
+        kept, note = load_potential(keep), read_header(keep)["note"]
+        best = (float(note["score"]), kept, Errors(*note["errors"]))
+
+    def watch(done: int, found: Fit) -> None:
+        nonlocal best
+        model = found.model
+        if settings.average:
+            model = eqx.combine(found.opt_state.average, model)
+        model = jax.device_put(model, devices[0]) if shards > 1 else model
+        errors = evaluate(model, validation, direct=settings.direct, size=size)
+        score = settings.energy_weight * errors.energy_mae + settings.force_weight * errors.force_mae
+        if score < best[0]:
+            best = (score, model, errors)
+            if keep is not None:
+                save_potential(model, keep, {"score": score, "errors": list(errors), "step": done})
+        rows.append((done, float(found.losses[-settings.evaluate :].mean()), *errors))
+        if report is not None:
+            report(done, rows[-1][1], errors)
+
+    trained = eqx.tree_at(lambda p: p.references, jax.tree.map(eqx.is_inexact_array, potential), False)
+    model = potential
+    if shards > 1:
+        everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+        model = jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere) if eqx.is_array(leaf) else leaf, potential)
+    last = fit(
+        model, loss, batches, optimiser=optimiser(settings, model), steps=settings.steps, key=key, parameters=trained,
+        chunk=min(settings.evaluate, settings.steps), watch=watch, checkpoint=checkpoint,
+    )  # fmt: skip
+    if best[2] is None:  # the checkpoint had all the steps, and nothing was kept beside it
+        watch(settings.steps, last._replace(losses=np.full(1, np.nan)))
+    assert best[2] is not None
+    names = ("step", "loss", *Errors._fields)
+    return Trained(best[1], best[2], dict(zip(names, np.array(rows).T, strict=True)))
