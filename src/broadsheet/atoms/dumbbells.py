@@ -17,6 +17,7 @@ from broadsheet.atoms.motion import BOLTZMANN, simulate
 from broadsheet.atoms.neighbours import Neighbours, displacements
 from broadsheet.atoms.pair import LennardJones
 from broadsheet.atoms.potential import Potential, energy_and_forces
+from broadsheet.atoms.relaxation import relax
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.errors import DataError
 from broadsheet.files import existing, load_arrays
@@ -112,6 +113,7 @@ def coarse_frames(fluid: DumbbellFluid, frames: int, key: PRNGKeyArray, *, every
     sites = np.stack([centres - way * fluid.bond / 2, centres + way * fluid.bond / 2], axis=1).reshape(-1, 3)
     batch = batch_atoms([Atoms(["Ar"] * len(sites), sites, cell=[fluid.length] * 3, pbc=True)], count=1)
     potential = Dumbbells(fluid)
+    batch = relax(potential, batch, fmax=0.5, steps=300, method="fire", skin=0.6).batch  # takes overlaps apart
     settled = simulate(potential, batch, steps=1500, dt=2.0, temperature=fluid.temperature, friction=0.02, every=1500,
                        key=jax.random.fold_in(key, 1))  # fmt: skip
     batch = eqx.tree_at(lambda b: b.positions, batch, settled.positions[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from broadsheet.cli import language, matter, networks, neurons, pages, running, verifying
+from broadsheet.cli import atoms, language, matter, networks, neurons, pages, running, verifying
 
 app = typer.Typer(
     name="broadsheet",
@@ -47,5 +47,6 @@ for name, command in {
     app.command(name)(command)  # type: ignore[type-var]
 app.add_typer(neurons.app, name="neurons", help="Neurons, on your own recordings and networks.")
 app.add_typer(networks.app, name="networks", help="Networks of neurons.")
+app.add_typer(atoms.app, name="atoms", help="Potentials and sets of structures.")
 app.add_typer(language.app, name="language", help="Language models.")
 app.add_typer(matter.app, name="matter", help="Tracked particles.")

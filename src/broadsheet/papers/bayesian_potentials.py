@@ -280,14 +280,14 @@ class Toy:
 def _network(config: Toy, key):
     if config.poor:
         return {"harmonic": jax.random.normal(key, (2,))}
-    return eqx.partition(eqx.nn.MLP("scalar", "scalar", config.hidden, 2, jnp.tanh, key=key), eqx.is_array)[0]
+    return eqx.partition(eqx.nn.MLP("scalar", "scalar", config.hidden, 2, jax.nn.silu, key=key), eqx.is_array)[0]
 
 
 def _potential(config: Toy, weights, x):
     """Energy at x, in units of 10 kT."""
     if config.poor:
         return 10 * (weights["harmonic"][0] * x**2 + weights["harmonic"][1] * x)
-    skeleton = eqx.filter_eval_shape(eqx.nn.MLP, "scalar", "scalar", config.hidden, 2, jnp.tanh, key=jax.random.key(0))
+    skeleton = eqx.filter_eval_shape(eqx.nn.MLP, "scalar", "scalar", config.hidden, 2, jax.nn.silu, key=jax.random.key(0))
     static = eqx.partition(skeleton, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))[1]
     return 10 * eqx.combine(weights, static)(x)
 
@@ -330,7 +330,7 @@ def _merged(weights):
 
 
 GRID = np.linspace(-1.4, 1.4, 57)
-FAR = np.linspace(2.5, 3.0, 11)
+FAR = np.linspace(2.0, 2.6, 13)
 
 
 @paper.experiment(

@@ -319,7 +319,7 @@ def _compare(config: Rare, key, log: Log) -> Report:
             left = novelty(environments.X, environments.of(picks[kept]).X)
         log.progress((k + 1) / len(SAMPLERS))
     for reached, arm in arms.items():
-        rest = [other for other in RIVALS if other != reached]
+        rest = [other for other in RIVALS if other != reached] + ([] if reached == "system" else ["system"])
         for what, best in (("diversity", np.max), ("overlap", np.mean)):
             gain = curves[f"{reached}_{what}"] - best([curves[f"{other}_{what}"] for other in rest], axis=0)
             arm[f"least_{what}_gain"] = float(gain.min())

@@ -1,0 +1,538 @@
+"""Potentials and sets of structures, on extended XYZ or anything else that ASE reads."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+
+from broadsheet.cli.output import console, number, print_json, table
+from broadsheet.cli.pages import AsJson
+from broadsheet.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Structures: extended XYZ, ASE database, LMDB, or what else ASE reads.")
+]
+Potentials = Annotated[
+    list[Path], typer.Option("--potential", "-p", help="A trained potential (.safetensors); repeat for an ensemble.")
+]
+
+
+class Size(StrEnum):
+    """Sizes of the model; S, M and L are those of the paper."""
+
+    tiny = "tiny"
+    small = "small"
+    S = "S"
+    M = "M"
+    L = "L"
+
+
+class Optimiser(StrEnum):
+    """How to relax."""
+
+    bfgs = "bfgs"
+    fire = "fire"
+
+
+class Sampler(StrEnum):
+    """How structures are chosen."""
+
+    cover = "cover"
+    random = "random"
+    k_means = "k_means"
+    mean_fps = "mean_fps"
+    fps = "fps"
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _bar(text: str) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on a terminal, nothing off it."""
+    if not sys.stderr.isatty():
+        yield lambda share, live: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(TextColumn(text), BarColumn(), TextColumn("{task.fields[live]}"), TimeRemainingColumn(),
+                   console=Console(stderr=True), transient=True)  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=1.0, live="")
+        yield lambda share, live: bar.update(task, completed=share, live=live)
+
+
+def _settings(size: Size) -> Any:
+    from dataclasses import replace
+
+    from broadsheet.atoms.escaip import SMALL, published
+
+    if size is Size.small:
+        return SMALL
+    if size is Size.tiny:
+        return replace(SMALL, width=32, heads=2, basis=48, basis_width=32, order_width=8, atom_width=16)
+    return published(cast(Literal["S", "M", "L"], size.value))
+
+
+@app.command("train")
+def train(
+    file: File,
+    out: Annotated[Path, typer.Option(help="Where the potential goes (.safetensors).")] = Path("potential.safetensors"),
+    validation: Annotated[Path | None, typer.Option(help="Structures to validate on; a tenth of FILE by default.")] = None,
+    size: Annotated[Size, typer.Option(help="Size of the model.")] = Size.small,
+    cutoff: Annotated[float, typer.Option(min=1, max=20, help="Å.")] = 6.0,
+    steps: Annotated[int, typer.Option(min=1)] = 5000,
+    batch: Annotated[int, typer.Option(min=1, help="Structures a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    energy_weight: Annotated[float, typer.Option(min=0)] = 1.0,
+    force_weight: Annotated[float, typer.Option(min=0)] = 10.0,
+    stress_weight: Annotated[float, typer.Option(min=0, help="Above 0 where FILE has stress.")] = 0.0,
+    direct: Annotated[bool, typer.Option("--direct", help="Forces from a head of their own, which keeps no energy.")] = False,
+    evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between validations and checkpoints.")] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the checkpoint of an interrupted training.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a potential on labelled structures; an interrupted training goes on where it was."""
+    from dataclasses import replace
+
+    import jax
+    import numpy as np
+
+    from broadsheet.atoms.escaip import EScAIP
+    from broadsheet.atoms.files import read_structures
+    from broadsheet.atoms.potential import scaled
+    from broadsheet.atoms.training import Errors, LabelledSet, Training
+    from broadsheet.atoms.training import train as train_potential
+
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out}: potentials are written as .safetensors.")
+    structures = read_structures(file)
+    if validation is None:
+        if len(structures) < 10:
+            raise InputError(f"{file} has {len(structures)} structures; give --validation, or 10 structures at least.")
+        order = np.random.default_rng(seed).permutation(len(structures))
+        cut = max(1, len(structures) // 10)
+        held, structures = [structures[k] for k in order[:cut]], [structures[k] for k in order[cut:]]
+    else:
+        held = read_structures(validation)
+    settings = Training(
+        steps=steps, batch=min(batch, len(structures)), learning_rate=learning_rate, energy_weight=energy_weight,
+        force_weight=force_weight, stress_weight=stress_weight, direct=direct, evaluate=evaluate_every,
+    ).check()  # fmt: skip
+    potential = scaled(EScAIP(replace(_settings(size), cutoff=cutoff, direct=direct), seed), structures)
+    first, second = (LabelledSet(part, potential, stress_weight > 0) for part in (structures, held))
+    checkpoint = out.with_suffix(".checkpoint")
+    if restart:
+        checkpoint.unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
+    with _bar("training") as show:
+
+        def report(done: int, loss: float, errors: Errors) -> None:
+            show(done / steps, f"loss {loss:.3g}, forces {errors.force_mae:.3g} meV/Å")
+
+        found = train_potential(
+            potential, first, second, settings, jax.random.key(seed), checkpoint=checkpoint, keep=out, report=report
+        )
+    checkpoint.unlink(missing_ok=True)
+    result = {"potential": str(out), "structures": len(structures), "validation": len(held), **_errors(found.errors)}
+    if as_json:
+        print_json(result)
+        return
+    console().print(_error_table({"validation": result}))
+    print(f"Written to {out}.")
+
+
+def _errors(errors: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in errors._asdict().items()}
+
+
+def _error_table(rows: dict[str, dict[str, Any]]) -> Any:
+    right: dict[str, Any] = {"justify": "right"}
+    names = {"energy_mae": "energy MAE (meV/atom)", "force_mae": "force MAE (meV/Å)", "force_rmse": "force RMSE (meV/Å)",
+             "force_cosine": "cosine", "stress_mae": "stress MAE (meV/Å³)"}  # fmt: skip
+    columns: list[Any] = ["set", *((text, right) for text in names.values())]
+    return table(columns, [(name, *(number(row[key]) for key in names)) for name, row in rows.items()])
+
+
+def _load(paths: list[Path]) -> list[Any]:
+    from broadsheet.atoms.checkpoints import load_potential
+
+    if not paths:
+        raise InputError("Name a trained potential with --potential FILE.safetensors.")
+    return [load_potential(path) for path in paths]
+
+
+@app.command("evaluate")
+def evaluate(
+    file: File,
+    potential: Potentials,
+    direct: Annotated[bool, typer.Option("--direct", help="Judge the direct forces.")] = False,
+    stress: Annotated[bool, typer.Option("--stress", help="Judge the stress too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Errors of potentials on labelled structures."""
+    from broadsheet.atoms.files import read_structures
+    from broadsheet.atoms.training import LabelledSet
+    from broadsheet.atoms.training import evaluate as errors_of
+
+    structures = read_structures(file)
+    rows = {}
+    for path, model in zip(potential, _load(potential), strict=True):
+        rows[str(path)] = _errors(errors_of(model, LabelledSet(structures, model, stress), direct=direct, size=16))
+    if as_json:
+        print_json(rows)
+        return
+    console().print(_error_table(rows))
+
+
+@app.command("relax")
+def relax(
+    file: File,
+    potential: Potentials,
+    out: Annotated[Path, typer.Option(help="Where relaxed structures go.")] = Path("relaxed.extxyz"),
+    fmax: Annotated[float, typer.Option(min=0, help="Largest force left, eV/Å.")] = 0.05,
+    steps: Annotated[int, typer.Option(min=1)] = 500,
+    method: Annotated[Optimiser, typer.Option()] = Optimiser.bfgs,
+    together: Annotated[int, typer.Option(min=1, help="Structures relaxed at once.")] = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Relax structures, many at once; cells stay. Those in OUT already are not relaxed again."""
+    import numpy as np
+
+    from broadsheet.atoms.files import read_structures, write_structures
+    from broadsheet.atoms.relaxation import relax as relax_batch
+    from broadsheet.atoms.structures import batch_atoms, labelled
+
+    if len(potential) != 1:
+        raise InputError("relax takes one potential.")
+    model, structures = _load(potential)[0], read_structures(file)
+    kind = {"potential": potential[0].name, "fmax": fmax, "method": method.value, "steps": steps}
+    done = _resumable(out, kind)
+    if len(done) > len(structures):
+        raise InputError(f"{out} has {len(done)} structures and {file} only {len(structures)}: it belongs to another file.")
+    with _bar("relaxing") as show:
+        for start in range(len(done), len(structures), together):
+            some = structures[start : start + together]
+            batch = batch_atoms(some)
+            found = relax_batch(model, batch, fmax=fmax, steps=steps, method=method.value)
+            positions, first = np.asarray(found.batch.positions, float), 0
+            for k, each in enumerate(some):
+                made = each.copy()
+                made.positions = positions[first : first + len(each)]
+                first += len(each)
+                made.info |= {"steps": int(found.steps[k]), "fmax": float(found.fmax[k]), "converged": bool(found.converged[k])}
+                made.info |= {f"relax_{name}": value for name, value in kind.items()}
+                done.append(labelled(made, float(found.energy[k])))
+            write_structures(done, out)
+            show(len(done) / len(structures), f"{len(done)} of {len(structures)}")
+    converged = sum(bool(each.info["converged"]) for each in done)
+    if as_json:
+        print_json({"out": str(out), "structures": len(done), "converged": converged,
+                    "steps": [int(each.info["steps"]) for each in done]})  # fmt: skip
+        return
+    print(f"{converged} of {len(done)} structures converged to {fmax:g} eV/Å; written to {out}.")
+
+
+def _resumable(out: Path, kind: dict[str, Any]) -> list[Any]:
+    """Structures of an earlier run with the same settings; none for another."""
+    from broadsheet.atoms.files import read_structures
+
+    if not out.exists():
+        return []
+    found = read_structures(out)
+    if any(str(each.info.get(f"relax_{name}")) != str(value) for each in found for name, value in kind.items()):
+        raise InputError(f"{out} is there and was made with other settings; name another --out or remove it.")
+    return found
+
+
+@app.command("md")
+def md(
+    file: File,
+    potential: Potentials,
+    out: Annotated[Path, typer.Option(help="Where frames go (extended XYZ); a run that was stopped goes on.")] = Path(
+        "md.extxyz"
+    ),
+    steps: Annotated[int, typer.Option(min=1)] = 1000,
+    dt: Annotated[float, typer.Option(min=0, help="fs.")] = 0.5,
+    temperature: Annotated[float, typer.Option(min=0, help="K.")] = 300.0,
+    friction: Annotated[float, typer.Option(min=0, help="1/fs; 0 keeps the energy.")] = 0.01,
+    every: Annotated[int, typer.Option(min=1, help="Steps between frames.")] = 20,
+    stop_above: Annotated[
+        float | None, typer.Option(min=0, help="Stop where an ensemble's forces on an atom differ by more, eV/Å.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Molecular dynamics of the first structure of FILE; with several potentials their mean, and a stop where they disagree."""
+    from broadsheet.atoms.files import iterate_structures, read_structures, write_structures
+    from broadsheet.atoms.structures import check_structure
+
+    models = _load(potential)
+    if out.suffix.lower() not in (".xyz", ".extxyz"):
+        raise InputError(f"--out {out}: frames are written as .extxyz.")
+    kind = f"{dt:g} {temperature:g} {friction:g} {seed} {' '.join(path.name for path in potential)}"
+    written = read_structures(out) if out.exists() else []
+    if written and written[-1].info.get("run") != kind:
+        raise InputError(f"{out} is there and was made with other settings; name another --out or remove it.")
+    start = written[-1] if written else next(iterate_structures(file), None)
+    if start is None:
+        raise InputError(f"{file} holds no structures.")
+    check_structure(start, str(file))
+    made = int(start.info.get("step", 0)) if written else 0
+    fresh: list[Any] = list(written)
+    with _bar("dynamics") as show:
+
+        def keep(step: int, frame: Any) -> None:
+            frame.info |= {"step": step, "time_fs": step * dt, "run": kind}
+            fresh.append(frame)
+            show(step / steps, f"{frame.get_potential_energy():.3f} eV")
+
+        try:
+            if made < steps:
+                move = _ensemble_motion if len(models) > 1 else _motion
+                move(models, start, bool(written), made, steps, dt, temperature, friction, every, stop_above, seed, keep)
+        finally:
+            if len(fresh) > len(written):
+                write_structures(fresh, out)
+    energies = [each.get_potential_energy() for each in fresh]
+    if as_json:
+        print_json({"out": str(out), "frames": len(fresh), "steps": max(made, steps), "potential_energy": energies})
+        return
+    print(f"{len(fresh)} frames in {out}, up to {fresh[-1].info['time_fs']:g} fs.")
+
+
+def _motion(models: list[Any], start: Any, again: bool, made: int, steps: int, dt: float, temperature: float, friction: float,
+            every: int, stop_above: float | None, seed: int, keep: Callable[[int, Any], None]) -> None:  # fmt: skip
+    """One potential, all steps compiled."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from ase import units
+
+    from broadsheet.atoms.motion import Phase, simulate
+    from broadsheet.atoms.structures import batch_atoms, labelled
+
+    if stop_above is not None:
+        raise InputError("--stop-above needs several potentials; one has no spread.")
+    batch = batch_atoms([start], count=1)
+    n = len(start)
+    velocities = None
+    if again:
+        padding = np.zeros((len(batch.positions) - n, 3))
+        velocities = jnp.asarray(np.concatenate([start.get_velocities() * units.fs, padding]), batch.positions.dtype)
+
+    def report(done: int, phase: Phase) -> None:
+        frame = start.copy()
+        frame.info = {}
+        frame.positions = np.asarray(phase.positions[:n], float)
+        frame.set_velocities(np.asarray(phase.velocities[:n], float) / units.fs)
+        keep(made + done, labelled(frame, float(phase.energy[0]), np.asarray(phase.forces[:n], float)))
+
+    simulate(models[0], batch, steps=steps - made, dt=dt, temperature=temperature, friction=friction, velocities=velocities,
+             every=every, key=jax.random.fold_in(jax.random.key(seed), made), report=report)  # fmt: skip
+
+
+def _ensemble_motion(models: list[Any], start: Any, again: bool, made: int, steps: int, dt: float, temperature: float,
+                     friction: float, every: int, stop_above: float | None, seed: int, keep: Callable[[int, Any], None],
+                     ) -> None:  # fmt: skip
+    """The mean of several, in ASE's integrators."""
+    import numpy as np
+    from ase import units
+    from ase.md.langevin import Langevin
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.md.verlet import VelocityVerlet
+
+    from broadsheet.atoms.calculator import PotentialCalculator
+    from broadsheet.atoms.structures import labelled
+
+    rng = np.random.default_rng([seed, made])
+    moving = start.copy()
+    moving.info = {}
+    if not again:
+        MaxwellBoltzmannDistribution(moving, temperature_K=temperature, rng=rng)
+    moving.calc = PotentialCalculator(models, stop_above=stop_above)
+    motion = (
+        Langevin(moving, dt * units.fs, temperature_K=temperature, friction=friction / units.fs, fixcm=False, rng=rng)
+        if friction
+        else VelocityVerlet(moving, dt * units.fs)
+    )
+    done = made
+    while done < steps:
+        some = min(every - done % every, steps - done)
+        motion.run(some)
+        done += some
+        frame = labelled(moving, moving.get_potential_energy(), moving.get_forces())
+        frame.arrays["forces_std"] = moving.calc.results["forces_std"]
+        keep(done, frame)
+
+
+Neighbours = Annotated[int, typer.Option(min=2, max=200, help="Neighbours in a descriptor.")]
+Cutoff = Annotated[float, typer.Option(min=1, max=20, help="Å.")]
+Width = Annotated[float, typer.Option(min=1e-4, help="Width of the kernel, 1/Å.")]
+
+
+@app.command("compress")
+def compress(
+    file: File,
+    out: Annotated[Path, typer.Option(help="Where the chosen structures go, in the order of the choice.")] = Path(
+        "chosen.extxyz"
+    ),
+    fraction: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share to keep; by default where H times D peaks.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="How many to keep, in place of a share.")] = None,
+    method: Annotated[Sampler, typer.Option()] = Sampler.cover,
+    neighbours: Neighbours = 32,
+    cutoff: Cutoff = 5.0,
+    width: Width = 0.015,
+    part: Annotated[
+        int, typer.Option(min=100, help="Environments of one choice; larger sets are chosen from in parts.")
+    ] = 50_000,
+    scheduler: Annotated[str | None, typer.Option(metavar="tcp://…", help="A Dask scheduler that the parts go to.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Choose few structures that keep all atomic environments."""
+    import math
+
+    from broadsheet.atoms.compression import best_size, fractions_curve
+    from broadsheet.atoms.environments import describe_all, overlap
+    from broadsheet.atoms.files import iterate_structures, write_structures
+    from broadsheet.atoms.parts import select_in_parts
+
+    if fraction is not None and count is not None:
+        raise InputError("Give --fraction or --count, not both.")
+    if fraction == 0:
+        raise InputError("--fraction 0 keeps nothing.")
+    environments = describe_all(iterate_structures(file), neighbours, cutoff)
+    total = environments.structures
+    size = count if count is not None else math.ceil((fraction or 1.0) * total)
+    with _bar("choosing") as show, _mapped(scheduler) as mapped:
+        found = select_in_parts(environments, size, method.value, part=part, h=width, seed=seed, mapped=mapped,
+                                report=lambda share: show(share, ""))  # fmt: skip
+    chosen = found.indices
+    if fraction is None and count is None:
+        chosen = chosen[: best_size(environments, chosen, h=width)]
+    wanted = set(chosen.tolist())
+    kept = {k: each for k, each in enumerate(iterate_structures(file)) if k in wanted}
+    for rank, k in enumerate(chosen.tolist()):
+        kept[k].info |= {"source_index": k, "rank": rank}
+    write_structures([kept[k] for k in chosen.tolist()], out)
+    (h,), (d,) = fractions_curve(environments, {len(chosen): chosen}, [len(chosen)], width)
+    covered = overlap(environments.X, environments.of(chosen).X, width)
+    result = {"out": str(out), "structures": total, "kept": len(chosen), "environments": len(environments.X),
+              "entropy": float(h), "diversity": float(d), "overlap": covered, "indices": chosen.tolist()}  # fmt: skip
+    if as_json:
+        print_json(result)
+        return
+    print(f"{len(chosen)} of {total} structures kept; they cover {100 * covered:.1f} % of {len(environments.X)} environments.")
+    print(f"Entropy {h:.3f} nats, diversity {d:.3f} nats. Written to {out}.")
+
+
+@contextlib.contextmanager
+def _mapped(scheduler: str | None) -> Iterator[Callable]:
+    """`map` here, or on a Dask cluster."""
+    if scheduler is None:
+        yield map
+        return
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The scheduler {scheduler} does not answer ({str(error)[:80]}).") from None
+    with client:
+        yield lambda function, tasks: client.gather(client.map(function, list(tasks)))
+
+
+@app.command("outliers")
+def outliers(
+    file: File,
+    reference: Annotated[Path | None, typer.Option(help="What is known; the other structures of FILE by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Structures with dH on each atom, most novel first.")] = Path("outliers.extxyz"),
+    top: Annotated[int, typer.Option(min=1, help="How many to list.")] = 10,
+    neighbours: Neighbours = 32,
+    cutoff: Cutoff = 5.0,
+    width: Width = 0.015,
+    as_json: AsJson = False,
+) -> None:
+    """How new each structure is: the largest differential entropy of its environments, above 0 where unlike all others."""
+    import numpy as np
+
+    from broadsheet.atoms.environments import describe_all, novelty
+    from broadsheet.atoms.files import iterate_structures, read_structures, write_structures
+
+    structures = read_structures(file)
+    environments = describe_all(structures, neighbours, cutoff)
+    if reference is not None:
+        per_atom = novelty(environments.X, describe_all(iterate_structures(reference), neighbours, cutoff).X, width)
+    else:
+        if len(structures) < 2:
+            raise InputError(f"{file} has one structure; give --reference.")
+        per_atom = np.empty(len(environments.X))
+        for k in range(len(structures)):
+            own = environments.owner == k
+            per_atom[own] = novelty(environments.X[own], environments.X[~own], width)
+    largest = np.array([per_atom[environments.owner == k].max() for k in range(len(structures))])
+    order = np.argsort(-largest, kind="stable")
+    for k, each in enumerate(structures):
+        each.arrays["dH"] = per_atom[environments.owner == k]
+        each.info |= {"dH_max": float(largest[k]), "source_index": k}
+    write_structures([structures[k] for k in order], out)
+    rows = [{"structure": int(k), "formula": structures[k].get_chemical_formula(),
+             "atom": int(structures[k].arrays["dH"].argmax()), "dH": float(largest[k])} for k in order[:top]]  # fmt: skip
+    if as_json:
+        print_json({"out": str(out), "novel": int((largest > 0).sum()), "structures": len(structures), "top": rows})
+        return
+    right: dict[str, Any] = {"justify": "right"}
+    cells = [(row["structure"], row["formula"], row["atom"], number(row["dH"])) for row in rows]
+    columns: list[Any] = [("structure", right), "formula", ("atom", right), ("dH (nats)", right)]
+    console().print(table(columns, cells))
+    print(
+        f"{int((largest > 0).sum())} of {len(structures)} structures hold environments unlike all known ones. Written to {out}."
+    )
+
+
+@app.command("entropy")
+def entropy(
+    file: File,
+    reference: Annotated[Path | None, typer.Option(help="Also the share of FILE's environments that these cover.")] = None,
+    neighbours: Neighbours = 32,
+    cutoff: Cutoff = 5.0,
+    width: Width = 0.015,
+    as_json: AsJson = False,
+) -> None:
+    """Entropy and diversity of the atomic environments in a file."""
+    import math
+
+    from broadsheet.atoms.environments import describe_all, diversity, overlap
+    from broadsheet.atoms.environments import entropy as entropy_of
+    from broadsheet.atoms.files import iterate_structures
+
+    found = describe_all(iterate_structures(file), neighbours, cutoff)
+    d = diversity(found.X, width)
+    result: dict[str, Any] = {"structures": found.structures, "environments": len(found.X),
+                              "entropy": entropy_of(found.X, width),
+                              "diversity": d, "distinct": math.exp(d)}  # fmt: skip
+    if reference is not None:
+        result["covered"] = overlap(found.X, describe_all(iterate_structures(reference), neighbours, cutoff).X, width)
+    if as_json:
+        print_json(result)
+        return
+    print(f"{result['environments']} environments in {result['structures']} structures.")
+    print(f"Entropy {result['entropy']:.4f} nats (at most {math.log(len(found.X)):.4f}), diversity {d:.4f} nats: "
+          f"about {result['distinct']:.0f} distinct environments.")  # fmt: skip
+    if reference is not None:
+        print(f"{100 * result['covered']:.1f} % of them are covered by {reference}.")
