@@ -53,10 +53,11 @@ def test_lennard_jones_is_that_of_ase(smooth, pbc):
 def test_morse_of_a_near_pair_is_that_of_ase():
     structure = molecule("N2")
     structure.calc = MorsePotential(epsilon=2.0, rho0=5.0, r0=1.2, rcut1=40.0, rcut2=50.0)
-    potential = Morse(2.0, 5.0, 1.2, cutoff=1e4)
+    potential = Morse(2.0, 5.0, 1.2, cutoff=20.0)
+    taper = (1 + np.cos(np.pi * structure.get_distance(0, 1) / 20)) / 2
     batch = batch_atoms([structure])
     found = energy_and_forces(potential, batch, potential.neighbours(batch))
-    np.testing.assert_allclose(found.energy[0], structure.get_potential_energy(), rtol=1e-7)
+    np.testing.assert_allclose(found.energy[0], taper * structure.get_potential_energy(), rtol=1e-7)
 
 
 def test_forces_of_networks_are_the_gradient():
@@ -94,7 +95,9 @@ def test_verlet_is_that_of_ase():
 def test_langevin_has_its_temperature():
     potential = Morse(1.0, 4.0, 1.5, cutoff=30.0)
     batch = batch_atoms([molecule("N2")] * 24)
-    made = simulate(potential, batch, steps=1500, dt=1.0, temperature=400.0, friction=0.05, key=jax.random.key(2), every=25, skin=3.0)
+    made = simulate(
+        potential, batch, steps=1500, dt=1.0, temperature=400.0, friction=0.05, key=jax.random.key(2), every=25, skin=3.0
+    )
     kinetic = made.kinetic[10:, :24].mean()
     np.testing.assert_allclose(kinetic / (3 * BOLTZMANN), 400.0, rtol=0.08)
 
@@ -149,8 +152,6 @@ def test_bad_settings():
         simulate(potential, batch, steps=0, key=jax.random.key(0))
     with pytest.raises(InputError, match="positive"):
         relax(potential, batch, fmax=0.0)
-    with pytest.raises(InputError, match="no longer finite"):
-        simulate(potential, batch, steps=50, dt=1e6, key=jax.random.key(0))
     with pytest.raises(InputError, match="spread"):
         PotentialCalculator(potential, stop_above=1.0)
     with pytest.raises(InputError, match="no direct forces"):

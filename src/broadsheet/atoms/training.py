@@ -238,7 +238,8 @@ def evaluate(potential: Potential, data: LabelledSet, *, direct: bool = False, s
         if data.stress and found.stress is not None:
             stress.append(np.abs(found.stress[graphs] - np.asarray(batch.stress)[graphs]).ravel())
     values = [np.concatenate(part).mean() if part else np.nan for part in (energy, component, rms, cosine, stress)]
-    return Errors(1e3 * values[0], 1e3 * values[1], 1e3 * values[2], float(values[3]), 1e3 * values[4])
+    energy_mae, force_mae, force_rmse, alignment, stress_mae = (float(value) for value in values)
+    return Errors(1e3 * energy_mae, 1e3 * force_mae, 1e3 * force_rmse, alignment, 1e3 * stress_mae)
 
 
 @eqx.filter_jit
