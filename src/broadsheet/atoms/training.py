@@ -159,7 +159,10 @@ def label_loss(settings: Training, scale: float) -> LossTerm:
     """The weighted loss of energies, forces and stress against the batch's labels."""
 
     def term(potential: Potential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray) -> Float[Array, ""]:
-        found = predict(potential, batch, neighbours, settings.stress_weight > 0, settings.direct)
+        if settings.force_weight or settings.stress_weight:
+            found = predict(potential, batch, neighbours, settings.stress_weight > 0, settings.direct)
+        else:
+            found = Prediction(potential.energy(batch, neighbours), jnp.zeros_like(jnp.asarray(batch.positions)))
         labels = Prediction(*(jnp.asarray(part) for part in (batch.energy, batch.forces)))
         counts, graphs = batch.counts(), batch.graph_mask.astype(batch.positions.dtype)
 
@@ -172,7 +175,8 @@ def label_loss(settings: Training, scale: float) -> LossTerm:
 
         energy = (found.energy - labels.energy) / counts / scale
         total = settings.energy_weight * mean(energy**2 if settings.squared else jnp.abs(energy))
-        total += settings.force_weight * mean(batch.sum_atoms(size((found.forces - labels.forces) / scale)) / counts)
+        if settings.force_weight:
+            total += settings.force_weight * mean(batch.sum_atoms(size((found.forces - labels.forces) / scale)) / counts)
         if settings.stress_weight and found.stress is not None:
             error = (found.stress - jnp.asarray(batch.stress)).reshape(-1, 9) / scale
             total += settings.stress_weight * mean(size(error))

@@ -423,10 +423,11 @@ class Learning:
     model: EScAIPConfig = SMALLEST
     steps: int = 60
     batch: int = 2
+    force_weight: float = 10.0  # of the loss
 
 
 @paper.experiment(
-    presets={"smoke": Learning(count=40, rare=8, steps=2, fractions=(0.1,)), "quick": Learning(),
+    presets={"smoke": Learning(count=40, rare=8, steps=2, force_weight=0.0), "quick": Learning(),
              "paper": Learning(count=4000, rare=200, fractions=(0.05, 0.1, 0.2, 0.4),
                                samplers=("cover", "random", "k_means", "fps"),
                                model=replace(SMALL, cutoff=4.5, nearest=14, slots=28), steps=20_000, batch=8)},
@@ -455,7 +456,8 @@ def learning(config: Learning, key, log: Log) -> Report:
             kept = [pool[k] for k in select(environments, size, method, seed=seed_of(key)).indices]  # type: ignore[arg-type]
             potential = scaled(EScAIP(config.model, key), kept)
             sets = {part: LabelledSet(some, potential) for part, some in tests.items()}
-            settings = Training(steps=config.steps, batch=config.batch, learning_rate=3e-3, evaluate=config.steps)
+            settings = Training(steps=config.steps, batch=config.batch, learning_rate=3e-3, evaluate=config.steps,
+                                force_weight=config.force_weight)  # fmt: skip
             trained = train(potential, LabelledSet(kept, potential), sets["inside"], settings, key).potential
             for part, some in sets.items():
                 table[part][i, j] = evaluate(trained, some, size=config.batch).force_rmse

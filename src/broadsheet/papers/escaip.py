@@ -276,6 +276,7 @@ class Molecules:
     steps: int = 400
     batch: int = 8
     learning_rate: float = 3e-3
+    force_weight: float = 10.0  # of the loss
     md_steps: int = 2000  # 0: no dynamics
     dt: float = 0.5  # fs
     temperature: float = 300.0  # K
@@ -284,7 +285,7 @@ class Molecules:
 
 @paper.experiment(
     presets={
-        "smoke": Molecules(frames=20, steps=4, batch=2, md_steps=4, model=TINIEST),
+        "smoke": Molecules(frames=20, steps=4, batch=2, md_steps=4, model=TINIEST, force_weight=0.0),
         "quick": Molecules(),
         "paper": Molecules(model=LARGE, steps=60_000, batch=16,
                            learning_rate=4e-4, data="required"),
@@ -310,6 +311,7 @@ def molecular(config: Molecules, key, log: Log) -> Report:
     network = EScAIP(replace(config.model, attention=config.attention, direct=config.direct), key)
     potential = scaled(network, train_set)
     settings = Training(steps=config.steps, batch=config.batch, learning_rate=config.learning_rate, direct=config.direct,
+                        force_weight=config.force_weight,
                         evaluate=max(1, config.steps // 8))  # fmt: skip
     trained = _train(potential, train_set, validation, settings, key, log)
     tested = LabelledSet(test, trained.potential)
@@ -486,7 +488,7 @@ class Sizes(Molecules):
 
 @paper.experiment(
     presets={
-        "smoke": Sizes(widths=(16,), amounts=(20,), steps=2, batch=2, frames=24, model=TINIEST),
+        "smoke": Sizes(widths=(16,), amounts=(20,), steps=2, batch=2, frames=24, model=TINIEST, force_weight=0.0),
         "quick": Sizes(),
         "paper": Sizes(widths=(64, 128, 256), amounts=(240, 2400, 24_000), steps=20_000, batch=16, data="required"),
     },
@@ -513,7 +515,11 @@ def sizes(config: Sizes, key, log: Log) -> Report:
             chosen = rest[:amount]
             potential = scaled(EScAIP(model, key), chosen)
             settings = Training(
-                steps=config.steps, batch=config.batch, learning_rate=config.learning_rate, evaluate=config.steps
+                steps=config.steps,
+                batch=config.batch,
+                learning_rate=config.learning_rate,
+                evaluate=config.steps,
+                force_weight=config.force_weight,
             )
             sets = (LabelledSet(chosen, potential), LabelledSet(test, potential))
             table[i, j] = train(potential, *sets, settings, key, devices=jax.devices()[:1]).errors.force_mae

@@ -1,0 +1,90 @@
+"""The verbs of atoms, on files."""
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from typer.testing import CliRunner
+
+from broadsheet.atoms.files import read_structures, write_structures
+from broadsheet.atoms.labels import molecules
+from broadsheet.cli.app import app
+from broadsheet.errors import BroadsheetError
+
+
+def run(*arguments):
+    found = CliRunner().invoke(app, ["atoms", *map(str, arguments)])
+    if found.exception is not None and not isinstance(found.exception, BroadsheetError | SystemExit):
+        raise found.exception
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("atoms")
+    write_structures(molecules(("CH3CH2OH",), 12)[0], place / "frames.extxyz")
+    cells = [bulk("Cu", cubic=True, a=3.6 * (1 + 0.001 * k)) for k in range(20)]
+    cells[7].positions[0] += 0.6
+    write_structures(cells, place / "cells.extxyz")
+    write_structures([molecule("CH3CH2OH")], place / "start.extxyz")
+    made = run("train", place / "frames.extxyz", "--out", place / "p.safetensors", "--size", "tiny", "--steps", 2, "--batch", 4, "--force-weight", 0,
+               "--evaluate-every", 2, "--json")  # fmt: skip
+    assert made.exit_code == 0
+    assert json.loads(made.stdout)["force_mae"] > 0
+    assert not (place / "p.checkpoint").exists()
+    return place
+
+
+def test_evaluate_relax_and_md(folder):
+    p = folder / "p.safetensors"
+    found = run("evaluate", folder / "frames.extxyz", "-p", p, "--json")
+    assert json.loads(found.stdout)[str(p)]["energy_mae"] > 0
+    relaxed = ("relax", folder / "start.extxyz", "-p", p, "--out", folder / "r.extxyz", "--steps", 3, "--json")
+    first = json.loads(run(*relaxed).stdout)
+    assert first["structures"] == 1
+    assert json.loads(run(*relaxed).stdout) == first  # nothing is relaxed again
+    assert "other settings" in str(run(*relaxed, "--fmax", 0.5).exception)
+    motion = ("md", folder / "start.extxyz", "-p", p, "--out", folder / "m.extxyz", "--every", 2, "--json", "--dt", 0.1)
+    assert json.loads(run(*motion, "--steps", 4).stdout)["frames"] == 2
+    assert json.loads(run(*motion, "--steps", 6).stdout)["frames"] == 3  # goes on
+    frames = read_structures(folder / "m.extxyz")
+    assert frames[-1].info["step"] == 6
+    assert np.isfinite(frames[-1].get_forces()).all()
+
+
+def test_compress_outliers_and_entropy(folder):
+    cells = folder / "cells.extxyz"
+    found = json.loads(run("compress", cells, "--fraction", 0.1, "--out", folder / "c.extxyz", "--json").stdout)
+    assert found["kept"] == 2
+    assert 7 in found["indices"]
+    kept = read_structures(folder / "c.extxyz")
+    assert [each.info["source_index"] for each in kept] == found["indices"]
+    parts = json.loads(run("compress", cells, "--count", 2, "--part", 100, "--out", folder / "d.extxyz", "--json").stdout)
+    assert 7 in parts["indices"]
+    novel = json.loads(run("outliers", cells, "--out", folder / "o.extxyz", "--json").stdout)
+    assert novel["top"][0]["structure"] == 7
+    assert "dH" in read_structures(folder / "o.extxyz")[0].arrays
+    known = json.loads(run("entropy", cells, "--reference", folder / "c.extxyz", "--json").stdout)
+    assert 0 <= known["entropy"] <= np.log(80)
+    assert 0 <= known["covered"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "{f}/none.xyz"), "no such file"),
+        (("train", "{f}/start.extxyz"), "10 structures"),
+        (("train", "{f}/cells.extxyz", "--out", "{f}/x.pt"), "safetensors"),
+        (("evaluate", "{f}/cells.extxyz", "-p", "{f}/p.safetensors"), "no energy"),
+        (("relax", "{f}/cells.extxyz", "-p", "{f}/p.safetensors", "--out", "{f}/y.extxyz"), "never trained on Cu"),
+        (("md", "{f}/start.extxyz", "-p", "{f}/p.safetensors", "--stop-above", "1", "--out", "{f}/z.extxyz"), "several"),
+        (("compress", "{f}/cells.extxyz", "--fraction", "0"), "keeps nothing"),
+        (("compress", "{f}/cells.extxyz", "--fraction", "0.5", "--count", "3"), "not both"),
+        (("evaluate", "{f}/frames.extxyz", "-p", "{f}/frames.extxyz"), "not"),
+    ],
+)
+def test_a_mistake_is_one_sentence(folder, arguments, words):
+    found = run(*(each.format(f=folder) for each in arguments))
+    assert words in str(found.exception)
+    assert isinstance(found.exception, BroadsheetError)
