@@ -341,9 +341,9 @@ FAR = np.linspace(2.0, 2.6, 13)
         Claim("C4", "several chains cover the mean potential, where one chain of as many samples is too sure", kind="paper",
               where="abstract: multiple Markov chains are needed", checks=[
                   at_least("coverage", 0.85), at_least("log_spread", {"quick": 0.1}, minus="single", over="each")],
-              reason="With this network of one coordinate a single long chain wanders as far as four short ones, so that its spread "
-              "is no smaller; and on one seed of three the potential of mean force is off by a step between the wells, where there are "
-              "hardly any data, and its bands miss it."),
+              reason="With this network of one coordinate a single long chain wanders as far as four short ones, so that its "
+              "spread is no smaller; and on one seed of three the potential of mean force is off by a step between the wells, "
+              "where there are hardly any data, and its bands miss it."),
         Claim("C8", "what the model cannot express is not covered, though the spread is small", kind="paper",
               where="abstract: not systematic uncertainty", control="system", checks=[
                   at_most("coverage", 0.5, of="poor"),

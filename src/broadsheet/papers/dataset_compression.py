@@ -274,8 +274,8 @@ def outliers(config: Rare, key, log: Log) -> Report:
               where="abstract: preserves diversity", checks=[
                   at_least("least_diversity_gain", {"quick": 0.1}), at_least("least_overlap_gain", 0.0),
                   at_most("least_diversity_gain", 0.0, of="random"), at_most("least_diversity_gain", 0.0, of="k_means")],
-              reason="Where 40 % are kept, clusters keep nearly all there is as well, and 0.04 nats are left to gain; at 5 and 10 % the "
-              "cover keeps 0.5 to 1.2 nats more than clusters (on seeds of development)."),
+              reason="Where 40 % are kept, clusters keep nearly all there is as well, and 0.04 nats are left to gain; at 5 "
+              "and 10 % the cover keeps 0.5 to 1.2 nats more than clusters (on seeds of development)."),
     ],
     cost=8.0,
 )  # fmt: skip
