@@ -48,8 +48,11 @@ def test_evaluate_relax_and_md(folder):
     motion = ("md", folder / "start.extxyz", "-p", p, "--out", folder / "m.extxyz", "--every", 2, "--json", "--dt", 0.1)
     assert json.loads(run(*motion, "--steps", 4).stdout)["frames"] == 2
     assert json.loads(run(*motion, "--steps", 6).stdout)["frames"] == 3  # goes on
+    with (folder / "m.extxyz").open("a") as stream:  # what a killed run leaves
+        stream.write("9\nProperties=species:S:1:pos:R:3\nC 0 0")
+    assert json.loads(run(*motion, "--steps", 8).stdout)["frames"] == 4
     frames = read_structures(folder / "m.extxyz")
-    assert frames[-1].info["step"] == 6
+    assert frames[-1].info["step"] == 8
     assert np.isfinite(frames[-1].get_forces()).all()
 
 
@@ -81,7 +84,7 @@ def test_compress_outliers_and_entropy(folder):
         (("md", "{f}/start.extxyz", "-p", "{f}/p.safetensors", "--stop-above", "1", "--out", "{f}/z.extxyz"), "several"),
         (("compress", "{f}/cells.extxyz", "--fraction", "0"), "keeps nothing"),
         (("compress", "{f}/cells.extxyz", "--fraction", "0.5", "--count", "3"), "not both"),
-        (("evaluate", "{f}/frames.extxyz", "-p", "{f}/frames.extxyz"), "not"),
+        (("evaluate", "{f}/frames.extxyz", "-p", "{f}/frames.extxyz"), "is not a .npz, .npy or .safetensors"),
     ],
 )
 def test_a_mistake_is_one_sentence(folder, arguments, words):

@@ -38,6 +38,7 @@ from broadsheet.atoms.potential import (
     element_references,
     energy_and_forces,
     energy_forces_stress,
+    predict,
     scaled,
 )
 from broadsheet.atoms.relaxation import Relaxed, relax
@@ -98,6 +99,7 @@ __all__ = [
     "neighbour_list",
     "novelty",
     "overlap",
+    "predict",
     "propagate",
     "psgld",
     "radial_distribution",

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, Prediction, ScaledPotential, predictor
+from broadsheet.atoms.potential import Potential, ScaledPotential, compiled_predict, fresh_neighbours
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.errors import InputError
 
@@ -44,8 +44,6 @@ class PotentialCalculator(Calculator):
         if len({_shape(each) for each in self.members}) > 1:
             raise InputError("PotentialCalculator: potentials of one kind and cutoff are wanted.")
         self.skin, self.direct, self.stop_above = skin, direct, stop_above
-        self._plain = [predictor(each) for each in self.members]
-        self._strained = [predictor(each, stress=True) for each in self.members]
         self._neighbours: Neighbours | None = None
         self._made_at: tuple[np.ndarray, np.ndarray, bytes] | None = None
         self._width = 0
@@ -56,10 +54,8 @@ class PotentialCalculator(Calculator):
         if self._made_at is not None and self._made_at[2] == kind and np.array_equal(self._made_at[1], atoms.cell.array):
             moved = np.sqrt(((atoms.positions - self._made_at[0]) ** 2).sum(axis=1).max())
         if self._neighbours is None or moved > self.skin / 2:
-            fresh = self.members[0].neighbours(batch, skin=self.skin)
-            if fresh.width < self._width:  # keeps the compiled shape
-                fresh = self.members[0].neighbours(batch, skin=self.skin, width=self._width)
-            self._neighbours, self._width = fresh, fresh.width
+            self._neighbours = fresh_neighbours(self.members[0], batch, self.skin, self._width)
+            self._width = self._neighbours.width
             self._made_at = (atoms.positions.copy(), atoms.cell.array.copy(), kind)
         return self._neighbours
 
@@ -70,7 +66,7 @@ class PotentialCalculator(Calculator):
         assert self.atoms is not None
         batch = batch_atoms([self.atoms], count=1)
         neighbours, n = self._list(batch, self.atoms), len(self.atoms)
-        found = [self._member(k, batch, neighbours, "stress" in properties) for k in range(len(self.members))]
+        found = [compiled_predict(each, batch, neighbours, "stress" in properties, self.direct) for each in self.members]
         energies = np.array([float(each.energy[0]) for each in found])
         forces = np.array([np.asarray(each.forces[:n], float) for each in found])
         if not np.isfinite(energies).all() or not np.isfinite(forces).all():
@@ -81,20 +77,14 @@ class PotentialCalculator(Calculator):
         self.results = {"energy": float(energies.mean()), "forces": forces.mean(axis=0)}
         self.results["free_energy"] = self.results["energy"]
         if "stress" in properties:
-            if not self.atoms.pbc.all():
-                raise InputError("Stress needs a structure that is periodic in all three directions.")
+            if self.direct or not self.atoms.pbc.all():
+                raise InputError("Stress needs gradient forces and a structure that is periodic in all three directions.")
             stress = np.mean([np.asarray(each.stress[0], float) for each in found if each.stress is not None], axis=0)
             self.results["stress"] = stress.flat[[0, 4, 8, 5, 2, 1]]
         if len(self.members) > 1:
             self.results["energy_std"] = float(energies.std(ddof=1))
             self.results["forces_std"] = forces.std(axis=0, ddof=1)
             check_domain(self.results["forces_std"], self.stop_above)
-
-    def _member(self, k: int, batch: AtomsBatch, neighbours: Neighbours, stress: bool) -> Prediction:
-        found = (self._strained if stress else self._plain)[k](batch, neighbours)
-        if self.direct:
-            return found._replace(forces=self.members[k].direct_forces(batch, neighbours))
-        return found
 
 
 def _shape(potential: Potential) -> Any:

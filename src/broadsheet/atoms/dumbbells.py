@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,6 +22,9 @@ from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.errors import DataError
 from broadsheet.files import existing, load_arrays
 from broadsheet.numerics import norm
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 KJ_PER_NM = 1.0364269e-3
 """1 kJ/(mol nm) in eV/Å."""
@@ -84,10 +87,7 @@ class CoarseFrames(NamedTuple):
 
     def batch(self, frame: int) -> AtomsBatch:
         """One frame as a batch of a single structure; a bead has the mass of its element."""
-        from ase import Atoms
-
-        made = Atoms([self.number] * self.molecules, self.positions[frame, : self.molecules], cell=self.lengths, pbc=True)
-        return batch_atoms([made], count=1)
+        return batch_atoms([_beads(self.number, self.positions[frame, : self.molecules], self.lengths)], count=1)
 
     def neighbours(self, potential: Potential) -> tuple[Callable, tuple[Array, ...]]:
         """(arrays to a neighbour list, (positions, index, shift, mask) of all frames of one width)."""
@@ -103,15 +103,13 @@ class CoarseFrames(NamedTuple):
 
 def coarse_frames(fluid: DumbbellFluid, frames: int, key: PRNGKeyArray, *, every: int = 50, dt: float = 4.0) -> CoarseFrames:
     """Frames of Langevin dynamics of all sites, seen as centres and the sums of forces on both sites."""
-    from ase import Atoms
-
     side = int(np.ceil(fluid.molecules ** (1 / 3)))
     lattice = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[: fluid.molecules]
     centres = (lattice + 0.5) * fluid.length / side
     way = np.array(jax.random.normal(jax.random.fold_in(key, 0), (fluid.molecules, 3)))
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     sites = np.stack([centres - way * fluid.bond / 2, centres + way * fluid.bond / 2], axis=1).reshape(-1, 3)
-    batch = batch_atoms([Atoms(["Ar"] * len(sites), sites, cell=[fluid.length] * 3, pbc=True)], count=1)
+    batch = batch_atoms([_beads(18, sites, np.full(3, fluid.length))], count=1)
     potential = Dumbbells(fluid)
     batch = relax(potential, batch, fmax=0.5, steps=300, method="fire", skin=0.6).batch  # takes overlaps apart
     settled = simulate(potential, batch, steps=1500, dt=2.0, temperature=fluid.temperature, friction=0.02, every=1500,

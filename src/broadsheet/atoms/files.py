@@ -127,7 +127,7 @@ def _lmdb(path: Path) -> Iterator[Atoms]:
                 raise
             except Exception as error:
                 raise DataError(f"{path}: record {key} cannot be read ({str(error)[:100]}).") from None
-            made.info.update(row.get("data", {}).get("__info__", {}) if isinstance(row.get("data"), dict) else {})
+            made.info.update(row["data"] if isinstance(row.get("data"), dict) else {})
             yield made
 
 
@@ -148,7 +148,7 @@ def write_lmdb(structures: Sequence[Atoms], path: str | Path) -> None:
             row = atoms2dict(each)
             if each.calc is not None:
                 row |= {name: value for name, value in each.calc.results.items() if name in ("energy", "forces", "stress")}
-            row |= {"mtime": 0.0, "ctime": 0.0, "user": "", "key_value_pairs": {}, "data": {}}
+            row |= {"mtime": 0.0, "ctime": 0.0, "user": "", "key_value_pairs": {}, "data": dict(each.info)}
             transaction.put(str(k).encode(), zlib.compress(encode(row).encode()))
         transaction.put(b"nextid", zlib.compress(json.dumps(len(structures) + 1).encode()))
         transaction.put(b"deleted_ids", zlib.compress(b"[]"))

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, energy_and_forces
+from broadsheet.atoms.potential import Potential, fresh_neighbours, predict
 from broadsheet.atoms.structures import AtomsBatch
 from broadsheet.errors import InputError
 
@@ -89,10 +89,7 @@ def _advance(
         v = decay * v + noise * jax.random.normal(jax.random.fold_in(key, n), v.shape, v.dtype)
         x = x + dt / 2 * v
         moved = eqx.tree_at(lambda b: b.positions, batch, x)
-        if direct:
-            forces, energy = potential.direct_forces(moved, neighbours), potential.energy(moved, neighbours)
-        else:
-            energy, forces, _ = energy_and_forces(potential, moved, neighbours)
+        energy, forces, _ = predict(potential, moved, neighbours, direct=direct)
         forces = jnp.where(batch.node_mask[:, None], forces, 0)
         v = v + dt / 2 * forces * per_mass
         return n + 1, Phase(x, jnp.where(batch.node_mask[:, None], v, 0), forces, energy)
@@ -122,7 +119,7 @@ def simulate(
 ) -> Trajectory:
     """Velocity Verlet (`friction` 0), or Langevin dynamics by BAOAB with `friction` (1/fs) at `temperature` (K).
 
-    Energy is kept without friction; with it, configurations follow exp(-U / kT) up to O(dt^2), far less for harmonic bonds.
+    Energy is kept without friction; with it, configurations follow exp(-U / kT) up to O(dt^2).
     All structures of the batch move at once; neighbours are found again on the host whenever an atom has moved half the skin.
 
     **Arguments:** `velocities`: Å/fs, thermal ones by default; `every`: steps between frames; `direct`: forces from the model's
@@ -164,10 +161,7 @@ def simulate(
                 report(done, phase)
         if float(jnp.max(jnp.sum((phase.positions - reference) ** 2, axis=1))) >= (skin / 2) ** 2:
             moved = eqx.tree_at(lambda b: b.positions, batch, np.asarray(phase.positions))
-            fresh = potential.neighbours(moved, skin=skin)
-            if fresh.width < neighbours.width:  # keeps the compiled shape
-                fresh = potential.neighbours(moved, skin=skin, width=neighbours.width)
-            neighbours, reference = fresh, phase.positions
+            neighbours, reference = fresh_neighbours(potential, moved, skin, neighbours.width), phase.positions
     times, places, speeds, energies, kinetic = (np.stack(column) for column in zip(*frames, strict=True))
     return Trajectory(times, places, speeds, energies, kinetic, phase)
 

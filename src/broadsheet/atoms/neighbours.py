@@ -37,6 +37,8 @@ def pairs(
     """(i, j, shifts, distances) of all pairs within the cutoff of one structure, both directions, images included."""
     from vesin import NeighborList
 
+    if not pbc.any():  # a cutoff far beyond the structure would only cost cells
+        cutoff = min(cutoff, float(np.linalg.norm(np.ptp(positions, axis=0))) + 1.0)
     box = np.where(pbc[:, None], cell, 0.0)
     if pbc.any() and not pbc.all():
         box = _completed(positions, box, pbc, cutoff)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,9 +19,9 @@ from broadsheet.numerics import norm
 class PairPotential(Potential):
     """Half the sum over neighbours of `pair(r)`, times `taper(r)`, which goes to 0 at the cutoff."""
 
+    @abstractmethod
     def pair(self, r: Float[Array, "atoms neighbours"]) -> Float[Array, "atoms neighbours"]:
         """Energy of a pair at distance r (Å), eV."""
-        raise NotImplementedError
 
     def taper(self, r: Float[Array, "atoms neighbours"]) -> Float[Array, "atoms neighbours"]:
         return cosine_taper(r, self.cutoff)

@@ -75,7 +75,7 @@ def psgld(
     alpha: float = 0.9,
     floor: float = 1e-5,
     temperature: float | Array = 1.0,
-    freeze_after: int | None = 0,
+    freeze_after: int | None,
     preconditioned: bool = True,
 ) -> optax.GradientTransformation:
     """Langevin steps on a potential Phi = -log posterior, whose gradient is given: -eps G g + sqrt(2 eps T G) noise.
@@ -209,10 +209,10 @@ def propagate(members: Sequence[Any], observable: Callable[[Any], np.ndarray]) -
         except InputError:
             failed.append(k)
             continue
-        values.append(value)
-        if not np.isfinite(value).all():
+        if np.isfinite(value).all():
+            values.append(value)
+        else:
             failed.append(k)
-            values.pop()
     if len(values) < 2:
         raise InputError(f"{len(failed)} of {len(members)} members failed; two at least are wanted for a spread.")
     return summarised(np.stack(values), failed)

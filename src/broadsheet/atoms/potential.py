@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
@@ -26,9 +27,9 @@ class Potential(eqx.Module):
 
     cutoff: eqx.AbstractVar[float]
 
+    @abstractmethod
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
         """Energy of each structure, eV."""
-        raise NotImplementedError
 
     def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
         """Neighbours as the potential wants them, made on the host; a `skin` (Å) keeps them valid for a while."""
@@ -154,18 +155,20 @@ def scaled(network: Potential, structures: Sequence[Atoms]) -> ScaledPotential:
     return ScaledPotential(network, element_references(structures), scale)
 
 
-def predictor(potential: Potential, stress: bool = False) -> Callable[[AtomsBatch, Neighbours], Prediction]:
-    """The compiled `energy_and_forces` (or with stress) of one potential; direct forces where it has them."""
-    arrays, static = eqx.partition(potential, eqx.is_array)
-    compiled = _compiled_stress if stress else _compiled
-    return lambda batch, neighbours: compiled(arrays, static, batch, neighbours)
+def predict(
+    potential: Potential, batch: AtomsBatch, neighbours: Neighbours, stress: bool = False, direct: bool = False
+) -> Prediction:
+    """Energy and forces, by gradient or direct, and stress where wanted."""
+    if direct:
+        return Prediction(potential.energy(batch, neighbours), potential.direct_forces(batch, neighbours))
+    return (energy_forces_stress if stress else energy_and_forces)(potential, batch, neighbours)
 
 
-@eqx.filter_jit
-def _compiled(arrays: Potential, static: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
-    return energy_and_forces(eqx.combine(arrays, static), batch, neighbours)
+compiled_predict = eqx.filter_jit(predict)
+"""`predict`, compiled once for each kind of potential and size of batch."""
 
 
-@eqx.filter_jit
-def _compiled_stress(arrays: Potential, static: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
-    return energy_forces_stress(eqx.combine(arrays, static), batch, neighbours)
+def fresh_neighbours(potential: Potential, batch: AtomsBatch, skin: float, width: int) -> Neighbours:
+    """Neighbours found again for atoms that have moved, not narrower than before, which keeps the compiled shape."""
+    found = potential.neighbours(batch, skin=skin)
+    return found if found.width >= width else potential.neighbours(batch, skin=skin, width=width)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, energy_and_forces
+from broadsheet.atoms.potential import Potential, energy_and_forces, fresh_neighbours
 from broadsheet.atoms.structures import AtomsBatch
 from broadsheet.errors import InputError
 
@@ -173,9 +173,7 @@ def relax(
     numbers = tuple(jnp.asarray(value, batch.positions.dtype) for value in (fmax, max_step, steps, skin / 2))
     real, width = np.asarray(batch.graph_mask), 0
     while True:
-        neighbours = potential.neighbours(batch, skin=skin)
-        if neighbours.width < width:  # keeps the compiled shape
-            neighbours = potential.neighbours(batch, skin=skin, width=width)
+        neighbours = fresh_neighbours(potential, batch, skin, width)
         width = neighbours.width
         found = _descend(static, arrays, batch, neighbours, state, jnp.asarray(rows), counted, numbers)
         batch, state, counted, energy, largest = found

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 MAX_NUMBER = 118
-Number = Float[Array, "..."] | Float[np.ndarray, "..."]
 
 
 class AtomsBatch(eqx.Module):
@@ -61,7 +60,7 @@ class AtomsBatch(eqx.Module):
 
 
 def bucket(size: int, step: int = 8) -> int:
-    """The next of few sizes: multiples of `step`, and from 16 steps on about twelve an octave."""
+    """The next of few sizes: multiples of `step`, and from 16 steps on eight an octave."""
     if size > 16 * step:
         step *= 2 ** int(np.log2(size / (8 * step)))
     return max(step, -(-size // step) * step)

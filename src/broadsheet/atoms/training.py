@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from broadsheet.atoms.checkpoints import load_potential, read_header, save_potential
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, Prediction, ScaledPotential, energy_and_forces, energy_forces_stress
+from broadsheet.atoms.potential import Potential, Prediction, ScaledPotential, compiled_predict, predict
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms, bucket, energies_of, forces_of
 from broadsheet.errors import DataError, InputError
 from broadsheet.learn import Fit, fit, with_average
@@ -148,13 +148,6 @@ class Training:
         return self
 
 
-def predict(potential: Potential, batch: AtomsBatch, neighbours: Neighbours, stress: bool, direct: bool) -> Prediction:
-    """Energy and forces, by gradient or direct, and stress where wanted."""
-    if direct:
-        return Prediction(potential.energy(batch, neighbours), potential.direct_forces(batch, neighbours))
-    return (energy_forces_stress if stress else energy_and_forces)(potential, batch, neighbours)
-
-
 def label_loss(settings: Training, scale: float) -> LossTerm:
     """The weighted loss of energies, forces and stress against the batch's labels."""
 
@@ -222,7 +215,7 @@ def predictions(
 ) -> Iterator[tuple[AtomsBatch, Prediction]]:
     """Batches of a labelled set and what the potential says of them, as NumPy arrays."""
     for batch, neighbours in data.all(size):
-        yield batch, jax.tree.map(np.asarray, _predicted(potential, batch, neighbours, data.stress, direct))
+        yield batch, jax.tree.map(np.asarray, compiled_predict(potential, batch, neighbours, data.stress, direct))
 
 
 def evaluate(potential: Potential, data: LabelledSet, *, direct: bool = False, size: int = 32) -> Errors:
@@ -244,11 +237,6 @@ def evaluate(potential: Potential, data: LabelledSet, *, direct: bool = False, s
     values = [np.concatenate(part).mean() if part else np.nan for part in (energy, component, rms, cosine, stress)]
     energy_mae, force_mae, force_rmse, alignment, stress_mae = (float(value) for value in values)
     return Errors(1e3 * energy_mae, 1e3 * force_mae, 1e3 * force_rmse, alignment, 1e3 * stress_mae)
-
-
-@eqx.filter_jit
-def _predicted(potential: Potential, batch: AtomsBatch, neighbours: Neighbours, stress: bool, direct: bool) -> Prediction:
-    return predict(potential, batch, neighbours, stress, direct)
 
 
 class Trained(NamedTuple):

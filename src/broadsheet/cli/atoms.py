@@ -13,7 +13,7 @@ import typer
 
 from broadsheet.cli.output import console, number, print_json, table
 from broadsheet.cli.pages import AsJson
-from broadsheet.errors import InputError
+from broadsheet.errors import DataError, InputError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -74,14 +74,10 @@ def _bar(text: str) -> Iterator[Callable[[float, str], None]]:
 
 
 def _settings(size: Size) -> Any:
-    from dataclasses import replace
+    from broadsheet.atoms.escaip import SMALL, TINY, published
 
-    from broadsheet.atoms.escaip import SMALL, published
-
-    if size is Size.small:
-        return SMALL
-    if size is Size.tiny:
-        return replace(SMALL, width=32, heads=2, basis=48, basis_width=32, order_width=8, atom_width=16)
+    if size in (Size.tiny, Size.small):
+        return TINY if size is Size.tiny else SMALL
     return published(cast(Literal["S", "M", "L"], size.value))
 
 
@@ -90,7 +86,7 @@ def train(
     file: File,
     out: Annotated[Path, typer.Option(help="Where the potential goes (.safetensors).")] = Path("potential.safetensors"),
     validation: Annotated[Path | None, typer.Option(help="Structures to validate on; a tenth of FILE by default.")] = None,
-    size: Annotated[Size, typer.Option(help="Size of the model.")] = Size.small,
+    size: Annotated[Size, typer.Option(help="Size of the model; S, M and L are the paper's.")] = Size.small,
     cutoff: Annotated[float, typer.Option(min=1, max=20, help="Å.")] = 6.0,
     steps: Annotated[int, typer.Option(min=1)] = 5000,
     batch: Annotated[int, typer.Option(min=1, help="Structures a step.")] = 16,
@@ -276,41 +272,61 @@ def md(
     as_json: AsJson = False,
 ) -> None:
     """Molecular dynamics of the first structure of FILE; with several potentials their mean, and a stop where they disagree."""
-    from broadsheet.atoms.files import iterate_structures, read_structures, write_structures
+    from ase.io import write
+
+    from broadsheet.atoms.files import iterate_structures
     from broadsheet.atoms.structures import check_structure
 
     models = _load(potential)
     if out.suffix.lower() not in (".xyz", ".extxyz"):
         raise InputError(f"--out {out}: frames are written as .extxyz.")
     kind = f"{dt:g} {temperature:g} {friction:g} {seed} {' '.join(path.name for path in potential)}"
-    written = read_structures(out) if out.exists() else []
-    if written and written[-1].info.get("run") != kind:
+    written, start = _whole_frames(out)
+    if start is not None and start.info.get("run") != kind:
         raise InputError(f"{out} is there and was made with other settings; name another --out or remove it.")
-    start = written[-1] if written else next(iterate_structures(file), None)
+    made = int(start.info["step"]) if start is not None else 0
+    again = start is not None
+    if start is None:
+        start = next(iterate_structures(file), None)
     if start is None:
         raise InputError(f"{file} holds no structures.")
     check_structure(start, str(file))
-    made = int(start.info.get("step", 0)) if written else 0
-    fresh: list[Any] = list(written)
     with _bar("dynamics") as show:
 
         def keep(step: int, frame: Any) -> None:
+            nonlocal written
             frame.info |= {"step": step, "time_fs": step * dt, "run": kind}
-            fresh.append(frame)
+            write(out, frame, format="extxyz", append=written > 0)
+            written += 1
             show(step / steps, f"{frame.get_potential_energy():.3f} eV")
 
-        try:
-            if made < steps:
-                move = _ensemble_motion if len(models) > 1 else _motion
-                move(models, start, bool(written), made, steps, dt, temperature, friction, every, stop_above, seed, keep)
-        finally:
-            if len(fresh) > len(written):
-                write_structures(fresh, out)
-    energies = [each.get_potential_energy() for each in fresh]
+        if made < steps:
+            move = _ensemble_motion if len(models) > 1 else _motion
+            move(models, start, again, made, steps, dt, temperature, friction, every, stop_above, seed, keep)
     if as_json:
-        print_json({"out": str(out), "frames": len(fresh), "steps": max(made, steps), "potential_energy": energies})
+        print_json({"out": str(out), "frames": written, "steps": max(made, steps)})
         return
-    print(f"{len(fresh)} frames in {out}, up to {fresh[-1].info['time_fs']:g} fs.")
+    print(f"{written} frames in {out}, up to {max(made, steps) * dt:g} fs.")
+
+
+def _whole_frames(out: Path) -> tuple[int, Any]:
+    """(frames in a trajectory, the last one); what a killed run left of a frame is cut off first."""
+    from broadsheet.atoms.files import iterate_structures, write_structures
+
+    if not out.exists():
+        return 0, None
+    count, last, kept, whole = 0, None, [], True
+    try:
+        for last in iterate_structures(out):
+            count += 1
+            kept.append(last)
+    except DataError:
+        whole = False
+    if not whole:
+        out.unlink()
+        if kept:
+            write_structures(kept, out)
+    return count, last
 
 
 def _motion(models: list[Any], start: Any, again: bool, made: int, steps: int, dt: float, temperature: float, friction: float,

@@ -351,7 +351,7 @@ def _cells(config: Rare, rng: np.random.Generator) -> tuple[list, np.ndarray]:
     return cells, np.array([kind in unusual for kind in kinds])
 
 
-def _metrics(runs: Runs):
+def information_kept(runs: Runs):
     """Entropy, diversity and overlap of what is kept."""
     data = runs["system"].arrays
     fig, axes = figure(3, width=3.0)
@@ -372,7 +372,7 @@ def _metrics(runs: Runs):
     return fig
 
 
-def _tail(runs: Runs):
+def long_tail(runs: Runs):
     """Forces in the whole set, and in what two samplers keep of it."""
     data = runs["system"].arrays
     fig, axis = figure()
@@ -388,7 +388,7 @@ def _tail(runs: Runs):
     return fig
 
 
-def _hidden(runs: Runs):
+def what_means_hide(runs: Runs):
     """Novelty that is left when a tenth is kept, and the mean descriptors that would have to show the rare ones."""
     data = runs["system"].arrays
     fig, axes = figure(2, width=3.4)
@@ -403,9 +403,9 @@ def _hidden(runs: Runs):
 
 
 for made in (outliers, diluted):
-    made.figure(_metrics)
-    made.figure(_tail)
-    made.figure(_hidden)
+    made.figure(information_kept)
+    made.figure(long_tail)
+    made.figure(what_means_hide)
 
 
 SMALLEST = replace(

@@ -14,14 +14,14 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from broadsheet.atoms.escaip import SMALL, EScAIP, EScAIPConfig, bond_orientational_order
+from broadsheet.atoms.escaip import SMALL, TINY, EScAIP, EScAIPConfig, bond_orientational_order
 from broadsheet.atoms.files import read_structures
 from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.motion import Phase, kinetic_energy, masses_of, simulate
 from broadsheet.atoms.observables import energy_drift
-from broadsheet.atoms.potential import ScaledPotential, energy_and_forces, predictor, scaled
+from broadsheet.atoms.potential import ScaledPotential, compiled_predict, energy_and_forces, predict, scaled
 from broadsheet.atoms.structures import batch_atoms, forces_of, labelled
-from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, predict, predictions, train
+from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, predictions, train
 from broadsheet.errors import InputError, MissingDataError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, figure, label
@@ -52,7 +52,6 @@ paper = Paper(
     ),
 )
 
-TINY = replace(SMALL, width=32, heads=2, basis=48, basis_width=32, order_width=8, atom_width=16)
 
 TINIEST = replace(TINY, width=16, frequencies=(5, 3, 0, 0, 0), blocks=1)
 LARGE = replace(SMALL, width=256, blocks=6, heads=4, frequencies=(20, 10, 4, 10, 20))
@@ -443,7 +442,6 @@ def scaling(config: Cost, key, log: Log) -> Report:
 
     model = replace(config.model, cutoff=config.cutoff, slots=20, nearest=14)
     net = EScAIP(model, key)
-    answer = predictor(net)
     atoms, times = [], []
     for cells in config.cells:
         made = bulk("Cu", cubic=True).repeat((cells, 2, 2))
@@ -452,11 +450,11 @@ def scaling(config: Cost, key, log: Log) -> Report:
             made.pbc = False
         batch = batch_atoms([made], count=1)
         neighbours = net.neighbours(batch, skin=1e3 if config.pairs_all else 0.0)
-        jax.block_until_ready(answer(batch, neighbours))
+        jax.block_until_ready(compiled_predict(net, batch, neighbours))
         taken = []
         for _ in range(config.repeats):
             start = time.perf_counter()
-            jax.block_until_ready(answer(batch, neighbours))
+            jax.block_until_ready(compiled_predict(net, batch, neighbours))
             taken.append(time.perf_counter() - start)
         atoms.append(len(made))
         times.append(min(taken))
