@@ -448,6 +448,19 @@ def cold(config: Cold, key, log: Log) -> Report:
     })  # fmt: skip
 
 
+@cold.figure
+def cooling(runs: Runs):
+    """Spread of the linear posterior and error of networks with few data, cold over warm."""
+    arms = runs["system"].arms
+    fig, axes = figure(2, width=3.0)
+    names, colours = ("warm", "system", "minibatch"), (CONTROL_COLOUR, COLOURS[0], COLOURS[2])
+    axes[0].bar(["warm", "cold", "cold, minibatch"], [arms[name]["deviation_ratio"] for name in names], color=colours)
+    axes[1].bar(["warm", "cold"], [np.exp(arms[name]["log_rmse"]) for name in names[:2]], color=colours[:2])
+    label(axes[0], "posterior", "spread over that at T = 1", legend=False)
+    label(axes[1], "posterior", "RMSE of the mean force (kT per length)", legend=False)
+    return fig
+
+
 @dataclass(frozen=True)
 class Errors:
     """Frames, widths of the network and temperatures."""

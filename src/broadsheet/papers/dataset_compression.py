@@ -388,8 +388,8 @@ def long_tail(runs: Runs):
     return fig
 
 
-def what_means_hide(runs: Runs):
-    """Novelty that is left when a tenth is kept, and the mean descriptors that would have to show the rare ones."""
+def means_and_novelty(runs: Runs):
+    """Mean descriptors of structures, in which the spread of the common ones outweighs what is rare; novelty left by the cover."""
     data = runs["system"].arrays
     fig, axes = figure(2, width=3.4)
     for rare, colour, text in ((False, "0.6", "common"), (True, COLOURS[1], "rare")):
@@ -405,7 +405,7 @@ def what_means_hide(runs: Runs):
 for made in (outliers, diluted):
     made.figure(information_kept)
     made.figure(long_tail)
-    made.figure(what_means_hide)
+    made.figure(means_and_novelty)
 
 
 SMALLEST = replace(

@@ -431,7 +431,7 @@ class Cost:
     claims=[
         Claim("C7", "time grows linearly with the number of atoms", kind="paper", where="abstract: efficiency",
               control="all-pairs", checks=[at_most("growth", {"quick": 5.0})],
-              reason="Four times 64 atoms take 4.2 to 5.8 times as long, because 64 atoms still fit into the processor's "
+              reason="Four times 64 atoms take 4 to 6 times as long, because 64 atoms still fit into the processor's "
               "cache; four times 256 atoms take 3.7 times as long. Ranks among all atoms take 17 times."),
     ],
     cost=20.0,
