@@ -389,7 +389,7 @@ def long_tail(runs: Runs):
 
 
 def means_and_novelty(runs: Runs):
-    """Mean descriptors of structures, in which the spread of the common ones outweighs what is rare; novelty left by the cover."""
+    """Mean descriptors, in which the spread of the common structures outweighs what is rare; novelty that the cover leaves."""
     data = runs["system"].arrays
     fig, axes = figure(2, width=3.4)
     for rare, colour, text in ((False, "0.6", "common"), (True, COLOURS[1], "rare")):
