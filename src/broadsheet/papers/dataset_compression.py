@@ -228,7 +228,7 @@ def _with_emt(made):
 class Rare:
     """A set with few rare structures, and how many of them are kept."""
 
-    kind: Literal["mixed", "diluted"] = "mixed"
+    kind: Literal["mixed", "diluted", "file"] = "mixed"
     count: int = 200
     rare: int = 10
     kept: float = 0.1
@@ -246,7 +246,7 @@ SMALL_RARE = Rare(count=20, rare=4, draws=2, fractions=(0.2, 0.4))
 
 
 @paper.experiment(
-    presets={"smoke": SMALL_RARE, "quick": Rare(), "paper": Rare(data="required", fractions=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4))},
+    presets={"smoke": SMALL_RARE, "quick": Rare(), "paper": Rare(kind="file", fractions=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4))},
     data="data",
     claims=[
         Claim("C5", "the long tail of forces is kept", kind="paper", where="abstract: long-tail distributions of forces",
@@ -338,10 +338,10 @@ def _compare(config: Rare, key, log: Log) -> Report:
 
 
 def _cells(config: Rare, rng: np.random.Generator) -> tuple[list, np.ndarray]:
-    if config.data == "required":
+    if config.kind == "file" and config.data is None:
         raise MissingDataError("The paper's size needs GAP-20 or TM23 as extended XYZ with config_type: --data FILE.")
     if config.data is None:
-        return (mixed_cells if config.kind == "mixed" else diluted_cells)(rng, config.count, config.rare)
+        return (diluted_cells if config.kind == "diluted" else mixed_cells)(rng, config.count, config.rare)
     cells = read_structures(config.data)
     kinds = [str(each.info.get("config_type", "")) for each in cells]
     names, counts = np.unique(kinds, return_counts=True)

@@ -279,7 +279,8 @@ class Molecules:
     md_steps: int = 2000  # 0: no dynamics
     dt: float = 0.5  # fs
     temperature: float = 300.0  # K
-    data: str | None = None  # a file of labelled structures in place of the shipped ones
+    source: Literal["shipped", "file"] = "shipped"
+    data: str | None = None  # a file of labelled structures
 
 
 @paper.experiment(
@@ -287,7 +288,7 @@ class Molecules:
         "smoke": Molecules(frames=20, steps=4, batch=2, md_steps=4, model=TINIEST, force_weight=0.0),
         "quick": Molecules(),
         "paper": Molecules(model=LARGE, steps=60_000, batch=16,
-                           learning_rate=4e-4, data="required"),
+                           learning_rate=4e-4, source="file"),
     },
     variants={"uniform": {"attention": "uniform", "md_steps": 0}, "none": {"attention": "none", "md_steps": 0},
               "direct": {"direct": True}},
@@ -331,7 +332,7 @@ def molecular(config: Molecules, key, log: Log) -> Report:
 
 
 def _frames(config: Molecules) -> list:
-    if config.data == "required":
+    if config.source == "file" and config.data is None:
         raise MissingDataError(
             "The paper's size needs labelled structures (SPICE, MPtrj, OC20 as extended XYZ, ASE database or LMDB): --data "
             "FILE."
@@ -490,7 +491,7 @@ class Sizes(Molecules):
     presets={
         "smoke": Sizes(widths=(16,), amounts=(20,), steps=2, batch=2, frames=24, model=TINIEST, force_weight=0.0),
         "quick": Sizes(),
-        "paper": Sizes(widths=(64, 128, 256), amounts=(240, 2400, 24_000), steps=20_000, batch=16, data="required"),
+        "paper": Sizes(widths=(64, 128, 256), amounts=(240, 2400, 24_000), steps=20_000, batch=16, source="file"),
     },
     variants={"none": {"attention": "none"}},
     data="data",
