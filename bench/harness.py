@@ -37,6 +37,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "benchmarks"
 ENVIRONMENTS = HERE / ".environments"
 OURS = "broadsheet"
+ALONE = "# without dependencies: "
+"""Before a package of an environment whose own pins do not fit this machine; what it needs is listed beside it."""
 Case = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], dict[str, float]]
@@ -61,7 +63,8 @@ class Comparison:
     """A question of speed.
 
     **Arguments:** `cases`: parameters by name; `inputs(case)`: arrays that all sides get, made in Broadsheet's environment;
-    `agree`: values that the sides must share, by name, with a relative tolerance.
+    `agree`: values that the sides must share, by name, with a relative tolerance; `shown`: values for the table, by name, with how
+    they are called there; `turns`: at most as many, where runs are long.
     """
 
     title: str
@@ -70,6 +73,8 @@ class Comparison:
     text: str = ""
     agree: dict[str, float] = field(default_factory=dict)
     sides: list[Side] = field(default_factory=list)
+    shown: dict[str, str] = field(default_factory=dict)
+    turns: int | None = None
 
     def side(self, name: str, **options: Any) -> Callable[[Callable], Callable]:
         """Adds a side."""
@@ -139,9 +144,11 @@ def environment_python(name: str | None) -> Path:
     print(f"  making the environment {name} …", flush=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    made = subprocess.run([*pip, "-r", HERE / "environments" / f"{name}.txt"], capture_output=True, text=True)
-    if made.returncode:
-        raise RuntimeError(f"{name} does not install here: {made.stderr.strip().splitlines()[-1]}")
+    alone = [line.removeprefix(ALONE) for line in wanted.splitlines() if line.startswith(ALONE)]
+    for asked in (["-r", HERE / "environments" / f"{name}.txt"], *(["--no-deps", package] for package in alone)):
+        made = subprocess.run([*pip, *asked], capture_output=True, text=True)
+        if made.returncode:
+            raise RuntimeError(f"{name} does not install here: {made.stderr.strip().splitlines()[-1]}")
     done.write_text(wanted)
     return python
 
@@ -278,10 +285,11 @@ def main() -> int:
         parser.error(f"there is no comparison {unknown[0]}; there are {', '.join(files)}")
     for name in asked.only or files:
         comparison = read_comparison(files[name])
+        runs = min(asked.runs, comparison.turns or asked.runs)
         print(f"{comparison.title}", flush=True)
         cases = {}
         for case in [asked.case] if asked.case else comparison.cases:
-            cases[case] = measure(files[name], case, asked.device, asked.runs)
+            cases[case] = measure(files[name], case, asked.device, runs)
             for side, found in cases[case]["sides"].items():
                 if "median" in found:
                     ratio = f"{found['ratio']['median']:.2f} times ours" if "ratio" in found else ""
@@ -290,7 +298,8 @@ def main() -> int:
             made = {
                 "title": comparison.title,
                 "text": comparison.text,
-                "runs": asked.runs,
+                "shown": comparison.shown,
+                "runs": runs,
                 "machine": machine(asked.device),
                 "cases": cases,
             }

@@ -153,21 +153,24 @@ def benchmarks_page() -> str:
 def comparison_table(name: str, data: dict[str, Any]) -> list[str]:
     """One comparison: a row for each case and side."""
     lines = [f"### {data['title']}", "", data["text"], "", f"`make bench ONLY={name}`", ""]
-    lines += ["| case | program | seconds | against ours | set-up and first run, s | peak memory, MB |"]
-    lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
+    shown = data.get("shown", {})
+    titles = ["case", "program", "seconds", "against ours", "set-up and first run, s", "peak memory, MB", *shown.values()]
+    lines += [f"| {' | '.join(titles)} |", f"| --- | --- |{' ---: |' * (len(titles) - 2)}"]
     versions: dict[str, str] = {}
     for case, found in data["cases"].items():
         for k, (side, row) in enumerate(found["sides"].items()):
             label = "" if k else f"**{case}**"
             if "median" not in row:
-                lines.append(f"| {label} | {side} | {cell(row['failed'].rsplit('Error: ', 1)[-1])} | | | |")
+                lines.append(f"| {label} | {side} | {cell(row['failed'].rsplit('Error: ', 1)[-1])} |{' |' * (len(titles) - 3)}")
                 continue
             versions |= row["versions"]
             took = spread({"median": row["median"], "low": min(row["seconds"]), "high": max(row["seconds"])}, ".4g")
             against = spread(row["ratio"], ".2f") if "ratio" in row else ""
             start = f"{row['setup']:.1f} + {row['first']:.2f}"
-            lines.append(f"| {label} | {side} | {took} | {against} | {start} | {row['peak_mb']:.0f} |")
-        lines += [f"| {case} | | disagrees: {cell(line)} | | | |" for line in found["disagreements"]]
+            values = [number(row["values"].get(name)) for name in shown]
+            columns = [label, side, took, against, start, f"{row['peak_mb']:.0f}", *values]
+            lines.append(f"| {' | '.join(columns)} |")
+        lines += [f"| {case} | | disagrees: {cell(line)} |{' |' * (len(titles) - 3)}" for line in found["disagreements"]]
     machine = data["machine"]
     used = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
     where = f"{machine.get('gpu') or machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['date']}"

@@ -14,7 +14,7 @@ from ase.optimize import BFGS
 from broadsheet.atoms.calculator import EnsembleCalculator, OutsideDomainError, PotentialCalculator
 from broadsheet.atoms.motion import BOLTZMANN, simulate, thermal_velocities
 from broadsheet.atoms.pair import LennardJones, Morse, PairNet, Repulsion
-from broadsheet.atoms.potential import SumPotential, compiled_predict, energy_and_forces
+from broadsheet.atoms.potential import SumPotential, compiled_predict
 from broadsheet.atoms.relaxation import relax
 from broadsheet.atoms.structures import batch_atoms
 from broadsheet.errors import InputError
@@ -56,7 +56,7 @@ def test_morse_of_a_near_pair_is_that_of_ase():
     potential = Morse(2.0, 5.0, 1.2, cutoff=1e4)
     taper = (1 + np.cos(np.pi * structure.get_distance(0, 1) / 1e4)) / 2
     batch = batch_atoms([structure])
-    found = energy_and_forces(potential, batch, potential.neighbours(batch))
+    found = potential.energy_and_forces(batch, potential.neighbours(batch))
     np.testing.assert_allclose(found.energy[0], taper * structure.get_potential_energy(), rtol=1e-7)
 
 
@@ -64,7 +64,7 @@ def test_forces_of_networks_are_the_gradient():
     potential = SumPotential(PairNet(jax.random.key(0), cutoff=6.0), Repulsion(0.01, 3.0, 6.0))
     batch = batch_atoms([argon()])
     near = potential.neighbours(batch)
-    forces = np.asarray(energy_and_forces(potential, batch, near).forces)
+    forces = np.asarray(potential.energy_and_forces(batch, near).forces)
     energy = jax.jit(lambda x: potential.energy(_at(batch, x), near)[0])
     step = np.zeros_like(batch.positions)
     step[2, 1] = 1e-5

@@ -142,6 +142,17 @@ def from_fairchem(arrays: Mapping[str, np.ndarray], config: EScAIPConfig, name: 
     return _filled(skeleton, found, name)
 
 
+def to_fairchem(net: EScAIP) -> dict[str, np.ndarray]:
+    """The weights by the names of fairchem's modules, as `from_fairchem` takes them."""
+    found = {}
+    for place, leaf in _leaves(net).items():
+        if place.startswith(("blocks.", "node_readouts.", "edge_readouts.")):
+            found |= {_fairchem_name(place, k): np.asarray(part) for k, part in enumerate(leaf)}
+        else:
+            found[_fairchem_name(place, 0)] = np.asarray(leaf)
+    return found
+
+
 RENAMED = {
     "input_ffn.": "input_block.input_layer.edge_ffn.", "input_norms.0.": "input_block.norm_node.",
     "input_norms.1.": "input_block.norm_edge.", "input.": "input_block.input_layer.",

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from broadsheet.atoms.motion import BOLTZMANN, simulate
 from broadsheet.atoms.neighbours import Neighbours, displacements
 from broadsheet.atoms.pair import LennardJones
-from broadsheet.atoms.potential import Potential, energy_and_forces
+from broadsheet.atoms.potential import Potential
 from broadsheet.atoms.relaxation import relax
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.errors import DataError
@@ -117,7 +117,7 @@ def coarse_frames(fluid: DumbbellFluid, frames: int, key: PRNGKeyArray, *, every
     batch = eqx.tree_at(lambda b: b.positions, batch, settled.positions[-1])
     made = simulate(potential, batch, steps=frames * every, dt=dt, temperature=fluid.temperature, friction=0.005, every=every,
                     key=jax.random.fold_in(key, 2))  # fmt: skip
-    look = eqx.filter_jit(lambda b, n: energy_and_forces(potential, b, n).forces)
+    look = eqx.filter_jit(lambda b, n: potential.energy_and_forces(b, n).forces)
     centres_of, forces, width = [], [], 0
     for positions in made.positions[1:]:
         here = eqx.tree_at(lambda b: b.positions, batch, positions)

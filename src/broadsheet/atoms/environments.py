@@ -5,7 +5,9 @@ Descriptors are in 1/Å, information is in nats. Everything is in float64, whate
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
@@ -115,8 +117,9 @@ def _descriptors(near: list[tuple[np.ndarray, np.ndarray, np.ndarray]], k: int, 
     found = np.empty((len(r), 2 * k - 1))
     weight = (1 - (np.minimum(r, cutoff) / cutoff) ** 2) ** 2
     found[:, :k] = (weight / r)[:, :k]
-    for start in range(0, len(r), 256):
-        rows = slice(start, start + 256)
+
+    def rank(start: int) -> None:
+        rows = slice(start, start + 128)
         v, root = vectors[rows], np.sqrt(weight[rows])
         square = np.sum((v[:, :, None] - v[:, None, :]) ** 2, axis=-1)
         np.einsum("njj->nj", square)[...] = np.inf
@@ -124,6 +127,9 @@ def _descriptors(near: list[tuple[np.ndarray, np.ndarray, np.ndarray]], k: int, 
         ranked = root[:, :, None] * root[:, None, :] / np.sqrt(square)
         ranked.sort(axis=2)
         found[rows, k:] = ranked[:, :, ::-1][:, :, : k - 1].sum(axis=1)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy lets go of the interpreter in all of these
+        list(threads.map(rank, range(0, len(r), 128)))
     found[:, k:] /= np.maximum(k, counts)[:, None]
     return found
 

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.atoms.neighbours import Neighbours, displacements
-from broadsheet.atoms.potential import Potential
+from broadsheet.atoms.neighbours import Neighbours, separations
+from broadsheet.atoms.potential import Potential, Prediction
 from broadsheet.atoms.structures import AtomsBatch
 from broadsheet.errors import InputError
-from broadsheet.numerics import norm
 
 
 class PairPotential(Potential):
@@ -27,10 +26,23 @@ class PairPotential(Potential):
         return cosine_taper(r, self.cutoff)
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
-        r = norm(displacements(batch, neighbours))
-        near = jnp.asarray(neighbours.mask) & (r < self.cutoff)
-        r = jnp.where(near, r, self.cutoff / 2)  # keeps r^-12 finite where it is masked
+        r, near = self._distances(neighbours, separations(batch, neighbours))
         return batch.sum_atoms(jnp.sum(jnp.where(near, self.pair(r) * self.taper(r), 0), axis=1) / 2)
+
+    def energy_and_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+        """Forces are sums along rows, since each pair lies in both rows: nothing is scattered."""
+        parts = separations(batch, neighbours)
+        r, near = self._distances(neighbours, parts)
+        energy, slope = jax.jvp(lambda r: self.pair(r) * self.taper(r), (r,), (jnp.ones_like(r),))
+        pull = jnp.where(near, slope / r, 0)
+        forces = jnp.stack([jnp.sum(pull * part, axis=1) for part in parts], axis=1)
+        return Prediction(batch.sum_atoms(jnp.sum(jnp.where(near, energy, 0), axis=1) / 2), forces)
+
+    def _distances(self, neighbours: Neighbours, parts: list[Array]) -> tuple[Array, Array]:
+        """Distances, and which are within the cutoff; the others are put inside, where energies are finite."""
+        square = sum((part**2 for part in parts[1:]), parts[0] ** 2)
+        near = jnp.asarray(neighbours.mask) & (square < self.cutoff**2)
+        return jnp.sqrt(jnp.where(near, square, (self.cutoff / 2) ** 2)), near
 
 
 def cosine_taper(r: Float[Array, "..."], cutoff: float) -> Float[Array, "..."]:

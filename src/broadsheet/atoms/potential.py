@@ -20,26 +20,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-class Potential(eqx.Module):
-    """An energy of structures. A subclass has a `cutoff` (Å, static) and `energy`; `neighbours` only where it wants other
-    neighbours than all within the cutoff, `direct_forces` only where it predicts them beside the energy.
-    """
-
-    cutoff: eqx.AbstractVar[float]
-
-    @abstractmethod
-    def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
-        """Energy of each structure, eV."""
-
-    def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
-        """Neighbours as the potential wants them, made on the host; a `skin` (Å) keeps them valid for a while."""
-        return neighbour_list(batch, self.cutoff + skin, width=width)
-
-    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
-        """Forces predicted without an energy, eV/Å."""
-        raise InputError(f"{type(self).__name__} has no direct forces; its forces are the gradient of its energy.")
-
-
 class Prediction(NamedTuple):
     """Energy (eV), forces (eV/Å) and stress (eV/Å^3, zero for open structures) of a batch."""
 
@@ -48,15 +28,35 @@ class Prediction(NamedTuple):
     stress: Float[Array, "structures 3 3"] | None = None
 
 
-def energy_and_forces(potential: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
-    """Energies and their negative gradients, from one forward and one backward pass."""
+class Potential(eqx.Module):
+    """An energy of structures. A subclass has a `cutoff` (Å, static) and `energy`; `neighbours` only where it wants other
+    neighbours than all within the cutoff, `energy_and_forces` only where it knows its gradient better than differentiation does,
+    `direct_forces` only where it predicts them beside the energy.
+    """
 
-    def total(positions: Array) -> tuple[Array, Array]:
-        energy = potential.energy(_moved(batch, positions), neighbours)
-        return jnp.sum(jnp.where(batch.graph_mask, energy, 0)), energy
+    cutoff: eqx.AbstractVar[float]
 
-    (_, energy), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(batch.positions))
-    return Prediction(energy, -gradient)
+    @abstractmethod
+    def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
+        """Energy of each structure, eV."""
+
+    def energy_and_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+        """Energies and their negative gradients, from one forward and one backward pass."""
+
+        def total(positions: Array) -> tuple[Array, Array]:
+            energy = self.energy(eqx.tree_at(lambda b: b.positions, batch, positions), neighbours)
+            return jnp.sum(jnp.where(batch.graph_mask, energy, 0)), energy
+
+        (_, energy), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(batch.positions))
+        return Prediction(energy, -gradient)
+
+    def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
+        """Neighbours as the potential wants them, made on the host; a `skin` (Å) keeps them valid for a while."""
+        return neighbour_list(batch, self.cutoff + skin, width=width)
+
+    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
+        """Forces predicted without an energy, eV/Å."""
+        raise InputError(f"{type(self).__name__} has no direct forces; its forces are the gradient of its energy.")
 
 
 def energy_forces_stress(potential: Potential, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
@@ -77,10 +77,6 @@ def energy_forces_stress(potential: Potential, batch: AtomsBatch, neighbours: Ne
     return Prediction(energy, -gradients[0], stress)
 
 
-def _moved(batch: AtomsBatch, positions: Array) -> AtomsBatch:
-    return eqx.tree_at(lambda b: b.positions, batch, positions)
-
-
 class SumPotential(Potential):
     """The sum of potentials that share a neighbour list, as a fixed repulsion and a network."""
 
@@ -92,6 +88,10 @@ class SumPotential(Potential):
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
         return sum((part.energy(batch, neighbours) for part in self.parts[1:]), self.parts[0].energy(batch, neighbours))
+
+    def energy_and_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+        found = [part.energy_and_forces(batch, neighbours) for part in self.parts]
+        return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *found)
 
 
 class ScaledPotential(Potential):
@@ -116,8 +116,14 @@ class ScaledPotential(Potential):
         return [int(z) for z in np.flatnonzero(np.isfinite(self.references)) if z]
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
-        own = jnp.asarray(self.references, batch.positions.dtype)[batch.numbers]
-        return self.scale * self.network.energy(batch, neighbours) + batch.sum_atoms(own)
+        return self.scale * self.network.energy(batch, neighbours) + self._own(batch)
+
+    def energy_and_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+        found = self.network.energy_and_forces(batch, neighbours)
+        return Prediction(self.scale * found.energy + self._own(batch), self.scale * found.forces)
+
+    def _own(self, batch: AtomsBatch) -> Float[Array, " structures"]:
+        return batch.sum_atoms(jnp.asarray(self.references, batch.positions.dtype)[batch.numbers])
 
     def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
         unknown = sorted(set(np.asarray(batch.numbers)[np.asarray(batch.node_mask)].tolist()) - set(self.elements))
@@ -161,7 +167,9 @@ def predict(
     """Energy and forces, by gradient or direct, and stress where wanted."""
     if direct:
         return Prediction(potential.energy(batch, neighbours), potential.direct_forces(batch, neighbours))
-    return (energy_forces_stress if stress else energy_and_forces)(potential, batch, neighbours)
+    if stress:
+        return energy_forces_stress(potential, batch, neighbours)
+    return potential.energy_and_forces(batch, neighbours)
 
 
 compiled_predict = eqx.filter_jit(predict)

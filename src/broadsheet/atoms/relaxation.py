@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, energy_and_forces, fresh_neighbours
+from broadsheet.atoms.potential import Potential, fresh_neighbours
 from broadsheet.atoms.structures import AtomsBatch
 from broadsheet.errors import InputError
 
@@ -121,7 +121,7 @@ def _descend(
     start = jnp.asarray(batch.positions)
 
     def look(positions: Array) -> tuple[Array, Array, Array]:
-        found = energy_and_forces(potential, eqx.tree_at(lambda b: b.positions, batch, positions), neighbours)
+        found = potential.energy_and_forces(eqx.tree_at(lambda b: b.positions, batch, positions), neighbours)
         forces = jnp.where(batch.node_mask[:, None], found.forces, 0)
         largest = jax.ops.segment_max(jnp.sum(forces**2, axis=1), batch.graph, batch.structures)
         return found.energy, forces, jnp.sqrt(jnp.maximum(largest, 0))

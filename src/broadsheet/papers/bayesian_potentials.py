@@ -29,7 +29,7 @@ from broadsheet.atoms.posterior import (
     sample_chains,
     summarised,
 )
-from broadsheet.atoms.potential import SumPotential, energy_and_forces
+from broadsheet.atoms.potential import SumPotential
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, figure, label
 from broadsheet.numerics import generator
@@ -558,7 +558,7 @@ def fluid(config: Fluid, key, log: Log) -> Report:
     def predict(weights, inputs):
         def one(positions, index, shift, mask):
             batch = eqx.tree_at(lambda b: b.positions, template, positions)
-            return energy_and_forces(eqx.combine(weights, static), batch, near(index, shift, mask)).forces
+            return eqx.combine(weights, static).energy_and_forces(batch, near(index, shift, mask)).forces
 
         return jax.vmap(one)(*inputs)
 

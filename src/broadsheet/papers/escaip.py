@@ -19,7 +19,7 @@ from broadsheet.atoms.files import read_structures
 from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.motion import Phase, kinetic_energy, masses_of, simulate
 from broadsheet.atoms.observables import energy_drift
-from broadsheet.atoms.potential import ScaledPotential, compiled_predict, energy_and_forces, predict, scaled
+from broadsheet.atoms.potential import ScaledPotential, compiled_predict, predict, scaled
 from broadsheet.atoms.structures import batch_atoms, forces_of, labelled
 from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, predictions, train
 from broadsheet.errors import InputError, MissingDataError
@@ -235,7 +235,7 @@ def _scan(net: EScAIP, positions: np.ndarray, start: np.ndarray, along: np.ndarr
 
     @jax.jit
     def look(x):
-        found = energy_and_forces(net, eqx.tree_at(lambda b: b.positions, batch, x), neighbours)
+        found = net.energy_and_forces(eqx.tree_at(lambda b: b.positions, batch, x), neighbours)
         return found.energy[0], found.forces[: len(numbers)]
 
     rows = [look(np.concatenate([at(x), pad])) for x in along]
