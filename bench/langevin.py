@@ -136,7 +136,7 @@ def posteriors(case, given):
 
     def log_posterior(w, batch):
         errors = predict(w, batch[0]) - batch[1]
-        prior = -sum((leaf**2).sum() for leaf in w) / (2 * PRIOR**2)
+        prior = -sum((leaf**2).sum() for leaf in w.values()) / (2 * PRIOR**2)
         return prior - len(y) / BATCH * (errors**2).sum() / (2 * NOISE**2), torch.tensor([])
 
     sampler = posteriors.sgmcmc.sgld.build(log_posterior, lr=case["step"], beta=0.0)
@@ -144,12 +144,12 @@ def posteriors(case, given):
 
     def run():
         torch.manual_seed(0)
-        w, kept = [torch.tensor(leaf) for leaf in starts_of(given)], []
+        w, kept = {k: torch.tensor(leaf) for k, leaf in enumerate(starts_of(given))}, []
         for n in range(case["steps"]):
             chosen = torch.randint(len(y), (CHAINS, BATCH))
             w = step(w, X[chosen], y[chosen])
             if n >= half and (n + 1) % 10 == 0:
-                kept.append([leaf.detach().numpy().copy() for leaf in w])
+                kept.append([leaf.detach().numpy().copy() for leaf in w.values()])
         samples = [np.stack(leaves, axis=1) for leaves in zip(*kept, strict=True)]
         return summary(case, samples, model(case, np.tanh))
 

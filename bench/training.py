@@ -1,5 +1,6 @@
 """EScAIP and MACE after the same time of training."""
 
+import os
 import time
 
 import numpy as np
@@ -107,6 +108,7 @@ def escaip(case, given):
 
 @comparison.side("MACE", environment="mace", packages=("mace-torch", "torch"))
 def mace(case, given):
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # e3nn reads constants of its own that way
     import torch
     from e3nn import o3
     from mace import data, modules, tools

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from broadsheet.atoms.checkpoints import from_fairchem, load_potential, read_header, save_potential
+from broadsheet.atoms.checkpoints import from_fairchem, load_potential, read_header, save_potential, to_fairchem
 from broadsheet.atoms.escaip import SMALL, EScAIP, EScAIPConfig, log_envelope, soft_rank
 from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.potential import element_references, scaled
@@ -49,6 +49,8 @@ def test_blocks_are_those_of_the_authors():
     np.testing.assert_allclose(net.energy(batch, near)[:2], arrays["out.energy"], rtol=1e-5)
     forces = arrays["out.forces"]
     np.testing.assert_allclose(net.direct_forces(batch, near)[:real], forces, atol=1e-5 * np.abs(forces).max())
+    for name, value in to_fairchem(net).items():
+        np.testing.assert_array_equal(value[: len(arrays[name])], arrays[name].astype(value.dtype))
     arrays.pop("backbone.input_block.norm_node.weight")
     with pytest.raises(DataError, match="lacks backbone"):
         from_fairchem(arrays, THEIRS)

@@ -1,7 +1,7 @@
 """Structures, potentials, dynamics, sampling, and the information in sets of structures."""
 
 from broadsheet.atoms.calculator import EnsembleCalculator, OutsideDomainError, PotentialCalculator
-from broadsheet.atoms.checkpoints import from_fairchem, load_potential, save_potential
+from broadsheet.atoms.checkpoints import from_fairchem, load_potential, save_potential, to_fairchem
 from broadsheet.atoms.compression import Selection, compress, select
 from broadsheet.atoms.environments import (
     EnvironmentSet,
@@ -111,6 +111,7 @@ __all__ = [
     "soft_rank",
     "step_schedule",
     "thermal_velocities",
+    "to_fairchem",
     "train",
     "write_lmdb",
     "write_structures",

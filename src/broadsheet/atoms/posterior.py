@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from broadsheet.errors import InputError
@@ -95,15 +96,14 @@ def psgld(
         live = jnp.asarray(True) if freeze_after is None else state.made < freeze_after
         square = jax.tree.map(lambda v, g: jnp.where(live, alpha * v + (1 - alpha) * g**2, v), state.square, gradient)
         eps = step(state.made) if callable(step) else step
-        leaves, tree = jax.tree.flatten(gradient)
-        keys = jax.random.split(jax.random.fold_in(state.key, state.made), len(leaves))
+        flat, unravel = ravel_pytree(gradient)  # one draw for all weights: many small ones cost more than the rest of a step
+        noise = unravel(jax.random.normal(jax.random.fold_in(state.key, state.made), flat.shape, flat.dtype))
 
-        def move(g: Array, v: Array, key: PRNGKeyArray) -> Array:
+        def move(g: Array, v: Array, z: Array) -> Array:
             G = 1 / (floor + jnp.sqrt(v)) if preconditioned else 1.0
-            return -eps * G * g + jnp.sqrt(2 * eps * temperature * G) * jax.random.normal(key, g.shape, g.dtype)
+            return -eps * G * g + jnp.sqrt(2 * eps * temperature * G) * z
 
-        moves = [move(g, v, k) for g, v, k in zip(leaves, jax.tree.leaves(square), keys, strict=True)]
-        return jax.tree.unflatten(tree, moves), LangevinState(state.made + 1, state.key, square)
+        return jax.tree.map(move, gradient, square, noise), LangevinState(state.made + 1, state.key, square)
 
     return optax.GradientTransformation(init, update)
 
