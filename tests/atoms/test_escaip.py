@@ -40,9 +40,9 @@ def test_blocks_are_those_of_the_authors():
         each.rattle(0.05, seed=2)
     batch = batch_atoms(made)
     near = net.neighbours(batch)
-    nodes, _, features = net.embed(batch, near)
+    nodes, _, graph = net.embed(batch, near)
     real = len(arrays["out.order"])
-    np.testing.assert_allclose(features.order[:real], arrays["out.order"], atol=2e-6)
+    np.testing.assert_allclose(net.order(graph)[:real], arrays["out.order"], atol=2e-6)
     for k in range(3):
         scale = np.abs(arrays[f"out.{k}"]).max()
         np.testing.assert_allclose(nodes[k, :real] / scale, arrays[f"out.{k}"] / scale, atol=2e-6)
@@ -72,6 +72,20 @@ def test_forces_are_the_gradient_and_an_overflow_is_not_silent():
     crowded = EScAIP(replace(TINY, slots=6), 0)
     batch = batch_atoms([bulk("Cu", cubic=True)])
     assert np.isnan(crowded.energy(batch, crowded.neighbours(batch))[0])
+
+
+def test_atoms_in_parts_are_the_same_atoms(monkeypatch):
+    net = EScAIP(replace(TINY, blocks=2, direct=True), 0)
+    made = bulk("Cu", cubic=True).repeat((2, 2, 1))
+    made.rattle(0.05, seed=0)
+    batch = batch_atoms([made, molecule("CH3OH")])
+    near = net.neighbours(batch)
+    whole = net.energy_and_forces(batch, near), net.direct_forces(batch, near)
+    monkeypatch.setattr("broadsheet.atoms.escaip.LARGE", 0)
+    monkeypatch.setattr("broadsheet.atoms.escaip.PART", 7)
+    parts = net.energy_and_forces(batch, near), net.direct_forces(batch, near)
+    for one, other in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_soft_ranks_and_envelopes():

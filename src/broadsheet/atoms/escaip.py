@@ -7,6 +7,7 @@ between edges, inside the logits of the attention, and through bond-orientationa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -26,7 +27,9 @@ from broadsheet.numerics import direction, generator, norm
 Rank = Literal["sigmoid", "sine", "hard"]
 FAR = -1e30
 LARGE = 100_000
-"""Edges from which on blocks are computed again in the backward pass instead of kept."""
+"""Edges from which on atoms are taken in parts, and these computed again in the backward pass instead of kept."""
+PART = 512
+"""Atoms of a part."""
 UNROLLED = 4
 """Blocks up to which they are compiled one by one: with two of them that is a little faster than a loop."""
 
@@ -174,7 +177,11 @@ def biknn_graph(batch: AtomsBatch, neighbours: Neighbours, config: EScAIPConfig)
     mask = jnp.asarray(neighbours.mask)
     itself = mask & (jnp.arange(neighbours.width) == 0)
     distance = jnp.where(itself, 0.0, norm(vectors))
-    rank = soft_rank(distance, mask, config.rank_width, config.rank)
+
+    def ranked(rows: tuple[Array, Array]) -> Array:
+        return soft_rank(*rows, config.rank_width, config.rank)
+
+    rank = _by_rows(ranked, (distance, mask), mask.size > LARGE)
     other = rank[neighbours.index, neighbours.reverse]
     criteria = jnp.stack([rank / config.nearest, other / config.nearest, distance / config.cutoff])
     if config.rank == "hard":
@@ -192,6 +199,21 @@ def biknn_graph(batch: AtomsBatch, neighbours: Neighbours, config: EScAIPConfig)
     kept = e < 1
     envelope = log_envelope(e) if config.envelope else jnp.where(kept, 0.0, FAR)
     return Graph(index, distance, direction(vectors), envelope, kept, overflow)
+
+
+def _by_rows(function: Callable[[Any], Any], rows: Any, in_parts: bool) -> Any:
+    """A function of whole rows, at once or `PART` rows at a time; in parts, memory does not grow with their number."""
+    if not in_parts:
+        return function(rows)
+    n = jax.tree.leaves(rows)[0].shape[0]
+    parts = -(-n // PART)
+
+    def split(leaf: Array) -> Array:
+        padded = jnp.pad(leaf, [(0, parts * PART - n)] + [(0, 0)] * (leaf.ndim - 1))
+        return padded.reshape(parts, PART, *leaf.shape[1:])
+
+    found = jax.lax.map(jax.checkpoint(lambda part: function(part)), jax.tree.map(split, rows))  # methods have no hash
+    return jax.tree.map(lambda leaf: leaf.reshape(parts * PART, *leaf.shape[2:])[:n], found)
 
 
 def legendre(cosine: Float[Array, "*shape"], degrees: int) -> list[Float[Array, "*shape"]]:
@@ -248,18 +270,24 @@ class EdgeEmbedding(eqx.Module):
         W = jnp.split(self.join.weight, [length, length + o, length + o + a, length + 2 * o + a], axis=1)
         sender = _gelu(self.order_from(features.order)) @ W[1].T + self.atom_from[numbers] @ W[2].T
         receiver = _gelu(self.order_to(features.order)) @ W[3].T + self.atom_to[numbers] @ W[4].T
-        joined = _gelu(self.length(features.basis)) @ W[0].T + sender[graph.index] + receiver[:, None] + self.join.bias
+        ends = sender[graph.index] + features.own(receiver)[:, None]
+        joined = _gelu(self.length(features.basis)) @ W[0].T + ends + self.join.bias
         return self.norm(_gelu(joined))
 
 
 class Features(eqx.Module):
-    """What all blocks read."""
+    """What all blocks read: species and order of all atoms, and the edges of all of them or of some, the `rows`."""
 
     numbers: Int[Array, " atoms"]
-    graph: Graph
-    basis: Float[Array, "atoms slots basis"]
     order: Float[Array, "atoms degrees"]
-    polynomials: list[Float[Array, "atoms slots slots"]]
+    graph: Graph
+    basis: Float[Array, "rows slots basis"]
+    polynomials: list[Float[Array, "rows slots slots"]]
+    rows: Int[Array, " rows"] | None = None
+
+    def own(self, values: Float[Array, "atoms *shape"]) -> Float[Array, "rows *shape"]:
+        """The values of the atoms whose edges these are."""
+        return values if self.rows is None else values[self.rows]
 
 
 class LegendreAttention(eqx.Module):
@@ -320,11 +348,11 @@ class Block(eqx.Module):
     def __call__(self, x: Array, e: Array, features: Features) -> tuple[Array, Array]:
         node, edge = self.norms[0](x), self.norms[1](e)
         sender, receiver = jnp.split(self.node_hidden.weight, 2, axis=1)
-        ends = (node @ sender.T)[features.graph.index] + (node @ receiver.T)[:, None] + self.node_hidden.bias
+        ends = (node @ sender.T)[features.graph.index] + features.own(node @ receiver.T)[:, None] + self.node_hidden.bias
         parts = (self.embedding(features), _gelu(self.edge_hidden(edge)), _gelu(ends))
         message = self.message_norm(_gelu(self.message(jnp.concatenate(parts, axis=-1))))
         output = self.attention(message, features)
-        x, e = x + output[:, 0], e + output
+        x, e = features.own(x) + output[:, 0], e + output
         return x + self.node_ffn(self.norms[2](x)), e + self.edge_ffn(self.norms[3](e))
 
 
@@ -410,56 +438,72 @@ class EScAIP(Potential):
         reach = {"sigmoid": 15.0, "sine": math.pi, "hard": 0.0}[self.config.rank] * self.config.rank_width
         return neighbour_list(batch, self.cutoff + reach + skin, self_edges=True, reverse=True, width=width)
 
-    def features(self, batch: AtomsBatch, neighbours: Neighbours) -> Features:
-        """The graph and what all blocks read of it."""
-        config, graph = self.config, biknn_graph(batch, neighbours, self.config)
-        basis = gaussian_basis(graph.distance, config.basis, config.cutoff, width=2.0)
-        weights = jnp.exp(graph.log_envelope) if config.order_weights else graph.mask.astype(graph.distance.dtype)
-        order = bond_orientational_order(graph.direction, weights, config.order_degrees)
+    def order(self, graph: Graph) -> Float[Array, "atoms degrees"]:
+        """Bond-orientational order of each row of the graph."""
+        weights = jnp.exp(graph.log_envelope) if self.config.order_weights else graph.mask.astype(graph.distance.dtype)
+        return bond_orientational_order(graph.direction, weights, self.config.order_degrees)
+
+    def features(
+        self, numbers: Int[Array, " atoms"], order: Float[Array, "atoms degrees"], graph: Graph,
+        rows: Int[Array, " rows"] | None = None,
+    ) -> Features:  # fmt: skip
+        """What blocks read of a graph, or of some of its rows."""
+        basis = gaussian_basis(graph.distance, self.config.basis, self.config.cutoff, width=2.0)
         bond = jnp.sum(graph.direction**2, axis=-1) > 0.5
         both = bond[:, :, None] & bond[:, None, :]
         cosines = jnp.einsum("nmd,nkd->nmk", graph.direction, graph.direction)
         polynomials = [
             jnp.where(both, polynomial, 0) if degree else polynomial
-            for degree, polynomial in enumerate(legendre(cosines, len(config.frequencies)))
+            for degree, polynomial in enumerate(legendre(cosines, len(self.config.frequencies)))
         ]
-        return Features(jnp.asarray(batch.numbers), graph, basis, order, polynomials)
+        return Features(numbers, order, graph, basis, polynomials, rows)
 
     def embed(
         self, batch: AtomsBatch, neighbours: Neighbours
-    ) -> tuple[Float[Array, "stages atoms width"], Float[Array, "stages atoms slots width"] | None, Features]:
-        """Features of atoms, and with direct forces of edges, after the input and after each block."""
-        features = self.features(batch, neighbours)
-        e = self.input(features)
-        e = e + self.input_ffn(e)
-        first = self.input_norms[0](e[:, 0]), self.input_norms[1](e)
+    ) -> tuple[Float[Array, "stages atoms width"], Float[Array, "stages atoms slots width"] | None, Graph]:
+        """Features of atoms, and with direct forces of edges, after the input and after each block; and the graph."""
+        graph, numbers = biknn_graph(batch, neighbours, self.config), jnp.asarray(batch.numbers)
+        large = graph.index.size > LARGE
+        order = _by_rows(self.order, graph, large)
+        whole = None if large else self.features(numbers, order, graph)
+        edges_of = graph, jnp.arange(len(numbers))
         weights, static = eqx.partition(self.blocks, eqx.is_array)
         direct = self.config.direct
 
-        def stage(carry: tuple[Array, Array], block: Block) -> tuple[tuple[Array, Array], tuple[Array, Array | None]]:
-            x, e = eqx.combine(block, static)(*carry, features)
+        def begin(part: tuple[Graph, Array]) -> tuple[Array, Array]:
+            e = self.input(self.features(numbers, order, *part) if whole is None else whole)
+            e = e + self.input_ffn(e)
+            return self.input_norms[0](e[:, 0]), self.input_norms[1](e)
+
+        def stage(carry: tuple[Array, Array], arrays: Block) -> tuple[tuple[Array, Array], tuple[Array, Array | None]]:
+            block, (x, e) = eqx.combine(arrays, static), carry
+
+            def go_on(part: tuple[Array, tuple[Graph, Array]]) -> tuple[Array, Array]:
+                return block(x, part[0], self.features(numbers, order, *part[1]) if whole is None else whole)
+
+            x, e = _by_rows(go_on, (e, edges_of), large)
             return (x, e), (x, e if direct else None)
 
-        large = features.graph.index.size > LARGE
+        first = _by_rows(begin, edges_of, large)
         unroll = self.config.blocks if self.config.blocks <= UNROLLED else 1
-        _, (nodes, edges) = jax.lax.scan(jax.checkpoint(stage) if large else stage, first, weights, unroll=unroll)
+        _, (nodes, edges) = jax.lax.scan(stage, first, weights, unroll=unroll)
         nodes = jnp.concatenate([first[0][None], nodes])
-        return nodes, jnp.concatenate([first[1][None], edges]) if direct else None, features
+        return nodes, jnp.concatenate([first[1][None], edges]) if direct else None, graph
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
-        nodes, _, features = self.embed(batch, neighbours)
+        nodes, _, graph = self.embed(batch, neighbours)
         per_atom = self.head(_joined(self.node_readouts, self.node_projection, nodes))[:, 0]
-        return batch.sum_atoms(jnp.where(features.graph.overflow, jnp.nan, per_atom))
+        return batch.sum_atoms(jnp.where(graph.overflow, jnp.nan, per_atom))
 
     def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
         """A size from the atom times a sum of edges, each scaled along x, y and z by numbers of its own."""
         if self.force_direction is None or self.force_size is None:
             return super().direct_forces(batch, neighbours)
-        nodes, edges, features = self.embed(batch, neighbours)
+        nodes, edges, graph = self.embed(batch, neighbours)
         size = self.force_size(_joined(self.node_readouts, self.node_projection, nodes))
         joined = _joined(self.edge_readouts, self.edge_projection, edges)
-        scale = self.force_direction(joined) * features.graph.direction
-        summed = jnp.sum(jnp.where(features.graph.mask[..., None], scale, 0), axis=1)
+        scale = self.force_direction(joined) * graph.direction
+        summed = jnp.sum(jnp.where(graph.mask[..., None], scale, 0), axis=1)
         return jnp.where(batch.node_mask[:, None], size * summed, 0)
 
 
