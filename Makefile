@@ -20,7 +20,7 @@ run: $(CORE)
 	$(BIN)/broadsheet build $(PAGE)
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(FULL)
 	$(BIN)/ruff check src tests bench docs
