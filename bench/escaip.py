@@ -44,7 +44,11 @@ def inputs(case):
     return to_fairchem(jax.tree.map(lambda leaf: leaf + 0.02 * rng.standard_normal(leaf.shape).astype(leaf.dtype), net))
 
 
-TASKS = {"gradient": "energy and its gradient", "direct": "energy and direct forces", "training": "a step of training on forces"}
+TASKS = {
+    "gradient": "energy and its gradient",
+    "direct": "energy and direct forces",
+    "training": "a step of training on forces",
+}
 comparison = Comparison(
     "EScAIP: the same weights here and in fairchem",
     {
@@ -125,7 +129,9 @@ def fairchem(case, given, compiled):
     for prefix, module in {"backbone": backbone, **heads}.items():
         wanted = module.state_dict()
         own = {name.removeprefix(f"{prefix}."): torch.tensor(value) for name, value in given.items() if name.startswith(prefix)}
-        missing, _ = module.load_state_dict({name: own[name][: len(wanted[name])] for name in own if name in wanted}, strict=False)
+        missing, _ = module.load_state_dict(
+            {name: own[name][: len(wanted[name])] for name in own if name in wanted}, strict=False
+        )
         assert not missing, missing
     modules = torch.nn.ModuleList([backbone, *heads.values()])
     modules.train(case["task"] == "training")

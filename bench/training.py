@@ -15,7 +15,10 @@ def inputs(case):
     from broadsheet.atoms.labels import MOLECULES, molecules
 
     groups = molecules(MOLECULES, 60)
-    frames = {"train": [each for group in groups for each in group[:48]], "test": [each for group in groups for each in group[48:]]}
+    frames = {
+        "train": [each for group in groups for each in group[:48]],
+        "test": [each for group in groups for each in group[48:]],
+    }
     arrays = {}
     for name, made in frames.items():
         arrays |= {

@@ -144,7 +144,7 @@ def from_fairchem(arrays: Mapping[str, np.ndarray], config: EScAIPConfig, name: 
 
 def to_fairchem(net: EScAIP) -> dict[str, np.ndarray]:
     """The weights by the names of fairchem's modules, as `from_fairchem` takes them."""
-    found = {}
+    found = {}  # type: ignore[var-annotated]
     for place, leaf in _leaves(net).items():
         if place.startswith(("blocks.", "node_readouts.", "edge_readouts.")):
             found |= {_fairchem_name(place, k): np.asarray(part) for k, part in enumerate(leaf)}

@@ -488,7 +488,7 @@ class EScAIP(Potential):
         unroll = self.config.blocks if self.config.blocks <= UNROLLED else 1
         _, (nodes, edges) = jax.lax.scan(stage, first, weights, unroll=unroll)
         nodes = jnp.concatenate([first[0][None], nodes])
-        return nodes, jnp.concatenate([first[1][None], edges]) if direct else None, graph
+        return nodes, jnp.concatenate([first[1][None], edges]) if direct else None, graph  # type: ignore[list-item]
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
         nodes, _, graph = self.embed(batch, neighbours)

@@ -30,8 +30,8 @@ class Prediction(NamedTuple):
 
 class Potential(eqx.Module):
     """An energy of structures. A subclass has a `cutoff` (Å, static) and `energy`; `neighbours` only where it wants other
-    neighbours than all within the cutoff, `energy_and_forces` only where it knows its gradient better than differentiation does,
-    `direct_forces` only where it predicts them beside the energy.
+    neighbours than all within the cutoff, `energy_and_forces` only where it knows its gradient better than differentiation
+    does, `direct_forces` only where it predicts them beside the energy.
     """
 
     cutoff: eqx.AbstractVar[float]
