@@ -252,7 +252,9 @@ def disagreements(comparison: Comparison, found: dict[str, dict[str, Any]]) -> l
         f"{name}: {value} is {side['values'][value]:.6g}, ours {ours[value]:.6g}"
         for value, tolerance in comparison.agree.items()
         for name, side in found.items()
-        if value in side.get("values", {}) and abs(side["values"][value] - ours[value]) > tolerance * abs(ours[value])
+        if value in ours
+        and value in side.get("values", {})
+        and abs(side["values"][value] - ours[value]) > tolerance * abs(ours[value])
     ]
 
 

@@ -70,6 +70,17 @@ def test_turns_ratios_and_disagreements(harness, tmp_path):
     assert found["disagreements"] == ["liar: total is 9, ours 6"]
 
 
+def test_where_our_own_side_fails_the_others_are_still_told(harness, tmp_path):
+    file = tmp_path / "toy.py"
+    file.write_text(
+        COMPARISON.replace('side("broadsheet")(counted', 'side("second")(counted').replace('"broken"', '"broadsheet"')
+    )
+    found = harness.measure(file, "one", "cpu", 1)
+    assert found["sides"]["broadsheet"] == {"failed": "ValueError: no such cell"}
+    assert "median" in found["sides"]["peer"]
+    assert found["disagreements"] == []
+
+
 def test_every_comparison_can_be_read_and_has_two_sides(harness):
     files = [file for file in sorted(BENCH.glob("*.py")) if "\ncomparison = " in file.read_text()]
     assert len(files) >= 7

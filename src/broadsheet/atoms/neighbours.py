@@ -147,5 +147,5 @@ def separations(batch: AtomsBatch, neighbours: Neighbours) -> list[Float[Array, 
 
 
 def displacements(batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms neighbours 3"]:
-    """The same as vectors."""
+    """Vectors from each atom to its neighbours, Å; zero for padding. Differentiable in positions and cell."""
     return jnp.stack(separations(batch, neighbours), axis=-1)
