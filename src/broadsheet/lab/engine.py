@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from broadsheet.cache import write_atomic
-from broadsheet.errors import InputError, JobError
+from broadsheet.errors import InputError, JobError, StoreError
 from broadsheet.lab.executors import Executor, LocalExecutor, Task
 from broadsheet.lab.identity import code_hash, data_checksum, device_kind, run_identity
+from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.location import figures_folder
 from broadsheet.lab.paper import FIRST_SEED
 from broadsheet.lab.registry import Entry, ExperimentEntry
@@ -107,40 +111,92 @@ def execute(
 ) -> None:
     """Runs what the plans miss. Each run is recorded as it ends; a failure is kept in its plan and stops no other."""
     executor = executor or LocalExecutor()
-    todo = [made for made in plans if made.missing or _wants_figures(made, store)]
-    by_task = {id(made.task): made for made in todo}
-    scratch, jobs = {}, {}
-    for made in todo:
-        scratch[id(made.task)] = store.scratch()
-        made.task.spec["scratch"] = str(scratch[id(made.task)])
-        if _wants_figures(made, store):
-            made.task.spec["figures"] = _folders(made, store)
-        jobs[id(made.task)] = store.start_job(_job_row(made))
-
-    def handle(task: Task, message: dict[str, Any]) -> None:
-        made = by_task[id(task)]
-        if message["event"] == "run":
-            store.record(Path(message["folder"]))
-            made.found.add(message["id"])
-        elif message["event"] == "figure":
-            keep_figure(store, made, message)
-        elif message["event"] == "end":
-            if task.state != "done":
-                made.failure = task.message or task.state
-            store.end_job(jobs[id(task)], task.state, task.message)
-        watch(made, message)
-
-    try:
-        executor.run([made.task for made in todo], handle, deadline)
-        if not isinstance(executor, LocalExecutor):
+    with Execution(store, watch) as execution:
+        todo = [made for made in plans if execution.needed(made)]
+        executor.run([execution.add(made) for made in todo], execution.handle, deadline)
+        if not isinstance(executor, LocalExecutor):  # a cluster's workers have no reports to draw from
             late = [made for made in todo if not made.missing and _wants_figures(made, store)]
             for made in late:
                 made.task.spec |= {"runs": [], "figures": _folders(made, store)}
                 made.task.state, made.task.attempts = "queued", 0
-            LocalExecutor().run([made.task for made in late], handle)
-    finally:
-        for folder in scratch.values():
-            shutil.rmtree(folder, ignore_errors=True)
+            LocalExecutor().run([made.task for made in late], execution.handle)
+
+
+class Execution:
+    """Plans on their way through an executor: what their tasks say is recorded, told to the store, and watched.
+
+    A context manager: on leaving, scratch folders go and jobs without an end are cancelled.
+    """
+
+    def __init__(self, store: Store, watch: Watch = lambda plan, event: None) -> None:
+        self.store, self.watch = store, watch
+        self.jobs = Jobs(store)
+        self._plans: dict[int, tuple[Plan, int, Path]] = {}
+        self._told: dict[int, float] = {}
+
+    def __enter__(self) -> Execution:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for made, job_id, scratch in self._plans.values():
+            shutil.rmtree(scratch, ignore_errors=True)
+            if made.task.state in ("queued", "running"):
+                with contextlib.suppress(StoreError):
+                    self.jobs.end(job_id, "cancelled", "stopped")
+
+    def needed(self, made: Plan) -> bool:
+        """Whether a plan has anything to do."""
+        return bool(made.missing) or _wants_figures(made, self.store)
+
+    def add(self, made: Plan, job_id: int | None = None) -> Task:
+        """The task of a plan, ready for an executor; `job_id` where the job is in the queue already."""
+        scratch = self.store.scratch()
+        made.task.spec["scratch"] = str(scratch)
+        if _wants_figures(made, self.store):
+            made.task.spec["figures"] = _folders(made, self.store)
+        job_id = job_id or self.jobs.start(job_spec(made))
+        self._plans[id(made.task)] = (made, job_id, scratch)
+        return made.task
+
+    def forget(self, task: Task) -> None:
+        """Lets go of a task that was stopped and whose job goes back to the queue."""
+        _, _, scratch = self._plans.pop(id(task))
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def handle(self, task: Task, message: dict[str, Any]) -> None:
+        """Takes what an executor says of a task."""
+        made, job_id, _ = self._plans[id(task)]
+        if message["event"] == "run":
+            self.store.record(Path(message["folder"]))
+            made.found.add(message["id"])
+            self._tell(job_id, "run", {"id": message["id"], "done": len(made.runs) - len(made.missing)})
+        elif message["event"] == "figure":
+            keep_figure(self.store, made, message)
+            self._tell(job_id, "figure", {"name": message["name"]})
+        elif message["event"] == "start":
+            run = {"id": message["id"], "variant": message["variant"], "seed": message["seed"]}
+            self._tell(job_id, "start", {**run, "done": len(made.runs) - len(made.missing), "of": len(made.runs)})
+        elif message["event"] == "progress":
+            self._progress(job_id, message)
+        elif message["event"] == "end":
+            if task.state != "done":
+                made.failure = task.message or task.state
+            self.jobs.end(job_id, task.state, task.message)
+        self.watch(made, message)
+
+    def _tell(self, job_id: int, kind: str, data: dict[str, Any]) -> None:
+        """An event that readers miss stops no run."""
+        with contextlib.suppress(StoreError):
+            self.jobs.tell(job_id, kind, data)
+
+    def _progress(self, job_id: int, message: dict[str, Any]) -> None:
+        """Tells the store twice a second at the most."""
+        now = time.monotonic()
+        if now - self._told.get(job_id, 0.0) < 0.5 and message["fraction"] < 1:
+            return
+        self._told[job_id] = now
+        metrics = {name: value for name, value in message["metrics"].items() if math.isfinite(value)}
+        self._tell(job_id, "progress", {"id": message["id"], "fraction": message["fraction"], "metrics": metrics})
 
 
 def keep_figure(store: Store, made: Plan, message: Mapping[str, Any]) -> None:
@@ -173,7 +229,8 @@ def _folders(made: Plan, store: Store) -> dict[str, str]:
     return {run["variant"]: str(store.runs / run["id"]) for run in made.runs if run["seed"] == seed and run["id"] in made.found}
 
 
-def _job_row(made: Plan) -> dict[str, Any]:
+def job_spec(made: Plan) -> dict[str, Any]:
+    """A plan as the row of its job."""
     request = made.request
     return {
         "slug": made.entry.slug, "experiment": made.experiment.name, "preset": request.preset,

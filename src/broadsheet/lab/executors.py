@@ -63,11 +63,26 @@ class LocalExecutor:
         self._cancelled: set[int] = set()
         self._events: queue.Queue[tuple[Task, dict[str, Any] | None]] = queue.Queue()
 
-    def run(self, tasks: list[Task], handle: Handler, deadline: float | None = None) -> None:
-        """Runs all tasks, those of high priority first; at `deadline` (monotonic seconds) what is left is cancelled."""
+    def run(
+        self,
+        tasks: list[Task],
+        handle: Handler,
+        deadline: float | None = None,
+        feed: Callable[[int], list[Task] | None] | None = None,
+    ) -> None:
+        """Runs all tasks, those of high priority first; at `deadline` (monotonic seconds) what is left is cancelled.
+
+        `feed(free)` is asked again and again for more, with the number of processes that have nothing to do; it gives tasks,
+        or None when no more will come: then what runs is stopped.
+        """
         waiting = sorted(tasks, key=lambda task: -task.priority)
         try:
-            while waiting or self._running:
+            while waiting or self._running or feed is not None:
+                if feed is not None:
+                    more = feed(self.processes - len(waiting) - len(self._running))
+                    if more is None:
+                        return
+                    waiting += more
                 if deadline is not None and time.monotonic() > deadline:
                     for task in waiting + [task for task, _ in self._running.values()]:
                         self.cancel(task)

@@ -1,4 +1,4 @@
-"""The store: finished runs, jobs, verifications and the catalogue, in SQLite or in any PostgreSQL database.
+"""The store: finished runs, verifications, jobs and the catalogue, in SQLite or in any PostgreSQL database.
 
 A run is recorded whole: its folder is renamed into place, then its row is written in one transaction. A folder without a
 row (a process killed in between) is adopted the next time the store is opened.
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, create_engine, event, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -26,9 +26,9 @@ from broadsheet.errors import StoreError
 from broadsheet.files import load_arrays
 from broadsheet.lab.location import database_url
 from broadsheet.lab.paper import Report
-from broadsheet.lab.tables import Job, Run, Verification
+from broadsheet.lab.tables import Revision, Run, Verification
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 RECORD_FILE = "run.json"
 ARRAYS_FILE = "arrays.npz"
 
@@ -60,14 +60,25 @@ class Store:
             yield session
 
     def _migrate(self) -> None:
-        if self._schema() == SCHEMA:
+        found = self._schema()
+        if found == SCHEMA:
             return
+        if found is not None and found > SCHEMA:
+            raise StoreError(f"The store is of a newer Broadsheet (schema {found}, this one knows {SCHEMA}): update Broadsheet.")
+        if found is not None and self.engine.dialect.name != "sqlite":
+            raise StoreError(f"The database has schema {found}, {SCHEMA} is wanted: run 'broadsheet db upgrade' once.")
+        self.upgrade()
+
+    def upgrade(self) -> None:
+        """Brings the database to the present schema, in one transaction, while other processes wait."""
         from alembic import command
         from alembic.config import Config
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with locked(self.folder / "migrate.lock"), self.engine.begin() as connection:
+        with locked(self.folder / "migrate.lock"), self._guard(), self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(7023306)"))  # other machines wait as well
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -80,6 +91,11 @@ class Store:
                 return None
             raise
 
+    def revisions(self) -> dict[str, int]:
+        """How often papers and runs were changed."""
+        with self.session() as session:
+            return {row.name: row.number for row in session.scalars(select(Revision))}
+
     def scratch(self) -> Path:
         """A new folder on the store's disk for results that are not recorded yet, named after its owner."""
         place = self.folder / "scratch"
@@ -89,7 +105,7 @@ class Store:
     def tidy(self) -> int:
         """Adopts recorded folders that have no row and removes what killed processes left; returns how many were adopted."""
         for left in (self.folder / "scratch").glob("*-*"):
-            if not _alive(int(left.name.split("-")[0])):
+            if not alive(int(left.name.split("-")[0])):
                 for record in left.glob(f"*/{RECORD_FILE}"):
                     with contextlib.suppress(StoreError):
                         self.record(record.parent)
@@ -120,6 +136,7 @@ class Store:
         row = {name: value for name, value in data.items() if name in columns}
         row["finished"] = datetime.fromisoformat(row["finished"])
         with self.session() as session:
+            raise_revision(session, "runs")
             if session.get(Run, row["id"]) is None:
                 session.add(Run(**row))
 
@@ -143,22 +160,9 @@ class Store:
         kept: dict[str, Any] = load_arrays(arrays) if arrays.exists() else {}
         return Report(scalars.pop("", {}), kept, scalars)
 
-    def start_job(self, spec: dict[str, Any]) -> int:
-        now = datetime.now(UTC)
-        with self.session() as session:
-            job = Job(spec=spec, state="running", created=now, updated=now, message="")
-            session.add(job)
-            session.flush()
-            return job.id
-
-    def end_job(self, job_id: int, state: str, message: str = "") -> None:
-        with self.session() as session:
-            job = session.get(Job, job_id)
-            if job is not None:
-                job.state, job.message, job.updated = state, message, datetime.now(UTC)
-
     def add_verification(self, slug: str, entry: dict[str, Any]) -> None:
         with self.session() as session:
+            raise_revision(session, "runs")
             session.add(Verification(slug=slug, made=datetime.now(UTC), entry=entry))
 
     def verifications(self) -> dict[str, dict[str, Any]]:
@@ -190,6 +194,15 @@ class Store:
         return count, freed
 
 
+def raise_revision(session: Session, name: str) -> int:
+    """Says in this transaction that papers or runs change; returns the new number.
+
+    To be called first: it takes the write lock, so that transactions that change the same thing come one after the other.
+    """
+    session.execute(update(Revision).where(Revision.name == name).values(number=Revision.number + 1))
+    return session.scalars(select(Revision.number).where(Revision.name == name)).one()
+
+
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         try:
@@ -208,7 +221,8 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

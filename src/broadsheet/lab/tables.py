@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Float, ForeignKey, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -47,6 +47,19 @@ class Job(Base):
     created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     message: Mapped[str] = mapped_column(Text, default="")
+    priority: Mapped[float] = mapped_column(Float, default=0.0)
+    owner: Mapped[str] = mapped_column(String(120), default="")
+
+
+class Event(Base):
+    """What a job said while it ran, in order; progress is dropped when the job has ended."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class Verification(Base):
@@ -72,7 +85,7 @@ class Listed(Base):
 
 
 class Sighting(Base):
-    """What one source says of a paper, as of a date."""
+    """What one source says of a paper: the day it first listed it, and what it said last (`as_of`)."""
 
     __tablename__ = "sightings"
     __table_args__ = (UniqueConstraint("slug", "source"),)
@@ -81,4 +94,26 @@ class Sighting(Base):
     slug: Mapped[str] = mapped_column(ForeignKey("papers.slug"), index=True)
     source: Mapped[str] = mapped_column(String(40))
     as_of: Mapped[str] = mapped_column(String(10))
+    first: Mapped[str] = mapped_column(String(10))
+    revision: Mapped[int] = mapped_column(Integer, index=True)
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Vector(Base):
+    """The sentence embedding of a paper's text by one model: half-precision numbers, of length 1."""
+
+    __tablename__ = "vectors"
+
+    slug: Mapped[str] = mapped_column(ForeignKey("papers.slug"), primary_key=True)
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    value: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Revision(Base):
+    """A counter that a transaction raises when it changes papers or runs, so that readers see that there is news."""
+
+    __tablename__ = "revisions"
+
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broadsheet.errors import InputError
 from broadsheet.lab import location
 from broadsheet.page.facts import Facts, slug_of, title_key
 from broadsheet.page.shipped import shipped
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from broadsheet.lab.store import Store
 
 
 @dataclass
@@ -32,6 +38,12 @@ class ListedPaper:
     parts: list[str] = field(default_factory=list)
     basis: str | None = None
     sources: list[str] = field(default_factory=list)
+    listed: str | None = None
+
+    @property
+    def day(self) -> str:
+        """The day under which it is shown: the first on which a page listed it, else that of its publication."""
+        return self.listed or self.published or ""
 
 
 @dataclass(frozen=True)
@@ -46,23 +58,50 @@ class Imported:
 class Catalogue:
     """The papers known in this home: those that ship, and those imported. Reading makes no database."""
 
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            from broadsheet.lab.store import Store
+
+            self._store = Store()
+        return self._store
+
     def papers(self) -> dict[str, ListedPaper]:
         """slug -> paper: shipped facts first, then each source's, the newest last."""
-        known = {slug: ListedPaper(**facts) for slug, facts in shipped().items()}
-        if not location.exists():
-            return known
+        return self.changed_since(-1)[1]
+
+    def changed_since(self, revision: int) -> tuple[int, dict[str, ListedPaper]]:
+        """(the present revision, slug -> paper of those that changed after `revision`); after -1 all of them."""
+        known = {slug: ListedPaper(**copy.deepcopy(facts)) for slug, facts in shipped().items()} if revision < 0 else {}
+        if self._store is None and not location.exists():
+            return 0, known
         from sqlalchemy import select
 
-        from broadsheet.lab.store import Store
-        from broadsheet.lab.tables import Listed, Sighting
+        from broadsheet.lab.tables import Listed, Revision, Sighting
 
-        with Store().session() as session:
-            for row in session.scalars(select(Listed)):
-                known.setdefault(row.slug, ListedPaper(row.slug, row.title, row.arxiv))
-            for seen in session.scalars(select(Sighting).order_by(Sighting.as_of, Sighting.id)):
-                _merge(known[seen.slug], seen.facts, own=seen.slug in shipped())
-                known[seen.slug].sources.append(seen.source)
-        return known
+        with self.store.session() as session:
+            now = session.scalars(select(Revision.number).where(Revision.name == "papers")).one()
+            if now == revision:
+                return now, {}
+            listed = select(Listed.slug, Listed.arxiv, Listed.title)
+            seen = select(
+                Sighting.slug, Sighting.source, Sighting.first, Sighting.facts
+            ).order_by(Sighting.as_of, Sighting.id)  # fmt: skip
+            if revision >= 0:
+                news = select(Sighting.slug).where(Sighting.revision > revision)
+                listed, seen = listed.where(Listed.slug.in_(news)), seen.where(Sighting.slug.in_(news))
+            for slug, arxiv, title in session.execute(listed):
+                if revision >= 0 and slug in shipped():
+                    known[slug] = ListedPaper(**copy.deepcopy(shipped()[slug]))
+                known.setdefault(slug, ListedPaper(slug, title, arxiv))
+            for slug, source, first, facts in session.execute(seen):
+                _merge(known[slug], facts, own=slug in shipped())
+                known[slug].sources.append(source)
+                known[slug].listed = min(known[slug].listed or first, first)
+        return now, known
 
     def paper(self, slug: str) -> ListedPaper:
         """A paper by short name or arXiv id; raises `InputError` with the nearest names where it is not known."""
@@ -82,51 +121,96 @@ class Catalogue:
 
         An older page never overwrites what the same source said later.
         """
-        from sqlalchemy import select
+        from sqlalchemy import insert, select, update
 
-        from broadsheet.lab.store import Store
+        from broadsheet.lab.store import raise_revision
         from broadsheet.lab.tables import Listed, Sighting
 
-        new: list[str] = []
-        changed: list[str] = []
-        with Store().session() as session:
-            rows = list(session.scalars(select(Listed)))
-            by_arxiv = {row.arxiv: row.slug for row in rows if row.arxiv}
-            by_title = {row.title_key: row.slug for row in rows}
-            for known_slug, own_facts in shipped().items():
-                by_arxiv[own_facts["arxiv"]] = known_slug
-                by_title[title_key(own_facts["title"])] = known_slug
-            stored = {row.slug: row for row in rows}
+        day = as_of.isoformat()
+        new: dict[str, None] = {}
+        changed: dict[str, None] = {}
+        with self.store.session() as session:
+            revision = raise_revision(session, "papers")
+            stored: dict[str, str | None] = {}
+            by_arxiv: dict[str, str] = {}
+            by_title: dict[str, str] = {}
+            for slug, arxiv, key in session.execute(select(Listed.slug, Listed.arxiv, Listed.title_key)):
+                stored[slug] = arxiv
+                by_title[key] = slug
+                if arxiv:
+                    by_arxiv[arxiv] = slug
+            for slug, own in shipped().items():
+                by_arxiv[own["arxiv"]] = slug
+                by_title[title_key(own["title"])] = slug
+            rows: list[dict[str, Any]] = []
+            said: dict[str, dict[str, Any]] = {}
             for facts in papers:
                 key = title_key(facts.title)
-                slug = by_arxiv.get(facts.arxiv) if facts.arxiv else None
-                slug = slug or by_title.get(key)
-                if slug is None:
-                    slug = _free_slug(facts.title, {*stored, *shipped()})
-                row = stored.get(slug)
-                if row is None:
+                known_slug = (by_arxiv.get(facts.arxiv) if facts.arxiv else None) or by_title.get(key)
+                slug = known_slug or _free_slug(facts.title, stored)
+                if slug not in stored:
                     own = shipped().get(slug)
-                    row = Listed(slug=slug, arxiv=own["arxiv"] if own else facts.arxiv, title=facts.title, title_key=key)
-                    session.add(row)
-                    session.flush()
-                    stored[slug] = row
-                    (changed if own else new).append(slug)
-                elif row.arxiv is None and facts.arxiv:
-                    row.arxiv = facts.arxiv
+                    stored[slug] = own["arxiv"] if own else facts.arxiv
+                    rows.append({"slug": slug, "arxiv": stored[slug], "title": facts.title, "title_key": key})
+                    (changed if own else new)[slug] = None
+                elif stored[slug] is None and facts.arxiv and facts.arxiv not in by_arxiv:
+                    stored[slug] = facts.arxiv
+                    _set_arxiv(session, rows, slug, facts.arxiv)
                 by_title[key] = slug
-                if row.arxiv:
-                    by_arxiv[row.arxiv] = slug
-                seen = session.scalars(select(Sighting).filter_by(slug=slug, source=source)).one_or_none()
-                known = facts.known()
+                if stored[slug]:
+                    by_arxiv[str(stored[slug])] = slug
+                said[slug] = {**said.get(slug, {}), **facts.known()}
+            if rows:
+                session.execute(insert(Listed), rows)
+            before = {}
+            for part in _parts(list(said), 500):
+                wanted = select(Sighting.id, Sighting.slug, Sighting.as_of, Sighting.first, Sighting.facts)
+                for row in session.execute(wanted.where(Sighting.source == source, Sighting.slug.in_(part))):
+                    before[row.slug] = row
+            fresh, earlier = [], False
+            for slug, facts_said in said.items():
+                seen = before.get(slug)
                 if seen is None:
-                    session.add(Sighting(slug=slug, source=source, as_of=as_of.isoformat(), facts=known))
-                    if slug not in new and slug not in changed:
-                        changed.append(slug)
-                elif as_of.isoformat() >= seen.as_of and {**seen.facts, **known} != seen.facts:
-                    seen.facts = {**seen.facts, **known}
-                    seen.as_of = as_of.isoformat()
-                    changed.append(slug)
-        return Imported(len(papers), new, changed)
+                    fresh.append(
+                        {
+                            "slug": slug, "source": source, "as_of": day, "first": day, "revision": revision,
+                            "facts": facts_said,
+                        }
+                    )  # fmt: skip
+                    if slug not in new:
+                        changed[slug] = None
+                    continue
+                merged = {**seen.facts, **facts_said} if day >= seen.as_of else seen.facts
+                first = min(seen.first, day)
+                if merged != seen.facts:
+                    changed[slug] = None
+                if merged != seen.facts or first != seen.first:
+                    earlier = True
+                    values = {"facts": merged, "as_of": max(day, seen.as_of), "first": first, "revision": revision}
+                    session.execute(update(Sighting).where(Sighting.id == seen.id).values(**values))
+            if fresh:
+                session.execute(insert(Sighting), fresh)
+            if not (rows or fresh or earlier):
+                session.rollback()
+        return Imported(len(papers), list(new), list(changed))
+
+
+def _set_arxiv(session: Session, rows: list[dict[str, Any]], slug: str, arxiv: str) -> None:
+    """Writes an identifier that a paper had not: into its row, or into the one that is about to be written."""
+    from sqlalchemy import update
+
+    from broadsheet.lab.tables import Listed
+
+    for row in rows:
+        if row["slug"] == slug:
+            row["arxiv"] = arxiv
+            return
+    session.execute(update(Listed).where(Listed.slug == slug).values(arxiv=arxiv))
+
+
+def _parts(items: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _merge(paper: ListedPaper, facts: dict[str, Any], own: bool) -> None:
@@ -145,8 +229,8 @@ def _merge(paper: ListedPaper, facts: dict[str, Any], own: bool) -> None:
         paper.abstract = abstract
 
 
-def _free_slug(title: str, taken: Iterable[str]) -> str:
+def _free_slug(title: str, stored: Mapping[str, Any]) -> str:
     slug, number = slug_of(title), 2
-    while slug in taken:
+    while slug in stored or slug in shipped():
         slug, number = f"{slug_of(title)}-{number}", number + 1
     return slug

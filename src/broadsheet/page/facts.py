@@ -6,9 +6,10 @@ import dataclasses
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
-from broadsheet.errors import InputError
+from broadsheet.errors import DataError, InputError
 
 ARXIV_ID = re.compile(r"(?:arxiv:)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(v\d+)?", re.IGNORECASE)
 
@@ -18,9 +19,18 @@ GREEK = {
 }  # fmt: skip
 
 
+UNWANTED = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+LONGEST_TITLE = 600
+LONGEST_ABSTRACT = 20_000
+MOST_AUTHORS = 6_000
+
+
 @dataclass(frozen=True)
 class Facts:
-    """One source's facts of one paper. `published` is an ISO date; `authors` their number, `names` who they are."""
+    """One source's facts of one paper. `published` is an ISO date; `authors` their number, `names` who they are.
+
+    Text is cleaned (`plain`); what cannot be a paper's raises `DataError`.
+    """
 
     title: str
     arxiv: str | None = None
@@ -30,6 +40,33 @@ class Facts:
     published: str | None = None
     comments: int | None = None
     upvotes: int | None = None
+
+    def __post_init__(self) -> None:
+        title = plain(self.title)
+        if not title:
+            raise DataError("A paper without a title cannot be listed.")
+        if len(title) > LONGEST_TITLE:
+            raise DataError(f"A title of {len(title)} characters ({title[:40]!r}…) is none; {LONGEST_TITLE} are allowed.")
+        abstract = plain(self.abstract) if self.abstract else None
+        if abstract and len(abstract) > LONGEST_ABSTRACT:
+            raise DataError(f"The abstract of {title[:60]!r} has {len(abstract)} characters; {LONGEST_ABSTRACT} are allowed.")
+        names = tuple(name for text in self.names or () if (name := plain(text)[:200]))
+        if len(names) > MOST_AUTHORS:
+            raise DataError(f"{title[:60]!r} has {len(names)} authors; {MOST_AUTHORS} are allowed.")
+        if self.published is not None:
+            try:
+                date.fromisoformat(self.published)
+            except ValueError:
+                raise DataError(f"The date of {title[:60]!r} is {self.published[:30]!r}; YYYY-MM-DD is wanted.") from None
+        for name in ("authors", "comments", "upvotes"):
+            count = getattr(self, name)
+            if count is not None and not 0 <= count < 2**31:
+                raise DataError(f"The number of {name} of {title[:60]!r} is {count}.")
+        changes = {"title": title, "abstract": abstract or None, "names": names or None}
+        if self.arxiv is not None:
+            changes["arxiv"] = arxiv_id(self.arxiv)
+        for name, value in changes.items():
+            object.__setattr__(self, name, value)
 
     def with_changes(self, **changes: Any) -> Facts:
         return dataclasses.replace(self, **changes)
@@ -41,6 +78,12 @@ class Facts:
             for name, value in dataclasses.asdict(self).items()
             if value is not None
         }
+
+
+def plain(text: str) -> str:
+    """Text on one line without control characters, halves of surrogate pairs and marks that turn its direction round."""
+    kept = (char if unicodedata.category(char) not in ("Cc", "Zl", "Zp") else " " for char in text if char not in UNWANTED)
+    return " ".join("".join(char for char in kept if not "\ud800" <= char <= "\udfff").split())
 
 
 def arxiv_id(text: str) -> str:

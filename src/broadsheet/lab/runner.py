@@ -1,0 +1,181 @@
+"""The runner: one process a home that takes jobs from the queue and runs them.
+
+Whoever asks for a run, a page or another machine, writes a job; the runner plans it, runs it in worker processes, records
+each run as it ends, and tells what happens as events. When it is killed, its workers end with it, and the next runner puts
+the jobs back: finished runs are found, so that nothing is lost or done twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from broadsheet.errors import BroadsheetError, InputError, JobError, StoreError
+from broadsheet.lab.engine import Execution, Plan, Request, plan
+from broadsheet.lab.executors import LocalExecutor, Task
+from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.paper import FIRST_SEED
+from broadsheet.lab.registry import entries, entry, missing_extra
+from broadsheet.lab.store import Store
+from broadsheet.lab.tables import Job
+
+logger = logging.getLogger("broadsheet.runner")
+
+
+class Runner:
+    """Runs the queue of a store, `processes` jobs at once, until `stop` is set."""
+
+    def __init__(self, store: Store, processes: int = 1) -> None:
+        self.store, self.jobs = store, Jobs(store)
+        self.executor = LocalExecutor(processes)
+        self.stop = threading.Event()
+        self._tasks: dict[int, Task] = {}
+        self._asked = 0.0
+
+    def run(self) -> None:
+        """Works until `stop`; raises `JobError` where this home has a runner already."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.store.folder / "runner.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise JobError(f"A runner works for {self.store.folder} already.") from None
+        try:
+            self.store.tidy()
+            self.jobs.tidy()
+            back = self.jobs.requeue()
+            logger.info("runner started", extra={"requeued": back})
+            while not self.stop.is_set():
+                try:
+                    with Execution(self.store, self._watch) as execution:
+                        self.executor.run([], execution.handle, feed=lambda free, to=execution: self._feed(free, to))
+                        self._put_back(execution)
+                except StoreError as error:  # the database is away: its jobs go back when it returns
+                    logger.error("store failed", extra={"error": str(error)})
+                    self._tasks.clear()
+                    self.stop.wait(2.0)
+                    self._recover()
+        finally:
+            lock.release()
+
+    def _recover(self) -> None:
+        while not self.stop.is_set():
+            try:
+                self.store.tidy()
+                self.jobs.requeue()
+                return
+            except StoreError:
+                self.stop.wait(2.0)
+
+    def _feed(self, free: int, execution: Execution) -> list[Task] | None:
+        if self.stop.is_set():
+            return None
+        now = time.monotonic()
+        if now - self._asked < 0.4:
+            return []
+        self._asked = now
+        for job_id in self.jobs.cancelling():
+            if job_id in self._tasks:
+                self.executor.cancel(self._tasks[job_id])
+            else:
+                self.jobs.end(job_id, "cancelled")
+        tasks: list[Task] = []
+        while len(tasks) < free and (job := self.jobs.claim()) is not None:
+            task = self._prepare(job, execution)
+            if task is not None:
+                tasks.append(task)
+        return tasks
+
+    def _prepare(self, job: Job, execution: Execution) -> Task | None:
+        """The task of a claimed job; a job that needs nothing, or cannot be planned, is over at once."""
+        try:
+            made = plan(entry(job.spec["slug"]), request_of(job.spec, job.priority), self.store)
+        except StoreError:
+            raise
+        except (BroadsheetError, KeyError, TypeError) as error:
+            self.jobs.end(job.id, "failed", str(error))
+            return None
+        if not execution.needed(made):
+            self.jobs.end(job.id, "done", "found: it was run before")
+            return None
+        logger.info("job started", extra={"job": job.id, "slug": made.entry.slug, "experiment": made.experiment.name})
+        task = execution.add(made, job.id)
+        self._tasks[job.id] = task
+        return task
+
+    def _watch(self, made: Plan, event: dict[str, Any]) -> None:
+        if event["event"] == "end":
+            self._tasks = {job_id: task for job_id, task in self._tasks.items() if task is not made.task}
+            done = {"slug": made.entry.slug, "experiment": made.experiment.name, "state": made.task.state}
+            logger.info("job ended", extra={**done, "reason": made.failure})
+
+    def _put_back(self, execution: Execution) -> None:
+        """Jobs that were stopped in the middle wait for the next runner."""
+        for task in self._tasks.values():
+            execution.forget(task)
+        self._tasks.clear()
+        self.jobs.requeue()
+
+
+def request_of(spec: dict[str, Any], priority: float = 0.0) -> Request:
+    """The request that a job's row stands for."""
+    return Request(
+        spec["experiment"],
+        spec.get("preset", "quick"),
+        tuple(spec["variants"]) if spec.get("variants") else None,
+        tuple(spec.get("seeds") or (FIRST_SEED,)),
+        dict(spec.get("overrides") or {}),
+        priority=priority,
+    )
+
+
+def queue_runs(
+    jobs: Jobs, slug: str, experiment: str | None = None, preset: str = "quick", seeds: int | None = 1, priority: float = 0.0
+) -> list[int]:
+    """Queues an experiment of a paper, or all that have the preset, on the first verdict seeds; returns the jobs' numbers.
+
+    `seeds=None` takes as many as the claims ask for. Raises `InputError` for names that do not exist or an extra that is
+    not installed.
+    """
+    from broadsheet.errors import InputError
+
+    made = entry(slug)
+    extra = missing_extra(made)
+    if extra is not None:
+        raise InputError(f"{slug} needs the extra '{extra}': pip install 'broadsheet[{extra}]'.")
+    if seeds is not None and not 1 <= seeds <= 100:
+        raise InputError(f"{seeds} seeds; 1 to 100 are possible.")
+    names = [experiment] if experiment else [name for name, e in made.experiments.items() if preset in e.presets]
+    if not names:
+        raise InputError(f"{slug} has no experiment with the preset {preset!r}.")
+    specs = []
+    for name in names:
+        found = made.experiment(name)
+        found.configure(preset, "system", {})
+        count = seeds or found.seeds_at(preset)
+        specs.append(
+            {
+                "slug": slug, "experiment": name, "preset": preset,
+                "seeds": list(range(FIRST_SEED, FIRST_SEED + (1 if found.deterministic else count))),
+            }
+        )  # fmt: skip
+    return [jobs.queue(spec, priority) for spec in specs]
+
+
+def queue_page(jobs: Jobs, costs: dict[tuple[str, str], float]) -> tuple[list[int], dict[str, str]]:
+    """Queues every quick experiment of every paper that runs here, the cheap ones first.
+
+    **Returns:** (the jobs' numbers, paper -> the extra that it lacks).
+    """
+    lacking = {slug: extra for slug, made in entries().items() if (extra := missing_extra(made))}
+    queued = [
+        job
+        for slug, made in entries().items()
+        for name, experiment in made.experiments.items()
+        if slug not in lacking and "quick" in experiment.presets
+        for job in queue_runs(jobs, slug, name, priority=-costs.get((slug, name), experiment.cost))
+    ]
+    return queued, lacking
