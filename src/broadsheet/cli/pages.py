@@ -13,7 +13,7 @@ from broadsheet.errors import InputError
 
 if TYPE_CHECKING:
     from broadsheet.lab.ledger import Recorded
-    from broadsheet.page.catalogue import ListedPaper
+    from broadsheet.page.catalogue import Catalogue, ListedPaper
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -23,19 +23,24 @@ def import_(
         list[str],
         typer.Argument(
             metavar="SOURCE…",
-            help="A saved Daily Papers page or a file of arXiv ids; or daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY; "
-            "or arXiv ids.",
+            help="A saved page (text or HTML), a file of arXiv ids or of records (.json, .jsonl); or daily, "
+            "daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY; or arXiv ids.",
         ),
     ],
     as_of: Annotated[str | None, typer.Option(metavar="DATE", help="The day of a saved page, YYYY-MM-DD.")] = None,
+    embed: Annotated[
+        bool | None, typer.Option(help="Embed their texts for search by meaning; by default where the extra is installed.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring papers into the catalogue. The same again changes nothing."""
+    from broadsheet.page import intake
     from broadsheet.page.catalogue import Catalogue
 
-    day = _day(as_of) if as_of else None
-    name, papers, when = _read(sources, day)
-    done = Catalogue().add(name, papers, when)
+    name, papers, when = intake.read(sources, intake.day(as_of) if as_of else None)
+    catalogue = Catalogue()
+    done = catalogue.add(name, papers, when)
+    embedded = _embed(catalogue, embed)
     summary = {
         "source": name,
         "as_of": when.isoformat(),
@@ -45,6 +50,7 @@ def import_(
         "comment_counts": sum(paper.comments is not None for paper in papers),
         "new": done.new,
         "changed": done.changed,
+        "embedded": embedded,
     }
     if as_json:
         print_json(summary)
@@ -52,42 +58,18 @@ def import_(
     print(
         f"{done.seen} papers as of {when.isoformat()}: {summary['dates']} with a date, {summary['author_counts']} with "
         f"an author count, {summary['comment_counts']} with a comment count. {len(done.new)} new, "
-        f"{len(done.changed)} with news."
+        f"{len(done.changed)} with news." + (f" {embedded} texts embedded for search by meaning." if embedded else "")
     )
 
 
-def _read(sources: list[str], day: date | None) -> tuple[str, Any, date]:
-    """(name of the source, its papers, the day they are as of)."""
-    from broadsheet.page import saved
-    from broadsheet.page import sources as live
+def _embed(catalogue: Catalogue, wanted: bool | None) -> int:
+    """Embeds what has no embedding yet; how many there were. Without the extra nothing, unless it was asked for."""
+    from broadsheet.page import meaning
 
-    first = sources[0]
-    when = day or date.today()
-    if len(sources) == 1 and (first == "daily" or first.startswith("daily:")):
-        wanted = _day(first.removeprefix("daily:")) if ":" in first else day
-        return "hub", live.hub_daily(wanted), wanted or when
-    if len(sources) == 1 and first.startswith("hub:"):
-        return "hub", live.hub_search(first.removeprefix("hub:")), when
-    if len(sources) == 1 and first.startswith("arxiv:") and not live.looks_like_ids([first]):
-        return "arxiv", live.arxiv_search(first.removeprefix("arxiv:")), when
-    if live.looks_like_ids(sources):
-        return "arxiv", live.arxiv_ids(sources), when
-    if len(sources) > 1:
-        raise InputError("Give one file or source at a time, or arXiv ids only.")
-    from broadsheet.files import MIB, read_text
-
-    words = read_text(first, 8 * MIB).split()
-    if words and len(words) < 10_000 and live.looks_like_ids(words):
-        return "arxiv", live.arxiv_ids(words), when
-    page = saved.read_page(first, day)
-    return "page", list(page.papers), page.as_of
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{text!r} is no date; YYYY-MM-DD is wanted.") from None
+    if wanted is False or (wanted is None and not meaning.available()):
+        return 0
+    texts = meaning.missing(catalogue.store, catalogue.papers().values())
+    return meaning.embed(catalogue.store, meaning.Encoder.load(), texts) if texts else 0
 
 
 def list_(

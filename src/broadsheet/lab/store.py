@@ -92,7 +92,7 @@ class Store:
             raise
 
     def revisions(self) -> dict[str, int]:
-        """How often papers and runs were changed."""
+        """How often papers, runs and vectors were changed."""
         with self.session() as session:
             return {row.name: row.number for row in session.scalars(select(Revision))}
 
@@ -195,7 +195,7 @@ class Store:
 
 
 def raise_revision(session: Session, name: str) -> int:
-    """Says in this transaction that papers or runs change; returns the new number.
+    """Says in this transaction that papers, runs or vectors change; returns the new number.
 
     To be called first: it takes the write lock, so that transactions that change the same thing come one after the other.
     """

@@ -111,7 +111,7 @@ class Vector(Base):
 
 
 class Revision(Base):
-    """A counter that a transaction raises when it changes papers or runs, so that readers see that there is news."""
+    """A counter that a transaction raises when it changes papers, runs or vectors, so that readers see that there is news."""
 
     __tablename__ = "revisions"
 

@@ -1,6 +1,6 @@
-"""The text of a saved Daily Papers page.
+"""A saved Daily Papers page, as text or as HTML.
 
-Under some furniture the page has its own date, then entries: a title, the start of the abstract, and, mostly, a line of
+Under some furniture the text has its own date, then entries: a title, the start of the abstract, and, mostly, a line of
 authors, a dot, and a date with the number of comments behind it.
 """
 
@@ -19,6 +19,7 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 DATE = re.compile(r"(?P<month>[A-Z][a-z]{2,8})\.? (?P<day>\d{1,2})(?:, (?P<year>\d{4}))?(?: (?P<comments>\d{1,5}))?")
 AUTHORS = re.compile(r"[•·*-]\s*(?P<count>\d{1,5}) authors?")
 LONGEST_TITLE = 300
+LARGEST = 8 * MIB
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,16 @@ def read_page(path: str | Path, as_of: date | None = None, today: date | None = 
 
     **Raises:** `DataError`, in one sentence, where the file is no such page, or ends in the middle of an entry.
     """
-    text = read_text(path, 8 * MIB)
-    return parse_page(text, str(path), as_of, today or date.today())
+    return read_any(read_text(path, LARGEST), str(path), as_of, today or date.today())
+
+
+def read_any(text: str, name: str, as_of: date | None, today: date) -> Page:
+    """The entries of a page saved as HTML or as text, from its content."""
+    from broadsheet.page import hypertext
+
+    if hypertext.is_html(text):
+        return hypertext.parse_html(text, name, as_of, today)
+    return parse_page(text, name, as_of, today)
 
 
 def parse_page(text: str, name: str, as_of: date | None, today: date) -> Page:
@@ -51,7 +60,7 @@ def parse_page(text: str, name: str, as_of: date | None, today: date) -> Page:
     start = next((k for k, line in enumerate(lines) if _bare_date(line) and k + 1 < len(lines)), None)
     if start is None or not any(AUTHORS.fullmatch(line) for line in lines):
         raise DataError(f"{name} is not a saved Daily Papers page: it has no date of its own, or no line of authors.")
-    page_date = as_of or _resolve(_match(lines[start]), today)
+    page_date = as_of or resolve_date(_match(lines[start]), today)
     given = as_of is not None or bool(_match(lines[start])["year"])
     papers: list[Facts] = []
     block: list[str] = []
@@ -65,13 +74,13 @@ def parse_page(text: str, name: str, as_of: date | None, today: date) -> Page:
             papers += _entries(block, name)
             papers[-1] = papers[-1].with_changes(
                 authors=int(authors["count"]),
-                published=_resolve(dated, page_date).isoformat(),
+                published=resolve_date(dated, page_date).isoformat(),
                 comments=int(dated["comments"]) if dated["comments"] else None,
             )
             block = []
             k += 3
         elif not block and _bare_date(lines[k]):
-            page_date = as_of or _resolve(_match(lines[k]), today)  # a second day on the same page
+            page_date = as_of or resolve_date(_match(lines[k]), today)  # a second day on the same page
             k += 1
         else:
             block.append(lines[k])
@@ -120,7 +129,7 @@ def _bare_date(line: str) -> bool:
     return found is not None and found["month"][:3].lower() in MONTHS and found["comments"] is None
 
 
-def _resolve(found: re.Match, latest: date) -> date:
+def resolve_date(found: re.Match, latest: date) -> date:
     """The day that a date means: its own year, or the latest one that does not lie after `latest`."""
     month, day = MONTHS.index(found["month"][:3].lower()) + 1, int(found["day"])
     try:

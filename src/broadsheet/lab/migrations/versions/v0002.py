@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(20), primary_key=True),
         sa.Column("number", sa.Integer, nullable=False),
     )
-    op.bulk_insert(revisions, [{"name": "papers", "number": 0}, {"name": "runs", "number": 0}])
+    op.bulk_insert(revisions, [{"name": name, "number": 0} for name in ("papers", "runs", "vectors")])
 
 
 def downgrade() -> None:
