@@ -108,6 +108,7 @@ class Claim:
     - `seeds`: how many seeds a verdict takes; fewer make it provisional.
     - `reference`: what an independent result is compared with (a closed form, a library), for claims of kind "check".
     - `reason`: why it fails or is mixed, where it does.
+    - `published`: the paper's own figure for it, in words, where it gives one.
     - `untested`: why it cannot be tested here; such a claim has no checks.
     """
 
@@ -121,6 +122,7 @@ class Claim:
     reference: str = ""
     reason: str = ""
     untested: str = ""
+    published: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checks", tuple(self.checks))

@@ -166,7 +166,7 @@ def states(entry: Entry, data: Mapping[str, Any] | None) -> list[Recorded]:
     return recorded
 
 
-def latest(slugs: Iterable[str]) -> dict[str, dict[str, Any]]:
+def latest(slugs: Iterable[str], store: Store | None = None) -> dict[str, dict[str, Any]]:
     """slug -> the newest ledger entry: the shipped file, or a later verification of this home."""
     found = {}
     folder = ledger_folder()
@@ -174,10 +174,12 @@ def latest(slugs: Iterable[str]) -> dict[str, dict[str, Any]]:
         path = folder / f"{slug}.json"
         if path.exists():
             found[slug] = json.loads(path.read_text())
-    if location.exists():
+    if store is None and location.exists():
         from broadsheet.lab.store import Store
 
-        for slug, data in Store().verifications().items():
+        store = Store()
+    if store is not None:
+        for slug, data in store.verifications().items():
             if slug not in found or data["made"] > found[slug]["made"]:
                 found[slug] = data
     return found

@@ -164,6 +164,9 @@ class Paper:
     - `summary`, `topics`, `parts`: in our own words; what to import of it (`broadsheet.neurons.ELMCell`).
     - `code`: where the authors' code is, with its licence; empty where none was found.
     - `requires`: extras that its experiments need.
+    - `verbs`: commands that do on a user's own files what the paper does.
+    - `tasks`: a task that other systems do too -> `"experiment:metric"`, by which they are set side by side.
+    - `answers`: what the authors say to a verdict: claim id (or "") -> their words, with date and source.
     - `notes`: figures that could not be reproduced, and why.
     """
 
@@ -178,6 +181,9 @@ class Paper:
     code: str = ""
     parts: Sequence[str] = ()
     requires: Sequence[str] = ()
+    verbs: Sequence[str] = ()
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     experiments: dict[str, Experiment] = field(default_factory=dict)
     untested: list[Claim] = field(default_factory=list)
@@ -225,5 +231,7 @@ class Paper:
     def facts(self) -> dict[str, Any]:
         """The facts as JSON values."""
         names = ("slug", "arxiv", "title", "published", "authors", "basis", "summary", "code")
-        lists = ("topics", "parts", "requires", "notes")
-        return {name: getattr(self, name) for name in names} | {name: list(getattr(self, name)) for name in lists}
+        lists = ("topics", "parts", "requires", "verbs", "notes")
+        tables = ("tasks", "answers")
+        facts = {name: getattr(self, name) for name in names} | {name: list(getattr(self, name)) for name in lists}
+        return facts | {name: dict(getattr(self, name)) for name in tables}

@@ -64,7 +64,9 @@ class Store:
         if found == SCHEMA:
             return
         if found is not None and found > SCHEMA:
-            raise StoreError(f"The store is of a newer Broadsheet (schema {found}, this one knows {SCHEMA}): update Broadsheet.")
+            raise StoreError(
+                f"The store is of a newer Broadsheet (schema {found}, this one knows {SCHEMA}): update Broadsheet."
+            )
         if found is not None and self.engine.dialect.name != "sqlite":
             raise StoreError(f"The database has schema {found}, {SCHEMA} is wanted: run 'broadsheet db upgrade' once.")
         self.upgrade()

@@ -139,9 +139,9 @@ class Catalogue:
                 by_title[key] = slug
                 if arxiv:
                     by_arxiv[arxiv] = slug
-            for slug, own in shipped().items():
-                by_arxiv[own["arxiv"]] = slug
-                by_title[title_key(own["title"])] = slug
+            for slug, shipped_facts in shipped().items():
+                by_arxiv[shipped_facts["arxiv"]] = slug
+                by_title[title_key(shipped_facts["title"])] = slug
             rows: list[dict[str, Any]] = []
             said: dict[str, dict[str, Any]] = {}
             for facts in papers:

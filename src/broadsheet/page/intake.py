@@ -72,4 +72,3 @@ def uploaded(content: bytes, name: str, as_of: date | None = None) -> tuple[str,
             return read([str(path)], as_of)
         except InputError as error:
             raise type(error)(str(error).replace(str(path), name[:100] or "the page")) from None
-

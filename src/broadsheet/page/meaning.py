@@ -147,6 +147,7 @@ def embed(
 def _list_shipped(session: Any, papers: Sequence[ListedPaper]) -> None:
     """Rows of papers that ship and were in no import, so that a vector can belong to them."""
     from broadsheet.lab.tables import Listed
+
     for paper in papers:
         if paper.slug in shipped() and session.get(Listed, paper.slug) is None:
             session.add(Listed(slug=paper.slug, arxiv=paper.arxiv, title=paper.title, title_key=title_key(paper.title)))

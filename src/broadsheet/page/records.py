@@ -147,4 +147,3 @@ def _text(record: dict[str, Any], name: str) -> str:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-

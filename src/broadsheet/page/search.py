@@ -29,10 +29,18 @@ LONGEST_QUERY = 400
 
 @dataclass(frozen=True)
 class Found:
-    """What the words of a query found: short names, the best first, and each query word that was read as another."""
+    """What the words of a query found, each the best first.
 
-    slugs: list[str]
+    `all_words`: short names of papers that hold them all; `some_words`: of others; `read_as`: a word -> what it was read as.
+    """
+
+    all_words: list[str]
+    some_words: list[str]
     read_as: dict[str, str]
+
+    @property
+    def slugs(self) -> list[str]:
+        return self.all_words + self.some_words
 
 
 class Words:
@@ -69,13 +77,14 @@ class Words:
         """
         terms, read_as = self._terms(query)
         with self._lock:
-            slugs = self._match(" AND ".join(term for term, _ in terms), most)
+            every = self._match(" AND ".join(term for term, _ in terms), most)
             must = [term for term, phrase in terms if phrase]
             loose = [term for term, phrase in terms if not phrase]
-            if len(slugs) < most and len(loose) > 1:
-                some = "(" + " OR ".join(loose) + ")"
-                slugs += [slug for slug in self._match(" AND ".join([*must, some]), most) if slug not in set(slugs)]
-        return Found(slugs[:most], read_as)
+            some = []
+            if len(every) < most and len(loose) > 1:
+                some = self._match(" AND ".join([*must, "(" + " OR ".join(loose) + ")"]), most)
+        held = set(every)
+        return Found(every, [slug for slug in some if slug not in held][: most - len(every)], read_as)
 
     def snippet(self, query: str, slug: str) -> str:
         """Where a paper holds the query's words: a few words around, marked with \x02 and \x03."""
@@ -130,20 +139,24 @@ class Words:
         from rapidfuzz import process
         from rapidfuzz.distance import DamerauLevenshtein
 
-        allowed = 1 if len(word) < 6 else 2
+        allowed = 1 if len(word) < 8 else 2
         near = process.extract(
-            word, self._vocabulary.keys(), scorer=DamerauLevenshtein.distance, score_cutoff=allowed, limit=8
+            word, self._vocabulary.keys(), scorer=DamerauLevenshtein.distance, score_cutoff=allowed, limit=20
         )  # fmt: skip
-        best = min(near, key=lambda item: (item[1], -self._vocabulary[item[0]]), default=None)
+        near = [item for item in near if item[0] not in COMMON and len(item[0]) >= 4]
+        best = min(near, key=lambda item: (item[1], item[0][0] != word[0], -self._vocabulary[item[0]]), default=None)
         return best[0] if best else word
 
 
-def fuse(rankings: Sequence[Sequence[str]], k: int = 60, weights: Sequence[float] | None = None) -> list[str]:
-    """Reciprocal rank fusion: each ranking adds `weight / (k + rank)`; the best first, ties in the first ranking's order."""
+def fuse(*rankings: Sequence[str], k: int = 10) -> list[str]:
+    """Reciprocal rank fusion: each ranking adds `1 / (k + rank)`; the best first, ties in the first ranking's order.
+
+    `k` is small because a page shows few: the first places of one ranking outweigh middling ones in both.
+    """
     score: dict[str, float] = {}
-    for ranking, weight in zip(rankings, weights or [1.0] * len(rankings), strict=True):
+    for ranking in rankings:
         for rank, slug in enumerate(ranking, 1):
-            score[slug] = score.get(slug, 0.0) + weight / (k + rank)
+            score[slug] = score.get(slug, 0.0) + 1 / (k + rank)
     return sorted(score, key=lambda slug: -score[slug])
 
 
@@ -152,9 +165,7 @@ def search(papers: Iterable[ListedPaper], query: str, most: int = 20) -> list[tu
     known: Mapping[str, ListedPaper] = {paper.slug: paper for paper in papers}
     index = Words(known.values())
     found = index.search(query, most)
-    return [
-        (known[slug], re.sub("[\x02\x03]", "", index.snippet(query, slug))) for slug in found.slugs
-    ]
+    return [(known[slug], re.sub("[\x02\x03]", "", index.snippet(query, slug))) for slug in found.slugs]
 
 
 def _words(text: str) -> list[str]:

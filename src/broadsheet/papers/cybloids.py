@@ -41,6 +41,7 @@ paper = Paper(
     "swims in an annular one; many build the crystal that the programmed pair potential selects.",
     topics=("soft matter", "active matter", "feedback control"),
     parts=("broadsheet.matter.CybloidSim", "broadsheet.matter.observables", "broadsheet.matter.read_tracks"),
+    verbs=("broadsheet matter msd TRACKS.csv",),
     notes=(
         "The abstract was read, and that of a sequel; functional forms, sizes and all numbers but the exact results of the "
         "delayed Langevin equation are ours.",

@@ -45,6 +45,11 @@ paper = Paper(
     "needed.",
     topics=("interatomic potentials", "data selection", "information theory"),
     parts=("broadsheet.atoms.describe", "broadsheet.atoms.select", "broadsheet.atoms.entropy"),
+    verbs=(
+        "broadsheet atoms compress train.xyz",
+        "broadsheet atoms outliers new.xyz train.xyz",
+        "broadsheet atoms entropy train.xyz",
+    ),
     notes=(
         "Built from the authors' code; the figures on GAP-20, TM23 and the ColabFit sets were not reproduced: those data do "
         "not ship.",

@@ -38,6 +38,8 @@ paper = Paper(
     "front of speed and accuracy. Nothing is trained again.",
     topics=("spiking networks", "early exit", "calibration", "ANN-to-SNN conversion"),
     parts=("broadsheet.networks.DynamicConfidence", "broadsheet.networks.QuantisedNet", "broadsheet.networks.SpikingNet"),
+    verbs=("broadsheet networks convert MODEL.safetensors --early-exit",),
+    tasks={"classify handwritten digits": "ablations:accuracy_fitted"},
     notes=(
         "The authors choose temperature and threshold on samples of the test set; here a calibration split of its own serves. "
         "It has to be large: the fastest threshold that keeps the accuracy on 300 samples lost 0.7 points on the test set, the "

@@ -48,6 +48,7 @@ paper = Paper(
     "input-output relation of a detailed pyramidal cell, and its slow memory carries tasks over long horizons.",
     topics=("neuron models", "dendrites", "sequence models"),
     parts=("broadsheet.neurons.ELMCell", "broadsheet.neurons.ELMNeuron", "broadsheet.neurons.load_official"),
+    verbs=("broadsheet neurons fit-elm RECORDING.npz",),
     notes=(
         "Equality with the official cell is checked against an independent transcription of its published equations; the "
         "official program itself was not run here.",

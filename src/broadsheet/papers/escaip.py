@@ -42,6 +42,11 @@ paper = Paper(
     "predicted directly.",
     topics=("interatomic potentials", "attention", "scaling"),
     parts=("broadsheet.atoms.EScAIP", "broadsheet.atoms.train", "broadsheet.atoms.PotentialCalculator"),
+    verbs=(
+        "broadsheet atoms train train.xyz",
+        "broadsheet atoms evaluate test.xyz MODEL",
+    ),
+    tasks={"predict energies and forces of atoms": "molecular:force_mae"},
     notes=(
         "Built from the authors' second version, now in fairchem, whose blocks ours equals with copied weights to 1e-6.",
         "The authors' bond-orientational order counts every neighbour whole until its edge is gone, so their energy jumps "

@@ -48,6 +48,7 @@ paper = Paper(
         "broadsheet.networks.ContinualClassifier",
         "broadsheet.plasticity.projected_conv",
     ),
+    tasks={"classify handwritten digits": "split:acc"},
     notes=(
         "The neuron's threshold is fixed at 0.3; the authors train it on the first task and freeze it then.",
         "Rows are not exactly orthonormal after few epochs, as in the authors' code; `freeze(orthonormal=True)` makes them so.",

@@ -40,6 +40,7 @@ paper = Paper(
     "a wiring that is itself dynamical. Here systems, wirings with a state, and learners compose by that rule.",
     topics=("category theory", "dynamical systems", "backpropagation"),
     parts=("broadsheet.dynamics.wire", "broadsheet.dynamics.learner", "broadsheet.dynamics.interfaces.Poly"),
+    tasks={"classify handwritten digits": "digits:accuracy"},
     notes=(
         "The paper has no experiments: the laws are those of the published theory it rests on, and the market of experts is "
         "our example of a wiring that learns.",

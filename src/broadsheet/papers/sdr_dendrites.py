@@ -36,6 +36,7 @@ paper = Paper(
     "ten coincident synapses are the right threshold, and a one-neuron classifier learns patterns online.",
     topics=("dendrites", "sparse coding", "associative memory"),
     parts=("broadsheet.neurons.sdr", "broadsheet.neurons.DendriticNeuron", "broadsheet.neurons.sdr_data"),
+    tasks={"recall stored patterns": "online:recall"},
     notes=(
         "The published curve for half-active populations (0.005 to 0.007 with 24 synapses and threshold 12) does not follow "
         "from the formula, which gives 0.58; only its flatness is reproduced.",

@@ -1,0 +1,288 @@
+"""The page as readers see it: every paper, sorted and indexed, kept up to date with the store.
+
+An edition holds everything in memory. `refresh` asks the store for its revisions, one small query, and reads only what
+changed. What readers use is one immutable `View`, replaced as a whole, so that no reader sees half of an import.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from broadsheet.errors import InputError
+from broadsheet.page.catalogue import Catalogue, ListedPaper
+from broadsheet.page.search import Words, fuse
+from broadsheet.page.standing import Standing, standings
+
+if TYPE_CHECKING:
+    from broadsheet.lab.store import Store
+    from broadsheet.page.meaning import Encoder, Nearest
+
+HALF_LIFE = 7.0
+"""Days in which the weight of a paper's votes and comments falls to one half."""
+
+NO_SYSTEM = "no system yet"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a listing is narrowed to; empty means everything.
+
+    `verdict`: papers with a claim of that verdict, or `no system yet`; `since` and `until`: ISO dates of publication.
+    """
+
+    topic: str = ""
+    verdict: str = ""
+    basis: str = ""
+    code: bool = False
+    since: str = ""
+    until: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            value = getattr(self, name)
+            if value:
+                try:
+                    date.fromisoformat(value)
+                except ValueError:
+                    raise InputError(f"{name} is {value[:20]!r}; a date as YYYY-MM-DD is wanted.") from None
+
+    def __bool__(self) -> bool:
+        return self != Filters()
+
+
+@dataclass(frozen=True)
+class View:
+    """The page at one moment.
+
+    - `papers`: short name -> paper; `newest`: short names, the latest day first; `days`: day -> its papers, latest first.
+    - `trending`: by votes and comments that fade with time; `topics`: topic -> papers, the commonest first.
+    - `standings`: short name -> standing, of papers that run here; `aliases`: arXiv id -> short name.
+    """
+
+    papers: Mapping[str, ListedPaper] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    newest: Sequence[str] = ()
+    trending: Sequence[str] = ()
+    days: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    topics: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    number: int = 0
+
+    def paper(self, name: str) -> ListedPaper:
+        """A paper by short name or arXiv id; raises `InputError` where there is none."""
+        slug = name if name in self.papers else self.aliases.get(name.lower())
+        if slug is None:
+            raise InputError(f"No paper is called {name[:80]!r}.")
+        return self.papers[slug]
+
+    def between(self, first: date, last: date) -> list[str]:
+        """Papers listed from the first day to the last, the most noticed first."""
+        found = [slug for day, slugs in self.days.items() if first.isoformat() <= day <= last.isoformat() for slug in slugs]
+        return sorted(found, key=lambda slug: -_notice(self.papers[slug]))
+
+    def neighbours(self, day: str) -> tuple[str | None, str | None]:
+        """(the last day with papers before `day`, the first one after it)."""
+        days = sorted(self.days)
+        place = bisect_left(days, day)
+        after = place + (place < len(days) and days[place] == day)
+        return (days[place - 1] if place else None), (days[after] if after < len(days) else None)
+
+    def passes(self, slug: str, filters: Filters) -> bool:
+        """Whether a paper is among what the filters leave."""
+        paper, standing = self.papers[slug], self.standings.get(slug)
+        if filters.topic and filters.topic not in paper.topics:
+            return False
+        if filters.basis and paper.basis != filters.basis:
+            return False
+        if filters.code and not paper.code:
+            return False
+        if filters.verdict == NO_SYSTEM and standing is not None:
+            return False
+        if filters.verdict and filters.verdict != NO_SYSTEM and filters.verdict not in (standing.counts if standing else ()):
+            return False
+        published = paper.published or ""
+        return (not filters.since or published >= filters.since) and (not filters.until or "" < published <= filters.until)
+
+    def tasks(self) -> dict[str, list[tuple[str, str, str]]]:
+        """task -> (short name, experiment, metric) of each system that does it."""
+        found: dict[str, list[tuple[str, str, str]]] = {}
+        for slug, standing in self.standings.items():
+            for task, place in standing.entry.facts.get("tasks", {}).items():
+                experiment, _, metric = place.partition(":")
+                found.setdefault(task, []).append((slug, experiment, metric))
+        return {task: sorted(found[task]) for task in sorted(found)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found.
+
+    `slugs`: the best first; `read_as`: query word -> what it was read as; `by_meaning`: whether embeddings took part.
+    """
+
+    slugs: list[str]
+    read_as: dict[str, str]
+    by_meaning: bool
+
+
+class Edition:
+    """The papers of a store, as a `View` with search, refreshed on demand."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.catalogue = Catalogue(store)
+        self.view = View()
+        self.encoder: Encoder | None = None
+        self.words = Words()
+        self.nearest: Nearest | None = None
+        self._revisions: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def refresh(self) -> bool:
+        """Reads what changed since the last time; returns whether anything did."""
+        with self._lock:
+            now = self.store.revisions()
+            if now == self._revisions:
+                return False
+            view = self.view
+            if now["papers"] != self._revisions.get("papers"):
+                _, changed = self.catalogue.changed_since(self._revisions.get("papers", -1))
+                self.words.update(changed.values())
+                view = _sorted({**view.papers, **changed}, view)
+            if now["runs"] != self._revisions.get("runs"):
+                view = replace(view, standings=standings(store=self.store))
+            if self.encoder is not None and now["vectors"] != self._revisions.get("vectors"):
+                self._read_vectors()
+            self._revisions = now
+            self.view = replace(view, number=view.number + 1)
+            return True
+
+    def use(self, encoder: Encoder) -> None:
+        """From now on search goes by meaning as well."""
+        with self._lock:
+            self.encoder = encoder
+            self._read_vectors()
+            self.view = replace(self.view, number=self.view.number + 1)
+
+    def _read_vectors(self) -> None:
+        from broadsheet.page.meaning import Nearest, load_vectors
+
+        assert self.encoder is not None
+        self.nearest = Nearest(*load_vectors(self.store, self.encoder.name))
+
+    def search(self, query: str, filters: Filters = Filters(), most: int = 200) -> Result:
+        """Papers by words and, where there are embeddings, by meaning; without a query, all that the filters leave.
+
+        Raises `InputError` for a query without a word.
+        """
+        view = self.view
+
+        def keep(slugs: Sequence[str]) -> list[str]:
+            return [slug for slug in slugs if slug in view.papers and view.passes(slug, filters)]
+
+        if not query.strip():
+            return Result(keep(view.newest)[:most], {}, False)
+        depth = most if not filters else max(most, 2000)
+        words = self.words.search(query, depth)
+        if self.encoder is None or not self.nearest:
+            return Result(keep(words.slugs)[:most], words.read_as, False)
+        vector = self.encoder.query(_as_read(query, words.read_as))
+        near = [slug for slug, cosine in self.nearest.search(vector, depth) if cosine > 0.2]
+        ranked = fuse(words.all_words, words.some_words, near)
+        if '"' in query:  # a phrase in quotes has to be there
+            held = set(words.slugs)
+            ranked = [slug for slug in ranked if slug in held]
+        return Result(keep(ranked)[:most], words.read_as, True)
+
+    def similar(self, slug: str, most: int = 6) -> list[str]:
+        """The papers nearest to a paper in meaning; without embeddings, those that share most of its title's words."""
+        if self.nearest and slug in self.nearest.places:
+            return [other for other in self.nearest.similar(slug, most) if other in self.view.papers]
+        paper = self.view.papers[slug]
+        try:
+            found = self.words.search(" ".join((paper.title, *paper.topics))[:300].replace('"', " "), most + 1)
+        except InputError:
+            return []
+        return [other for other in found.slugs if other != slug][:most]
+
+
+def _as_read(query: str, read_as: Mapping[str, str]) -> str:
+    for word, known in read_as.items():
+        query = query.replace(word, known)
+    return query
+
+
+def _notice(paper: ListedPaper) -> float:
+    return (paper.upvotes or 0) + 2 * (paper.comments or 0)
+
+
+def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
+    by_notice = sorted(papers.values(), key=lambda paper: (-_notice(paper), paper.title))
+    newest = sorted(by_notice, key=lambda paper: paper.day, reverse=True)
+    days: dict[str, list[str]] = {}
+    topics: dict[str, list[str]] = {}
+    for paper in newest:
+        if paper.day:
+            days.setdefault(paper.day, []).append(paper.slug)
+        for topic in paper.topics:
+            topics.setdefault(topic, []).append(paper.slug)
+    latest = _ordinal(newest[0].day) if newest and newest[0].day else 0
+    fade = {day: 0.5 ** ((latest - _ordinal(day)) / HALF_LIFE) for day in days}
+    weight = {paper.slug: (1 + _notice(paper)) * fade.get(paper.day, 0.0) for paper in newest}
+    return replace(
+        view,
+        papers=papers,
+        newest=[paper.slug for paper in newest],
+        trending=sorted((paper.slug for paper in newest), key=lambda slug: -weight[slug]),
+        days=days,
+        topics=dict(sorted(topics.items(), key=lambda item: (-len(item[1]), item[0]))),
+        aliases={paper.arxiv.lower(): paper.slug for paper in newest if paper.arxiv},
+    )
+
+
+def _ordinal(day: str) -> int:
+    return date.fromisoformat(day).toordinal()
+
+
+def week_of(text: str) -> tuple[date, date]:
+    """First and last day of an ISO week as `2025-W50`; raises `InputError` where it is none."""
+    try:
+        first = date.fromisoformat(f"{text}-1")
+    except ValueError:
+        raise InputError(f"{text[:20]!r} is no week; YYYY-Www is wanted.") from None
+    return first, first + timedelta(days=6)
+
+
+def month_of(text: str) -> tuple[date, date]:
+    """First and last day of a month as `2025-12`; raises `InputError` where it is none."""
+    try:
+        first = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise InputError(f"{text[:20]!r} is no month; YYYY-MM is wanted.") from None
+    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+
+
+def week_name(day: date) -> str:
+    year, week, _ = day.isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def metric_of(standing: Standing, experiment: str, metric: str) -> dict[str, tuple[float, int]]:
+    """variant or arm -> (mean over seeds, number of seeds) of a recorded metric, the system first."""
+    values: dict[str, list[float]] = {}
+    for arms in standing.metrics.get(experiment, {}).values():
+        for arm, metrics in arms.items():
+            value: Any = metrics.get(metric)
+            if value is not None:
+                values.setdefault(arm, []).append(float(value))
+    found = {arm: (float(np.mean(numbers)), len(numbers)) for arm, numbers in values.items()}
+    return dict(sorted(found.items(), key=lambda item: item[0] != "system"))
+
+
