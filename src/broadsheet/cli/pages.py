@@ -145,7 +145,9 @@ def show(
     paper = Catalogue().paper(slug)
     claims = recorded_claims([paper.slug]).get(paper.slug, []) if paper.basis else []
     if bibtex:
-        print(bibtex_entry(paper))
+        from broadsheet.page.citation import bibtex as entry_of
+
+        print(entry_of(paper))
     elif as_json:
         from broadsheet.lab.ledger import counts
 
@@ -209,23 +211,6 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
             out.print(f"{state.claim.id}: {escape(reason)}")
     for note in made.facts["notes"]:
         out.print(f"Note: {escape(note)}", style="dim")
-
-
-def bibtex_entry(paper: ListedPaper) -> str:
-    """A BibTeX entry of what is known; the names of authors come with an import from arXiv or the Hub."""
-    fields = {"title": f"{{{paper.title}}}"}
-    if paper.names:
-        fields["author"] = " and ".join(paper.names)
-    else:
-        fields["author"] = "others"
-    if paper.published:
-        fields["year"] = paper.published[:4]
-    if paper.arxiv:
-        fields |= {"eprint": paper.arxiv, "archivePrefix": "arXiv", "url": f"https://arxiv.org/abs/{paper.arxiv}"}
-    if not paper.names:
-        fields["note"] = f"author names: broadsheet import {paper.arxiv}" if paper.arxiv else "author names unknown"
-    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
-    return f"@misc{{{paper.slug},\n{lines}\n}}"
 
 
 def search(

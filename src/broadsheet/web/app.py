@@ -1,0 +1,168 @@
+"""The site as an ASGI application: `create()` reads its settings from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broadsheet import __version__
+from broadsheet.errors import BroadsheetError, InputError, StoreError
+from broadsheet.lab.store import Store
+from broadsheet.page import meaning
+from broadsheet.page.edition import Edition
+from broadsheet.web import api, feeds, pages
+from broadsheet.web.live import Live
+from broadsheet.web.render import templates
+from broadsheet.web.security import Guard
+from broadsheet.web.settings import Settings
+
+logger = logging.getLogger("broadsheet.site")
+access = logging.getLogger("broadsheet.access")
+
+KEPT_PAGES = 2_000
+
+
+class Kept:
+    """Rendered pages of the present view: (address, who asks) -> (tag, body). A new view empties it."""
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._pages: OrderedDict[tuple[str, bool], tuple[str, bytes]] = OrderedDict()
+
+    def page(self, number: int, key: tuple[str, bool], make: Callable[[], str]) -> tuple[str, bytes]:
+        if number != self._number:
+            self._pages.clear()
+            self._number = number
+        if key not in self._pages:
+            body = make().encode()
+            self._pages[key] = (f'W/"{zlib.crc32(body):08x}-{len(body)}"', body)
+            if len(self._pages) > KEPT_PAGES:
+                self._pages.popitem(last=False)
+        return self._pages[key]
+
+
+def create(settings: Settings | None = None, store: Store | None = None) -> FastAPI:
+    """The application of a store, by default of the home folder's."""
+    settings = settings or Settings.from_environment()
+    edition = Edition(store or Store())
+    live = Live(edition)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(edition.refresh)
+        await asyncio.to_thread(live.start)
+        watching = asyncio.create_task(live.run())
+        if settings.meaning and meaning.available():
+            threading.Thread(target=_load_encoder, args=(edition,), daemon=True).start()
+        yield
+        watching.cancel()
+
+    app = FastAPI(
+        title="Broadsheet",
+        version=__version__,
+        description="Papers, their claims with controls and verdicts, and runs of their experiments.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings, app.state.edition, app.state.live, app.state.kept = settings, edition, live, Kept()
+    app.add_exception_handler(BroadsheetError, _mistake)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _crash)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    for part in (api.router, feeds.router, pages.router):
+        app.include_router(part)
+    app.add_middleware(Guard)
+    app.add_middleware(Access)
+    return app
+
+
+def _load_encoder(edition: Edition) -> None:
+    try:
+        edition.use(meaning.Encoder.load(threads=1))
+        logger.info("search by meaning is ready")
+    except BroadsheetError as error:
+        logger.warning("search goes by words alone", extra={"error": str(error)})
+
+
+class Access:
+    """ASGI middleware: one log line a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not access.isEnabledFor(logging.INFO):
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            access.info(
+                "request",
+                extra={
+                    "method": scope["method"], "path": scope["path"], "status": status,
+                    "ms": round(1000 * (time.perf_counter() - began), 1),
+                    "client": scope["client"][0] if scope.get("client") else "",
+                },
+            )  # fmt: skip
+
+
+def _answer(request: Request, status: int, message: str) -> Response:
+    """A mistake in one sentence: as JSON under /api, as a page elsewhere."""
+    if request.url.path.startswith("/api") or "text/html" not in request.headers.get("accept", "text/html"):
+        return JSONResponse({"detail": message}, status)
+    body = templates.get_template("error.html").render(request=request, status=status, message=message, **pages.context(request))
+    return HTMLResponse(body, status)
+
+
+async def _mistake(request: Request, error: Exception) -> Response:
+    if isinstance(error, StoreError):
+        logger.error("store failed", extra={"error": str(error)})
+        return _answer(request, 503, "The store cannot be reached just now; try again in a moment.")
+    missing = isinstance(error, InputError) and str(error).startswith(("No paper", "There is no"))
+    return _answer(request, 404 if missing else 422, str(error))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = "There is no such page." if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
+    answer = _answer(request, error.status_code, message)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:])
+    return _answer(request, 422, f"{place or 'The request'}: {first['msg']}.")
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    logger.error("request failed", extra={"path": request.url.path}, exc_info=error)
+    return _answer(request, 500, "Something went wrong here; it was written to the log.")

@@ -1,0 +1,397 @@
+"""The pages that people read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from broadsheet.errors import BroadsheetError, InputError
+from broadsheet.lab import ledger
+from broadsheet.lab.paper import FIRST_SEED
+from broadsheet.lab.registry import missing_extra
+from broadsheet.lab.runner import queue_runs
+from broadsheet.page import intake
+from broadsheet.page.citation import bibtex
+from broadsheet.page.edition import NO_SYSTEM, Edition, Filters, View, metric_of, month_of, week_of
+from broadsheet.page.report import totals
+from broadsheet.web.render import day_text, link, templates
+from broadsheet.web.security import (
+    COOKIE, SESSION, is_administrator, new_session, require_administrator,
+)  # fmt: skip
+
+router = APIRouter(include_in_schema=False)
+
+PER_PAGE = 40
+Admin = Depends(require_administrator)
+
+
+def context(request: Request) -> dict[str, Any]:
+    """What every page is given."""
+    edition: Edition = request.app.state.edition
+    return {
+        "view": edition.view,
+        "administrator": is_administrator(request),
+        "token_wanted": bool(request.app.state.settings.token),
+        "trouble": request.app.state.live.trouble,
+        "bases": ledger.BASES,
+        "query": "",
+    }
+
+
+def _view(request: Request) -> View:
+    return request.app.state.edition.view
+
+
+def page(request: Request, template: str, make: Callable[[], Mapping[str, Any]]) -> Response:
+    """A page that changes only with the view: rendered once, and not sent again to who has it."""
+    key = (f"{request.url.path}?{request.url.query}", is_administrator(request))
+    state = request.app.state
+
+    def render() -> str:
+        return templates.get_template(template).render(request=request, **{**context(request), **make()})
+
+    number = hash((state.edition.view.number, state.live.trouble))
+    tag, body = state.kept.page(number, key, render)
+    headers = {"etag": tag, "cache-control": "no-cache", "vary": "cookie, authorization"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return HTMLResponse(body, headers=headers)
+
+
+def _portion(slugs: Sequence[str], number: int) -> dict[str, Any]:
+    """One page of a long list."""
+    last = max(1, math.ceil(len(slugs) / PER_PAGE))
+    if number > last:
+        raise InputError(f"There is no page {number}; the last one is {last}.")
+    start = (number - 1) * PER_PAGE
+    return {"slugs": slugs[start : start + PER_PAGE], "count": len(slugs), "number": number, "last": last}
+
+
+PageNumber = Annotated[int, Query(ge=1, le=100_000)]
+
+
+@router.get("/")
+async def front(request: Request) -> Response:
+    """The latest day; where it is short, the days before it as well."""
+    view = _view(request)
+
+    def make() -> dict[str, Any]:
+        groups: list[tuple[str, list[str]]] = []
+        shown = 0
+        for day in sorted(view.days, reverse=True):
+            if shown >= 12 or len(groups) >= 10:
+                break
+            groups.append((day, list(view.days[day][:PER_PAGE])))
+            shown += len(view.days[day])
+        running = list(view.standings.values())
+        return {
+            "groups": groups,
+            "before": view.neighbours(groups[-1][0])[0] if groups else None,
+            "totals": totals(running),
+            "judged": sorted(running, key=lambda item: item.made, reverse=True)[:6],
+            "feed": "/feeds/latest.atom",
+        }
+
+    return page(request, "front.html", make)
+
+
+def _listing(request: Request, make: Callable[[], Mapping[str, Any]]) -> Response:
+    return page(request, "listing.html", make)
+
+
+@router.get("/day/{day}")
+async def by_day(request: Request, day: str, number: PageNumber = 1) -> Response:
+    wanted = intake.day(day).isoformat()
+    view = _view(request)
+
+    def make() -> dict[str, Any]:
+        before, after = view.neighbours(wanted)
+        return {
+            **_portion(view.days.get(wanted, ()), number),
+            "title": f"Papers of {day_text(wanted)}",
+            "path": f"/day/{wanted}",
+            "before": before and (f"/day/{before}", day_text(before)),
+            "after": after and (f"/day/{after}", day_text(after)),
+            "feed": f"/feeds/day/{wanted}.atom",
+            "empty": "No page listed papers on this day.",
+            "period": "day",
+        }
+
+    return _listing(request, make)
+
+
+def _period(request: Request, name: str, kind: str, bounds: tuple[date, date], number: int) -> Response:
+    view = _view(request)
+    of: Callable[[str], str] = templates.globals[f"{kind}_name"]  # type: ignore[assignment]
+
+    def make() -> dict[str, Any]:
+        before, _ = view.neighbours(bounds[0].isoformat())
+        _, after = view.neighbours(bounds[1].isoformat())
+        words = f"{day_text(bounds[0])} to {day_text(bounds[1])}" if kind == "week" else bounds[0].strftime("%B %Y")
+        return {
+            **_portion(view.between(*bounds), number),
+            "title": f"Papers of {'the week ' if kind == 'week' else ''}{words}",
+            "path": f"/{kind}/{name}",
+            "before": before and (f"/{kind}/{of(before)}", of(before)),
+            "after": after and (f"/{kind}/{of(after)}", of(after)),
+            "feed": f"/feeds/{kind}/{name}.atom",
+            "empty": f"No page listed papers in this {kind}.",
+            "period": kind,
+        }
+
+    return _listing(request, make)
+
+
+@router.get("/week/{week}")
+async def by_week(request: Request, week: str, number: PageNumber = 1) -> Response:
+    return _period(request, week, "week", week_of(week), number)
+
+
+@router.get("/month/{month}")
+async def by_month(request: Request, month: str, number: PageNumber = 1) -> Response:
+    return _period(request, month, "month", month_of(month), number)
+
+
+@router.get("/trending")
+async def trending(request: Request, number: PageNumber = 1) -> Response:
+    def make() -> dict[str, Any]:
+        return {
+            **_portion(_view(request).trending, number),
+            "title": "Trending",
+            "note": "By votes and comments where the papers were listed; half the weight is gone after a week.",
+            "path": "/trending", "before": None, "after": None, "feed": "/feeds/trending.atom",
+            "empty": "Nothing yet: import a page first.", "period": "trending",
+        }  # fmt: skip
+
+    return _listing(request, make)
+
+
+@router.get("/topics")
+async def topics(request: Request) -> Response:
+    return page(request, "topics.html", dict)
+
+
+@router.get("/topics/{topic}")
+async def topic(request: Request, topic: str, number: PageNumber = 1) -> Response:
+    view = _view(request)
+    if topic not in view.topics:
+        raise InputError(f"There is no topic {topic[:60]!r}.")
+
+    def make() -> dict[str, Any]:
+        return {
+            **_portion(view.topics[topic], number),
+            "title": topic[0].upper() + topic[1:], "path": f"/topics/{topic}", "before": None, "after": None,
+            "feed": f"/feeds/topics/{quote(topic)}.atom", "empty": "", "period": "topics",
+        }  # fmt: skip
+
+    return _listing(request, make)
+
+
+@router.get("/search")
+async def search(
+    request: Request,
+    q: Annotated[str, Query(max_length=400)] = "",
+    topic: str = "",
+    verdict: str = "",
+    basis: str = "",
+    code: bool = False,
+    since: str = "",
+    until: str = "",
+    number: PageNumber = 1,
+) -> Response:
+    """Search results with filters; without a query, all that the filters leave."""
+    edition: Edition = request.app.state.edition
+    view, trouble, found = edition.view, "", None
+    try:
+        filters = Filters(topic, verdict, basis, code, since, until)
+        found = await run_in_threadpool(edition.search, q, filters)
+    except InputError as error:
+        filters, trouble = Filters(), str(error)
+
+    def make() -> dict[str, Any]:
+        slugs = found.slugs if found else []
+        shown = _portion(slugs, number)
+        return {
+            **shown,
+            "query": q, "filters": filters, "found": found, "mistake": trouble,
+            "snippets": {slug: edition.words.snippet(q, slug) for slug in shown["slugs"]} if q.strip() and slugs else {},
+            "verdicts": [name for name in ledger.SHOWN if any(name in s.counts for s in view.standings.values())] + [NO_SYSTEM],
+            "feed": link("/feeds/search.atom", q=q, topic=topic, verdict=verdict, basis=basis),
+            "by_words_alone": edition.encoder is None,
+        }  # fmt: skip
+
+    body = templates.get_template("search.html").render(request=request, **{**context(request), **make()})
+    return HTMLResponse(body, 422 if trouble else 200)
+
+
+@router.get("/papers/{name:path}")
+async def paper(request: Request, name: str) -> Response:
+    """Everything about one paper."""
+    edition: Edition = request.app.state.edition
+    view = edition.view
+    found = view.paper(name)
+    if found.slug != name:
+        return RedirectResponse(f"/papers/{found.slug}", 301)
+    similar = await run_in_threadpool(edition.similar, found.slug)
+    jobs = request.app.state.live.jobs
+
+    def make() -> dict[str, Any]:
+        standing = view.standings.get(found.slug)
+        return {
+            "paper": found, "standing": standing, "similar": similar, "bibtex": bibtex(found),
+            "extra": missing_extra(standing.entry) if standing else None, "first_seed": FIRST_SEED,
+            "runs": jobs.store.find(slug=found.slug)[-40:][::-1] if standing else [],
+            "scale": ledger.scale,
+        }  # fmt: skip
+
+    return page(request, "paper.html", make)
+
+
+@router.get("/figures/{slug}/{experiment}/{name}.svg")
+async def figure(request: Request, slug: str, experiment: str, name: str) -> Response:
+    """A figure as a picture that can run nothing."""
+    standing = _view(request).standings.get(slug)
+    drawn = next((d for d in standing.figures.get(experiment, ()) if d.name == name), None) if standing else None
+    if drawn is None or not drawn.file.is_file():
+        raise InputError(f"There is no figure {name[:60]!r}.")
+    headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "cache-control": "no-cache"}
+    return FileResponse(drawn.file, media_type="image/svg+xml", headers=headers)
+
+
+@router.get("/compare")
+async def compare(request: Request, paper: Annotated[list[str], Query(max_length=4)] = []) -> Response:  # noqa: B006
+    """Systems that do the same, side by side, and any papers beside each other."""
+    view = _view(request)
+    chosen = list(dict.fromkeys(view.paper(name).slug for name in paper if name))
+
+    def make() -> dict[str, Any]:
+        tasks = {
+            task: [
+                (slug, experiment, metric, metric_of(view.standings[slug], experiment, metric))
+                for slug, experiment, metric in places
+            ]
+            for task, places in view.tasks().items()
+        }
+        return {"tasks": tasks, "chosen": chosen}
+
+    return page(request, "compare.html", make)
+
+
+@router.get("/verdicts")
+async def verdicts(request: Request) -> Response:
+    """How verdicts are made, and all that do not hold."""
+    return page(request, "verdicts.html", lambda: {"totals": totals(list(_view(request).standings.values()))})
+
+
+@router.get("/about/api")
+async def about_api(request: Request) -> Response:
+    return page(request, "api.html", lambda: {"paths": request.app.openapi()["paths"]})
+
+
+@router.get("/runs")
+async def runs(request: Request) -> Response:
+    """What runs, waits and has run; for the administrator, imports as well."""
+    jobs = await run_in_threadpool(request.app.state.live.jobs.recent, 100)
+    made = templates.get_template("runs.html").render(request=request, jobs=jobs, **context(request))
+    return HTMLResponse(made)
+
+
+@router.post("/runs", dependencies=[Admin])
+async def start_run(
+    request: Request,
+    slug: Annotated[str, Form()],
+    experiment: Annotated[str, Form()] = "",
+    preset: Annotated[str, Form()] = "quick",
+    seeds: Annotated[int, Form(ge=0, le=100)] = 1,
+) -> Response:
+    """Queues an experiment of a paper, or all; `seeds=0` takes as many as its claims ask for."""
+    await run_in_threadpool(
+        queue_runs, request.app.state.live.jobs, slug, experiment or None, preset, seeds or None, 1e6
+    )  # fmt: skip
+    return RedirectResponse(f"/papers/{slug}#running", 303)
+
+
+@router.post("/runs/{job}/cancel", dependencies=[Admin])
+async def cancel_run(request: Request, job: int) -> Response:
+    await run_in_threadpool(request.app.state.live.jobs.cancel, job)
+    return RedirectResponse("/runs", 303)
+
+
+@router.post("/imports", dependencies=[Admin])
+async def start_import(
+    request: Request,
+    source: Annotated[str, Form(max_length=4000)] = "",
+    as_of: Annotated[str, Form()] = "",
+    file: UploadFile | None = None,
+) -> Response:
+    """Imports a saved page or records that were sent, a live source, or arXiv ids."""
+    day = intake.day(as_of) if as_of else None
+    content = await file.read() if file is not None else b""
+    name = file.filename if file is not None else None
+
+    def work() -> str:
+        try:
+            done = import_given(request.app.state.edition, source, content, name or "the page", day)
+        except BroadsheetError as error:
+            return f"Nothing was imported. {error}"
+        return f"{done.seen} papers: {len(done.new)} new, {len(done.changed)} with news."
+
+    said = await run_in_threadpool(work)
+    jobs = await run_in_threadpool(request.app.state.live.jobs.recent, 100)
+    made = templates.get_template("runs.html").render(request=request, jobs=jobs, said=said, **context(request))
+    return HTMLResponse(made, 422 if said.startswith("Nothing") else 200)
+
+
+def import_given(edition: Edition, source: str, content: bytes, name: str, day: date | None) -> Any:
+    """Imports what an administrator sent: a file's content, else a live source or arXiv ids. Never a file of this machine."""
+    from broadsheet.page import sources as live
+
+    if content:
+        given = intake.uploaded(content, name, day)
+    else:
+        words = source.split()
+        if not words:
+            raise InputError("Choose a file, or name a source.")
+        found = intake.live_source(source.strip(), day)
+        if found is None and not live.looks_like_ids(words):
+            raise InputError(f"{source.strip()[:60]!r} is no source: daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY or arXiv ids.")
+        given = found or ("arxiv", live.arxiv_ids(words), day or date.today())
+    return edition.catalogue.add(*given)
+
+
+@router.get("/administrator")
+async def administrator(request: Request) -> Response:
+    made = templates.get_template("administrator.html").render(request=request, wrong=False, **context(request))
+    return HTMLResponse(made)
+
+
+@router.post("/administrator")
+async def sign_in(request: Request, token: Annotated[str, Form(max_length=400)] = "") -> Response:
+    """Signs the administrator in for half a day."""
+    import asyncio
+    import hmac
+
+    wanted = request.app.state.settings.token
+    if not wanted or not hmac.compare_digest(token.strip().encode(), wanted.encode()):
+        await asyncio.sleep(0.5)
+        made = templates.get_template("administrator.html").render(request=request, wrong=True, **context(request))
+        return HTMLResponse(made, 403)
+    answer = RedirectResponse("/runs", 303)
+    answer.set_cookie(
+        COOKIE, new_session(wanted), max_age=SESSION, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+    )
+    return answer
+
+
+@router.post("/administrator/leave")
+async def sign_out(request: Request) -> Response:
+    answer = RedirectResponse("/", 303)
+    answer.delete_cookie(COOKIE)
+    return answer
