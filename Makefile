@@ -1,4 +1,4 @@
-# make run      the main job on the shipped facts, or on a saved page: make run PAGE=file
+# make run      the main job on the shipped facts, or on a saved page: make run PAGE=file; on a terminal as a site that fills
 # make test     style, types, import contracts, licences, tests
 # make verify   check every claim again and write the ledger, docs/verdicts
 # make docs     the documentation, in site/
@@ -17,7 +17,7 @@ ONLY ?=
 DEVICE ?= cpu
 
 run: $(CORE)
-	$(BIN)/broadsheet build $(PAGE)
+	@if [ -t 1 ]; then $(BIN)/broadsheet serve --run $(if $(PAGE),--page $(PAGE)); else $(BIN)/broadsheet build $(PAGE); fi
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
@@ -46,9 +46,9 @@ setup: $(FULL)
 
 $(CORE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
+	$(PIP) --editable '.[web]'
 	touch $(CORE)
 
 $(FULL): $(CORE)
-	$(PIP) --editable '.[dev,docs,atoms,postgres,data,language]'
+	$(PIP) --editable '.[dev,docs,atoms,postgres,data,language,search,web]'
 	touch $(FULL)

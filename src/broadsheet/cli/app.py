@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from broadsheet.cli import atoms, language, matter, networks, neurons, pages, running, verifying
+from broadsheet.cli import atoms, language, matter, networks, neurons, pages, running, serving, verifying
 
 app = typer.Typer(
     name="broadsheet",
@@ -40,11 +40,15 @@ for name, command in {
     "run": running.run,
     "verify": verifying.verify,
     "build": running.build,
+    "serve": serving.serve,
+    "work": serving.work,
+    "watch": serving.watch,
     "report": running.report,
     "new": pages.new,
     "gc": running.gc,
 }.items():
     app.command(name)(command)  # type: ignore[type-var]
+app.add_typer(serving.db, name="db", help="The database: upgrade, backup, restore.")
 app.add_typer(neurons.app, name="neurons", help="Neurons, on your own recordings and networks.")
 app.add_typer(networks.app, name="networks", help="Networks of neurons.")
 app.add_typer(atoms.app, name="atoms", help="Potentials and sets of structures.")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import case, delete, func, select, update
 
 from broadsheet.errors import InputError
 from broadsheet.lab.store import Store, alive
@@ -78,7 +78,7 @@ class Jobs:
             session.add(Event(job_id=job_id, kind="end", data={"state": state, "message": message[:4000]}))
 
     def cancel(self, job_id: int) -> str:
-        """Cancels a job of the queue, waiting or running; returns its state, which is `cancelling` until the runner has seen it."""
+        """Cancels a job of the queue, waiting or running; its state is `cancelling` until the runner has seen it."""
         with self.store.session() as session:
             waiting = session.execute(
                 update(Job).where(Job.id == job_id, Job.state == "queued").values(state="cancelled", updated=datetime.now(UTC))
@@ -148,8 +148,11 @@ class Jobs:
         return job
 
     def recent(self, most: int = 100, slug: str | None = None, states: Sequence[str] = ()) -> list[Job]:
-        """Jobs, those that wait or run first, then the newest."""
-        wanted = select(Job).order_by(Job.state.in_(OVER), Job.id.desc())
+        """Jobs: what runs, what waits in the order in which it will run, then the newest of the others."""
+        place = case((Job.state.in_(OVER), 2), (Job.state == "queued", 1), else_=0)
+        queued = case((Job.state == "queued", -Job.priority), else_=0.0)
+        age = case((Job.state == "queued", Job.id), else_=-Job.id)
+        wanted = select(Job).order_by(place, queued, age)
         if states:
             wanted = wanted.where(Job.state.in_(states))
         if slug is not None:

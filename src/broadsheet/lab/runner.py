@@ -140,7 +140,6 @@ def queue_runs(
     `seeds=None` takes as many as the claims ask for. Raises `InputError` for names that do not exist or an extra that is
     not installed.
     """
-    from broadsheet.errors import InputError
 
     made = entry(slug)
     extra = missing_extra(made)

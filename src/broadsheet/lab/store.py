@@ -36,17 +36,19 @@ ARRAYS_FILE = "arrays.npz"
 class Store:
     """The store of one home folder; open it once a process. Only the coordinator writes."""
 
-    def __init__(self, folder: Path | None = None, url: str | None = None) -> None:
+    def __init__(self, folder: Path | None = None, url: str | None = None, *, migrate: bool = True) -> None:
         self.folder = folder or home()
         self.runs = self.folder / "runs"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.runs.mkdir(exist_ok=True)
         self.engine = _engine(url or database_url())
-        with self._guard():
-            self._migrate()
+        if migrate:
+            with self.guarded():
+                self._migrate()
 
     @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
+    def guarded(self) -> Iterator[None]:
+        """Turns the database library's errors into `StoreError`."""
         try:
             yield
         except SQLAlchemyError as error:
@@ -56,11 +58,11 @@ class Store:
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
         """A transaction: all of it is written, or nothing."""
-        with self._guard(), Session(self.engine) as session, session.begin():
+        with self.guarded(), Session(self.engine) as session, session.begin():
             yield session
 
     def _migrate(self) -> None:
-        found = self._schema()
+        found = self.schema()
         if found == SCHEMA:
             return
         if found is not None and found > SCHEMA:
@@ -78,13 +80,14 @@ class Store:
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with locked(self.folder / "migrate.lock"), self._guard(), self.engine.begin() as connection:
+        with locked(self.folder / "migrate.lock"), self.guarded(), self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(7023306)"))  # other machines wait as well
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def _schema(self) -> str | None:
+    def schema(self) -> str | None:
+        """The schema that the database has; None for a new one."""
         try:
             with self.engine.connect() as connection:
                 return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Float, ForeignKey, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time with its zone. SQLite forgets the zone; all our times are in UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class Base(DeclarativeBase):
@@ -30,7 +52,7 @@ class Run(Base):
     precision: Mapped[str] = mapped_column(String(20))
     device: Mapped[str] = mapped_column(String(20))
     environment: Mapped[dict[str, Any]] = mapped_column(JSON)
-    finished: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    finished: Mapped[datetime] = mapped_column(Moment)
     seconds: Mapped[float] = mapped_column(Float)
     peak_mib: Mapped[float] = mapped_column(Float)
     arrays_bytes: Mapped[int] = mapped_column(Integer)
@@ -44,8 +66,8 @@ class Job(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(20), index=True)
-    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    updated: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    created: Mapped[datetime] = mapped_column(Moment)
+    updated: Mapped[datetime] = mapped_column(Moment)
     message: Mapped[str] = mapped_column(Text, default="")
     priority: Mapped[float] = mapped_column(Float, default=0.0)
     owner: Mapped[str] = mapped_column(String(120), default="")
@@ -69,7 +91,7 @@ class Verification(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     slug: Mapped[str] = mapped_column(String(120), index=True)
-    made: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    made: Mapped[datetime] = mapped_column(Moment)
     entry: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 

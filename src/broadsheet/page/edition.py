@@ -224,7 +224,7 @@ def _notice(paper: ListedPaper) -> float:
 
 
 def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
-    by_notice = sorted(papers.values(), key=lambda paper: (-_notice(paper), paper.title))
+    by_notice = sorted(papers.values(), key=lambda paper: (-_notice(paper), paper.basis is None, paper.title))
     newest = sorted(by_notice, key=lambda paper: paper.day, reverse=True)
     days: dict[str, list[str]] = {}
     topics: dict[str, list[str]] = {}
@@ -284,5 +284,3 @@ def metric_of(standing: Standing, experiment: str, metric: str) -> dict[str, tup
                 values.setdefault(arm, []).append(float(value))
     found = {arm: (float(np.mean(numbers)), len(numbers)) for arm, numbers in values.items()}
     return dict(sorted(found.items(), key=lambda item: item[0] != "system"))
-
-

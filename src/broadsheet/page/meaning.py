@@ -105,7 +105,7 @@ def missing(store: Store, papers: Iterable[ListedPaper], model: str | None = Non
 
     wanted = select(Vector.slug, Vector.digest).where(Vector.model == (model or model_name()))
     with store.session() as session:
-        held = {slug: sign for slug, sign in session.execute(wanted)}
+        held = {row.slug: row.digest for row in session.execute(wanted)}
     texts = ((paper, text_of(paper)) for paper in papers)
     return [(paper, text) for paper, text in texts if held.get(paper.slug) != digest(text)]
 

@@ -349,4 +349,3 @@ def _as_hub(paper: ListedPaper) -> dict[str, Any]:
         "paper": inner, "publishedAt": stamp, "title": paper.title, "summary": text, "numComments": paper.comments or 0,
         "isAuthorParticipating": False,
     }  # fmt: skip
-

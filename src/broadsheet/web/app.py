@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -24,7 +24,7 @@ from broadsheet.errors import BroadsheetError, InputError, StoreError
 from broadsheet.lab.store import Store
 from broadsheet.page import meaning
 from broadsheet.page.edition import Edition
-from broadsheet.web import api, feeds, pages
+from broadsheet.web import api, feeds, logs, pages
 from broadsheet.web.live import Live
 from broadsheet.web.render import templates
 from broadsheet.web.security import Guard
@@ -40,19 +40,25 @@ class Kept:
     """Rendered pages of the present view: (address, who asks) -> (tag, body). A new view empties it."""
 
     def __init__(self) -> None:
-        self._number = -1
+        self._number: object = None
         self._pages: OrderedDict[tuple[str, bool], tuple[str, bytes]] = OrderedDict()
 
-    def page(self, number: int, key: tuple[str, bool], make: Callable[[], str]) -> tuple[str, bytes]:
+    def find(self, number: object, key: tuple[str, bool]) -> tuple[str, bytes] | None:
+        """A page as it was rendered of this view."""
         if number != self._number:
             self._pages.clear()
             self._number = number
-        if key not in self._pages:
-            body = make().encode()
-            self._pages[key] = (f'W/"{zlib.crc32(body):08x}-{len(body)}"', body)
+        return self._pages.get(key)
+
+    def keep(self, number: object, key: tuple[str, bool], text: str) -> tuple[str, bytes]:
+        """Keeps a page, if its view is still the present one; gives its tag and its bytes."""
+        body = text.encode()
+        made = f'W/"{zlib.crc32(body):08x}-{len(body)}"', body
+        if number == self._number:
+            self._pages[key] = made
             if len(self._pages) > KEPT_PAGES:
                 self._pages.popitem(last=False)
-        return self._pages[key]
+        return made
 
 
 def create(settings: Settings | None = None, store: Store | None = None) -> FastAPI:
@@ -91,6 +97,13 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
     app.add_middleware(Guard)
     app.add_middleware(Access)
     return app
+
+
+def worker() -> FastAPI:
+    """The application of a web process that `broadsheet serve` starts."""
+    settings = Settings.from_environment()
+    logs.configure(settings.log)
+    return create(settings)
 
 
 def _load_encoder(edition: Edition) -> None:
@@ -136,7 +149,9 @@ def _answer(request: Request, status: int, message: str) -> Response:
     """A mistake in one sentence: as JSON under /api, as a page elsewhere."""
     if request.url.path.startswith("/api") or "text/html" not in request.headers.get("accept", "text/html"):
         return JSONResponse({"detail": message}, status)
-    body = templates.get_template("error.html").render(request=request, status=status, message=message, **pages.context(request))
+    body = templates.get_template("error.html").render(
+        request=request, status=status, message=message, **pages.context(request)
+    )
     return HTMLResponse(body, status)
 
 

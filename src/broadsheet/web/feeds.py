@@ -108,7 +108,11 @@ async def badge(request: Request, slug: str) -> Response:
     words = ", ".join(f"{count} {name}" for name, count in counts.items()) or "not run"
     worst = next((name for name in ("fails", "vacuous", "stale", "mixed", "provisional", "holds") if name in counts), "")
     text = templates.get_template("badge.svg").render(words=words, colour=COLOURS.get(worst, "#66625b"), scale=standing.scale)
-    headers = {"cache-control": "max-age=300", "access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
+    headers = {
+        "cache-control": "max-age=300",
+        "access-control-allow-origin": "*",
+        "cross-origin-resource-policy": "cross-origin",
+    }
     return Response(text, media_type="image/svg+xml", headers=headers)
 
 
@@ -137,6 +141,7 @@ async def sitemap(request: Request) -> Response:
     rows = "".join(
         f"<url><loc>{at}/papers/{quote(slug)}</loc></url>" for slug in view.newest[:40_000]
     )  # fmt: skip
-    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{rows}</urlset>'
+    text = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{rows}</urlset>'
+    )
     return Response(text, media_type="application/xml")
-

@@ -94,7 +94,7 @@ class Live:
         """Server-sent events of one paper's jobs or of all: what is so far, then news."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(maxsize=2000)
         if len(self._readers) >= MOST_READERS:
-            yield {"event": "full", "data": "{}", "retry": "30000"}  # type: ignore[dict-item]
+            yield {"event": "full", "data": "{}", "retry": "30000"}
             return
         self._readers.add(queue)
         try:

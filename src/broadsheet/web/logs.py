@@ -26,7 +26,13 @@ class Lines(logging.Formatter):
         if record.exc_info:
             values["trace"] = self.formatException(record.exc_info)
         if self.kind == "json":
-            line = {"time": at, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage(), **values}
+            line = {
+                "time": at,
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "event": record.getMessage(),
+                **values,
+            }
             return json.dumps(line, default=str, ensure_ascii=False)
         said = " ".join(f"{name}={value}" for name, value in values.items() if value not in ("", None))
         return f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()} {said}".rstrip()

@@ -23,7 +23,11 @@ from broadsheet.page.edition import NO_SYSTEM, Edition, Filters, View, metric_of
 from broadsheet.page.report import totals
 from broadsheet.web.render import day_text, link, templates
 from broadsheet.web.security import (
-    COOKIE, SESSION, is_administrator, new_session, require_administrator,
+    COOKIE,
+    SESSION,
+    is_administrator,
+    new_session,
+    require_administrator,
 )  # fmt: skip
 
 router = APIRouter(include_in_schema=False)
@@ -49,16 +53,22 @@ def _view(request: Request) -> View:
     return request.app.state.edition.view
 
 
-def page(request: Request, template: str, make: Callable[[], Mapping[str, Any]]) -> Response:
-    """A page that changes only with the view: rendered once, and not sent again to who has it."""
-    key = (f"{request.url.path}?{request.url.query}", is_administrator(request))
+async def page(
+    request: Request, template: str, make: Callable[[], Mapping[str, Any]], slow: Callable[[], Mapping[str, Any]] = dict
+) -> Response:
+    """A page that changes only with the view: rendered once, and not sent again to who has it.
+
+    `make` gives what the template needs; what `slow` gives (from the store, by search) is made in a thread.
+    """
     state = request.app.state
-
-    def render() -> str:
-        return templates.get_template(template).render(request=request, **{**context(request), **make()})
-
-    number = hash((state.edition.view.number, state.live.trouble))
-    tag, body = state.kept.page(number, key, render)
+    key = (f"{request.url.path}?{request.url.query}", is_administrator(request))
+    number = (state.edition.view.number, state.live.trouble)
+    found = state.kept.find(number, key)
+    if found is None:
+        more = await run_in_threadpool(slow) if slow is not dict else {}
+        text = templates.get_template(template).render(request=request, **{**context(request), **make(), **more})
+        found = state.kept.keep(number, key, text)
+    tag, body = found
     headers = {"etag": tag, "cache-control": "no-cache", "vary": "cookie, authorization"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
@@ -99,11 +109,7 @@ async def front(request: Request) -> Response:
             "feed": "/feeds/latest.atom",
         }
 
-    return page(request, "front.html", make)
-
-
-def _listing(request: Request, make: Callable[[], Mapping[str, Any]]) -> Response:
-    return page(request, "listing.html", make)
+    return await page(request, "front.html", make)
 
 
 @router.get("/day/{day}")
@@ -124,10 +130,10 @@ async def by_day(request: Request, day: str, number: PageNumber = 1) -> Response
             "period": "day",
         }
 
-    return _listing(request, make)
+    return await page(request, "listing.html", make)
 
 
-def _period(request: Request, name: str, kind: str, bounds: tuple[date, date], number: int) -> Response:
+async def _period(request: Request, name: str, kind: str, bounds: tuple[date, date], number: int) -> Response:
     view = _view(request)
     of: Callable[[str], str] = templates.globals[f"{kind}_name"]  # type: ignore[assignment]
 
@@ -146,17 +152,17 @@ def _period(request: Request, name: str, kind: str, bounds: tuple[date, date], n
             "period": kind,
         }
 
-    return _listing(request, make)
+    return await page(request, "listing.html", make)
 
 
 @router.get("/week/{week}")
 async def by_week(request: Request, week: str, number: PageNumber = 1) -> Response:
-    return _period(request, week, "week", week_of(week), number)
+    return await _period(request, week, "week", week_of(week), number)
 
 
 @router.get("/month/{month}")
 async def by_month(request: Request, month: str, number: PageNumber = 1) -> Response:
-    return _period(request, month, "month", month_of(month), number)
+    return await _period(request, month, "month", month_of(month), number)
 
 
 @router.get("/trending")
@@ -170,12 +176,12 @@ async def trending(request: Request, number: PageNumber = 1) -> Response:
             "empty": "Nothing yet: import a page first.", "period": "trending",
         }  # fmt: skip
 
-    return _listing(request, make)
+    return await page(request, "listing.html", make)
 
 
 @router.get("/topics")
 async def topics(request: Request) -> Response:
-    return page(request, "topics.html", dict)
+    return await page(request, "topics.html", dict)
 
 
 @router.get("/topics/{topic}")
@@ -191,7 +197,7 @@ async def topic(request: Request, topic: str, number: PageNumber = 1) -> Respons
             "feed": f"/feeds/topics/{quote(topic)}.atom", "empty": "", "period": "topics",
         }  # fmt: skip
 
-    return _listing(request, make)
+    return await page(request, "listing.html", make)
 
 
 @router.get("/search")
@@ -239,19 +245,19 @@ async def paper(request: Request, name: str) -> Response:
     found = view.paper(name)
     if found.slug != name:
         return RedirectResponse(f"/papers/{found.slug}", 301)
-    similar = await run_in_threadpool(edition.similar, found.slug)
-    jobs = request.app.state.live.jobs
+    standing = view.standings.get(found.slug)
+
+    def slow() -> dict[str, Any]:
+        runs = edition.store.find(slug=found.slug)[-40:][::-1] if standing else []
+        return {"similar": edition.similar(found.slug), "runs": runs}
 
     def make() -> dict[str, Any]:
-        standing = view.standings.get(found.slug)
         return {
-            "paper": found, "standing": standing, "similar": similar, "bibtex": bibtex(found),
-            "extra": missing_extra(standing.entry) if standing else None, "first_seed": FIRST_SEED,
-            "runs": jobs.store.find(slug=found.slug)[-40:][::-1] if standing else [],
-            "scale": ledger.scale,
+            "paper": found, "standing": standing, "bibtex": bibtex(found), "first_seed": FIRST_SEED, "scale": ledger.scale,
+            "extra": missing_extra(standing.entry) if standing else None,
         }  # fmt: skip
 
-    return page(request, "paper.html", make)
+    return await page(request, "paper.html", make, slow)
 
 
 @router.get("/figures/{slug}/{experiment}/{name}.svg")
@@ -281,18 +287,18 @@ async def compare(request: Request, paper: Annotated[list[str], Query(max_length
         }
         return {"tasks": tasks, "chosen": chosen}
 
-    return page(request, "compare.html", make)
+    return await page(request, "compare.html", make)
 
 
 @router.get("/verdicts")
 async def verdicts(request: Request) -> Response:
     """How verdicts are made, and all that do not hold."""
-    return page(request, "verdicts.html", lambda: {"totals": totals(list(_view(request).standings.values()))})
+    return await page(request, "verdicts.html", lambda: {"totals": totals(list(_view(request).standings.values()))})
 
 
 @router.get("/about/api")
 async def about_api(request: Request) -> Response:
-    return page(request, "api.html", lambda: {"paths": request.app.openapi()["paths"]})
+    return await page(request, "api.html", lambda: {"paths": request.app.openapi()["paths"]})
 
 
 @router.get("/runs")
@@ -361,7 +367,9 @@ def import_given(edition: Edition, source: str, content: bytes, name: str, day: 
             raise InputError("Choose a file, or name a source.")
         found = intake.live_source(source.strip(), day)
         if found is None and not live.looks_like_ids(words):
-            raise InputError(f"{source.strip()[:60]!r} is no source: daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY or arXiv ids.")
+            raise InputError(
+                f"{source.strip()[:60]!r} is no source: daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY or arXiv ids."
+            )
         given = found or ("arxiv", live.arxiv_ids(words), day or date.today())
     return edition.catalogue.add(*given)
 

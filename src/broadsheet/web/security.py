@@ -69,7 +69,9 @@ def new_session(token: str) -> str:
 
 def valid_session(token: str, cookie: str) -> bool:
     until, _, signature = cookie.partition(".")
-    return hmac.compare_digest(signature.encode(), _sign(token, until).encode()) and until.isdigit() and int(until) > time.time()
+    return (
+        hmac.compare_digest(signature.encode(), _sign(token, until).encode()) and until.isdigit() and int(until) > time.time()
+    )
 
 
 def _sign(token: str, until: str) -> str:

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from broadsheet.errors import InputError
 
@@ -19,7 +20,7 @@ class Settings:
     - `host`, `port`: where it listens; `url`: its public address, for feeds and badges (by default that of each request).
     - `token`: the administrator's token. Without one the administrator is whoever sits at this machine, and the site
       listens on a loopback address only.
-    - `meaning`: whether search goes by meaning where the extra is installed.
+    - `meaning`: whether search goes by meaning where the extra is installed; `log`: how log lines look.
     """
 
     host: str = "127.0.0.1"
@@ -27,6 +28,7 @@ class Settings:
     url: str = ""
     token: str = ""
     meaning: bool = True
+    log: Literal["text", "json"] = "text"
 
     def __post_init__(self) -> None:
         if not self.loopback and not self.token:
