@@ -1,6 +1,7 @@
 import gc
 import os
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,39 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("BROADSHEET_HOME", str(place))
     monkeypatch.delenv("BROADSHEET_DATABASE", raising=False)
     return place
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory) -> str:
+    """The address of a PostgreSQL server of the test session's own."""
+    pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is not here: pip install 'broadsheet[dev,postgres]'")
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not here: pip install 'broadsheet[postgres]'")
+    place = tmp_path_factory.mktemp("postgres")
+    for folder in (place.parent.parent, place.parent):
+        folder.chmod(0o755)  # the server runs as a user of its own
+    made = pgserver.get_server(place, cleanup_mode="delete")
+    yield made.get_uri()
+    made.cleanup()
+
+
+@pytest.fixture
+def database(postgres) -> str:
+    """The address of an empty PostgreSQL database."""
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    address, _, options = postgres.partition("?")
+    return f"{address.rpartition('/')[0]}/{name}" + (f"?{options}" if options else "")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_home(request, home, monkeypatch) -> Path:
+    """A home folder whose store is SQLite, then one whose store is PostgreSQL."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("BROADSHEET_DATABASE", request.getfixturevalue("database"))
+    return home
 
 
 MAPPINGS = 25_000

@@ -9,6 +9,10 @@ class InputError(BroadsheetError):
     """A value, name or option that the user gave is wrong."""
 
 
+class NotFoundError(InputError):
+    """A name stands for nothing here: no such paper, topic, job, page."""
+
+
 class DataError(InputError):
     """A file is not what it should be: wrong format, damaged, truncated, too large."""
 

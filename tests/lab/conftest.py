@@ -21,7 +21,7 @@ def toy(home, monkeypatch):
 
 
 @pytest.fixture
-def store(home):
+def store(any_home):
     from broadsheet.lab.store import Store
 
     return Store()

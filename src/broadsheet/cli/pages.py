@@ -215,13 +215,16 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
 def search(
     query: Annotated[list[str], typer.Argument(metavar="WORDS…", help="Words, or phrases in quotes.")],
     most: Annotated[int, typer.Option(help="At most this many.", min=1)] = 20,
+    meaning: Annotated[bool, typer.Option("--meaning", help="By meaning as well; needs the extra 'search'.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Papers by keyword."""
+    """Papers by words: those with all of them, then those with some; typing errors are forgiven."""
     from broadsheet.page import search as index
     from broadsheet.page.catalogue import Catalogue
 
-    found = index.search(Catalogue().papers().values(), " ".join(query), most)
+    catalogue, words = Catalogue(), " ".join(query)
+    near = _near(catalogue, words) if meaning else []
+    found = index.search(catalogue.papers().values(), words, most, near)
     if as_json:
         print_json(
             [{"slug": p.slug, "arxiv": p.arxiv, "title": p.title, "published": p.published, "snippet": s} for p, s in found]
@@ -231,6 +234,18 @@ def search(
         print("Nothing found.")
     for paper, snippet in found:
         print(f"{paper.slug}: {paper.title}\n    {' '.join(snippet.split())}")
+
+
+def _near(catalogue: Catalogue, words: str) -> list[str]:
+    """Papers by meaning; texts without an embedding are embedded first."""
+    from broadsheet.page import meaning
+
+    encoder = meaning.Encoder.load()
+    texts = meaning.missing(catalogue.store, catalogue.papers().values())
+    if texts:
+        meaning.embed(catalogue.store, encoder, texts)
+    nearest = meaning.Nearest(*meaning.load_vectors(catalogue.store, encoder.name))
+    return [slug for slug, cosine in nearest.search(encoder.query(words)) if cosine > meaning.UNRELATED]
 
 
 DRAFT = """# Claims of this repository, checked with: broadsheet verify .

@@ -76,7 +76,7 @@ def serve(
     try:
         uvicorn.run(
             "broadsheet.web.app:worker", factory=True, host=host, port=port, workers=workers, log_config=None,
-            access_log=False, server_header=False, proxy_headers=bool(url), timeout_graceful_shutdown=5,
+            access_log=False, server_header=False, proxy_headers=bool(url), timeout_graceful_shutdown=5, timeout_keep_alive=75,
         )  # fmt: skip
     finally:
         keeper.stop()

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import case, delete, func, select, update
 
-from broadsheet.errors import InputError
+from broadsheet.errors import InputError, NotFoundError
 from broadsheet.lab.store import Store, alive
 from broadsheet.lab.tables import Event, Job
 
@@ -93,7 +93,7 @@ class Jobs:
                 session.add(Event(job_id=job_id, kind="end", data={"state": "cancelled", "message": ""}))
             state = session.scalars(select(Job.state).where(Job.id == job_id)).one_or_none()
         if state is None:
-            raise InputError(f"There is no job {job_id}.")
+            raise NotFoundError(f"There is no job {job_id}.")
         if state == "running":
             raise InputError(f"Job {job_id} belongs to a command that runs elsewhere; stop it there.")
         return state
@@ -144,7 +144,7 @@ class Jobs:
             job = session.get(Job, job_id)
             session.expunge_all()
         if job is None:
-            raise InputError(f"There is no job {job_id}.")
+            raise NotFoundError(f"There is no job {job_id}.")
         return job
 
     def recent(self, most: int = 100, slug: str | None = None, states: Sequence[str] = ()) -> list[Job]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from broadsheet.errors import InputError
+from broadsheet.errors import NotFoundError
 from broadsheet.lab import location
 from broadsheet.page.facts import Facts, slug_of, title_key
 from broadsheet.page.shipped import shipped
@@ -113,7 +113,7 @@ class Catalogue:
 
             near = difflib.get_close_matches(slug, papers, n=3, cutoff=0.4)
             hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise InputError(f"No paper is called {slug!r}.{hint} 'broadsheet list' shows them all.")
+            raise NotFoundError(f"No paper is called {slug!r}.{hint} 'broadsheet list' shows them all.")
         return found
 
     def add(self, source: str, papers: Sequence[Facts], as_of: date) -> Imported:

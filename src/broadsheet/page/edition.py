@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from broadsheet.errors import InputError
+from broadsheet.errors import InputError, NotFoundError
 from broadsheet.page.catalogue import Catalogue, ListedPaper
+from broadsheet.page.meaning import UNRELATED, Nearest, load_vectors
 from broadsheet.page.search import Words, fuse
 from broadsheet.page.standing import Standing, standings
 
 if TYPE_CHECKING:
     from broadsheet.lab.store import Store
-    from broadsheet.page.meaning import Encoder, Nearest
+    from broadsheet.page.meaning import Encoder
 
 HALF_LIFE = 7.0
 """Days in which the weight of a paper's votes and comments falls to one half."""
@@ -79,7 +80,7 @@ class View:
         """A paper by short name or arXiv id; raises `InputError` where there is none."""
         slug = name if name in self.papers else self.aliases.get(name.lower())
         if slug is None:
-            raise InputError(f"No paper is called {name[:80]!r}.")
+            raise NotFoundError(f"No paper is called {name[:80]!r}.")
         return self.papers[slug]
 
     def between(self, first: date, last: date) -> list[str]:
@@ -172,8 +173,6 @@ class Edition:
             self.view = replace(self.view, number=self.view.number + 1)
 
     def _read_vectors(self) -> None:
-        from broadsheet.page.meaning import Nearest, load_vectors
-
         assert self.encoder is not None
         self.nearest = Nearest(*load_vectors(self.store, self.encoder.name))
 
@@ -194,7 +193,7 @@ class Edition:
         if self.encoder is None or not self.nearest:
             return Result(keep(words.slugs)[:most], words.read_as, False)
         vector = self.encoder.query(_as_read(query, words.read_as))
-        near = [slug for slug, cosine in self.nearest.search(vector, depth) if cosine > 0.2]
+        near = [slug for slug, cosine in self.nearest.search(vector, depth) if cosine > UNRELATED]
         ranked = fuse(words.all_words, words.some_words, near)
         if '"' in query:  # a phrase in quotes has to be there
             held = set(words.slugs)
@@ -205,12 +204,7 @@ class Edition:
         """The papers nearest to a paper in meaning; without embeddings, those that share most of its title's words."""
         if self.nearest and slug in self.nearest.places:
             return [other for other in self.nearest.similar(slug, most) if other in self.view.papers]
-        paper = self.view.papers[slug]
-        try:
-            found = self.words.search(" ".join((paper.title, *paper.topics))[:300].replace('"', " "), most + 1)
-        except InputError:
-            return []
-        return [other for other in found.slugs if other != slug][:most]
+        return self.words.similar(self.view.papers[slug], most)
 
 
 def _as_read(query: str, read_as: Mapping[str, str]) -> str:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from broadsheet.lab.store import Store
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+UNRELATED = 0.2
+"""Cosine up to which a text is not counted as found."""
+
 EXACT_BELOW = 50_000
 """Vectors from which on neighbours are looked up in an approximate index."""
 

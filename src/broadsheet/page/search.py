@@ -142,16 +142,39 @@ class Words:
         held = set(every)
         return Found(every, [slug for slug in some if slug not in held][: most - len(every)], read_as)
 
-    def snippet(self, query: str, slug: str) -> str:
-        """Where a paper holds the query's words: a few words around, marked with \x02 and \x03."""
-        terms, _ = self._terms(query)
+    @staticmethod
+    def snippet(query: str, paper: ListedPaper, read_as: Mapping[str, str], around: int = 90) -> str:
+        """The place in a paper's summary or abstract with most of the query's words, which stand between \x02 and \x03.
+
+        Empty where it holds none of them.
+        """
+        words = {read_as.get(word, word) for word in WORD.findall(query.lower())}
+        stems = sorted(
+            {part[: max(4, len(part) - 2)] for word in words - COMMON for part in _words(word)}, key=len, reverse=True
+        )
+        if not stems:
+            return ""
+        pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, stems))})[\w-]*", re.IGNORECASE)
+        for text in (paper.abstract or "", paper.summary):
+            places = [(found.start(), found.end()) for found in pattern.finditer(text)]
+            if places:
+                best = max(places, key=lambda place: sum(place[0] <= start < place[0] + 2 * around for start, _ in places))
+                low, high = max(0, best[0] - around // 2), min(len(text), best[0] + 2 * around)
+                low = text.rfind(" ", 0, low) + 1 if low else 0
+                high = text.find(" ", high) if high < len(text) and text.find(" ", high) > 0 else len(text)
+                shown = pattern.sub(lambda found: f"\x02{found[0]}\x03", text[low:high])
+                return ("…" if low else "") + shown + ("…" if high < len(text) else "")
+        return ""
+
+    def similar(self, paper: ListedPaper, most: int) -> list[str]:
+        """Papers that share the rarest words of a paper's title and topics."""
+        words = {word for word in _words(" ".join((paper.title, *paper.topics))) if len(word) > 3 and word not in COMMON}
+        rarest = sorted((self._vocabulary[word], word) for word in words if self._vocabulary[word] > 1)[:3]
+        if not rarest:
+            return []
         with self._lock:
-            place = self._index.execute("SELECT place FROM places WHERE slug = ?", (slug,)).fetchone()
-            found = place and self._index.execute(
-                "SELECT snippet(papers, -1, char(2), char(3), '…', 24) FROM papers WHERE papers MATCH ? AND rowid = ?",
-                (" OR ".join(term for term, _ in terms), place[0]),
-            ).fetchone()  # fmt: skip
-        return found[0] if found else ""
+            found = self._match(" OR ".join(_quoted(word) for _, word in rarest), most + 1)
+        return [slug for slug in found if slug != paper.slug][:most]
 
     def _match(self, expression: str, most: int) -> list[str]:
         found = self._index.execute(
@@ -216,12 +239,18 @@ def fuse(*rankings: Sequence[str], k: int = 10) -> list[str]:
     return sorted(score, key=lambda slug: -score[slug])
 
 
-def search(papers: Iterable[ListedPaper], query: str, most: int = 20) -> list[tuple[ListedPaper, str]]:
-    """Papers by the words of a query, the best first, with a snippet; for a set of papers that is searched once."""
-    known: Mapping[str, ListedPaper] = {paper.slug: paper for paper in papers}
+def search(
+    papers: Iterable[ListedPaper], query: str, most: int = 20, near: Sequence[str] = ()
+) -> list[tuple[ListedPaper, str]]:
+    """Papers by the words of a query, the best first, with a snippet; for a set of papers that is searched once.
+
+    `near`: a ranking by meaning that is fused with that by words.
+    """
+    known = {paper.slug: paper for paper in papers}
     index = Words(known.values())
-    found = index.search(query, most)
-    return [(known[slug], re.sub("[\x02\x03]", "", index.snippet(query, slug))) for slug in found.slugs]
+    found = index.search(query, max(most, 200))
+    slugs = fuse(found.all_words, found.some_words, near) if near else found.slugs
+    return [(known[slug], re.sub("[\x02\x03]", "", index.snippet(query, known[slug], found.read_as))) for slug in slugs[:most]]
 
 
 def _words(text: str) -> list[str]:

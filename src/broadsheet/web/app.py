@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadsheet import __version__
-from broadsheet.errors import BroadsheetError, InputError, StoreError
+from broadsheet.errors import BroadsheetError, NotFoundError, StoreError
 from broadsheet.lab.store import Store
 from broadsheet.page import meaning
 from broadsheet.page.edition import Edition
@@ -159,8 +159,7 @@ async def _mistake(request: Request, error: Exception) -> Response:
     if isinstance(error, StoreError):
         logger.error("store failed", extra={"error": str(error)})
         return _answer(request, 503, "The store cannot be reached just now; try again in a moment.")
-    missing = isinstance(error, InputError) and str(error).startswith(("No paper", "There is no"))
-    return _answer(request, 404 if missing else 422, str(error))
+    return _answer(request, 404 if isinstance(error, NotFoundError) else 422, str(error))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from broadsheet import __version__
-from broadsheet.errors import InputError
+from broadsheet.errors import NotFoundError
 from broadsheet.page import intake
 from broadsheet.page.edition import Edition, Filters, month_of, week_of
 from broadsheet.web.render import day_text, link, templates
@@ -76,7 +76,7 @@ async def by_month(request: Request, month: str) -> Response:
 async def by_topic(request: Request, topic: str) -> Response:
     view = _view(request)
     if topic not in view.topics:
-        raise InputError(f"There is no topic {topic[:60]!r}.")
+        raise NotFoundError(f"There is no topic {topic[:60]!r}.")
     return _feed(request, f"Broadsheet: {topic}", f"/topics/{topic}", view.topics[topic])
 
 
@@ -101,9 +101,9 @@ async def badge(request: Request, slug: str) -> Response:
     """How a paper's own claims stand, as a picture; never for a paper that is reconstructed from its abstract."""
     standing = _view(request).standings.get(slug)
     if standing is None:
-        raise InputError(f"No paper called {slug[:60]!r} runs here.")
+        raise NotFoundError(f"No paper called {slug[:60]!r} runs here.")
     if standing.entry.facts["basis"] == "reconstructed":
-        raise InputError(f"There is no badge for {slug}: it is reconstructed from its abstract.")
+        raise NotFoundError(f"There is no badge for {slug}: it is reconstructed from its abstract.")
     counts = {name: count for name, count in standing.counts.items() if name != "not run"}
     words = ", ".join(f"{count} {name}" for name, count in counts.items()) or "not run"
     worst = next((name for name in ("fails", "vacuous", "stale", "mixed", "provisional", "holds") if name in counts), "")

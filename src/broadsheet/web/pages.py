@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from broadsheet.errors import BroadsheetError, InputError
+from broadsheet.errors import BroadsheetError, InputError, NotFoundError
 from broadsheet.lab import ledger
 from broadsheet.lab.paper import FIRST_SEED
 from broadsheet.lab.registry import missing_extra
@@ -79,7 +79,7 @@ def _portion(slugs: Sequence[str], number: int) -> dict[str, Any]:
     """One page of a long list."""
     last = max(1, math.ceil(len(slugs) / PER_PAGE))
     if number > last:
-        raise InputError(f"There is no page {number}; the last one is {last}.")
+        raise NotFoundError(f"There is no page {number}; the last one is {last}.")
     start = (number - 1) * PER_PAGE
     return {"slugs": slugs[start : start + PER_PAGE], "count": len(slugs), "number": number, "last": last}
 
@@ -188,7 +188,7 @@ async def topics(request: Request) -> Response:
 async def topic(request: Request, topic: str, number: PageNumber = 1) -> Response:
     view = _view(request)
     if topic not in view.topics:
-        raise InputError(f"There is no topic {topic[:60]!r}.")
+        raise NotFoundError(f"There is no topic {topic[:60]!r}.")
 
     def make() -> dict[str, Any]:
         return {
@@ -227,7 +227,7 @@ async def search(
         return {
             **shown,
             "query": q, "filters": filters, "found": found, "mistake": trouble,
-            "snippets": {slug: edition.words.snippet(q, slug) for slug in shown["slugs"]} if q.strip() and slugs else {},
+            "snippets": {s: edition.words.snippet(q, view.papers[s], found.read_as) for s in shown["slugs"]} if found else {},
             "verdicts": [name for name in ledger.SHOWN if any(name in s.counts for s in view.standings.values())] + [NO_SYSTEM],
             "feed": link("/feeds/search.atom", q=q, topic=topic, verdict=verdict, basis=basis),
             "by_words_alone": edition.encoder is None,
@@ -266,7 +266,7 @@ async def figure(request: Request, slug: str, experiment: str, name: str) -> Res
     standing = _view(request).standings.get(slug)
     drawn = next((d for d in standing.figures.get(experiment, ()) if d.name == name), None) if standing else None
     if drawn is None or not drawn.file.is_file():
-        raise InputError(f"There is no figure {name[:60]!r}.")
+        raise NotFoundError(f"There is no figure {name[:60]!r}.")
     headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "cache-control": "no-cache"}
     return FileResponse(drawn.file, media_type="image/svg+xml", headers=headers)
 
@@ -347,7 +347,7 @@ async def start_import(
             done = import_given(request.app.state.edition, source, content, name or "the page", day)
         except BroadsheetError as error:
             return f"Nothing was imported. {error}"
-        return f"{done.seen} papers: {len(done.new)} new, {len(done.changed)} with news."
+        return f"{done.seen} paper{'s' if done.seen != 1 else ''}: {len(done.new)} new, {len(done.changed)} with news."
 
     said = await run_in_threadpool(work)
     jobs = await run_in_threadpool(request.app.state.live.jobs.recent, 100)

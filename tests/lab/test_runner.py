@@ -1,0 +1,177 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from broadsheet.errors import InputError, JobError, NotFoundError
+from broadsheet.lab import registry
+from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.runner import Runner, queue_runs
+from broadsheet.lab.store import Store
+
+COIN = {"slug": "toy", "experiment": "coin", "preset": "quick", "seeds": [100]}
+
+
+@pytest.fixture
+def known(toy, monkeypatch):
+    """The toy paper among those that run here."""
+    monkeypatch.setattr("broadsheet.lab.runner.entry", lambda slug: {"toy": toy}[slug])
+    return toy
+
+
+def until(done, seconds=60):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def working(store, processes=1):
+    """A runner in a thread."""
+    runner = Runner(store, processes)
+    thread = threading.Thread(target=runner.run, daemon=True)
+    thread.start()
+    return runner, thread
+
+
+def test_the_queue_is_in_order_and_holds_a_job_once(store):
+    jobs = Jobs(store)
+    low = jobs.queue(COIN)
+    high = jobs.queue({**COIN, "seeds": [101]}, priority=5)
+    assert jobs.queue(COIN) == low
+    assert [job.id for job in jobs.recent()] == [high, low]
+    assert jobs.claim().id == high
+    assert [job.state for job in jobs.recent()] == ["running", "queued"]
+    assert jobs.queue({**COIN, "seeds": [101]}) == high  # it runs
+    jobs.end(high, "done")
+    assert jobs.queue({**COIN, "seeds": [101]}) != high  # it is over, and will be found
+    assert jobs.cancel(low) == "cancelled"
+    with pytest.raises(NotFoundError, match="no job 999"):
+        jobs.cancel(999)
+    own = jobs.start(COIN)
+    with pytest.raises(InputError, match="a command"):
+        jobs.cancel(own)
+
+
+def test_two_claims_never_take_the_same_job(store):
+    jobs = Jobs(store)
+    for seed in range(12):
+        jobs.queue({**COIN, "seeds": [seed]})
+    taken = []
+
+    def take():
+        mine = Jobs(Store())
+        while (job := mine.claim()) is not None:
+            taken.append(job.id)
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(set(taken))
+    assert len(taken) == 12
+
+
+def test_jobs_of_killed_commands_are_lost_and_those_of_a_killed_runner_go_back(store):
+    jobs = Jobs(store)
+    mine, gone = jobs.start(COIN), jobs.start({**COIN, "seeds": [101]})
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    with store.session() as session:
+        from broadsheet.lab.tables import Job
+
+        session.get(Job, gone).owner = session.get(Job, gone).owner.rpartition(":")[0] + f":{process.pid}"
+    assert jobs.tidy() == 1
+    assert (jobs.job(mine).state, jobs.job(gone).state) == ("running", "lost")
+    queued = jobs.queue({**COIN, "seeds": [102]})
+    jobs.claim()
+    assert jobs.requeue() == 1
+    assert jobs.job(queued).state == "queued"
+
+
+def test_the_runner_runs_the_queue_and_tells_what_happens(known, store):
+    jobs = Jobs(store)
+    first = jobs.queue(COIN)
+    wrong = jobs.queue({**COIN, "experiment": "nope"})
+    runner, thread = working(store)
+    until(lambda: jobs.job(first).state == "done" and jobs.job(wrong).state == "failed")
+    assert "no experiment" in jobs.job(wrong).message
+    assert len(store.find(slug="toy")) == 2
+    kinds = [kind for _, job, kind, _ in jobs.events(0) if job == first]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert kinds.count("run") == 2
+    assert "progress" not in kinds  # dropped when it ended
+    again = jobs.queue(COIN)
+    until(lambda: jobs.job(again).state == "done")
+    assert "found" in jobs.job(again).message
+    with pytest.raises(JobError, match="already"):
+        Runner(store).run()
+    runner.stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_cancel_and_stop_keep_what_is_finished(known, store):
+    jobs = Jobs(store)
+    slow = {**COIN, "overrides": {"pause": "30"}}
+    job, later = jobs.queue(slow), jobs.queue({**slow, "seeds": [101]})
+    runner, thread = working(store)
+    until(lambda: any(kind == "start" for *_, kind, _ in jobs.events(0)))
+    jobs.cancel(job)
+    until(lambda: jobs.job(job).state == "cancelled")
+    until(lambda: jobs.job(later).state == "running")
+    runner.stop.set()
+    thread.join(20)
+    assert jobs.job(later).state == "queued"  # the next runner goes on with it
+
+
+RUN = """
+import sys
+from broadsheet.lab import registry, runner
+import toy
+made = registry.describe(toy.paper, "toy")
+runner.entry = lambda slug: made
+from broadsheet.lab.store import Store
+runner.Runner(Store(), 2).run()
+"""
+
+
+def test_kill_the_runner_again_and_again(known, store):
+    """Whenever it is killed: afterwards every run is there, once, and no job is left."""
+    jobs = Jobs(store)
+    wanted = [jobs.queue({**COIN, "seeds": [seed], "overrides": {"pause": "0.4"}}) for seed in range(100, 106)]
+    for wait in (2.0, 3.5, 4.2):
+        process = subprocess.Popen([sys.executable, "-c", RUN], env=os.environ.copy(), start_new_session=True)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = subprocess.Popen([sys.executable, "-c", RUN], env=os.environ.copy(), start_new_session=True)
+    try:
+        until(lambda: all(jobs.job(job).state == "done" for job in wanted), 90)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    runs = [(run.seed, run.variant) for run in store.find(slug="toy")]
+    assert sorted(runs) == sorted({(seed, variant) for seed in range(100, 106) for variant in ("system", "fair")})
+
+
+def test_mistakes_are_named_before_anything_is_queued(known, store, monkeypatch):
+    jobs = Jobs(store)
+    for call, words in (
+        (lambda: queue_runs(jobs, "toy", "nope"), "no experiment"),
+        (lambda: queue_runs(jobs, "toy", preset="paper"), "no experiment with the preset"),
+        (lambda: queue_runs(jobs, "toy", "coin", seeds=1000), "1 to 100"),
+    ):
+        with pytest.raises(InputError, match=words):
+            call()
+    monkeypatch.setattr("broadsheet.lab.runner.missing_extra", lambda made: "language")
+    with pytest.raises(InputError, match="extra 'language'"):
+        queue_runs(jobs, "toy")
+    assert jobs.recent() == []
+    assert registry.entries()

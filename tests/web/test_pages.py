@@ -1,0 +1,279 @@
+import re
+from datetime import date
+from xml.etree import ElementTree
+
+import feedparser
+import pytest
+from bs4 import BeautifulSoup
+
+from broadsheet.errors import InputError
+from broadsheet.lab.registry import entries
+from broadsheet.page import Catalogue
+from broadsheet.page.facts import Facts
+from broadsheet.page.records import read_records
+from broadsheet.web.settings import Settings
+from conftest import client
+
+READ = (
+    "/", "/day/2025-12-11", "/day/1999-01-01", "/week/2025-W50", "/month/2025-12", "/trending", "/topics", "/topics/dendrites",
+    "/search", "/search?q=dendrites", "/search?q=zzyzx", "/search?verdict=fails", "/search?verdict=no+system+yet&code=true",
+    "/papers/hlop", "/papers/grad-dft", "/papers/fresh-paper-without-system", "/compare", "/compare?paper=hlop&paper=escaip&paper=",
+    "/verdicts", "/about/api", "/runs", "/administrator",
+)  # fmt: skip
+TOKEN = "a-token-of-enough-length"
+
+
+def tree(answer):
+    return BeautifulSoup(answer.text, "html.parser")
+
+
+@pytest.mark.parametrize("path", READ)
+def test_every_page_reads_without_scripts_and_styles_of_its_own(site, path):
+    answer = site.get(path)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    page = tree(answer)
+    assert [script.get("src") for script in page.find_all("script")] == [page.find("script")["src"]]
+    assert not page.find_all("style")
+    assert not page.find_all(attrs={"style": True})
+    assert not [name for element in page.find_all(True) for name in element.attrs if name.startswith("on")]
+    assert len(page.find_all("h1")) == 1
+    assert len({element["id"] for element in page.find_all(id=True)}) == len(page.find_all(id=True))
+    for link in {a["href"] for a in page.find_all("a", href=re.compile("^/(?!feeds|api)"))}:
+        assert not link.startswith("//")
+
+
+def test_all_links_of_the_front_page_and_of_a_paper_lead_somewhere(site):
+    for path in ("/", "/papers/elm-neuron"):
+        for target in {a["href"] for a in tree(site.get(path)).find_all("a", href=re.compile("^/"))}:
+            assert site.get(target).status_code == 200, target
+        for picture in {image["src"] for image in tree(site.get(path)).find_all("img")}:
+            answer = site.get(picture)
+            assert answer.status_code == 200
+            ElementTree.fromstring(answer.content)
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_listings_hold_what_was_listed_in_their_time(site):
+    assert "2 papers" in site.get("/day/2025-12-11").text
+    for path in ("/day/2025-12-11", "/week/2025-W50", "/month/2025-12"):
+        titles = [h.get_text() for h in tree(site.get(path)).select("article h2")]
+        assert titles[0] == "A fresh paper without a system"  # it has votes
+    assert "No page listed papers" in site.get("/day/1999-01-01").text
+    assert site.get("/trending").text.index("A fresh paper") < site.get("/trending").text.index("Schrödinger meets")
+
+
+def test_a_paper_shows_claims_with_control_interval_scale_and_what_could_not_be_tested(site):
+    page = tree(site.get("/papers/elm-neuron"))
+    row = page.find(id="C4")
+    assert row.find(class_="holds")
+    assert "quick size, from the official code" in row.get_text()
+    assert "≥" in row.get_text()
+    assert row.find_all("td")[2].get_text(strip=True)
+    text = page.get_text()
+    for words in ("What could not be tested", "broadsheet run elm-neuron -e recall", "from broadsheet.neurons import",
+                  "broadsheet neurons fit-elm", "The authors' answer", "Similar papers", "@misc{elm-neuron", "docs/verdicts"):  # fmt: skip
+        assert words in text
+    assert page.find("img", src="/badges/elm-neuron.svg")
+    assert not tree(site.get("/papers/cybloids")).find("img", src=re.compile("/badges"))
+
+
+def test_arxiv_ids_lead_to_papers(site):
+    assert site.get("/papers/2306.16922", follow_redirects=False).headers["location"] == "/papers/elm-neuron"
+    assert site.get("/papers/2512.00002").status_code == 200
+
+
+def test_latex_is_rendered_and_nothing_else_of_a_title_is_markup(site):
+    Catalogue().add("hub", [Facts("<img src=x onerror=alert(1)> & <b>$x^2$</b>", arxiv="2512.00003")], date(2025, 12, 12))
+    site.app.state.edition.refresh()
+    assert "<math>" in site.get("/papers/2512.00001").text
+    assert "Schrödinger meets <math><mrow><mi>Ψ" in site.get("/papers/2512.00002").text
+    page = tree(site.get("/papers/2512.00003"))
+    assert page.h1.get_text() == "<img src=x onerror=alert(1)> & <b>x2</b>"
+    assert page.h1.find("math")
+    assert not page.h1.find(["img", "b"])
+
+
+def test_what_has_not_changed_is_not_sent_again(site):
+    first = site.get("/")
+    assert site.get("/", headers={"if-none-match": first.headers["etag"]}).status_code == 304
+    Catalogue().add("hub", [Facts("One more", arxiv="2512.00009")], date(2025, 12, 12))
+    site.app.state.edition.refresh()
+    assert site.get("/", headers={"if-none-match": first.headers["etag"]}).status_code == 200
+
+
+def test_mistakes_are_one_sentence_on_a_page(site):
+    html = {"accept": "text/html"}
+    for path, status in (("/nope", 404), ("/papers/nope", 404), ("/topics/nope", 404), ("/day/x", 422), ("/week/2025-W99", 422),
+                         ("/?number=2", 200), ("/day/2025-12-11?number=99", 404), ("/search?since=x", 422), ("/badges/cybloids.svg", 404),
+                         ("/figures/hlop/permuted/..%2f..%2fmatrices.svg", 404), ("/figures/x/y/z.svg", 404),
+                         ("/day/2025-12-11?number=0", 422)):  # fmt: skip
+        answer = site.get(path, headers=html)
+        assert answer.status_code == status, path
+        assert "Traceback" not in answer.text
+    assert "There is no such page." in site.get("/nope", headers=html).text
+    assert site.get("/api/v1/papers/nope").json() == {"detail": "No paper is called 'nope'."}
+
+
+def test_search_says_how_it_read_the_words(site):
+    text = tree(site.get("/search?q=dendritc")).get_text()
+    assert "“dendritc” was read as “dendritic”" in text
+    assert "By words alone" in text
+    assert "<mark>" in site.get("/search?q=bridges").text
+    assert "Nothing was found" in site.get("/search?q=zzyzx").text
+    assert site.get("/search?q=...").status_code == 422
+
+
+def test_compare_shows_each_system_beside_its_controls(site):
+    text = tree(site.get("/compare")).get_text(" ")
+    assert "To classify handwritten digits" in text
+    assert re.search(r"acc\s+0\.\d+", text)
+    both = tree(site.get("/compare?paper=hlop&paper=grad-dft"))
+    assert [th.get_text()[:9] for th in both.select("table.beside thead th")] == ["Hebbian L", "Grad DFT:"]
+
+
+def test_tasks_and_verbs_of_papers_exist():
+    from typer.main import get_command
+
+    from broadsheet.cli.app import app
+
+    commands = get_command(app)
+    for slug, entry in entries().items():
+        for verb in entry.facts["verbs"]:
+            program, group, command, *_ = verb.split()
+            assert program == "broadsheet"
+            assert command in commands.commands[group].commands, (slug, verb)
+        for place in entry.facts["tasks"].values():
+            assert place.partition(":")[0] in entry.experiments
+
+
+def test_every_list_has_a_valid_feed(site):
+    for path in READ:
+        for link in tree(site.get(path)).find_all("link", type="application/atom+xml"):
+            answer = site.get(link["href"])
+            assert answer.status_code == 200, link
+            assert answer.headers["content-type"].startswith("application/atom+xml")
+            read = feedparser.parse(answer.content)
+            assert not read.bozo
+            assert read.feed.id.startswith("http://localhost:8000/")
+    latest = feedparser.parse(site.get("/feeds/latest.atom").content)
+    assert len(latest.entries) == 44
+    assert latest.entries[0].title == "A fresh paper without a system"
+    assert latest.entries[1].title == "Schrödinger meets Ψ"
+    assert latest.entries[0].link == "http://localhost:8000/papers/fresh-paper-without-system"
+    assert latest.entries[0].updated.startswith("2025-12-11")
+
+
+def test_badges(site):
+    answer = site.get("/badges/hlop.svg")
+    words = ElementTree.fromstring(answer.content).attrib["aria-label"]
+    assert re.fullmatch(r"Broadsheet: \d+ holds(, \d+ \w+)*", words)
+    for slug, entry in entries().items():
+        assert site.get(f"/badges/{slug}.svg").status_code == (404 if entry.facts["basis"] == "reconstructed" else 200)
+
+
+def test_daily_papers_have_the_hubs_shape_and_can_be_imported_elsewhere(site, tmp_path, monkeypatch):
+    from huggingface_hub.hf_api import PaperInfo
+
+    answer = site.get("/api/daily_papers?date=2025-12-11").json()
+    read = [PaperInfo(**item) for item in answer]
+    assert [info.id for info in read] == ["2512.00001", "2512.00002"]
+    assert [author.name for author in read[0].authors] == ["A. One", "B. Two"]
+    assert (read[0].upvotes, read[0].comments, read[0].published_at.date()) == (9, 2, date(2025, 12, 10))
+    file = tmp_path / "day.json"
+    file.write_text(site.get("/api/daily_papers?date=2025-12-11").text)
+    source, papers = read_records(file)
+    assert source == "hub"
+    assert [(paper.title, paper.comments) for paper in papers] == [("A fresh paper without a system", 2), (papers[1].title, 0)]
+
+
+def test_the_sites_own_listing_can_be_imported_elsewhere(site, tmp_path):
+    import json
+
+    file = tmp_path / "papers.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in site.get("/api/v1/papers?limit=5").json()["papers"]))
+    assert read_records(file)[1][0].title == "A fresh paper without a system"
+
+
+def test_health(site):
+    answer = site.get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ok"
+    assert answer.json()["papers"] == 44
+
+
+def test_who_may_start_runs_on_this_machine(page):
+    run = {"slug": "elm-neuron", "experiment": "recall"}
+    with client() as here:
+        assert here.post("/runs", data=run, follow_redirects=False).status_code == 303
+        assert here.post("/api/v1/jobs", json=run).status_code == 202
+        assert len(here.get("/api/v1/jobs").json()) == 1  # the same job again is that job
+        assert "Start" in here.get("/papers/elm-neuron").text
+        for headers in ({"host": "evil.example:8000"}, {"x-forwarded-for": "1.2.3.4"}, {"origin": "http://evil.example"},
+                        {"origin": "null"}, {"sec-fetch-site": "cross-site"}):  # fmt: skip
+            for answer in (here.post("/runs", data=run, headers=headers), here.post("/api/v1/jobs", json=run, headers=headers),
+                           here.post("/imports", data={"source": "daily"}, headers=headers)):  # fmt: skip
+                assert answer.status_code == 403, headers
+    with client(address=("192.168.1.7", 5)) as other:
+        assert other.post("/runs", data=run).status_code == 403
+        assert other.post("/api/v1/imports", json={"source": "daily"}).status_code == 403
+        assert other.delete("/api/v1/jobs/1").status_code == 403
+        assert "Start</button>" not in other.get("/papers/elm-neuron").text
+
+
+def test_with_a_token_only_its_holder_may(page):
+    run = {"slug": "elm-neuron", "experiment": "recall"}
+    with client(Settings(host="0.0.0.0", token=TOKEN, meaning=False)) as site:
+        assert site.post("/runs", data=run).status_code == 403  # on this machine as well
+        assert site.post("/api/v1/jobs", json=run, headers={"authorization": "Bearer wrong"}).status_code == 403
+        assert site.post("/api/v1/jobs", json=run, headers={"authorization": f"Bearer {TOKEN}"}).status_code == 202
+        assert site.post("/administrator", data={"token": "wrong"}).status_code == 403
+        answer = site.post("/administrator", data={"token": TOKEN}, follow_redirects=False)
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert "SameSite=strict" in answer.headers["set-cookie"]
+        assert TOKEN not in answer.headers["set-cookie"]
+        assert site.post("/runs", data=run, follow_redirects=False).status_code == 303
+        site.post("/administrator/leave")
+        assert site.post("/runs", data=run).status_code == 403
+        site.cookies.set("broadsheet_session", f"{10**12}.{'0' * 64}")
+        assert site.post("/runs", data=run).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"host": "0.0.0.0"}, "others can reach"), ({"host": "192.168.1.2"}, "others can reach"), ({"host": "example.org"}, "others"),
+     ({"host": "0.0.0.0", "token": "short"}, "too short"), ({"url": "ftp://x"}, "public address")],
+)  # fmt: skip
+def test_a_site_that_others_reach_needs_a_token(given, words):
+    with pytest.raises(InputError, match=words):
+        Settings(**given)
+    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.2"):
+        Settings(host=host)
+
+
+def test_imports_of_files_and_mistakes_in_them(site):
+    page = (
+        "Daily Papers\n\nDec 11\n\nA brand new paper on dendrites\n\n"
+        + "An abstract. " * 40
+        + "\n\n  • 3 authors\n·\nNov 2 4\n"
+    )
+    answer = site.post("/imports", files={"file": ("page.txt", page)}, data={"as_of": "2025-12-11"})
+    assert "1 paper: 1 new" in answer.text
+    assert site.get("/papers/brand-new-paper-dendrites").status_code in (200, 404)
+    site.app.state.edition.refresh()
+    assert site.get("/papers/brand-new-paper-dendrites").status_code == 200
+    for file, words in ((("x.txt", b"\xff\xfe\0"), "UTF-8"), (("x.html", "<html><body>no papers</body></html>"), "holds no papers"),
+                        (("x.json", "[1]"), "no paper"), (("../../x.txt", "plain words"), "not a saved")):  # fmt: skip
+        answer = site.post("/imports", files={"file": file})
+        assert answer.status_code == 422
+        assert words in answer.text
+        assert "/tmp" not in answer.text
+    for source in ("/etc/passwd", "file:///etc/passwd", "pages/x.txt", ""):
+        assert "Nothing was imported" in site.post("/imports", data={"source": source}).text
+    assert site.post("/api/v1/imports/page?name=x.txt&as_of=2025-12-11", content=page.encode()).json()["new"] == []
+
+
+def test_bodies_have_a_limit(site):
+    assert site.post("/api/v1/imports/page", content=b"x", headers={"content-length": str(10**10)}).status_code == 413
