@@ -53,7 +53,7 @@ def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server)
     time.sleep(2)  # the killed server's children let go of its memory
     (place / "postmaster.pid").unlink(missing_ok=True)
     made.cleanup_mode = None
-    pgserver.PostgresServer._instances.clear()
+    pgserver.PostgresServer._instances.pop(place)
     again = pgserver.get_server(place, cleanup_mode="delete")
     os.environ["BROADSHEET_DATABASE"] = again.get_uri()
     fresh = Store()

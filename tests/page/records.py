@@ -81,7 +81,7 @@ def records(count: int, seed: int = 0, last: date = date(2025, 12, 10), length: 
         found.append(
             Facts(
                 title=title,
-                arxiv=f"{day:%y%m}.{10000 + k % 89999:05d}",
+                arxiv=f"{day:%y%m}.{60000 + k % 39999:05d}",
                 abstract=" ".join(sentences[j % 4] for j in range(length)),
                 names=tuple(f"{draw.choice('ABCDEFGHJKLM')}. Author{draw.randint(1, 4000)}" for _ in range(draw.randint(1, 8))),
                 authors=None,

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import feedparser
 import pytest
+from browsing import client
 from bs4 import BeautifulSoup
 
 from broadsheet.errors import InputError
@@ -12,7 +13,6 @@ from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
 from broadsheet.page.records import read_records
 from broadsheet.web.settings import Settings
-from conftest import client
 
 READ = (
     "/", "/day/2025-12-11", "/day/1999-01-01", "/week/2025-W50", "/month/2025-12", "/trending", "/topics", "/topics/dendrites",
@@ -265,7 +265,7 @@ def test_imports_of_files_and_mistakes_in_them(site):
     site.app.state.edition.refresh()
     assert site.get("/papers/brand-new-paper-dendrites").status_code == 200
     for file, words in ((("x.txt", b"\xff\xfe\0"), "UTF-8"), (("x.html", "<html><body>no papers</body></html>"), "holds no papers"),
-                        (("x.json", "[1]"), "no paper"), (("../../x.txt", "plain words"), "not a saved")):  # fmt: skip
+                        (("x.json", "[1]"), "stands where a record"), (("../../x.txt", "plain words"), "not a saved")):  # fmt: skip
         answer = site.post("/imports", files={"file": file})
         assert answer.status_code == 422
         assert words in answer.text

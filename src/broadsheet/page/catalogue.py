@@ -146,8 +146,12 @@ class Catalogue:
             said: dict[str, dict[str, Any]] = {}
             for facts in papers:
                 key = title_key(facts.title)
-                known_slug = (by_arxiv.get(facts.arxiv) if facts.arxiv else None) or by_title.get(key)
-                slug = known_slug or _free_slug(facts.title, stored)
+                slug = by_arxiv.get(facts.arxiv) if facts.arxiv else None
+                if slug is None and key in by_title:  # the same title, unless it is known as another arXiv paper
+                    namesake = by_title[key]
+                    other = stored.get(namesake) or shipped().get(namesake, {}).get("arxiv")
+                    slug = namesake if facts.arxiv is None or other is None or other == facts.arxiv else None
+                slug = slug or _free_slug(facts.title, stored)
                 if slug not in stored:
                     own = shipped().get(slug)
                     stored[slug] = own["arxiv"] if own else facts.arxiv
@@ -156,7 +160,8 @@ class Catalogue:
                 elif stored[slug] is None and facts.arxiv and facts.arxiv not in by_arxiv:
                     stored[slug] = facts.arxiv
                     _set_arxiv(session, rows, slug, facts.arxiv)
-                by_title[key] = slug
+                if key:
+                    by_title.setdefault(key, slug)
                 if stored[slug]:
                     by_arxiv[str(stored[slug])] = slug
                 said[slug] = {**said.get(slug, {}), **facts.known()}

@@ -64,7 +64,10 @@ class Facts:
                 raise DataError(f"The number of {name} of {title[:60]!r} is {count}.")
         changes = {"title": title, "abstract": abstract or None, "names": names or None}
         if self.arxiv is not None:
-            changes["arxiv"] = arxiv_id(self.arxiv)
+            try:
+                changes["arxiv"] = arxiv_id(self.arxiv)
+            except InputError as error:
+                raise DataError(str(error)) from None
         for name, value in changes.items():
             object.__setattr__(self, name, value)
 

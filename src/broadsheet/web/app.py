@@ -101,8 +101,11 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
 
 def worker() -> FastAPI:
     """The application of a web process that `broadsheet serve` starts."""
+    from threadpoolctl import threadpool_limits
+
     settings = Settings.from_environment()
     logs.configure(settings.log)
+    threadpool_limits(1, "blas")  # many small products at once: threads of their own would fight
     return create(settings)
 
 
