@@ -28,7 +28,7 @@ lint: $(FULL)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || (cat $(VENV)/imports.log; exit 1)
 	$(BIN)/pip-licenses --partial-match --fail-on "GPL;Affero;UNKNOWN;Proprietary" \
-		--ignore-packages ase broadsheet pgserver psycopg psycopg-binary quantities tblite > $(VENV)/licences.log
+		--ignore-packages ase axe-playwright-python broadsheet pgserver psycopg psycopg-binary quantities tblite > $(VENV)/licences.log
 
 verify: $(FULL)
 	$(BIN)/broadsheet verify --all --ledger docs/verdicts

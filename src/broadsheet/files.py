@@ -176,7 +176,7 @@ def unpack(path: str | Path, folder: str | Path, max_bytes: int = 4096 * MIB) ->
     except tarfile.FilterError as error:
         raise UntrustedError(f"{path} is refused: {error}.") from None
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path} is not a .zip or .tar archive ({str(error).splitlines()[0][:80]}).") from None
+        raise DataError(f"{path} is not a .zip or .tar archive ({error}).") from None
     return folder
 
 

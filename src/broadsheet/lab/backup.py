@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import LargeBinary, Table, func, insert, select, text
 
 from broadsheet.errors import DataError, InputError
-from broadsheet.files import unpack
+from broadsheet.files import existing, unpack
 from broadsheet.lab.store import SCHEMA, Store
 from broadsheet.lab.tables import Base, Moment
 
@@ -91,6 +91,8 @@ def restore(store: Store, file: Path) -> dict[str, int]:
         full = ", ".join(f"{count} {name}" for name, count in held.items() if count)
         raise InputError(f"The store is not empty ({full}); restore into a new BROADSHEET_HOME or database.")
     with tempfile.TemporaryDirectory(dir=store.folder, prefix=".restoring-") as name:
+        if not zipfile.is_zipfile(existing(file)):
+            raise DataError(f"{file} is no backup of Broadsheet: it is no zip file.")
         folder = unpack(file, Path(name), LARGEST)
         counts = _check(folder, file)
         for run in sorted((folder / "runs").glob("*")):

@@ -121,96 +121,111 @@ class Catalogue:
 
         An older page never overwrites what the same source said later.
         """
-        from sqlalchemy import insert, select, update
-
         from broadsheet.lab.store import raise_revision
-        from broadsheet.lab.tables import Listed, Sighting
 
         day = as_of.isoformat()
-        new: dict[str, None] = {}
-        changed: dict[str, None] = {}
         with self.store.session() as session:
             revision = raise_revision(session, "papers")
-            stored: dict[str, str | None] = {}
-            by_arxiv: dict[str, str] = {}
-            by_title: dict[str, str] = {}
-            for slug, arxiv, key in session.execute(select(Listed.slug, Listed.arxiv, Listed.title_key)):
-                stored[slug] = arxiv
-                by_title[key] = slug
-                if arxiv:
-                    by_arxiv[arxiv] = slug
-            for slug, shipped_facts in shipped().items():
-                by_arxiv[shipped_facts["arxiv"]] = slug
-                by_title[title_key(shipped_facts["title"])] = slug
-            rows: list[dict[str, Any]] = []
+            known = _Known(session)
             said: dict[str, dict[str, Any]] = {}
             for facts in papers:
-                key = title_key(facts.title)
-                slug = by_arxiv.get(facts.arxiv) if facts.arxiv else None
-                if slug is None and key in by_title:  # the same title, unless it is known as another arXiv paper
-                    namesake = by_title[key]
-                    other = stored.get(namesake) or shipped().get(namesake, {}).get("arxiv")
-                    slug = namesake if facts.arxiv is None or other is None or other == facts.arxiv else None
-                slug = slug or _free_slug(facts.title, stored)
-                if slug not in stored:
-                    own = shipped().get(slug)
-                    stored[slug] = own["arxiv"] if own else facts.arxiv
-                    rows.append({"slug": slug, "arxiv": stored[slug], "title": facts.title, "title_key": key})
-                    (changed if own else new)[slug] = None
-                elif stored[slug] is None and facts.arxiv and facts.arxiv not in by_arxiv:
-                    stored[slug] = facts.arxiv
-                    _set_arxiv(session, rows, slug, facts.arxiv)
-                if key:
-                    by_title.setdefault(key, slug)
-                if stored[slug]:
-                    by_arxiv[str(stored[slug])] = slug
+                slug = known.slug_of(facts)
                 said[slug] = {**said.get(slug, {}), **facts.known()}
-            if rows:
-                session.execute(insert(Listed), rows)
-            before = {}
-            for part in _parts(list(said), 500):
-                wanted = select(Sighting.id, Sighting.slug, Sighting.as_of, Sighting.first, Sighting.facts)
-                for row in session.execute(wanted.where(Sighting.source == source, Sighting.slug.in_(part))):
-                    before[row.slug] = row
-            fresh, earlier = [], False
-            for slug, facts_said in said.items():
-                seen = before.get(slug)
-                if seen is None:
-                    fresh.append(
-                        {
-                            "slug": slug, "source": source, "as_of": day, "first": day, "revision": revision,
-                            "facts": facts_said,
-                        }
-                    )  # fmt: skip
-                    if slug not in new:
-                        changed[slug] = None
-                    continue
-                merged = {**seen.facts, **facts_said} if day >= seen.as_of else seen.facts
-                first = min(seen.first, day)
-                if merged != seen.facts:
-                    changed[slug] = None
-                if merged != seen.facts or first != seen.first:
-                    earlier = True
-                    values = {"facts": merged, "as_of": max(day, seen.as_of), "first": first, "revision": revision}
-                    session.execute(update(Sighting).where(Sighting.id == seen.id).values(**values))
-            if fresh:
-                session.execute(insert(Sighting), fresh)
-            if not (rows or fresh or earlier):
+            known.write(session)
+            changed = _write_sightings(session, source, day, revision, said)
+            if not known.rows and not changed:
                 session.rollback()
-        return Imported(len(papers), list(new), list(changed))
+        new = {row["slug"]: None for row in known.rows if row["slug"] not in shipped()}
+        news = [slug for slug, is_news in changed.items() if is_news and slug not in new]
+        return Imported(len(papers), list(new), news)
 
 
-def _set_arxiv(session: Session, rows: list[dict[str, Any]], slug: str, arxiv: str) -> None:
-    """Writes an identifier that a paper had not: into its row, or into the one that is about to be written."""
-    from sqlalchemy import update
+class _Known:
+    """Which papers there are, by identifier and title; `rows` are those that an import adds."""
 
-    from broadsheet.lab.tables import Listed
+    def __init__(self, session: Session) -> None:
+        from sqlalchemy import select
 
-    for row in rows:
-        if row["slug"] == slug:
-            row["arxiv"] = arxiv
-            return
-    session.execute(update(Listed).where(Listed.slug == slug).values(arxiv=arxiv))
+        from broadsheet.lab.tables import Listed
+
+        self.rows: list[dict[str, Any]] = []
+        self._stored: dict[str, str | None] = {}
+        self._by_arxiv: dict[str, str] = {}
+        self._by_title: dict[str, str] = {}
+        self._identified: dict[str, str] = {}
+        for slug, arxiv, key in session.execute(select(Listed.slug, Listed.arxiv, Listed.title_key)):
+            self._note(slug, arxiv, key)
+        for slug, own in shipped().items():
+            self._by_arxiv[own["arxiv"]] = slug
+            self._by_title[title_key(own["title"])] = slug
+
+    def _note(self, slug: str, arxiv: str | None, key: str) -> None:
+        self._stored[slug] = arxiv
+        if key:
+            self._by_title.setdefault(key, slug)
+        if arxiv:
+            self._by_arxiv[arxiv] = slug
+
+    def slug_of(self, facts: Facts) -> str:
+        """The paper that the facts are of, by arXiv id, else by title; a new one where none is known."""
+        key = title_key(facts.title)
+        slug = self._by_arxiv.get(facts.arxiv) if facts.arxiv else None
+        if slug is None and key in self._by_title:  # a namesake with another identifier is another paper
+            namesake = self._by_title[key]
+            other = self._stored.get(namesake) or shipped().get(namesake, {}).get("arxiv")
+            slug = namesake if facts.arxiv is None or other is None else None
+        slug = slug or _free_slug(facts.title, self._stored)
+        if slug not in self._stored:
+            arxiv = shipped()[slug]["arxiv"] if slug in shipped() else facts.arxiv
+            self.rows.append({"slug": slug, "arxiv": arxiv, "title": facts.title, "title_key": key})
+            self._note(slug, arxiv, key)
+        elif self._stored[slug] is None and facts.arxiv:
+            self._identified[slug] = facts.arxiv
+            self._note(slug, facts.arxiv, key)
+        return slug
+
+    def write(self, session: Session) -> None:
+        """Writes new papers, and identifiers that were not known before."""
+        from sqlalchemy import insert, update
+
+        from broadsheet.lab.tables import Listed
+
+        if self.rows:
+            session.execute(insert(Listed), self.rows)
+        for slug, arxiv in self._identified.items():
+            session.execute(update(Listed).where(Listed.slug == slug).values(arxiv=arxiv))
+
+
+def _write_sightings(
+    session: Session, source: str, day: str, revision: int, said: dict[str, dict[str, Any]]
+) -> dict[str, bool]:
+    """Writes what a source says of each paper; slug -> whether that is news, of all that were written."""
+    from sqlalchemy import insert, select, update
+
+    from broadsheet.lab.tables import Sighting
+
+    wanted = select(Sighting.id, Sighting.slug, Sighting.as_of, Sighting.first, Sighting.facts).where(Sighting.source == source)
+    before = {
+        row.slug: row for part in _parts(list(said), 500) for row in session.execute(wanted.where(Sighting.slug.in_(part)))
+    }
+    written: dict[str, bool] = {}
+    fresh = []
+    for slug, facts in said.items():
+        seen = before.get(slug)
+        if seen is None:
+            row = {"slug": slug, "source": source, "as_of": day, "first": day, "revision": revision, "facts": facts}
+            fresh.append(row)
+            written[slug] = True
+            continue
+        merged = {**seen.facts, **facts} if day >= seen.as_of else seen.facts
+        first = min(seen.first, day)
+        if merged != seen.facts or first != seen.first:
+            written[slug] = merged != seen.facts
+            values = {"facts": merged, "as_of": max(day, seen.as_of), "first": first, "revision": revision}
+            session.execute(update(Sighting).where(Sighting.id == seen.id).values(**values))
+    if fresh:
+        session.execute(insert(Sighting), fresh)
+    return written
 
 
 def _parts(items: list[str], size: int) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
 """The site under load: 20 000 papers, pages at a steady rate, search, and an import of 10 000 records.
 
-    python bench/site.py [--papers 20000] [--rate 100] [--seconds 30] [--workers 1]
+    python bench/site_load.py [--papers 20000] [--rate 100] [--seconds 30] [--workers 1]
 
 Everything runs on this machine, the client included. It writes the figures as JSON on standard output.
 """
@@ -77,7 +77,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     for name, value in (("papers", 20_000), ("rate", 100), ("seconds", 30), ("workers", 1)):
         options.add_argument(f"--{name}", type=int, default=value)
-    options.add_argument("--embed", action="store_true", help="Embed all papers first (minutes), so that search goes by meaning.")
+    options.add_argument(
+        "--embed", action="store_true", help="Embed all papers first (minutes), so that search goes by meaning."
+    )
     options.add_argument("--home", type=Path, default=None, help="A home folder to make, or to use again.")
     given = options.parse_args()
     place = given.home or Path(tempfile.mkdtemp())
