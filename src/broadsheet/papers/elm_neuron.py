@@ -60,7 +60,7 @@ paper = Paper(
         "traces of 5, 20 and 60 ms it is about 0.015. What a linear cell misses shows in the voltage.",
     ),
     untested=[
-        Claim("C9", "over 70 % on Pathfinder-X, 16 000 steps", kind="paper", where="abstract",
+        Claim("C9", "over 70 % on Pathfinder-X, 16 000 steps", kind="paper", where="abstract", published="over 70 %",
               untested="the Long Range Arena has to be downloaded, and its hyperparameters were not published with the code"),
     ],
 )  # fmt: skip
@@ -291,6 +291,7 @@ class Surrogate:
     },
     claims=[
         Claim("C3", "accuracy grows with memory units, beyond synaptic traces and beyond any linear cell", kind="paper",
+              published="AUC 0.9922 on NeuronIO with 20 memory units, 0.94 with one",
               where="NeuronIO results", control="linear", checks=[
                   at_least("smallest_rise", 0.0), at_least("gap_to_traces", 0.02),
                   at_least("explained_variance", 0.1, minus="linear")]),

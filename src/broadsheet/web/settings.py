@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from broadsheet.errors import InputError
 
@@ -31,15 +32,17 @@ class Settings:
     log: Literal["text", "json"] = "text"
 
     def __post_init__(self) -> None:
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise InputError(f"The public address is {self.url!r}; http://… or https://… is wanted.")
         if not self.loopback and not self.token:
             raise InputError(
                 f"On {self.host} others can reach the site: set an administrator's token in BROADSHEET_TOKEN "
                 "(16 characters or more), or listen on 127.0.0.1."
             )
+        if self.url and not self.token and not is_loopback(urlsplit(self.url).hostname or ""):
+            raise InputError(f"{self.url} is public: set an administrator's token in BROADSHEET_TOKEN.")
         if self.token and len(self.token) < 16:
             raise InputError("The administrator's token is too short: 16 characters or more are wanted.")
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise InputError(f"The public address is {self.url!r}; http://… or https://… is wanted.")
 
     @property
     def loopback(self) -> bool:
