@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from broadsheet.lab import registry
 from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.runner import Runner, queue_runs
 from broadsheet.lab.store import Store
+from broadsheet.lab.tables import Job
 
 COIN = {"slug": "toy", "experiment": "coin", "preset": "quick", "seeds": [100]}
 
@@ -46,6 +48,8 @@ def test_the_queue_is_in_order_and_holds_a_job_once(store):
     assert [job.id for job in jobs.recent()] == [high, low]
     assert jobs.claim().id == high
     assert [job.state for job in jobs.recent()] == ["running", "queued"]
+    assert [job.id for job in jobs.recent(slug="toy", states=("queued",))] == [low]
+    assert jobs.recent(slug="other") == []
     assert jobs.queue({**COIN, "seeds": [101]}) == high  # it runs
     jobs.end(high, "done")
     assert jobs.queue({**COIN, "seeds": [101]}) != high  # it is over, and will be found
@@ -83,15 +87,19 @@ def test_jobs_of_killed_commands_are_lost_and_those_of_a_killed_runner_go_back(s
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     with store.session() as session:
-        from broadsheet.lab.tables import Job
-
         session.get(Job, gone).owner = session.get(Job, gone).owner.rpartition(":")[0] + f":{process.pid}"
+    jobs.tell(mine, "start", {})
     assert jobs.tidy() == 1
+    assert {job for _, job, *_ in jobs.events(0)} == {mine, gone}
     assert (jobs.job(mine).state, jobs.job(gone).state) == ("running", "lost")
     queued = jobs.queue({**COIN, "seeds": [102]})
     jobs.claim()
     assert jobs.requeue() == 1
     assert jobs.job(queued).state == "queued"
+    with store.session() as session:
+        session.get(Job, gone).updated -= timedelta(days=2)
+    jobs.tidy()
+    assert {job for _, job, *_ in jobs.events(0)} == {mine}  # what was said of old jobs goes
 
 
 def test_the_runner_runs_the_queue_and_tells_what_happens(known, store):
@@ -138,6 +146,7 @@ import toy
 made = registry.describe(toy.paper, "toy")
 runner.entry = lambda slug: made
 from broadsheet.lab.store import Store
+from broadsheet.lab.tables import Job
 runner.Runner(Store(), 2).run()
 """
 

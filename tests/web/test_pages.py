@@ -104,6 +104,13 @@ def test_what_has_not_changed_is_not_sent_again(site):
     assert site.get("/", headers={"if-none-match": first.headers["etag"]}).status_code == 200
 
 
+def test_head_is_get_without_the_body(site):
+    for path in ("/", "/papers/hlop", "/feeds/latest.atom", "/nope"):
+        head, got = site.head(path), site.get(path)
+        assert head.content == b""
+        assert (head.status_code, head.headers["content-length"]) == (got.status_code, got.headers["content-length"])
+
+
 def test_mistakes_are_one_sentence_on_a_page(site):
     html = {"accept": "text/html"}
     for path, status in (("/nope", 404), ("/papers/nope", 404), ("/topics/nope", 404), ("/day/x", 422), ("/week/2025-W99", 422),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import case, delete, func, select, update
@@ -113,9 +113,11 @@ class Jobs:
             return back.rowcount  # type: ignore[attr-defined]
 
     def tidy(self) -> int:
-        """Marks jobs of commands that were killed on this machine as lost."""
+        """Marks jobs of commands that were killed on this machine as lost, and drops events of old jobs."""
+        old = select(Job.id).where(Job.state.in_(OVER), Job.updated < datetime.now(UTC) - timedelta(days=1))
         with self.store.session() as session:
             rows = session.execute(select(Job.id, Job.owner).where(Job.state == "running", Job.owner != QUEUE)).all()
+            session.execute(delete(Event).where(Event.job_id.in_(old)))
         gone = [job_id for job_id, owner in rows if not _lives(owner)]
         for job_id in gone:
             self.end(job_id, "lost", "its process was killed")

@@ -17,8 +17,7 @@ from broadsheet.lab.tables import Job
 from broadsheet.page import intake
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import Edition, Filters, View
-from broadsheet.web.pages import import_given
-from broadsheet.web.security import require_administrator
+from broadsheet.web.administration import ASKED_FOR, Admin, import_given
 
 router = APIRouter()
 
@@ -264,14 +263,11 @@ def job(request: Request, number: Number) -> JobOut:
     return job_out(request.app.state.live.jobs.job(number))
 
 
-Admin = Depends(require_administrator)
-
-
 @router.post("/api/v1/jobs", status_code=202, dependencies=[Admin], responses=FORBIDDEN)
 def start(request: Request, wanted: JobIn) -> list[JobOut]:
     """Queues runs. Administrator only."""
     queue = request.app.state.live.jobs
-    numbers = queue_runs(queue, wanted.slug, wanted.experiment, wanted.preset, wanted.seeds or None, 1e6)
+    numbers = queue_runs(queue, wanted.slug, wanted.experiment, wanted.preset, wanted.seeds or None, ASKED_FOR)
     return [job_out(queue.job(number)) for number in numbers]
 
 

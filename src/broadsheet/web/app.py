@@ -24,7 +24,7 @@ from broadsheet.errors import BroadsheetError, NotFoundError, StoreError
 from broadsheet.lab.store import Store
 from broadsheet.page import meaning
 from broadsheet.page.edition import Edition
-from broadsheet.web import api, feeds, logs, pages
+from broadsheet.web import administration, api, feeds, logs, pages
 from broadsheet.web.live import Live
 from broadsheet.web.render import templates
 from broadsheet.web.security import Guard
@@ -92,7 +92,7 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _crash)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
-    for part in (api.router, feeds.router, pages.router):
+    for part in (api.router, feeds.router, pages.router, administration.router):
         app.include_router(part)
     app.add_middleware(Guard)
     app.add_middleware(Access)

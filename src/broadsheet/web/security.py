@@ -79,7 +79,7 @@ def _sign(token: str, until: str) -> str:
 
 
 class Guard:
-    """ASGI middleware: security headers on every answer, and an end to bodies that are too large."""
+    """ASGI middleware: security headers on every answer, HEAD as GET without the body, an end to bodies that are too large."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -92,6 +92,9 @@ class Guard:
         if length.isdigit() and int(length) > LARGEST_BODY:
             await _refuse(send)
             return
+        head = scope["method"] == "HEAD"
+        if head:
+            scope = {**scope, "method": "GET"}
         received = 0
 
         async def counted() -> Message:
@@ -108,6 +111,8 @@ class Guard:
                 message["headers"] = list(message["headers"]) + [
                     (name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in held
                 ]
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         await self.app(scope, counted, with_headers)
