@@ -94,7 +94,7 @@ def test_import_twice(home, tmp_path):
     page.write_text(PAGE)
     first = read("import", page, "--as-of", "2025-12-11")
     assert (first["papers"], first["new"], first["comment_counts"]) == (1, ["brand-new-paper-dendrites"], 1)
-    again = read("import", page, "--as-of", "2025-12-11")
+    again = read("import", page, "--as-of", "2025-12-11", "--no-embed")
     assert (again["new"], again["changed"]) == ([], [])
     shown = read("show", "brand-new-paper-dendrites")
     assert (shown["published"], shown["comments"], shown["basis"]) == ("2025-11-02", 4, None)
@@ -104,7 +104,7 @@ def test_import_twice(home, tmp_path):
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real page is not in this checkout")
 def test_the_real_page(home):
-    done = read("import", REAL, "--as-of", "2025-12-11")
+    done = read("import", REAL, "--as-of", "2025-12-11", "--no-embed")
     assert (done["papers"], done["dates"], done["author_counts"], done["comment_counts"]) == (42, 41, 41, 3)
     assert done["new"] == []
     assert len(read("list")) == 42
@@ -303,3 +303,19 @@ def test_recall_of_patterns(tmp_path):
     cues = read("networks", "recall", tmp_path / "p.npy", "--bits", "1,2")["cues"]
     assert cues == np.nonzero(contents[:, 1] | contents[:, 2])[0].tolist()
     assert "whole numbers" in call("networks", "recall", tmp_path / "p.npy", "--bits", "a", code=2).stderr
+
+
+def test_search_by_words_and_by_meaning(home):
+    assert "sdr-dendrites" in call("search", "dendritc", "segment").stdout.splitlines()[0]
+    found = read("search", "--meaning", "--most", "3", "stop early when sure enough")
+    assert "dynamic-confidence" in [paper["slug"] for paper in found]
+
+
+def test_spice_decks(home, tmp_path):
+    deck = call("neurons", "spice", "neuron", "--bias", "bias=100", "--pulse", "60", "--pulse", "90", "--stop", "150").stdout
+    assert ".tran 0.05p 150p" in deck
+    assert "100u" in deck
+    assert "21 junctions" in call("neurons", "spice", "xor", "--out", tmp_path / "xor.cir").stdout
+    assert (tmp_path / "xor.cir").read_text().count(".model") == 1
+    assert "has no bias 'x'" in call("neurons", "spice", "synapse", "--bias", "x=1", code=2).stderr
+    assert "NAME=µA" in call("neurons", "spice", "synapse", "--bias", "weight=much", code=2).stderr

@@ -94,7 +94,8 @@ def test_words_know_phrases_hyphens_accents_and_typing_errors(edition):
     assert edition.search("lnagevin").slugs[0] == "dale-langevin"
     assert edition.search('"leaky memory"').slugs == ["elm-neuron"]
     assert edition.search('"memory leaky"').slugs == []
-    assert edition.search("pre-training")
+    assert edition.search("spike-timing").slugs == edition.search('"spike timing"').slugs
+    assert "sdr-dendrites" in edition.search("post-dendritic").slugs  # no paper holds it; its longer part is looked up
     assert edition.search("NOT (a AND b) * NEAR/3") is not None
     for odd in ("", " ", "...", '"'):
         assert edition.search(odd).slugs if not odd.strip() else True
@@ -201,7 +202,8 @@ def test_readers_find_papers_among_five_thousand_others(home):
         "place-recognition",
         "hlop",
     }
-    assert edition.search("post-synaptic potential").slugs[0] in neurons
+    if REAL.exists():  # the word itself stands in abstracts
+        assert edition.search("post-synaptic potential").slugs[0] in neurons
     similar = edition.similar("elm-neuron")
     assert set(similar) & {"sdr-dendrites", "meta-neuron", "nested-dynamics"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -207,3 +207,54 @@ def _sweep(text: str, network: Any) -> tuple[list[float | None], str, str]:
     except ValueError:
         raise InputError(f"--sweep {text!r}: numbers with commas between are wanted after '='.") from None
     return values, name, parameter
+
+
+@app.command("spice")
+def spice(
+    what: Annotated[Literal["line", "neuron", "synapse", "xor"], typer.Argument(help="Which circuit of single flux quanta.")],
+    out: Annotated[Path | None, typer.Option(help="Where the deck goes; by default it is printed.")] = None,
+    bias: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=µA", help="neuron: bias; synapse: weight; xor: hidden, output; line: bias."),
+    ] = None,
+    stop: Annotated[float, typer.Option(min=1, help="How long the deck simulates, ps.")] = 400.0,
+    pulse: Annotated[list[float] | None, typer.Option(help="When a fluxon comes to the inputs, ps; may be repeated.")] = None,
+) -> None:
+    """Write a circuit of Josephson junctions as a deck for JoSIM or another SPICE."""
+    from broadsheet.cache import write_atomic
+    from broadsheet.neurons import josephson
+
+    given = {}
+    for text in bias or []:
+        name, sign, value = text.partition("=")
+        try:
+            given[name] = float(value)
+        except ValueError:
+            raise InputError(f"{text!r} is not NAME=µA.") from None
+        if not sign:
+            raise InputError(f"{text!r} is not NAME=µA.")
+    known = {"line": ("bias",), "neuron": ("bias",), "synapse": ("weight",), "xor": ("hidden", "output")}[what]
+    wrong = set(given) - set(known)
+    if wrong:
+        raise InputError(f"The circuit {what!r} has no bias {sorted(wrong)[0]!r}; it has {', '.join(known)}.")
+    circuit = josephson.Circuit()
+    if what == "xor":
+        circuit, _ = josephson.xor_network(**given)
+    elif what == "line":
+        circuit.drive(josephson.transmission_line(circuit, "line", 8, bias=given.get("bias", 70.0))[0])
+    else:
+        ends = []
+        for name in ("A", "B") if what == "neuron" else ("A",):
+            first, last = josephson.transmission_line(circuit, name, 3)
+            circuit.drive(first)
+            ends.append(last)
+        if what == "neuron":
+            josephson.flux_neuron(circuit, "N", ends, bias=given.get("bias", 45.0))
+        else:
+            josephson.flux_synapse(circuit, "S", ends[0], weight=given.get("weight", 57.0))
+    deck = circuit.to_spice(stop, dict.fromkeys(range(len(circuit.drives)), pulse or (60.0,)))
+    if out is None:
+        print(deck, end="")
+        return
+    write_atomic(out, deck)
+    print(f"{out}: {len(circuit.junctions)} junctions, {len(circuit.nodes())} nodes.")

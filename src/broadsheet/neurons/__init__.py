@@ -4,7 +4,9 @@ from broadsheet.neurons.branched import BranchedNeuron, Recording, record
 from broadsheet.neurons.dendrite import DendriticNeuron
 from broadsheet.neurons.elm import ELMCell, count_params, load_official, to_official
 from broadsheet.neurons.event_data import Events, read_events
+from broadsheet.neurons.flux_rates import RateNetwork
 from broadsheet.neurons.integrate_and_fire import LIF, AdaptiveThreshold, ConductanceLIF, CurrentLIF, Izhikevich
+from broadsheet.neurons.josephson import Circuit, Josephson
 from broadsheet.neurons.lif import LIFLayer
 from broadsheet.neurons.spike_trains import SpikeTrains
 from broadsheet.neurons.surrogate import ELMNeuron
@@ -14,6 +16,7 @@ __all__ = [
     "LIF",
     "AdaptiveThreshold",
     "BranchedNeuron",
+    "Circuit",
     "ConductanceLIF",
     "CurrentLIF",
     "DendriticNeuron",
@@ -21,7 +24,9 @@ __all__ = [
     "ELMNeuron",
     "Events",
     "Izhikevich",
+    "Josephson",
     "LIFLayer",
+    "RateNetwork",
     "Recording",
     "SpikeTrains",
     "count_params",

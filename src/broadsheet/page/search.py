@@ -197,8 +197,8 @@ class Words:
         plain = [word for word in words if word not in COMMON] or words
         for word in dict.fromkeys(plain[:40]):
             parts = _words(word)
-            if len(parts) > 1:  # post-synaptic is also postsynaptic
-                terms.append((f"({_quoted(' '.join(parts))}* OR {_quoted(''.join(parts))}*)", False))
+            if len(parts) > 1:
+                terms += [(term, False) for term in self._joined(parts)]
             elif parts:
                 known = self._known(parts[0])
                 if known != parts[0]:
@@ -207,6 +207,13 @@ class Words:
         if not terms:
             raise InputError(f"{query.strip()[:60]!r} holds no word to search for.")
         return terms, read_as
+
+    def _joined(self, parts: list[str]) -> list[str]:
+        """The terms of a word with hyphens: post-synaptic is also postsynaptic; where no paper holds it, its longer parts."""
+        term = f"({_quoted(' '.join(parts))}* OR {_quoted(''.join(parts))}*)"
+        with self._lock:
+            held = self._match(term, 1)
+        return [term] if held else [f"{_quoted(part)}*" for part in parts if len(part) > 4] or [term]
 
     def _known(self, word: str) -> str:
         """The word itself where some paper holds it (or its stem), else the nearest that one holds."""
