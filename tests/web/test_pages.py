@@ -80,6 +80,19 @@ def test_a_paper_shows_claims_with_control_interval_scale_and_what_could_not_be_
     assert not tree(site.get("/papers/cybloids")).find("img", src=re.compile("/badges"))
 
 
+def test_a_page_of_new_papers_shows_what_is_near_and_runs(site):
+    Catalogue().add(
+        "hub", [Facts(f"Dendrites and active memory, part {k}", names=("A", "B")) for k in range(5)], date(2025, 12, 13)
+    )
+    site.app.state.edition.refresh()
+    cards = tree(site.get("/")).find("section").find_all("article")
+    assert len(cards) == 5
+    for card in cards:
+        assert "2 authors" in card.get_text()
+        assert card.find("a", href=re.compile("/papers/(sdr-dendrites|elm-neuron)$"))
+        assert "Nearest that runs" in card.get_text()
+
+
 def test_arxiv_ids_lead_to_papers(site):
     assert site.get("/papers/2306.16922", follow_redirects=False).headers["location"] == "/papers/elm-neuron"
     assert site.get("/papers/2512.00002").status_code == 200

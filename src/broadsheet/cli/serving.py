@@ -97,8 +97,8 @@ class _Keeper:
     def _keep(self) -> None:
         while not self._stopped.is_set():
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
-            self._process.wait()
-            self._stopped.wait(2.0)
+            code = self._process.wait()
+            self._stopped.wait(30.0 if code == 2 else 2.0)  # 2: it said why, another runner works for this home
 
     def stop(self) -> None:
         self._stopped.set()

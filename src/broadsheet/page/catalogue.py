@@ -241,6 +241,8 @@ def _merge(paper: ListedPaper, facts: dict[str, Any], own: bool) -> None:
         value = facts.get(name)
         if value and not getattr(paper, name):
             setattr(paper, name, value)
+    if paper.names and not paper.authors:
+        paper.authors = len(paper.names)
     for name in ("comments", "upvotes"):
         if facts.get(name) is not None:
             setattr(paper, name, facts[name])

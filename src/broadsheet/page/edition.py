@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -205,6 +205,15 @@ class Edition:
         if self.nearest and slug in self.nearest.places:
             return [other for other in self.nearest.similar(slug, most) if other in self.view.papers]
         return self.words.similar(self.view.papers[slug], most)
+
+    def near(self, slugs: Iterable[str], most: int = 2) -> dict[str, list[str]]:
+        """For each paper that has no system here, the nearest ones that have one."""
+        view = self.view
+        return {
+            slug: [other for other in self.similar(slug, 24) if other in view.standings][:most]
+            for slug in slugs
+            if slug not in view.standings
+        }
 
 
 def _as_read(query: str, read_as: Mapping[str, str]) -> str:

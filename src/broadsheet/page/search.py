@@ -226,9 +226,10 @@ class Words:
         from rapidfuzz.distance import DamerauLevenshtein
 
         allowed = 1 if len(word) < 8 else 2
-        near = process.extract(
-            word, self._vocabulary.keys(), scorer=DamerauLevenshtein.distance, score_cutoff=allowed, limit=20
-        )  # fmt: skip
+        with self._lock:  # an update must not change the words meanwhile
+            near = process.extract(
+                word, self._vocabulary.keys(), scorer=DamerauLevenshtein.distance, score_cutoff=allowed, limit=20
+            )  # fmt: skip
         near = [item for item in near if item[0] not in COMMON and len(item[0]) >= 4]
         best = min(near, key=lambda item: (item[1], item[0][0] != word[0], -self._vocabulary[item[0]]), default=None)
         return best[0] if best else word

@@ -83,15 +83,15 @@ PageNumber = Annotated[int, Query(ge=1, le=100_000)]
 async def front(request: Request) -> Response:
     """The latest day; where it is short, the days before it as well."""
     view = _view(request)
+    groups: list[tuple[str, list[str]]] = []
+    shown: list[str] = []
+    for day in sorted(view.days, reverse=True):
+        if len(shown) >= 12 or len(groups) >= 10:
+            break
+        groups.append((day, list(view.days[day][:PER_PAGE])))
+        shown += groups[-1][1]
 
     def make() -> dict[str, Any]:
-        groups: list[tuple[str, list[str]]] = []
-        shown = 0
-        for day in sorted(view.days, reverse=True):
-            if shown >= 12 or len(groups) >= 10:
-                break
-            groups.append((day, list(view.days[day][:PER_PAGE])))
-            shown += len(view.days[day])
         running = list(view.standings.values())
         return {
             "groups": groups,
@@ -101,7 +101,7 @@ async def front(request: Request) -> Response:
             "feed": "/feeds/latest.atom",
         }
 
-    return await page(request, "front.html", make)
+    return await page(request, "front.html", make, lambda: {"near": request.app.state.edition.near(shown)})
 
 
 @router.get("/day/{day}")
