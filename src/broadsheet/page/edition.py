@@ -194,7 +194,7 @@ class Edition:
             return Result(keep(words.slugs)[:most], words.read_as, False)
         vector = self.encoder.query(_as_read(query, words.read_as))
         near = [slug for slug, cosine in self.nearest.search(vector, depth) if cosine > UNRELATED]
-        ranked = fuse(words.all_words, words.some_words, near)
+        ranked = fuse(words.all_words, words.slugs, near)
         if '"' in query:  # a phrase in quotes has to be there
             held = set(words.slugs)
             ranked = [slug for slug in ranked if slug in held]

@@ -257,7 +257,7 @@ def search(
     known = {paper.slug: paper for paper in papers}
     index = Words(known.values())
     found = index.search(query, max(most, 200))
-    slugs = fuse(found.all_words, found.some_words, near) if near else found.slugs
+    slugs = fuse(found.all_words, found.slugs, near) if near else found.slugs
     return [(known[slug], re.sub("[\x02\x03]", "", index.snippet(query, known[slug], found.read_as))) for slug in slugs[:most]]
 
 
