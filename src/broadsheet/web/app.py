@@ -104,7 +104,7 @@ def worker() -> FastAPI:
     from threadpoolctl import threadpool_limits
 
     settings = Settings.from_environment()
-    logs.configure(settings.log)
+    logs.configure(settings.log, requests=settings.log == "json")
     threadpool_limits(1, "blas")  # many small products at once: threads of their own would fight
     return create(settings)
 
