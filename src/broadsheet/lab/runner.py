@@ -56,6 +56,7 @@ class Runner:
                 except StoreError as error:  # the database is away: its jobs go back when it returns
                     logger.error("store failed", extra={"error": str(error)})
                     self._tasks.clear()
+                    self.executor = LocalExecutor(self.executor.processes)  # the old one still holds the stopped tasks
                     self.stop.wait(2.0)
                     self._recover()
         finally:

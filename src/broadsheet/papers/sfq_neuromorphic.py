@@ -363,8 +363,12 @@ def xor(config: Xor, key, log: Log) -> Report:
         metrics[f"{name.removesuffix('s')}_margin"] = margin(np.array(factors), works)
     log.progress(0.8)
     single = one_layer(config)
-    zero = {"hidden_margin": 0.0, "output_margin": 0.0, "line_margin": 0.0}
-    control = {"errors": (single != EXPECTED).sum(1).min(), "noisy_errors": (single != EXPECTED).mean(1).min(), **zero}
+    width = margin(np.array(config.single) / 45.0, (single == EXPECTED).all(1))
+    control = {
+        "errors": (single != EXPECTED).sum(1).min(),
+        "noisy_errors": (single != EXPECTED).mean(1).min(),
+        **dict.fromkeys(("hidden_margin", "output_margin", "line_margin"), width),
+    }
     nodes = jnp.array([system.node(name) for name in ("A.2", "B.2", "H1.out.1", "H2.out.1", out)])
     traces = jax.vmap(lambda x: rollout(system, x, record=lambda state, phase: state.voltage[nodes], every=8)[1])(inputs)
     arrays |= {"traces": np.asarray(traces), "time": np.arange(traces.shape[1]) * 8 * config.dt}
