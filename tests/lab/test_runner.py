@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from broadsheet.errors import InputError, JobError, NotFoundError
+from broadsheet.errors import InputError, JobError, NotFoundError, StoreError
 from broadsheet.lab import registry
 from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.runner import Runner, queue_runs
@@ -137,6 +137,28 @@ def test_cancel_and_stop_keep_what_is_finished(known, store):
     runner.stop.set()
     thread.join(20)
     assert jobs.job(later).state == "queued"  # the next runner goes on with it
+
+
+def test_an_outage_of_the_store_in_the_middle_of_a_run(known, store, monkeypatch):
+    """The job that ran goes back to the queue, and is run to its end when the store is back."""
+    jobs = Jobs(store)
+    runner = Runner(store)
+    record, failures = store.record, iter([True])
+
+    def fails_once(folder):
+        if next(failures, False):
+            raise StoreError("The store failed: it is away.")
+        return record(folder)
+
+    monkeypatch.setattr(store, "record", fails_once)
+    job = jobs.queue(COIN)
+    thread = threading.Thread(target=runner.run, daemon=True)
+    thread.start()
+    until(lambda: jobs.job(job).state == "done", 40)
+    assert sorted(run.variant for run in store.find(slug="toy")) == ["fair", "system"]
+    runner.stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 RUN = """

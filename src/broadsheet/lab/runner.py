@@ -51,11 +51,13 @@ class Runner:
             while not self.stop.is_set():
                 try:
                     with Execution(self.store, self._watch) as execution:
-                        self.executor.run([], execution.handle, feed=lambda free, to=execution: self._feed(free, to))
-                        self._put_back(execution)
+                        try:
+                            self.executor.run([], execution.handle, feed=lambda free, to=execution: self._feed(free, to))
+                        finally:
+                            self._forget(execution)
+                    self.jobs.requeue()
                 except StoreError as error:  # the database is away: its jobs go back when it returns
                     logger.error("store failed", extra={"error": str(error)})
-                    self._tasks.clear()
                     self.executor = LocalExecutor(self.executor.processes)  # the old one still holds the stopped tasks
                     self.stop.wait(2.0)
                     self._recover()
@@ -113,12 +115,11 @@ class Runner:
             done = {"slug": made.entry.slug, "experiment": made.experiment.name, "state": made.task.state}
             logger.info("job ended", extra={**done, "reason": made.failure})
 
-    def _put_back(self, execution: Execution) -> None:
-        """Jobs that were stopped in the middle wait for the next runner."""
+    def _forget(self, execution: Execution) -> None:
+        """Lets go of jobs that were stopped in the middle, without ending them: they wait for the next turn."""
         for task in self._tasks.values():
             execution.forget(task)
         self._tasks.clear()
-        self.jobs.requeue()
 
 
 def request_of(spec: dict[str, Any], priority: float = 0.0) -> Request:
