@@ -311,6 +311,22 @@ def test_search_by_words_and_by_meaning(home):
     assert "dynamic-confidence" in [paper["slug"] for paper in found]
 
 
+def test_complexity_of_recorded_trains(home, tmp_path):
+    """A train of period two has three components; shuffling it leaves none of its order."""
+    spikes = np.zeros((200, 2))
+    spikes[::2, 0] = 1
+    np.savez(tmp_path / "trains.npz", spikes=spikes)
+    found = json.loads(call("neurons", "complexity", tmp_path / "trains.npz", "--json").stdout)["neurons"]
+    assert abs(found[0]["bits_a_bin"] - 3 * np.log2(200) / 200) < 1e-9
+    assert found[0]["share_below"] == 0
+    assert found[0]["shuffled"] > 0.9
+    assert found[1]["entropy_of_rate"] == 0
+    np.savez(tmp_path / "close.npz", times=[1.0, 1.4], neurons=[0, 0], duration=50.0)
+    assert "take a smaller dt" in call("neurons", "complexity", tmp_path / "close.npz", code=2).stderr
+    np.savez(tmp_path / "other.npz", x=np.arange(4))
+    assert "holds x" in call("neurons", "complexity", tmp_path / "other.npz", code=2).stderr
+
+
 def test_spice_decks(home, tmp_path):
     deck = call("neurons", "spice", "neuron", "--bias", "bias=100", "--pulse", "60", "--pulse", "90", "--stop", "150").stdout
     assert ".tran 0.05p 150p" in deck

@@ -41,6 +41,24 @@ def test_tempotron_voltage_is_the_sum_of_kernels():
     np.testing.assert_allclose(model.voltage(X)[0], expected, atol=1e-6)
 
 
+def test_tempotron_moves_tau_along_the_derivative_of_its_voltage():
+    """One missed pattern; the derivative by differences of the voltage at the same time."""
+    X = np.zeros((2, 40, 3))
+    X[1, [5, 9, 14], [0, 1, 2]] = 1
+    model = Tempotron(rate=0.0, rate_tau=0.5, rate_threshold=0.1, epochs=1, random_state=4).fit(X, [0, 1])
+    voltage = Tempotron(rate=0.0, epochs=1, random_state=4).fit(X, [0, 1]).voltage(X)[1]
+    top = voltage.argmax()
+
+    def at(tau):
+        return sum(
+            w * float(psp_kernel(jnp.asarray(float(top - t)), tau)) for w, t in zip(model.coef_, (5, 9, 14), strict=True)
+        )
+
+    slope = (at(15 * 1.01) - at(15 / 1.01)) / (2 * np.log(1.01))
+    np.testing.assert_allclose(np.log(model.tau_ / 15), 0.5 * slope, rtol=0.02)
+    np.testing.assert_allclose(model.threshold_, 0.9, rtol=1e-6)
+
+
 def test_three_factor_rule_is_the_delta_rule_on_traces():
     """With a factor of one and an error as modulator: the same steps written out in NumPy."""
     rng = np.random.default_rng(1)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from broadsheet.cli.output import number, print_json
+from broadsheet.cli.output import console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import DataError, InputError
 
@@ -207,6 +207,62 @@ def _sweep(text: str, network: Any) -> tuple[list[float | None], str, str]:
     except ValueError:
         raise InputError(f"--sweep {text!r}: numbers with commas between are wanted after '='.") from None
     return values, name, parameter
+
+
+@app.command("complexity")
+def complexity(
+    spikes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SPIKES", help="A .npz of spike trains (times in ms, neurons), or of one array (time, neurons)."
+        ),
+    ],
+    dt: Annotated[float, typer.Option(min=1e-6, help="Bin, ms, of which each holds a spike or none.")] = 1.0,
+    shuffles: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Shuffled trains of the same rate to compare each with.")
+    ] = 20,
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Lempel-Ziv complexity of spike trains: their entropy rate, and what is left of it to trains without memory."""
+    import numpy as np
+
+    from broadsheet.files import load_arrays
+    from broadsheet.neurons.complexity import entropy, lzc
+    from broadsheet.neurons.spike_trains import SpikeTrains
+
+    arrays = load_arrays(spikes)
+    if {"times", "neurons"} <= arrays.keys():
+        dense = SpikeTrains.load(spikes).to_dense(dt=dt)
+    elif len(arrays) == 1 and (array := next(iter(arrays.values()))).ndim == 2 and np.isin(array, (0, 1)).all():
+        dense = np.asarray(array, np.float32)
+    else:
+        raise DataError(
+            f"{spikes} holds {', '.join(arrays) or 'nothing'}; times and neurons, or one array of 0 and 1, are wanted."
+        )
+    if len(dense) < 20 or not dense.shape[1]:
+        raise DataError(
+            f"{spikes} has {len(dense)} bins of {dt:g} ms of {dense.shape[1]} neurons; at least 20 of one are wanted."
+        )
+    rng = np.random.default_rng(seed)
+    trains = dense.T
+    found, limit = lzc(trains), entropy(trains.mean(axis=1))
+    mixed = np.stack([lzc(rng.permuted(trains, axis=1)) for _ in range(shuffles)]) if shuffles else np.empty((0, len(trains)))
+    rows = []
+    for k, train in enumerate(trains):
+        row = {"neuron": k, "rate_hz": float(train.mean() * 1000 / dt), "bits_a_bin": float(found[k]),
+               "bits_a_second": float(found[k] * 1000 / dt), "entropy_of_rate": float(limit[k])}  # fmt: skip
+        if shuffles:
+            row |= {"shuffled": float(mixed[:, k].mean()), "share_below": float((mixed[:, k] < found[k]).mean())}
+        rows.append(row)
+    if as_json:
+        print_json({"bins": len(dense), "dt_ms": dt, "shuffles": shuffles, "neurons": rows})
+        return
+    right_hand: dict[str, Any] = {"justify": "right"}
+    names = ("rate (Hz)", "complexity (bits/bin)", "bits/s", "entropy of rate", "shuffled", "shuffles below")
+    columns: list[Any] = ["neuron", *((name, right_hand) for name in names[: len(rows[0]) - 1])]
+    cells = [(str(row["neuron"]), *(number(value) for value in list(row.values())[1:])) for row in rows]
+    console().print(table(columns, cells, f"{len(dense)} bins of {dt:g} ms"))
 
 
 @app.command("spice")

@@ -9,8 +9,10 @@ from broadsheet.networks.nir import NIRNetwork, from_nir, to_nir, write_nir
 from broadsheet.networks.projections import Dense, PoissonBackground, Projection
 from broadsheet.networks.recurrent import Recurrent
 from broadsheet.networks.spikes import Spikes, simulate
+from broadsheet.networks.spiking_classifier import SNN, SNNClassifier, SpikingLayer
 
 __all__ = [
+    "SNN",
     "ContinualClassifier",
     "DelayConv",
     "Dense",
@@ -22,7 +24,9 @@ __all__ = [
     "Projection",
     "QuantisedNet",
     "Recurrent",
+    "SNNClassifier",
     "Spikes",
+    "SpikingLayer",
     "SpikingNet",
     "from_nir",
     "run_dynamic",

@@ -55,6 +55,13 @@ def triangle(width: float = 1.0, *, inclusive: bool = False) -> Spike:
 
 
 @lru_cache
+def rectangle(width: float = 1.0, *, inclusive: bool = False) -> Spike:
+    """Derivative `1 / width` within `width / 2` of the threshold, else 0 (Wu et al., 2018)."""
+    _above_zero("width", width)
+    return surrogate(lambda x: (jnp.abs(x) < width / 2) / width, inclusive=inclusive)
+
+
+@lru_cache
 def sigmoid(slope: float = 4.0, *, inclusive: bool = False) -> Spike:
     """Derivative of the logistic function of `slope * x`."""
     _above_zero("slope", slope)

@@ -1,0 +1,311 @@
+"""A small classifier of spike trains: one hidden layer of neurons, which may learn what they are beside their weights.
+
+Three rules train it: gradients through surrogate spikes, the tempotron's errors, or spike-timing-dependent plasticity without
+labels. Two decisions read it: a linear read-out of spike counts, or the Lempel-Ziv complexity of the hidden spike trains.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.utils.validation import check_is_fitted
+
+from broadsheet.dynamics import rollout, trainable
+from broadsheet.dynamics.system import System, split
+from broadsheet.errors import InputError
+from broadsheet.learn import fit
+from broadsheet.neurons.complexity import lzc
+from broadsheet.neurons.integrate_and_fire import LIF
+from broadsheet.neurons.intrinsics import Intrinsic
+from broadsheet.neurons.meta_neuron import LevyBaxter, MetaNeuron, QuantalRelease
+from broadsheet.neurons.surrogates import fast_sigmoid
+from broadsheet.plasticity import STDP, Tempotron
+
+Kind = Literal["lif", "meta", "probabilistic", "levy-baxter"]
+Patterns = Float[Array, "samples time inputs"]
+
+
+class SpikingLayer(System):
+    """Weights onto neurons, behind synapses that may fail: spikes (inputs,) to spikes (neurons,)."""
+
+    weights: eqx.nn.Linear
+    neurons: Any  # a system
+    release: System | None = None
+
+    def init(self, key: PRNGKeyArray) -> tuple:
+        return self.neurons.init(key)
+
+    def step(
+        self, state: tuple, inputs: Float[Array, " inputs"], key: PRNGKeyArray | None = None
+    ) -> tuple[tuple, Float[Array, " neurons"]]:
+        released, fired = split(key, 2)
+        if self.release is not None:
+            _, inputs = self.release.step(None, inputs, released)
+        return self.neurons.step(state, self.weights(inputs), fired)
+
+
+class SNN(eqx.Module):
+    """A spiking layer whose spikes are counted, and a linear read-out of the counts."""
+
+    hidden: Any  # a system: SpikingLayer, or neurons that have their weights
+    head: eqx.nn.Linear
+    scale: float = eqx.field(static=True, default=10.0)
+
+    def spikes(self, X: Patterns, key: PRNGKeyArray) -> Float[Array, "samples time neurons"]:
+        """Spikes of the hidden layer."""
+        return jax.vmap(lambda x, k: rollout(self.hidden, x, key=k)[1])(X, jax.random.split(key, X.shape[0]))
+
+    def logits(self, X: Patterns, key: PRNGKeyArray) -> Float[Array, "samples classes"]:
+        """Read-out of the counts, each divided by `scale`."""
+        return jax.vmap(self.head)(self.spikes(X, key).sum(axis=1) / self.scale)
+
+
+_spikes_of = eqx.filter_jit(lambda net, X, key: net.spikes(X, key))
+
+
+def cells(kind: Kind, size: int, *, tau: float = 10.0, learn: bool = True) -> Intrinsic:
+    """Hidden neurons of a kind. Learned are of LIF neurons tau and threshold, of meta neurons a, b, c and d, and kappa too
+    where they are probabilistic."""
+    if kind == "lif":
+        neuron = LIF(size, tau=tau, rest=0.0, threshold=1.0, reset=None, spike=fast_sigmoid(10.0), dt=1.0)
+        return Intrinsic(neuron, ("tau", "threshold") if learn else ())
+    if kind == "meta":
+        return Intrinsic(MetaNeuron(size), tuple("abcd") if learn else ())
+    if kind == "probabilistic":
+        return Intrinsic(MetaNeuron(size, kappa=0.1), (*"abcd", "kappa") if learn else ())
+    raise InputError(f"neuron = {kind!r}; lif, meta or probabilistic is wanted here.")
+
+
+def network(
+    kind: Kind, inputs: int, hidden: int, classes: int, key: PRNGKeyArray, *, tau: float = 10.0, learn: bool = True,
+    spread: float = 0.25,
+) -> SNN:  # fmt: skip
+    """A network before training: weights onto the hidden layer normal with `spread`, read-out weights with 1 / sqrt(hidden).
+
+    Meta neurons get a bias of -1.5: without it they would fire on no input at all.
+    """
+    k_in, k_out = jax.random.split(key)
+    weights = spread * jax.random.normal(k_in, (hidden, inputs))
+    head = linear(jax.random.normal(k_out, (classes, hidden)) / jnp.sqrt(hidden), jnp.zeros(classes))
+    if kind == "levy-baxter":
+        cell = LevyBaxter(4 * jnp.abs(weights), success=0.75, threshold=1.0)
+        return SNN(Intrinsic(cell, ("success", "threshold") if learn else ()), head)
+    release = Intrinsic(QuantalRelease(inputs), ("success",) if learn else ()) if kind == "probabilistic" else None
+    bias = jnp.full(hidden, 0.0 if kind == "lif" else -1.5)
+    return SNN(SpikingLayer(linear(weights, bias), cells(kind, hidden, tau=tau, learn=learn), release), head)
+
+
+def linear(weights: Float[Array, "outputs inputs"], bias: Float[Array, " outputs"]) -> eqx.nn.Linear:
+    """A linear map with these numbers."""
+    blank = eqx.nn.Linear(weights.shape[1], weights.shape[0], key=jax.random.key(0))
+    return eqx.tree_at(lambda one: (one.weight, one.bias), blank, (weights, bias))
+
+
+class _Samples(eqx.Module):
+    """Batches drawn at random; a module, so that the data are arguments of the compiled step."""
+
+    X: Array
+    y: Array
+    size: int = eqx.field(static=True)
+
+    def __call__(self, key: PRNGKeyArray) -> tuple[Array, Array]:
+        chosen = jax.random.choice(key, self.X.shape[0], (self.size,), replace=False)
+        return self.X[chosen], self.y[chosen]
+
+
+def cross_entropy(net: SNN, batch: tuple[Array, Array], key: PRNGKeyArray) -> Float[Array, ""]:
+    """Mean cross-entropy of the read-out."""
+    X, y = batch
+    return optax.softmax_cross_entropy_with_integer_labels(net.logits(X, key), y).mean()
+
+
+class SNNClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier of spike patterns X (samples, time, inputs), 0 and 1 in steps of 1 ms.
+
+    **Parameters:**
+
+    - `neuron`: `"lif"`, `"meta"`, `"probabilistic"` (meta neurons that fire at random behind synapses that fail) or
+      `"levy-baxter"`.
+    - `rule`: `"backprop"`, `"tempotron"` (LIF: one neuron, two classes) or `"stdp"` (without labels; the read-out is then a
+      linear discriminant).
+    - `learn_intrinsic`: whether neurons learn their parameters too; with STDP they then keep a target rate by their
+      thresholds, time constants or `d`.
+    - `decision`: `"readout"` of spike counts, or `"lzc"`: a linear discriminant on the complexity of the hidden trains.
+    - `hidden`; `tau`: ms, of LIF neurons at the start; `spread`: of the first weights.
+    - `rate`, `rate_intrinsic`: learning rates; `epochs`; `batch`; `draws`: averaged where neurons are random;
+      `target_rate`: spikes a step.
+    - `random_state`: integer.
+
+    **Attributes:** `classes_`; `n_features_in_`; `network_` (an `SNN`) or `tempotron_`; `losses_`.
+    """
+
+    def __init__(
+        self, neuron: Kind = "lif", rule: Literal["backprop", "tempotron", "stdp"] = "backprop", *,
+        learn_intrinsic: bool = True, decision: Literal["readout", "lzc"] = "readout", hidden: int = 16, tau: float = 10.0,
+        spread: float = 0.25, rate: float = 0.02, rate_intrinsic: float = 0.02, epochs: int = 20, batch: int = 100,
+        draws: int = 8, target_rate: float = 0.05, random_state: int = 0,
+    ) -> None:  # fmt: skip
+        self.neuron = neuron
+        self.rule = rule
+        self.learn_intrinsic = learn_intrinsic
+        self.decision = decision
+        self.hidden = hidden
+        self.tau = tau
+        self.spread = spread
+        self.rate = rate
+        self.rate_intrinsic = rate_intrinsic
+        self.epochs = epochs
+        self.batch = batch
+        self.draws = draws
+        self.target_rate = target_rate
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> SNNClassifier:
+        """Trains on patterns with their labels; decisions on complexity or after STDP are fitted on the same patterns."""
+        spikes = _checked(X)
+        self.classes_, target = np.unique(np.asarray(y), return_inverse=True)
+        if target.shape != (len(spikes),) or len(self.classes_) < 2:
+            raise InputError(f"{len(spikes)} patterns have labels {np.shape(y)} of {len(self.classes_)} classes; at least two "
+                             "classes and one label each are wanted.")  # fmt: skip
+        if self.rule not in ("backprop", "tempotron", "stdp") or self.decision not in ("readout", "lzc"):
+            raise InputError(f"rule = {self.rule!r}, decision = {self.decision!r}: backprop, tempotron or stdp, and readout or "
+                             "lzc, are wanted.")  # fmt: skip
+        self._key, self.n_features_in_ = jax.random.key(self.random_state), spikes.shape[2]
+        if self.rule == "tempotron":
+            return self._fit_tempotron(spikes, target)
+        k_net, k_train, k_read = jax.random.split(self._key, 3)
+        learn = self.learn_intrinsic
+        net = network(self.neuron, spikes.shape[2], self.hidden, len(self.classes_), k_net, tau=self.tau, learn=learn,
+                      spread=self.spread)  # fmt: skip
+        train = self._backprop if self.rule == "backprop" else self._unsupervised
+        self.network_ = train(net, spikes, target, k_train)
+        self.reader_ = None
+        if self.decision == "lzc" or self.rule == "stdp":
+            self.reader_ = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+            self.reader_.fit(self._features(spikes, k_read), target)
+        return self
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "samples classes"]:
+        """Probabilities of the classes, averaged over `draws` where neurons are random."""
+        check_is_fitted(self, "classes_")
+        spikes = _checked(X)
+        if spikes.shape[2] != self.n_features_in_:
+            raise InputError(f"X has {spikes.shape[2]} inputs; the classifier learned {self.n_features_in_}.")
+        if self.rule == "tempotron":
+            high = 1 / (1 + np.exp(-self.tempotron_.decision_function(spikes)))
+            return np.stack([1 - high, high], axis=1)
+        keys = jax.random.split(jax.random.fold_in(self._key, 1), self.draws if self._random else 1)
+        if self.reader_ is not None:
+            return np.mean([self.reader_.predict_proba(self._features(spikes, key)) for key in keys], axis=0)
+        return np.mean([np.asarray(jax.nn.softmax(_logits_of(self.network_, spikes, key))) for key in keys], axis=0)
+
+    def predict(self, X: Any) -> np.ndarray:
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def hidden_spikes(self, X: Any) -> Float[np.ndarray, "samples time neurons"]:
+        """Spikes of the hidden layer, one draw where neurons are random."""
+        check_is_fitted(self, "network_")
+        return np.asarray(_spikes_of(self.network_, _checked(X), jax.random.fold_in(self._key, 1)))
+
+    @property
+    def _random(self) -> bool:
+        return self.neuron in ("probabilistic", "levy-baxter")
+
+    def _features(self, spikes: Array, key: PRNGKeyArray) -> np.ndarray:
+        found = np.asarray(_spikes_of(self.network_, spikes, key))
+        return lzc(np.swapaxes(found, 1, 2)) if self.decision == "lzc" else found.sum(axis=1)
+
+    def _fit_tempotron(self, spikes: Array, target: np.ndarray) -> SNNClassifier:
+        if self.neuron != "lif" or self.decision != "readout" or len(self.classes_) != 2:
+            raise InputError("A tempotron is one LIF neuron that tells two classes apart by firing: neuron='lif' and "
+                             "decision='readout' are wanted.")  # fmt: skip
+        step = self.rate_intrinsic if self.learn_intrinsic else 0.0
+        self.tempotron_ = Tempotron(
+            tau=self.tau, tau_s=self.tau / 4, rate=self.rate, rate_tau=step, rate_threshold=step, epochs=self.epochs,
+            random_state=self.random_state,
+        ).fit(spikes, target)  # fmt: skip
+        return self
+
+    def _backprop(self, net: SNN, spikes: Array, target: np.ndarray, key: PRNGKeyArray) -> SNN:
+        batch = min(self.batch, len(spikes))
+        labels = jax.tree_util.tree_map_with_path(_group, net)
+        rule = optax.multi_transform({"weights": optax.adam(self.rate), "intrinsic": optax.adam(self.rate_intrinsic)}, labels)
+        steps = self.epochs * max(1, len(spikes) // batch)
+        trained = fit(net, cross_entropy, _Samples(spikes, jnp.asarray(target), batch), optimiser=rule, steps=steps, key=key,
+                      parameters=trainable(net), chunk=steps)  # fmt: skip
+        self.losses_ = trained.losses
+        return trained.model
+
+    def _unsupervised(self, net: SNN, spikes: Array, target: np.ndarray, key: PRNGKeyArray) -> SNN:
+        if not isinstance(net.hidden, SpikingLayer):
+            raise InputError("STDP is for neurons behind a layer of weights: lif, meta or probabilistic.")
+        start = jax.random.uniform(key, (spikes.shape[2], self.hidden))
+        pull = self.rate_intrinsic if self.learn_intrinsic else 0.0
+        for epoch in range(self.epochs):
+            order = jax.random.permutation(jax.random.fold_in(key, epoch), len(spikes))
+            net, start = _stdp_epoch(net, start, spikes[order], self.target_rate, pull, jax.random.fold_in(key, epoch))
+        return net
+
+
+_logits_of = eqx.filter_jit(lambda net, X, key: net.logits(X, key))
+GAIN = 0.5
+"""What a plastic weight of 1 adds to the input of a neuron."""
+
+
+@eqx.filter_jit
+def _stdp_epoch(
+    net: SNN, weights: Float[Array, "inputs neurons"], spikes: Patterns, target: Any, pull: Any, key: PRNGKeyArray
+) -> tuple[SNN, Float[Array, "inputs neurons"]]:
+    """Each pattern in turn: pair STDP on the way; after it weights of a neuron are scaled to a mean of 1/2, without which
+    depression would silence it, and the neuron takes a step towards the target rate."""
+    hidden = net.hidden
+    rule = STDP(weights, a_plus=0.01, a_minus=0.012)
+
+    def one(carry: tuple, given: tuple) -> tuple[tuple, None]:
+        weights, free = carry
+        pattern, k = given
+        neurons = eqx.tree_at(lambda cell: cell.free, hidden.neurons, free)
+
+        def step(state: tuple, now: tuple) -> tuple[tuple, Array]:
+            plastic, cell = state
+            x, t = now
+            drive = GAIN * x @ plastic.weights + hidden.weights.bias
+            cell, fired = neurons.step(cell, drive, jax.random.fold_in(k, t))
+            plastic, _ = rule.step(plastic, (x, fired))
+            return (plastic, cell), fired
+
+        start = (rule.init(k)._replace(weights=weights), neurons.init(k))
+        (plastic, _), fired = jax.lax.scan(step, start, (pattern, jnp.arange(pattern.shape[0])))
+        too_much = pull * (fired.mean(axis=0) - target)
+        moved = {name: value + SIGNS.get(name, 0.0) * too_much for name, value in free.items()}
+        kept = plastic.weights / jnp.maximum(plastic.weights.mean(axis=0), 1e-6) / 2
+        return (jnp.minimum(kept, 1.0), moved), None
+
+    keys = jax.random.split(key, spikes.shape[0])
+    (weights, free), _ = jax.lax.scan(one, (weights, hidden.neurons.free), (spikes, keys))
+    net = eqx.tree_at(lambda n: (n.hidden.weights.weight, n.hidden.neurons.free), net, (GAIN * weights.T, free))
+    return net, weights
+
+
+SIGNS = {"threshold": 1.0, "tau": -1.0, "d": 1.0}
+"""Which way a neuron that fires too much moves its parameters."""
+
+
+def _group(path: tuple, leaf: Any) -> Literal["intrinsic", "weights"]:
+    """Which learning rate a leaf has."""
+    return "intrinsic" if any(getattr(part, "name", "") == "free" for part in path) else "weights"
+
+
+def _checked(X: Any) -> Patterns:
+    spikes = jnp.asarray(X, jnp.float32)
+    if spikes.ndim != 3 or not bool(((spikes == 0) | (spikes == 1)).all()):
+        raise InputError(f"X has the shape {spikes.shape}, or holds more than 0 and 1; (samples, time, inputs) is wanted.")
+    return spikes
