@@ -8,6 +8,7 @@ from broadsheet.networks.hippocampus import HippocampalCAM
 from broadsheet.networks.nir import NIRNetwork, from_nir, to_nir, write_nir
 from broadsheet.networks.projections import Dense, PoissonBackground, Projection
 from broadsheet.networks.recurrent import Recurrent
+from broadsheet.networks.reservoir import Reservoir
 from broadsheet.networks.spikes import Spikes, simulate
 from broadsheet.networks.spiking_classifier import SNN, SNNClassifier, SpikingLayer
 
@@ -24,6 +25,7 @@ __all__ = [
     "Projection",
     "QuantisedNet",
     "Recurrent",
+    "Reservoir",
     "SNNClassifier",
     "Spikes",
     "SpikingLayer",

@@ -59,7 +59,7 @@ class Complexity:
 
     length: int = 1000  # steps
     probabilities: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5)
-    draws: int = 20  # trains a probability
+    draws: int = 100  # trains a probability
     probability: float = 0.1  # of trains with equal rate and different structure
     after_spike: float = 0.6  # probability of a spike after a spike in the bursting trains
     samples: int = 500  # trains a class, to set the threshold, and as many to test it
@@ -210,8 +210,11 @@ def burst_samples(count: int, config: Bursts, rng: np.random.Generator) -> tuple
     presets={"smoke": Bursts(train=40, test=40, epochs=1, hidden=4, taus=(1.0,)), "quick": Bursts(),
              "paper": Bursts(train=4000, test=10_000, hidden=64, epochs=100, taus=(1.0, 2.0, 5.0, 10.0, 20.0, 40.0))},
     claims=[
-        Claim("C5", "neurons that learn their time constants and thresholds repair a bad setting", kind="paper", seeds=6,
-              where="abstract: learned internal parameters", published="up to 13.5 points for LIF neurons, on other data",
+        Claim("C5", "neurons that learn their time constants and thresholds repair a bad setting", kind="paper", seeds=12,
+              where="abstract: learned internal parameters",
+              published="up to 13.5 points for LIF neurons, on other data",
+              reason="The mean gain over twelve seeds is 6.8 points, but its interval starts at 2.1: one network that learned "
+              "its neurons got stuck at 0.72, where the others reach 0.91 to 0.98. From 2 ms on every seed gains.",
               checks=[at_least("accuracy_1", {"quick": 0.03}, minus="fixed")]),
         Claim("C7", "with a time constant near its best there is nothing to gain", kind="check", seeds=6,
               checks=[at_most("accuracy_20", {"quick": 0.02}, minus="fixed")]),
@@ -586,8 +589,8 @@ class Breast:
     presets={"smoke": Breast(steps=40, hidden=4, epochs=1), "quick": Breast(),
              "paper": Breast(steps=1000, hidden=64, epochs=100)},
     claims=[
-        Claim("M2", "the complexity of hidden trains classifies a real table coded as rates", kind="paper", where="abstract: SNN-LZC",
-              published="up to 99.5 %, on other data", control="shuffled",
+        Claim("M2", "the complexity of hidden trains classifies a real table coded as rates", kind="paper",
+              where="abstract: SNN-LZC", published="up to 99.5 %, on other data", control="shuffled",
               checks=[at_least("lzc", {"quick": 0.85}, over="mean")]),
     ],
     cost=8.0,
