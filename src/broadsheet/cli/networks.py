@@ -149,3 +149,104 @@ def recall(
         print_json({"contents": found, "exact": sum(exact), "cues": len(exact)})
         return
     print(f"{sum(exact)} of {len(exact)} contents recalled exactly, {contents.shape[1]} bits each.")
+
+
+@app.command("places")
+def places(
+    reference: Annotated[
+        Path, typer.Argument(metavar="REFERENCE_FOLDER", help="Images of a passage of the route, in the order of their names.")
+    ],
+    query: Annotated[Path, typer.Argument(metavar="QUERY_FOLDER", help="Images to recognise.")],
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Another passage of the same places to learn from; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the matches go (CSV); a figure goes beside it (.png).")] = Path("places.csv"),
+    module_size: Annotated[int, typer.Option(min=1, help="Consecutive places a module learns.")] = 25,
+    neurons: Annotated[int, typer.Option(min=2, help="Excitatory neurons a module.")] = 100,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each image is shown.")] = 15,
+    hyperactive: Annotated[int, typer.Option(min=0, help="Silence neurons that answer to so many references; 0: none.")] = 0,
+    tolerance: Annotated[int, typer.Option(min=0, help="Places that a match may be off and still count as right.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Modules that train at a time.")] = 1,
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Recognise places: learn a route from image folders by spiking modules, and match the images of another passage to it.
+
+    Where the query has as many images as the reference, image k is taken to show place k, and recall is computed.
+    """
+    import csv
+    import io
+    from concurrent.futures import ProcessPoolExecutor
+    from contextlib import nullcontext
+    from multiprocessing import get_context
+
+    import numpy as np
+
+    from broadsheet.cache import write_atomic
+    from broadsheet.networks.place_recognition import ModularVPR
+    from broadsheet.networks.places import precision_recall, read_traverse, recall_at, similarity_by_difference
+
+    first, names = read_traverse(reference)
+    passages = [first, *(read_traverse(folder)[0] for folder in also or [])]
+    for folder, passage in zip(also or [], passages[1:], strict=True):
+        if len(passage) != len(first):
+            raise DataError(f"{folder} has {len(passage)} images and {reference} {len(first)}; the same places are wanted.")
+    images, asked = read_traverse(query)
+    model = ModularVPR(module_size, neurons, epochs=epochs, hyperactive=hyperactive, random_state=seed)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else nullcontext()
+    with pool as executor:
+        model.fit(np.stack(passages), executor=executor)
+    if hyperactive:
+        model.record(np.stack(passages))
+    scores = model.scores(images)
+    plain = similarity_by_difference(np.stack(passages), images)
+    plain = plain - plain.min() + 1
+    found = np.where(scores.any(axis=1), scores.argmax(axis=1), -1)
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["query", "match", "place", "score", "match_by_difference"])
+    for k, place in enumerate(found):
+        match = names[place] if place >= 0 else ""
+        writer.writerow([asked[k], match, place, f"{scores[k].max():.4g}", names[int(plain[k].argmax())]])
+    write_atomic(out, lines.getvalue())
+    result: dict[str, Any] = {"matches": str(out), "places": len(names), "modules": len(model.modules_),
+                              "unanswered": int((found < 0).sum())}  # fmt: skip
+    if len(asked) == len(names):
+        truth = np.arange(len(asked))
+        kinds = {"spiking": scores, "difference": plain}
+        ks = [k for k in (1, 5, 10, 25) if k <= len(names)]
+        result["recall"] = {name: recall_at(each, truth, ks, tolerance) for name, each in kinds.items()}
+        curves = {name: precision_recall(each, truth, tolerance) for name, each in kinds.items()}
+        result["area"] = {name: curve.area for name, curve in curves.items()}
+        result["figure"] = str(_place_figure(out.with_suffix(".png"), curves, scores))
+    if as_json:
+        print_json(result)
+        return
+    if "recall" in result:
+        columns: list[Any] = [
+            "method",
+            *((f"recall at {k}", {"justify": "right"}) for k in result["recall"]["spiking"]),
+            "area",
+        ]
+        said = {"spiking": "spiking modules", "difference": "pixel differences"}
+        cells = [
+            (said[name], *map(number, row.values()), number(result["area"][name])) for name, row in result["recall"].items()
+        ]
+        console().print(table(columns, cells, f"{len(asked)} queries, {len(names)} places, {len(model.modules_)} modules"))
+    print(f"Matches written to {out}" + (f", precision and recall to {result['figure']}" if "figure" in result else "") + ".")
+
+
+def _place_figure(path: Path, curves: dict[str, Any], scores: Any) -> Path:
+    """Precision against recall, and the scores of queries for places."""
+    from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+
+    fig, (left, right) = figure(2)
+    for (name, curve), colour in zip(curves.items(), (SYSTEM_COLOUR, CONTROL_COLOUR), strict=True):
+        left.plot(curve.recall, curve.precision, ".-", color=colour, label=name)
+    left.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    label(left, "recall", "precision")
+    image = right.imshow(scores, aspect="auto", cmap="viridis")
+    fig.colorbar(image, ax=right, label="mean spikes")
+    label(right, "place", "query")
+    fig.savefig(path, dpi=150)
+    return path

@@ -6,6 +6,8 @@ from broadsheet.networks.delay_layer import DelayConv, MotionDetector
 from broadsheet.networks.early_exit import DynamicConfidence
 from broadsheet.networks.hippocampus import HippocampalCAM
 from broadsheet.networks.nir import NIRNetwork, from_nir, to_nir, write_nir
+from broadsheet.networks.place_modules import PlaceModule
+from broadsheet.networks.place_recognition import ModularVPR
 from broadsheet.networks.projections import Dense, PoissonBackground, Projection
 from broadsheet.networks.recurrent import Recurrent
 from broadsheet.networks.reservoir import Reservoir
@@ -19,8 +21,10 @@ __all__ = [
     "Dense",
     "DynamicConfidence",
     "HippocampalCAM",
+    "ModularVPR",
     "MotionDetector",
     "NIRNetwork",
+    "PlaceModule",
     "PoissonBackground",
     "Projection",
     "QuantisedNet",

@@ -1,0 +1,359 @@
+"""Small spiking networks that each learn a region of places without labels, and vote together (arXiv 2209.08723).
+
+A module is Diehl and Cook's network (2015): Poisson inputs with a delay on every synapse, excitatory neurons with conductances
+and adaptive thresholds, one inhibitory neuron for each that silences all others, and nearest-spike triplet STDP.
+
+Inputs do not depend on the network, so what arrives at each neuron in each step is summed before a presentation; a spike
+changes one neuron's weights, and only what is still to arrive at it is corrected. Between spikes only neurons are stepped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from broadsheet.dynamics.system import System, as_array, fixed
+from broadsheet.errors import EventOverflowError, InputError
+from broadsheet.neurons.integrate_and_fire import ConductanceLIF, Synapses
+
+Neurons = Float[Array, " neurons"]
+PIXELS = 784
+IMAGE, REST = 350.0, 150.0
+"""How long an image is shown, and the rest after it, ms."""
+CHUNK = 1024
+"""Input spikes that are looked at together."""
+
+
+class PlaceState(NamedTuple):
+    """Excitatory and inhibitory neurons, rise of the thresholds (mV), time since the last spike (ms), spikes on their way."""
+
+    exc: Synapses
+    inh: Synapses
+    rise: Neurons
+    since: Neurons
+    fired: Neurons
+    inhibited: Neurons
+
+
+class PlaceCells(System):
+    """Excitatory neurons that silence each other through inhibitory ones. Input: conductance that arrives at each excitatory
+    neuron (neurons,), relative to the leak. Output: their spikes.
+
+    **Arguments:**
+
+    - `size`: excitatory neurons, and as many inhibitory ones.
+    - `theta_plus`: what a spike adds to its neuron's threshold, mV; it falls back with `theta_tau`, ms.
+    - `pause`: ms between two spikes of a neuron at least. The authors' program counts its timer in tenths, so that "5 ms"
+      are 50.
+    - `excite`, `inhibit`: weights to the neuron's own inhibitory neuron, and from it to all other neurons.
+    - `dt`: ms.
+    """
+
+    exc: ConductanceLIF
+    inh: ConductanceLIF
+    theta_plus: Array = fixed()
+    theta_tau: Array = fixed()
+    pause: Array = fixed()
+    excite: Array = fixed()
+    inhibit: Array = fixed()
+    size: int = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+
+    def __init__(
+        self, size: int, *, theta_plus: Any = 0.05, theta_tau: Any = 1e7, pause: Any = 50.0, excite: Any = 10.4,
+        inhibit: Any = 17.0, dt: float = 0.5,
+    ) -> None:  # fmt: skip
+        settled = -65.0 - 40.0 * np.exp(-5.0)  # half a second after a start at -105 mV
+        synapses: dict[str, Any] = {"tau_syn": (1.0, 0.5), "dt": dt}
+        self.exc = ConductanceLIF(
+            size,
+            tau=100.0,
+            rest=-65.0,
+            threshold=-52.0,
+            reset=-65.0,
+            refractory=5.0,
+            v0=settled,
+            reversal=(0.0, -100.0),
+            **synapses,
+        )
+        self.inh = ConductanceLIF(
+            size, tau=10.0, rest=-60.0, threshold=-40.0, reset=-45.0, refractory=2.0, reversal=(0.0, -85.0), **synapses
+        )
+        self.theta_plus, self.theta_tau, self.pause = as_array(theta_plus), as_array(theta_tau), as_array(pause)
+        self.excite, self.inhibit, self.size, self.dt = as_array(excite), as_array(inhibit), size, dt
+
+    def init(self, key: PRNGKeyArray) -> PlaceState:
+        silence = jnp.zeros(self.size)
+        return PlaceState(self.exc.init(key), self.inh.init(key), silence, silence + 1e6, silence, silence)
+
+    def step(self, state: PlaceState, inputs: Neurons, key: PRNGKeyArray | None = None) -> tuple[PlaceState, Neurons]:
+        others = self.inhibit * (state.inhibited.sum() - state.inhibited)
+        threshold = jnp.where(state.since >= self.pause, self.exc.threshold + state.rise, jnp.inf)
+        ready = eqx.tree_at(lambda cells: cells.threshold, self.exc, threshold)
+        exc, fired = ready.step(state.exc, jnp.stack([inputs, others]))
+        inh, inhibited = self.inh.step(state.inh, jnp.stack([self.excite * state.fired, jnp.zeros(self.size)]))
+        rise = jnp.exp(-self.dt / self.theta_tau) * state.rise + self.theta_plus * fired
+        since = jnp.where(fired > 0, self.dt, state.since + self.dt)
+        return PlaceState(exc, inh, rise, since, fired, inhibited), fired
+
+    def frozen(self) -> PlaceCells:
+        """With thresholds that stay where they are."""
+        return eqx.tree_at(lambda cells: (cells.theta_plus, cells.theta_tau), self, (jnp.zeros(()), jnp.full((), jnp.inf)))
+
+
+class Triplet(NamedTuple):
+    """Nearest-spike triplet STDP, traces set to 1 by each spike: at a presynaptic spike `w += pre_sign pre_rate post1`, at a
+    postsynaptic one `w += post_rate pre post2`; time constants in ms. Weights stay within 0 and 1.
+
+    Diehl and Cook's rule depresses at presynaptic spikes (`pre_sign=-1`); the authors' program potentiates (+1).
+    """
+
+    pre_rate: float = 1e-4
+    post_rate: float = 0.01
+    tau_pre: float = 20.0
+    tau_post1: float = 20.0
+    tau_post2: float = 40.0
+    pre_sign: float = -1.0
+
+
+class Arrivals(NamedTuple):
+    """Input spikes of one presentation: step and input of each (events,), of which the first `drawn` are real; how many more
+    there would have been."""
+
+    steps: Int[Array, " events"]
+    inputs: Int[Array, " events"]
+    drawn: Int[Array, ""]
+    lost: Int[Array, ""]
+
+
+class Module(NamedTuple):
+    """Weights (inputs, neurons), delays in steps, rise of each threshold (mV), and time since the last spike (ms)."""
+
+    weights: Float[Array, "inputs neurons"]
+    delays: Int[Array, "inputs neurons"]
+    rise: Neurons
+    since: Neurons
+
+
+class PlaceModule(eqx.Module):
+    """One module: it learns images without labels and answers each with spike counts.
+
+    **Arguments:** `cells`; `rule`; `norm`: sum to which a neuron's weights are scaled before each image; `intensity`: pixels of
+    0 to 255 over it are rates in spikes/s; `max_delay`: ms.
+    """
+
+    cells: PlaceCells
+    rule: Triplet = Triplet()
+    norm: float = 78.0
+    intensity: float = 4.0
+    max_delay: float = 10.0
+
+    def init(self, key: PRNGKeyArray, inputs: int = PIXELS) -> Module:
+        """Weights from 0.003 to 0.303 and delays from 0 to `max_delay`, both uniform."""
+        k_weights, k_delays = jax.random.split(key)
+        shape = (inputs, self.cells.size)
+        weights = 0.3 * (jax.random.uniform(k_weights, shape) + 0.01)
+        steps = jnp.floor(jax.random.uniform(k_delays, shape, maxval=self.max_delay) / self.cells.dt).astype(jnp.int32)
+        return Module(weights, steps, jnp.zeros(self.cells.size), jnp.full(self.cells.size, 1e6))
+
+    def normalised(self, weights: Float[Array, "inputs neurons"]) -> Float[Array, "inputs neurons"]:
+        """Each neuron's weights scaled to the sum `norm`."""
+        return weights * (self.norm / jnp.maximum(weights.sum(axis=0), 1e-6))
+
+    def train(self, module: Module, images: Any, key: PRNGKeyArray) -> tuple[Module, Float[np.ndarray, "images neurons"]]:
+        """Shows images (images, pixels) of 0 to 255 one after the other; (what was learned, spike counts)."""
+        rates = self._rates(images, module)
+        size = _most_events(rates)
+        module, counts, lost = _train(self, module, jnp.asarray(rates), key, size)
+        _no_loss(lost)
+        return module, np.asarray(counts)
+
+    def respond(self, module: Module, images: Any, key: PRNGKeyArray) -> Float[np.ndarray, "images neurons"]:
+        """Spike counts for images (images, pixels), with weights and thresholds as they are."""
+        rates = self._rates(images, module)
+        counts, lost = _respond(self, module, jnp.asarray(rates), key, _most_events(rates))
+        _no_loss(lost)
+        return np.asarray(counts)
+
+    def _rates(self, images: Any, module: Module) -> Float[np.ndarray, "images pixels"]:
+        array = np.asarray(images, np.float32)
+        array = array.reshape(len(array), -1)
+        if array.shape[1] != module.weights.shape[0]:
+            raise InputError(f"Images have {array.shape[1]} pixels; the module takes {module.weights.shape[0]}.")
+        if not np.isfinite(array).all() or array.min(initial=0) < 0 or array.max(initial=0) > 255:
+            raise InputError("Pixels must lie between 0 and 255.")
+        return array / self.intensity
+
+
+def _most_events(rates: Float[np.ndarray, "images pixels"]) -> int:
+    """More input spikes than any image gives, but once in a thousand million; a round number, so that it compiles once."""
+    mean = float(rates.sum(axis=1).max(initial=1.0)) * IMAGE / 1000
+    return int(-(-(mean + 6.2 * np.sqrt(mean) + 20) // (4 * CHUNK)) * 4 * CHUNK)
+
+
+def _no_loss(lost: Any) -> None:
+    if int(lost):
+        raise EventOverflowError(f"{int(lost)} input spikes were more than a presentation holds; try another key.")
+
+
+def _draw(rates: Float[Array, " pixels"], key: PRNGKeyArray, dt: float, size: int) -> Arrivals:
+    """A Poisson process of all inputs while the image is shown, in the order of time."""
+    k_count, k_times, k_inputs = jax.random.split(key, 3)
+    total = rates.sum()
+    drawn = jax.random.poisson(k_count, total * IMAGE / 1000).astype(jnp.int32)
+    count = jnp.minimum(drawn, size)
+    gaps = jnp.where(jnp.arange(size + 1) <= count, jax.random.exponential(k_times, (size + 1,)), 0.0)
+    reached = jnp.cumsum(gaps)  # as a share of the last, uniform times in their order
+    steps = jnp.minimum(reached[:-1] / reached[-1] * round(IMAGE / dt), round(IMAGE / dt) - 1).astype(jnp.int32)
+    shares = jnp.cumsum(rates) / jnp.maximum(total, 1e-9)
+    inputs = jnp.searchsorted(shares, jax.random.uniform(k_inputs, (size,))).astype(jnp.int32)
+    return Arrivals(steps, jnp.minimum(inputs, rates.shape[0] - 1), count, drawn - count)
+
+
+def _summed(module: Module, given: Arrivals, steps: int) -> Float[Array, "time neurons"]:
+    """What arrives at each neuron in each step."""
+    neurons = module.weights.shape[1]
+    places = module.delays * neurons + jnp.arange(neurons)
+
+    def add(k: Array, flat: Array) -> Array:
+        i = given.inputs[k]
+        at = given.steps[k] * neurons + places[i]
+        return flat.at[at].add(module.weights[i], mode="drop", unique_indices=True)
+
+    return jax.lax.fori_loop(0, given.drawn, add, jnp.zeros(steps * neurons)).reshape(steps, neurons)
+
+
+class _Past(NamedTuple):
+    """Of each input, for each step: the step of its latest spike up to then (long before the start where there is none), and
+    the sum of `exp(-s dt / tau)` over its spikes s after then."""
+
+    latest: Float[Array, "time inputs"]
+    ahead: Float[Array, "time inputs"]
+
+
+def _past(given: Arrivals, steps: int, inputs: int, decay: Array) -> _Past:
+    real = jnp.arange(given.steps.shape[0]) < given.drawn
+    count = jnp.zeros((steps, inputs)).at[given.steps, given.inputs].add(real)
+    time = jnp.arange(steps, dtype=count.dtype)[:, None]
+    latest = jax.lax.cummax(jnp.where(count > 0, time, -1e9))
+    weighted = count * jnp.exp(-time * decay)
+    return _Past(latest, jax.lax.cumsum(weighted, reverse=True) - weighted)
+
+
+class _Showing(NamedTuple):
+    """Within a presentation: weights, what is still to arrive, and of each neuron the step of its last spike and the one up
+    to which presynaptic spikes have changed its weights."""
+
+    weights: Float[Array, "inputs neurons"]
+    arriving: Float[Array, "time neurons"]
+    last: Neurons
+    settled: Neurons
+
+
+def _present(net: PlaceModule, module: Module, given: Arrivals) -> tuple[Module, Neurons]:
+    """One image and the rest after it, with plastic weights."""
+    cells, rule, dt, n = net.cells, net.rule, net.cells.dt, net.cells.size
+    shown, steps = round(IMAGE / dt), round((IMAGE + REST) / dt)
+    module = module._replace(weights=net.normalised(module.weights))
+    past = _past(given, steps, module.weights.shape[0], jnp.asarray(dt / rule.tau_post1))
+    every = jnp.arange(module.weights.shape[0])
+    longest = round(net.max_delay / dt)
+
+    def pushed(state: _Showing, k: Array, now: Array, delays: Array) -> Array:
+        """Weights of neuron k after the presynaptic spikes that arrived since they were last looked at."""
+        sent = past.ahead.at[(state.settled[k] - delays).astype(jnp.int32), every].get(mode="clip")
+        sent = jnp.where(state.settled[k] < delays, past.ahead[0] + (past.latest[0] == 0), sent)
+        sent = sent - jnp.where(now < delays, sent, past.ahead.at[(now - delays).astype(jnp.int32), every].get(mode="clip"))
+        traces = sent * jnp.exp((state.last[k] - delays) * dt / rule.tau_post1)
+        return jnp.clip(state.weights[:, k] + rule.pre_sign * rule.pre_rate * traces, 0.0, 1.0)
+
+    def spiked(state: _Showing, k: Array, now: Array) -> _Showing:
+        """The state after a spike of neuron k."""
+        delays = module.delays[:, k]
+        old = state.weights[:, k]
+        latest = jnp.where(now < delays, -1e9, past.latest.at[now - delays, every].get(mode="clip") + delays)
+        pre = jnp.exp(-(now - latest) * dt / rule.tau_pre)
+        post2 = jnp.exp(-(now - state.last[k]) * dt / rule.tau_post2)
+        new = jnp.clip(pushed(state, k, now, delays) + rule.post_rate * pre * post2, 0.0, 1.0)
+        change = new - old
+
+        def correct(chunk: Array, arriving: Array) -> Array:
+            sent, inputs = (jax.lax.dynamic_slice(part, (chunk * CHUNK,), (CHUNK,)) for part in (given.steps, given.inputs))
+            arrival = sent + delays[inputs]
+            coming = (arrival > now) & (chunk * CHUNK + jnp.arange(CHUNK) < given.drawn)
+            return arriving.at[arrival, k].add(jnp.where(coming, change[inputs], 0.0), mode="drop")
+
+        first = jnp.searchsorted(given.steps, now - longest) // CHUNK
+        arriving = jax.lax.fori_loop(first, -(-given.drawn // CHUNK), correct, state.arriving)
+        return _Showing(state.weights.at[:, k].set(new), arriving, state.last.at[k].set(now), state.settled.at[k].set(now))
+
+    def until_spike(moving: tuple, arriving: Array) -> tuple:
+        def one(moving: tuple) -> tuple:
+            t, state, counts = moving
+            state, fired = cells.step(state, arriving[t])
+            return t + 1, state, counts + fired * (t < shown)
+
+        return jax.lax.while_loop(lambda c: (c[0] < steps) & ~jnp.any(c[1].fired > 0), one, one(moving))
+
+    def each_spike(state: _Showing, fired: Array, now: Array) -> _Showing:
+        def one(carry: tuple) -> tuple:
+            state, left = carry
+            k = jnp.argmax(left)
+            return spiked(state, k, now), left.at[k].set(False)
+
+        return jax.lax.while_loop(lambda c: jnp.any(c[1]), one, (state, fired > 0))[0]
+
+    def segment(carry: tuple) -> tuple:
+        moving, state = carry
+        moving = until_spike(moving, state.arriving)
+        return moving, each_spike(state, moving[1].fired, moving[0] - 1)
+
+    start = cells.init(jax.random.key(0))._replace(rise=module.rise, since=module.since)
+    state = _Showing(module.weights, _summed(module, given, steps), -module.since / dt, jnp.full(n, -1.0))
+    moving = (jnp.zeros((), jnp.int32), start, jnp.zeros(n))
+    (_, last, counts), state = jax.lax.while_loop(lambda c: c[0][0] < steps, segment, (moving, state))
+    end = jnp.asarray(steps - 1)
+    final = jax.vmap(lambda k: pushed(state, k, end, module.delays[:, k]), out_axes=1)(jnp.arange(n))
+    weights = jnp.where(state.last >= 0, final, state.weights)  # who has not fired here has no trace left
+    return Module(weights, module.delays, last.rise, last.since), counts
+
+
+@eqx.filter_jit
+def _train(net: PlaceModule, module: Module, rates: Array, key: PRNGKeyArray, size: int) -> tuple[Module, Array, Array]:
+    def one(carry: tuple, now: tuple) -> tuple[tuple, Array]:
+        module, lost = carry
+        rate, t = now
+        given = _draw(rate, jax.random.fold_in(key, t), net.cells.dt, size)
+        module, counts = _present(net, module, given)
+        return (module, lost + given.lost), counts
+
+    (module, lost), counts = jax.lax.scan(one, (module, jnp.zeros((), jnp.int32)), (rates, jnp.arange(rates.shape[0])))
+    return module, counts, lost
+
+
+@eqx.filter_jit
+def _respond(net: PlaceModule, module: Module, rates: Array, key: PRNGKeyArray, size: int) -> tuple[Array, Array]:
+    cells = net.cells.frozen()
+    shown = round(IMAGE / cells.dt)
+    module = module._replace(weights=net.normalised(module.weights))
+
+    def one(lost: Array, now: tuple) -> tuple[Array, Array]:
+        rate, t = now
+        given = _draw(rate, jax.random.fold_in(key, t), cells.dt, size)
+        start = cells.init(key)._replace(rise=module.rise)
+
+        def step(carry: tuple, drive: Array) -> tuple[tuple, None]:
+            state, counts = carry
+            state, fired = cells.step(state, drive)
+            return (state, counts + fired), None
+
+        (_, counts), _ = jax.lax.scan(step, (start, jnp.zeros(cells.size)), _summed(module, given, shown))
+        return lost + given.lost, counts
+
+    lost, counts = jax.lax.scan(one, jnp.zeros((), jnp.int32), (rates, jnp.arange(rates.shape[0])))
+    return counts, lost

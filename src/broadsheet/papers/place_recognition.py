@@ -1,0 +1,356 @@
+"""Ensembles of compact, region-specific and regularised spiking networks for scalable place recognition, arXiv 2209.08723.
+
+Small networks learn the places of a region each by spike-timing-dependent plasticity; all see a query, and the strongest answer
+wins. Neurons that answer everywhere are silenced. The controls leave weights as drawn, thresholds without homeostasis, neurons
+unsilenced, or put all places into one large network.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+from broadsheet.networks.place_recognition import SILENT, ModularVPR, place_module
+from broadsheet.networks.places import (
+    PrecisionRecall,
+    Traverses,
+    photographed,
+    precision_recall,
+    read_traverses,
+    recall_at,
+    similarity_by_difference,
+    similarity_by_gradients,
+)
+from broadsheet.numerics import generator, seed_of
+
+paper = Paper(
+    slug="place-recognition",
+    arxiv="2209.08723",
+    title="Ensembles of Compact, Region-specific & Regularized Spiking Neural Networks for Scalable Place Recognition",
+    published="2022-09-19",
+    authors=3,
+    basis="code",
+    code="github.com/QVPR/VPRSNN (MIT)",
+    summary="One spiking network that learns places by STDP handles about a hundred. Here each of many small ones learns 25 "
+    "consecutive places on its own, all answer every query, and neurons that answer to places all over the route are silenced.",
+    topics=("visual place recognition", "spiking networks", "STDP", "robotics"),
+    parts=("broadsheet.networks.ModularVPR", "broadsheet.networks.PlaceModule", "broadsheet.networks.places.patch_normalise"),
+    verbs=("broadsheet networks places REFERENCE_FOLDER QUERY_FOLDER",),
+    notes=(
+        "The authors' timer counts tenths, so that their refractory period of 5 ms lasts 50: at most seven spikes an image. It "
+        "is kept. Their rule potentiates at presynaptic spikes; Diehl and Cook's depresses, which is the default here.",
+        "Images are summed before they are shown, and weights follow each postsynaptic spike at once; what presynaptic spikes "
+        "change (1e-4 at most) is added when a neuron next fires. Traces across the rest of 150 ms are kept for postsynaptic "
+        "spikes alone. A step-by-step simulation gives the same spikes.",
+        "Places are crops of two photographs; the plain difference of images recognises all of them. With more noise, blur and "
+        "larger shifts modules reached 0.40 to 0.49 on 32 places where the difference reached 0.73 to 0.82.",
+        "Nordland and Oxford RobotCar are loaded from a folder of traverses; they were not at hand, and the authors' tables "
+        "neither.",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Region:
+    """One module and its own places, seen in appearances that it did not learn."""
+
+    places: int = 8
+    neurons: int = 48
+    epochs: int = 12
+    variants: int = 5  # appearances to recognise
+    dt: float = 0.5  # ms
+    pre_sign: float = -1.0
+
+
+@paper.experiment(
+    presets={
+        "smoke": Region(places=3, neurons=12, epochs=1, variants=1),
+        "quick": Region(),
+        "paper": Region(places=25, neurons=400, epochs=30, dt=0.1),
+    },
+    claims=[
+        Claim("P1", "a module learns its region", kind="paper", where="title: region-specific", seeds=6, checks=[
+            at_least("recall", {"quick": 0.375}), at_least("recall", {"quick": 0.3}, minus="no-stdp")]),
+        Claim("P5", "adaptive thresholds give every place its neurons", kind="paper", where="code: theta", seeds=6, checks=[
+            at_least("covered", {"quick": 0.9}), at_least("covered", {"quick": 0.15}, minus="no-theta")]),
+        Claim("P6", "a neuron fires at most once in 50 ms", kind="check", control="pause-5", reference="7 spikes in 350 ms",
+              checks=[at_most("most_spikes", 7.0)]),
+        Claim("P7", "weights are normalised and bounded", kind="check", reference="a sum of 78, and 0 to 1 before it",
+              checks=[at_most("norm_error", 1e-3), at_most("out_of_bounds", 0.0)]),
+    ],
+    cost=20.0,
+)  # fmt: skip
+def region(config: Region, key, log: Log) -> Report:
+    """Recall within one region of the module, of one with weights as drawn, without homeostasis, and with a pause of 5 ms."""
+    reference, queries = photographed(config.places, generator(key), variants=config.variants)
+    images, truth = queries.reshape(-1, *queries.shape[2:]), np.tile(np.arange(config.places), config.variants)
+    changed: dict[str, dict[str, Any]] = {
+        "system": {}, "no-stdp": {"learn": False}, "no-theta": {"theta_plus": 0.0}, "pause-5": {"pause": 5.0}
+    }  # fmt: skip
+    arms: dict[str, dict[str, Any]] = {}
+    arrays: dict[str, Any] = {"shown": reference[0]}
+    for k, (name, options) in enumerate(changed.items()):
+        model = ModularVPR(config.places, config.neurons, epochs=config.epochs, dt=config.dt, pre_sign=config.pre_sign,
+                           random_state=seed_of(key), **options).fit(reference)  # fmt: skip
+        counts = model.responses(images)
+        scores = model.place_scores(counts)
+        (module,) = model.modules_
+        net = place_module(model.get_params())
+        arms[name] = {
+            "recall": recall_at(scores, truth, (1,))[1],
+            "covered": len(set(model.assignment_) - {SILENT}) / config.places,
+            "most_spikes": counts.max(),
+            "norm_error": np.abs(np.asarray(net.normalised(module.weights)).sum(axis=0) - net.norm).max(),
+            "out_of_bounds": ((module.weights < 0) | (module.weights > 1)).sum(),
+        }
+        if name in ("system", "no-stdp"):
+            arrays[f"scores_{name}"] = scores
+        if name == "system":
+            order = np.argsort(model.assignment_)[:24]
+            arrays["fields"] = module.weights[:, order].T.reshape(-1, *images.shape[1:])
+        log.progress((k + 1) / len(changed))
+    arms["difference"] = {"recall": recall_at(_positive(similarity_by_difference(reference, images)), truth, (1,))[1]}
+    return Report(arms=arms, arrays=arrays)
+
+
+def _positive(scores: np.ndarray) -> np.ndarray:
+    """Scores of which none is zero, which would be no answer."""
+    return scores - scores.min() + 1
+
+
+@region.figure
+def fields(runs: Runs):
+    """Weights of some neurons as images, and the scores of queries (rows) for places (columns), learned and as drawn."""
+    data = runs["system"].arrays
+    fig, axes = figure(3)
+    learned = np.asarray(data["fields"])
+    count = len(learned) // 6 * 6 or len(learned)
+    tiles = learned[:count].reshape(-1, min(6, count), *learned.shape[1:]).swapaxes(1, 2)
+    axes[0].imshow(tiles.reshape(tiles.shape[0] * tiles.shape[1], -1), cmap="gray")
+    label(axes[0], "weights of a neuron, 28 pixels a tile", "neurons in the order of their places")
+    for axis, name, said in zip(axes[1:], ("system", "no-stdp"), ("learned", "as drawn"), strict=True):
+        image = axis.imshow(data[f"scores_{name}"], aspect="auto", cmap="viridis")
+        fig.colorbar(image, ax=axis, label="mean spikes")
+        label(axis, f"place, weights {said}", "query")
+    return fig
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Modules that never meet in training, and answer together."""
+
+    modules: int = 4
+    places: int = 8  # a module
+    neurons: int = 48
+    epochs: int = 12
+    variants: int = 3
+    calibration: int = 2  # places of each module that choose the threshold, and are not tested
+    dt: float = 0.5  # ms
+
+
+@paper.experiment(
+    presets={
+        "smoke": Ensemble(modules=2, places=2, neurons=10, epochs=1, variants=1, calibration=1),
+        "quick": Ensemble(),
+        "paper": Ensemble(modules=9, neurons=400, epochs=30, dt=0.1),
+    },
+    claims=[
+        Claim("P2", "silencing neurons that answer everywhere helps", kind="paper", where="abstract: regularised",
+              checks=[at_least("recall", {"quick": 0.0}, minus="unsilenced", over="each"),
+                      at_least("recall", {"quick": 0.05}, minus="unsilenced")],
+              reason="At this size no neurons stand apart: with 48 neurons a module nearly all answer to a third or more of "
+              "the 32 reference images, and silencing any share of them costs recall. Calibration chooses a threshold that "
+              "silences hardly any. The effect needs modules that see many foreign places (132 in the paper)."),
+        Claim("P3", "few neurons have to be silenced", kind="paper", where="code: thresholds tried", control="all",
+              checks=[at_least("silenced", {"quick": 0.01}), at_most("silenced", {"quick": 0.5})],
+              reason="As for P2: the calibrated threshold silences none, or hardly any."),
+    ],
+    cost=20.0,
+)  # fmt: skip
+def hyperactivity(config: Ensemble, key, log: Log) -> Report:
+    """Recall on places that did not choose the threshold, with it and without, and to how many images neurons answer."""
+    total = config.modules * config.places
+    reference, queries = photographed(total, generator(key), variants=config.variants)
+    model = ModularVPR(config.places, config.neurons, epochs=config.epochs, dt=config.dt, random_state=seed_of(key))
+    model.fit(reference, report=lambda done: log.progress(0.8 * done / config.modules)).record(reference)
+    held = np.arange(total) % config.places < config.calibration
+    thresholds = [0, *range(2, total + 1, max(1, total // 16))]
+    where = np.flatnonzero(held)
+    model.calibrate(queries[:, where].reshape(-1, *queries.shape[2:]), np.tile(where, config.variants), thresholds)
+    tested = np.flatnonzero(~held)
+    counts = model.responses(queries[:, tested].reshape(-1, *queries.shape[2:]))
+    truth = np.tile(tested, config.variants)
+
+    def recall(threshold: int) -> float:
+        return recall_at(model.place_scores(counts, threshold), truth, (1,))[1]
+
+    arms = {
+        "system": {"recall": recall(model.hyperactive), "silenced": model.silenced().mean(), "threshold": model.hyperactive},
+        "unsilenced": {"recall": recall(0), "silenced": 0.0},
+        "all": {"recall": recall(1), "silenced": model.silenced(1).mean()},
+    }
+    arrays = {"hyperactivity": model.hyperactivity_, "thresholds": thresholds, "recall": [recall(each) for each in thresholds],
+              "before": model.place_scores(counts, 0), "after": model.place_scores(counts)}  # fmt: skip
+    return Report(arms=arms, arrays=arrays)
+
+
+@hyperactivity.figure
+def everywhere(runs: Runs):
+    """To how many reference images neurons answer, recall by the threshold, and the scores of queries for places."""
+    data, arms = runs["system"].arrays, runs["system"].arms
+    fig, (left, middle, right) = figure(3)
+    left.hist(data["hyperactivity"], 20, color=SYSTEM_COLOUR)
+    label(left, "reference images answered", "neurons")
+    middle.plot(data["thresholds"][1:], data["recall"][1:], "o-", color=SYSTEM_COLOUR, label="silenced from here on")
+    middle.axhline(arms["unsilenced"]["recall"], color=CONTROL_COLOUR, ls="--", label="none silenced")
+    label(middle, "threshold (reference images)", "recall at 1 of places not calibrated on")
+    image = right.imshow(data["after"], aspect="auto", cmap="viridis")
+    fig.colorbar(image, ax=right, label="mean spikes")
+    label(right, "place", "query")
+    return fig
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Training time by the number of modules."""
+
+    counts: tuple[int, ...] = (1, 2, 4)
+    places: int = 8  # a module
+    neurons: int = 48
+    epochs: int = 2
+    dt: float = 0.5  # ms
+    crop_stride: int = 60  # pixels between places
+
+
+@paper.experiment(
+    presets={
+        "smoke": Scaling(counts=(1, 2), places=2, neurons=10, epochs=1),
+        "quick": Scaling(),
+        "paper": Scaling(counts=(1, 2, 4, 8), places=25, neurons=400, epochs=10, dt=0.1, crop_stride=20),
+    },
+    claims=[
+        Claim("P4", "modules cost in proportion to their number; one large network costs more", kind="paper",
+              where="abstract: scalable", control="one-large",
+              checks=[at_least("cost", {"quick": 0.75}), at_most("cost", {"quick": 1.25})]),
+    ],
+    exclusive=True,
+    cost=15.0,
+)  # fmt: skip
+def scaling(config: Scaling, key, log: Log) -> Report:
+    """Time to train each number of modules over that of one, a module; and of one network of as many neurons for all places."""
+    most = max(config.counts)
+    reference, _ = photographed(most * config.places, generator(key), variants=1, stride=config.crop_stride)
+
+    def trained(count: int, large: bool = False) -> tuple[float, ModularVPR]:
+        times = count if large else 1
+        model = ModularVPR(times * config.places, times * config.neurons, epochs=config.epochs, dt=config.dt,
+                           random_state=seed_of(key))  # fmt: skip
+        part = reference[:, : count * config.places]
+        clone(model).set_params(epochs=1).fit(part[:, : model.module_size])  # compiles
+        start = time.perf_counter()
+        model.fit(part)
+        return time.perf_counter() - start, model
+
+    found = {count: trained(count) for count in config.counts}
+    log.progress(0.7)
+    single = found[min(config.counts)][0] / min(config.counts)
+    large = trained(most, large=True)[0]
+    bytes_each = sum(np.asarray(part).nbytes for part in found[most][1].modules_[0])
+    arms = {
+        "system": {"cost": found[most][0] / most / single, "seconds_a_module": single, "megabytes_a_module": bytes_each / 1e6},
+        "one-large": {"cost": large / most / single},
+    }
+    return Report(arms=arms, arrays={"counts": config.counts, "seconds": [found[count][0] for count in config.counts],
+                                     "large": large})  # fmt: skip
+
+
+@scaling.figure
+def times(runs: Runs):
+    """Seconds to train by the number of modules, and of one network as large as all of them."""
+    data = runs["system"].arrays
+    fig, axis = figure()
+    axis.plot(data["counts"], data["seconds"], "o-", color=SYSTEM_COLOUR, label="modules")
+    axis.plot(data["counts"][-1:], [float(data["large"])], "s", color=CONTROL_COLOUR, label="one large network")
+    label(axis, "modules", "training (s)")
+    return fig
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of two passages to learn and one to recognise."""
+
+    data: str | None = None  # folder with a folder of images for each passage; by default crops of photographs
+    query: str = ""  # the passage to recognise, by default the last
+    places: int = 16  # the first so many
+    calibration: int = 0  # places at the start of the route that choose the threshold, and are not tested
+    module_size: int = 8
+    neurons: int = 48
+    epochs: int = 12
+    dt: float = 0.5  # ms
+
+
+@paper.experiment(
+    presets={
+        "smoke": Route(places=4, module_size=2, neurons=10, epochs=1),
+        "quick": Route(),
+        "paper": Route(data="", query="summer", places=3300, calibration=600, module_size=25, neurons=400, epochs=30, dt=0.1),
+    },
+    data="data",
+    cost=12.0,
+)  # fmt: skip
+def route(config: Route, key, log: Log) -> Report:
+    """Recall at 1 to 25 and precision against recall, beside differences of pixels and histograms of gradients."""
+    given = _passages(config, generator(key))
+    size = given.reference.shape[1]
+    model = ModularVPR(config.module_size, config.neurons, epochs=config.epochs, dt=config.dt, random_state=seed_of(key))
+    modules = -(-size // config.module_size)
+    model.fit(given.reference, report=lambda done: log.progress(0.8 * done / modules)).record(given.reference)
+    if config.calibration:
+        chosen = np.arange(config.calibration)
+        model.calibrate(given.query[chosen], chosen, [0, 5, 10, *range(20, 201, 20)])
+    truth = np.arange(config.calibration, size)
+    tested = given.query[config.calibration :]
+    scores = {
+        "system": model.scores(tested),
+        "difference": _positive(similarity_by_difference(given.reference, tested)),
+        "gradients": _positive(similarity_by_gradients(given.reference, tested)),
+    }
+    arms, arrays = {}, {"scores": scores["system"]}
+    for name, found in scores.items():
+        curve: PrecisionRecall = precision_recall(found, truth)
+        arms[name] = {f"recall_{k}": value for k, value in recall_at(found, truth).items()}
+        arms[name] |= {"area": curve.area, "recall_at_full_precision": curve.recall_at_full_precision}
+        arrays |= {f"precision_{name}": curve.precision, f"curve_{name}": curve.recall}
+    return Report(arms=arms, arrays=arrays)
+
+
+def _passages(config: Route, rng: np.random.Generator) -> Traverses:
+    if config.data is not None:
+        return read_traverses(config.data or None, config.query, config.places)
+    reference, queries = photographed(config.places, rng, variants=1)
+    return Traverses(reference, queries[0])
+
+
+@route.figure
+def retrieval(runs: Runs):
+    """Recall at k, precision against recall, and the scores of queries for places."""
+    data, arms = runs["system"].arrays, runs["system"].arms
+    fig, (left, middle, right) = figure(3)
+    names = {"system": ("spiking modules", SYSTEM_COLOUR), "difference": ("pixel differences", CONTROL_COLOUR),
+             "gradients": ("gradient histograms", COLOURS[1])}  # fmt: skip
+    for name, (said, colour) in names.items():
+        ks = [int(metric.rsplit("_", 1)[1]) for metric in arms[name] if metric.startswith("recall_") and metric[7:].isdigit()]
+        left.plot(ks, [arms[name][f"recall_{k}"] for k in ks], "o-", color=colour, label=said)
+        middle.plot(data[f"curve_{name}"], data[f"precision_{name}"], ".-", color=colour, label=said)
+    label(left, "k", "recall at k")
+    label(middle, "recall", "precision")
+    image = right.imshow(data["scores"], aspect="auto", cmap="viridis")
+    fig.colorbar(image, ax=right, label="mean spikes")
+    label(right, "place", "query")
+    return fig

@@ -1,0 +1,184 @@
+"""Place modules against a simulation that keeps a trace on every synapse, and place recognition against its definitions."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from broadsheet.dynamics import rollout
+from broadsheet.errors import DataError, InputError, MissingDataError
+from broadsheet.networks import ModularVPR, PlaceModule
+from broadsheet.networks.place_modules import PlaceCells, Triplet, _draw, _present
+from broadsheet.networks.places import (
+    front_end,
+    patch_normalise,
+    photographed,
+    precision_recall,
+    read_traverse,
+    read_traverses,
+    recall_at,
+    similarity_by_difference,
+    similarity_by_gradients,
+)
+
+
+def step_by_step(net, module, given):
+    """One presentation with pre, post1 and post2 traces on each synapse, changed at each arrival and each spike."""
+    cells, rule, dt = net.cells, net.rule, net.cells.dt
+    w = np.asarray(net.normalised(module.weights), float)
+    delays, inputs = np.asarray(module.delays), np.arange(w.shape[0])
+    steps, sent = int(500 / dt), np.zeros((int(500 / dt), w.shape[0]), int)
+    for s, i in zip(np.asarray(given.steps)[: int(given.drawn)], np.asarray(given.inputs), strict=False):
+        sent[s, i] += 1
+    pre, post1, post2 = np.zeros_like(w), np.zeros(w.shape[1]), np.zeros(w.shape[1])
+    state = cells.init(jax.random.key(0))._replace(rise=module.rise, since=module.since)
+    counts = np.zeros(w.shape[1])
+    step = jax.jit(lambda state, drive: cells.step(state, drive))
+    for t in range(steps):
+        arrived = np.where(t >= delays, sent[np.maximum(t - delays, 0), inputs[:, None]], 0)
+        state, fired = step(state, jnp.asarray((w * arrived).sum(axis=0), jnp.float32))
+        pre, post1, post2 = pre * np.exp(-dt / 20), post1 * np.exp(-dt / 20), post2 * np.exp(-dt / 40)
+        w = np.clip(w + rule.pre_sign * 1e-4 * arrived * post1, 0, 1)
+        pre = np.where(arrived > 0, 1.0, pre)
+        fired = np.asarray(fired) > 0
+        w[:, fired] = np.clip(w[:, fired] + 0.01 * pre[:, fired] * post2[fired], 0, 1)
+        post1[fired] = post2[fired] = 1.0
+        counts += fired * (t < 350 / dt)
+    return w, counts
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_presentation_is_what_traces_on_every_synapse_make_of_it(sign):
+    net = PlaceModule(PlaceCells(6, inhibit=2.0), Triplet(pre_sign=sign))
+    module = net.init(jax.random.key(0), 100)
+    rates = jnp.asarray(np.random.default_rng(0).uniform(0, 250, 100), jnp.float32)  # as many spikes as of 784 inputs
+    given = _draw(rates, jax.random.key(1), 0.5, 8192)
+    learned, counts = jax.jit(lambda m, g: _present(net, m, g))(module, given)
+    weights, expected = step_by_step(net, module, given)
+    assert counts.sum() > 15
+    np.testing.assert_array_equal(counts, expected)
+    start = net.normalised(module.weights)
+    moved = np.abs(weights - start).max()
+    assert moved > 0.005
+    np.testing.assert_allclose(learned.weights, weights, atol=0.03 * moved)
+
+
+def test_input_spikes_are_a_poisson_process():
+    rates = jnp.array([10.0, 0.0, 40.0])
+    drawn = [_draw(rates, key, 0.5, 1024) for key in jax.random.split(jax.random.key(0), 300)]
+    counts = np.array([np.bincount(np.asarray(d.inputs)[: int(d.drawn)], minlength=3) for d in drawn])
+    np.testing.assert_allclose(counts.mean(axis=0), [3.5, 0, 14], atol=0.6)
+    np.testing.assert_allclose(counts.var(axis=0), [3.5, 0, 14], rtol=0.25, atol=1e-9)
+    steps = np.concatenate([np.asarray(d.steps)[: int(d.drawn)] for d in drawn])
+    assert steps.max() < 700
+    assert abs(steps.mean() - 349.5) < 10
+
+
+def test_neurons_wait_and_silence_each_other():
+    """Under a strong steady drive: spikes of a neuron 50 ms apart, and fewer with inhibition than without."""
+    drive = jnp.full((700, 4), 3.0)
+    spikes = {inhibit: np.asarray(rollout(PlaceCells(4, inhibit=inhibit), drive)[1]) for inhibit in (0.0, 17.0)}
+    for k in range(4):
+        assert (np.diff(np.flatnonzero(spikes[0.0][:, k])) >= 100).all()
+    assert spikes[0.0].sum() == 4 * 7
+    state, _ = rollout(PlaceCells(4, inhibit=0.0), drive)
+    np.testing.assert_allclose(state.rise, 7 * 0.05, rtol=1e-3)
+
+
+def test_patches_are_normalised_by_their_windows():
+    image = np.random.default_rng(0).uniform(0, 255, (1, 12, 12))
+    found = patch_normalise(image, 7)[0]
+    for y, x in ((0, 0), (5, 6), (11, 3)):
+        window = image[0, max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4]
+        assert abs(found[y, x] - np.clip((image[0, y, x] - window.mean()) / window.std(), -1, 1)) < 1e-9
+    assert not patch_normalise(np.ones((1, 8, 8))).any()
+    seen = front_end(255 * np.random.default_rng(1).random((2, 90, 120)))
+    assert seen.shape == (2, 28, 28)
+    assert (seen == np.floor(seen)).all()
+    assert 0 <= seen.min() <= seen.max() <= 255
+
+
+def test_recall_and_precision():
+    scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.6, 0.5, 0.7], [0.0, 0.0, 0.0]])
+    truth = np.array([0, 1, 0, 0])
+    assert recall_at(scores, truth, (1, 2, 3)) == {1: 0.25, 2: 0.75, 3: 0.75}
+    assert recall_at(scores, truth, (1,), tolerance=1)[1] == 0.5
+    curve = precision_recall(scores, truth)
+    assert curve.precision[0] == 1.0
+    assert curve.recall[-1] == curve.recall_at_full_precision == 0.25
+    assert abs(precision_recall(np.eye(5), np.arange(5)).area - 1) < 1e-9
+
+
+@pytest.fixture(scope="module")
+def route():
+    reference, queries = photographed(6, np.random.default_rng(0), variants=1)
+    return reference, queries[0]
+
+
+def test_modules_learn_and_answer(route):
+    """Two modules of three places: far above the chance of 1/6; the same through an executor."""
+    reference, queries = route
+    model = ModularVPR(3, 16, epochs=10).fit(reference).record(reference)
+    assert model.score(queries, np.arange(6)) >= 0.5
+    assert set(model.assignment_[:16]) <= {-1, 0, 1, 2}
+    assert set(model.assignment_[16:]) <= {-1, 3, 4, 5}
+    once = ModularVPR(3, 16, epochs=1)
+    with ThreadPoolExecutor(2) as executor:
+        parallel = once.fit(reference, executor=executor).modules_[1].weights
+    np.testing.assert_array_equal(parallel, once.fit(reference).modules_[1].weights)
+    counts = model.responses(queries)
+    np.testing.assert_array_equal(model.hyperactivity_ >= 1, ~model.silenced(0) & model.silenced(1))
+    assert not model.place_scores(counts, 1).any()
+    assert (ModularVPR.predict(model.set_params(hyperactive=1), queries) == -1).all()
+    assert model.calibrate(queries, np.arange(6), [0, 1, 100]).hyperactive in (0, 100)
+    by_hand = counts[2, model.assignment_ == 4].mean() if (model.assignment_ == 4).any() else 0.0
+    assert abs(model.place_scores(counts, 0)[2, 4] - by_hand) < 1e-5
+    for plain in (similarity_by_difference, similarity_by_gradients):
+        assert (plain(reference, reference[0]).argmax(axis=1) == np.arange(6)).all()
+
+
+def write(folder, images):
+    folder.mkdir(parents=True)
+    for k, image in enumerate(images):
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"place_{k:03d}.png")
+
+
+def test_traverses_from_folders(tmp_path, route):
+    images = 255 * np.random.default_rng(0).random((3, 40, 50))
+    for name in ("fall", "spring", "summer"):
+        write(tmp_path / name, images)
+    found = read_traverses(tmp_path, "spring")
+    assert found.reference.shape == (2, 3, 28, 28)
+    np.testing.assert_array_equal(found.query, front_end(images.astype(np.uint8)))
+    assert read_traverses(tmp_path, places=2).query.shape == (2, 28, 28)
+    assert read_traverse(tmp_path / "fall")[1] == ["place_000.png", "place_001.png", "place_002.png"]
+    (tmp_path / "fall" / "place_001.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"place_001.png is no image"):
+        read_traverse(tmp_path / "fall")
+    (tmp_path / "fall" / "place_001.png").unlink()
+    with pytest.raises(DataError, match="different numbers"):
+        read_traverses(tmp_path)
+    with pytest.raises(DataError, match="no folder 'winter'"):
+        read_traverses(tmp_path, "winter")
+    for missing in (None, tmp_path / "fall"):
+        with pytest.raises(MissingDataError, match="Traverses are needed"):
+            read_traverses(missing)
+    with pytest.raises(MissingDataError, match="no folder with images"):
+        read_traverse(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: patch_normalise(np.ones((1, 9, 9)), 4), lambda: photographed(10_000, np.random.default_rng(0)),
+     lambda: ModularVPR().fit(np.ones((3, 28, 28))), lambda: ModularVPR(0).fit(np.ones((1, 2, 28, 28))),
+     lambda: front_end([]),
+     lambda: PlaceModule(PlaceCells(2)).respond(PlaceModule(PlaceCells(2)).init(jax.random.key(0)), np.ones((1, 9)), jax.random.key(0)),
+     lambda: PlaceModule(PlaceCells(2)).respond(PlaceModule(PlaceCells(2)).init(jax.random.key(0), 9), 300 * np.ones((1, 9)),
+                                                jax.random.key(0))],
+)  # fmt: skip
+def test_mistakes_are_named(make):
+    with pytest.raises(InputError):
+        make()
