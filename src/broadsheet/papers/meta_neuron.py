@@ -331,7 +331,8 @@ def no_room(runs: Runs):
     data, arms = runs["system"].arrays, runs["system"].arms
     fig, (left, right) = figure(2)
     for k, colour in enumerate((CONTROL_COLOUR, COLOURS[1])):
-        left.hist(data["totals"][data["y"] == k], 25, alpha=0.6, color=colour, label=f"class {k}")
+        totals = np.asarray(data["totals"])[np.asarray(data["y"]) == k]
+        left.hist(totals, np.arange(-0.5, totals.max() + 1), alpha=0.6, color=colour, label=f"class {k}")
     label(left, "spikes in a sample", "samples")
     names = {"count": "best count", "fixed": "neurons as set", "system": "neurons learned"}
     colours = (COLOURS[1], CONTROL_COLOUR, SYSTEM_COLOUR)
@@ -491,7 +492,8 @@ def gains(runs: Runs):
                   label={"fixed": "neurons as set", "system": "neurons learned"}[arm])  # fmt: skip
     left.set_yticks(places + 0.2, names)
     left.axvline(0.5, color="k", lw=0.8, ls=":")
-    label(left, "accuracy on test samples", "neuron, rule")
+    label(left, "accuracy on test samples", "neuron, rule", legend=False)
+    fig.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
     right.barh(places, [100 * (value - arms["fixed"][name]) for name, value in arms["system"].items()], color=SYSTEM_COLOUR)
     right.set_yticks(places, names)
     right.axvline(0, color="k", lw=0.8)
@@ -635,7 +637,9 @@ def tumours(runs: Runs):
     right.bar(list(names.values()), [arms["system"][name] for name in names], color=(SYSTEM_COLOUR, COLOURS[3], COLOURS[4]))
     right.plot(["counts", "complexity"], [arms["shuffled"][name] for name in ("readout", "lzc")], "o", color=CONTROL_COLOUR,
                label="labels shuffled")  # fmt: skip
+    right.set_ylim(0, 1.2)
     label(right, "decision", "accuracy on test samples")
+    left.set_ylim(-2, 78)
     return fig
 
 

@@ -70,7 +70,7 @@ class Region:
 
 @paper.experiment(
     presets={
-        "smoke": Region(places=3, neurons=12, epochs=1, variants=1),
+        "smoke": Region(places=2, neurons=6, epochs=1, variants=1),
         "quick": Region(),
         "paper": Region(places=25, neurons=400, epochs=30, dt=0.1),
     },

@@ -56,8 +56,8 @@ paper = Paper(
         "two errors are orthogonal across outcomes. It is tested that they agree.",
         "With forgetting (0.9999 a step) recursive least squares learns anew too; what does not is least squares that weighs "
         "all trials alike.",
-        "Neither recurrent weights nor different kinds of neurons are needed for these trials: without them (`uncoupled` and "
-        "`alike`) times and probabilities are learned as well. Different biases and cue weights make the trajectory.",
+        "Neither recurrent weights nor different kinds of neurons are needed for these trials: without them (\"uncoupled\" and "
+        "\"alike\") times and probabilities are learned as well. Different biases and cue weights make the trajectory.",
         "Subspaces for what and when stand at about 30 degrees at quick size, less than with outcomes shuffled: an outcome's "
         "own weights lie along the features of the time at which it comes. The claim is judged at the paper's size, not run.",
         "At 0.25 ms a step Izhikevich neurons are not converged; no claim here rests on it.",
@@ -354,13 +354,14 @@ def relearning(runs: Runs):
         middle.plot(chance[:, 0], color=colour, lw=1, label=f"{said}, outcome 1")
         middle.plot(chance[:, 1], color=colour, lw=1, ls="--")
         right.plot(data[f"{name}_time"], ".", ms=3, color=colour, label=said)
+    middle.set_ylim(-0.1, 1.25)
     label(middle, "trial; probabilities swap half way", "predicted probability; outcome 2 dashed")
     label(right, "trial; the time shifts half way", "predicted time (ms)")
     return fig
 
 
 @learning.figure
-def cells(runs: Runs):
+def compared(runs: Runs):
     """Heights and errors of all rules."""
     arms = runs["system"].arms
     fig, axes = figure(3)
@@ -458,7 +459,7 @@ def rasters(runs: Runs):
     fig, axes = figure(3)
     for axis, name in zip(axes, ("system", "alike"), strict=False):
         t, neuron = np.nonzero(np.asarray(runs[name].arrays["spikes"]) if name in runs else np.zeros((1, 1)))
-        axis.plot(t, neuron, ",", color=SYSTEM_COLOUR if name == "system" else CONTROL_COLOUR)
+        axis.plot(t, neuron, ",", rasterized=True, color=SYSTEM_COLOUR if name == "system" else CONTROL_COLOUR)
         axis.axvspan(50, 150, color=COLOURS[4], alpha=0.2)
         label(axis, "time (ms); the cue shaded", f"neuron, {'heterogeneous' if name == 'system' else 'alike'}")
     names = list(runs)
