@@ -74,16 +74,21 @@ def test_forces_are_the_gradient_and_an_overflow_is_not_silent():
     assert np.isnan(crowded.energy(batch, crowded.neighbours(batch))[0])
 
 
+def both_forces(net, batch, near):
+    """Gradient and direct forces, traced anew each time, since sizes of parts are constants."""
+    return eqx.filter_jit(lambda *given: (net.energy_and_forces(*given), net.direct_forces(*given)))(batch, near)
+
+
 def test_atoms_in_parts_are_the_same_atoms(monkeypatch):
     net = EScAIP(replace(TINY, blocks=2, direct=True), 0)
     made = bulk("Cu", cubic=True).repeat((2, 2, 1))
     made.rattle(0.05, seed=0)
     batch = batch_atoms([made, molecule("CH3OH")])
     near = net.neighbours(batch)
-    whole = net.energy_and_forces(batch, near), net.direct_forces(batch, near)
+    whole = both_forces(net, batch, near)
     monkeypatch.setattr("broadsheet.atoms.escaip.LARGE", 0)
     monkeypatch.setattr("broadsheet.atoms.escaip.PART", 7)
-    parts = net.energy_and_forces(batch, near), net.direct_forces(batch, near)
+    parts = both_forces(net, batch, near)
     for one, other in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
@@ -105,7 +110,7 @@ def sets():
     return potential, LabelledSet(group[:18], potential), LabelledSet(group[18:], potential)
 
 
-SETTINGS = Training(steps=12, batch=6, learning_rate=3e-3, evaluate=6)
+SETTINGS = Training(steps=12, batch=6, learning_rate=3e-3, evaluate=6, force_weight=0.0)  # energies alone compile faster
 
 
 def test_training_goes_on_where_it_was_stopped(sets, tmp_path):
@@ -193,7 +198,7 @@ from broadsheet.atoms.training import LabelledSet, train
 group = molecules(("CH3CH2OH",), 24)[0]
 potential = scaled(EScAIP(TINY, 1), group[:18])
 sets = LabelledSet(group[:18], potential), LabelledSet(group[18:], potential)
-settings = replace(SETTINGS, steps=2, batch=8, evaluate=2, force_weight=0.0)
+settings = replace(SETTINGS, steps=2, batch=8, evaluate=2)
 assert len(jax.devices()) == 8
 training.evaluate = lambda *a, **k: training.Errors(0.0, 0.0, 0.0, 0.0, 0.0)  # only the loss is looked at
 for devices in (jax.devices(), jax.devices()[:1]):
