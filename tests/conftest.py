@@ -33,6 +33,20 @@ def postgres(tmp_path_factory) -> str:
     made.cleanup()
 
 
+@pytest.fixture(scope="session")
+def forget_killed_server():
+    """A function that clears away, from a server's folder, what a killed PostgreSQL server leaves: its locks and its entry."""
+
+    def forget(place: Path) -> None:
+        import pgserver
+
+        for left in (place / "postmaster.pid", *place.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
+        pgserver.PostgresServer._instances.pop(place, None)
+
+    return forget
+
+
 @pytest.fixture
 def database(postgres) -> str:
     """The address of an empty PostgreSQL database."""

@@ -53,10 +53,9 @@ def test_evaluate_relax_and_md(folder):
     assert "other settings" in str(run(*relaxed, "--fmax", 0.5).exception)
     motion = ("md", folder / "start.extxyz", "-p", p, "--out", folder / "m.extxyz", "--every", 2, "--json", "--dt", 0.1)
     assert json.loads(run(*motion, "--steps", 4).stdout)["frames"] == 2
-    assert json.loads(run(*motion, "--steps", 6).stdout)["frames"] == 3  # goes on
     with (folder / "m.extxyz").open("a") as stream:  # what a killed run leaves
         stream.write("9\nProperties=species:S:1:pos:R:3\nC 0 0")
-    assert json.loads(run(*motion, "--steps", 8).stdout)["frames"] == 4
+    assert json.loads(run(*motion, "--steps", 8).stdout)["frames"] == 4  # goes on
     frames = read_structures(folder / "m.extxyz")
     assert frames[-1].info["step"] == 8
     assert np.isfinite(frames[-1].get_forces()).all()

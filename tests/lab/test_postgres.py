@@ -28,7 +28,7 @@ def server(tmp_path_factory, monkeypatch):
         made.cleanup()
 
 
-def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server):
+def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server, forget_killed_server):
     made, place = server
     home = tmp_path / "home"
     os.environ["BROADSHEET_HOME"] = str(home)
@@ -51,9 +51,8 @@ def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server)
     import pgserver
 
     time.sleep(2)  # the killed server's children let go of its memory
-    (place / "postmaster.pid").unlink(missing_ok=True)
     made.cleanup_mode = None
-    pgserver.PostgresServer._instances.pop(place)
+    forget_killed_server(place)
     again = pgserver.get_server(place, cleanup_mode="delete")
     os.environ["BROADSHEET_DATABASE"] = again.get_uri()
     fresh = Store()

@@ -149,7 +149,7 @@ def _send(site, body):
         return b""
 
 
-def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_factory):
+def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_factory, forget_killed_server):
     pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is not here: pip install 'broadsheet[dev,postgres]'")
     place = tmp_path_factory.mktemp("pg")
     for folder in (place.parent.parent, place.parent):
@@ -165,8 +165,7 @@ def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_fa
         assert _status(site, "/") == 200  # what was known is still shown
         assert _status(site, "/api/v1/jobs") == 503
         time.sleep(1)
-        (place / "postmaster.pid").unlink(missing_ok=True)
-        pgserver.PostgresServer._instances.pop(place)
+        forget_killed_server(place)
         server = pgserver.get_server(place, cleanup_mode="delete")
         until(lambda: site.answers() and _status(site, "/api/v1/jobs") == 200, 40)
         (job,) = site.post("/api/v1/jobs", {"slug": "sdr-dendrites", "experiment": "union", "preset": "smoke"})

@@ -156,7 +156,7 @@ class Ensemble:
 
 @paper.experiment(
     presets={
-        "smoke": Ensemble(modules=2, places=2, neurons=10, epochs=1, variants=1, calibration=1),
+        "smoke": Ensemble(modules=2, places=2, neurons=6, epochs=1, variants=1, calibration=1),
         "quick": Ensemble(),
         "paper": Ensemble(modules=9, neurons=400, epochs=30, dt=0.1),
     },
@@ -230,7 +230,7 @@ class Scaling:
 
 @paper.experiment(
     presets={
-        "smoke": Scaling(counts=(1, 2), places=2, neurons=10, epochs=1),
+        "smoke": Scaling(counts=(1,), places=2, neurons=6, epochs=1),
         "quick": Scaling(),
         "paper": Scaling(counts=(1, 2, 4, 8), places=25, neurons=400, epochs=10, dt=0.1, crop_stride=20),
     },
@@ -297,7 +297,7 @@ class Route:
 
 @paper.experiment(
     presets={
-        "smoke": Route(places=4, module_size=2, neurons=10, epochs=1),
+        "smoke": Route(places=4, module_size=2, neurons=6, epochs=1),
         "quick": Route(),
         "paper": Route(data="", query="summer", places=3300, calibration=600, module_size=25, neurons=400, epochs=30, dt=0.1),
     },
