@@ -67,7 +67,7 @@ def any_home(request, home, monkeypatch) -> Path:
     return home
 
 
-MAPPINGS = 25_000
+MAPPINGS = 40_000
 """Mappings of memory from which on compiled programs are dropped; Linux gives a process 65 530, and XLA dies without."""
 
 

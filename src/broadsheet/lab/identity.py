@@ -193,11 +193,15 @@ def _closure(modules: set[str], roots: tuple[str, ...]) -> set[str]:
         if module in found or module.startswith(OUTSIDE):
             continue
         found.add(module)
-        for node in ast.walk(_tree(_file(module))):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                for modules_of in _imports(node, roots).values():
-                    todo.extend(modules_of)
+        todo.extend(_imported_by(module, roots))
     return found
+
+
+@cache
+def _imported_by(module: str, roots: tuple[str, ...]) -> frozenset[str]:
+    """Modules of the packages that a module imports, at its top or within."""
+    nodes = [node for node in ast.walk(_tree(_file(module))) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return frozenset(name for node in nodes for behind in _imports(node, roots).values() for name in behind)
 
 
 def _imports(node: ast.Import | ast.ImportFrom, roots: tuple[str, ...]) -> dict[str, set[str]]:
