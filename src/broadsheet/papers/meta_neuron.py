@@ -107,9 +107,9 @@ def complexity(config: Complexity, key, log: Log) -> Report:
         * np.log2(config.length) / config.length,
     }  # fmt: skip
     log.progress(0.3)
-    bursts = (config.after_spike - config.probability) / (1 - config.probability)
+    correlation = (config.after_spike - config.probability) / (1 - config.probability)
     flat, bursting = (np.asarray(markov_trains(jnp.full(config.samples, config.probability), c, config.length, k)).T
-                      for c, k in zip((0.0, bursts), jax.random.split(k_structure), strict=True))  # fmt: skip
+                      for c, k in zip((0.0, correlation), jax.random.split(k_structure), strict=True))  # fmt: skip
     parts = {"system": lzc, "rate": lambda trains: trains.sum(axis=-1)}
     counts = {name: (measure(flat), measure(bursting)) for name, measure in parts.items()}
     log.progress(0.5)
@@ -128,7 +128,7 @@ def complexity(config: Complexity, key, log: Log) -> Report:
     arrays = {"probabilities": config.probabilities, "entropy": truth, "lzc": estimates["system"], "lz78": estimates["lz78"],
               "flat": counts["system"][0], "bursting": counts["system"][1], "gaps": config.gaps, "lengths": config.lengths,
               "grid": grid["system"], "grid_rate": grid["rate"], "limit_flat": entropy(config.probability),
-              "limit_bursting": markov_entropy(config.probability, bursts)}  # fmt: skip
+              "limit_bursting": markov_entropy(config.probability, correlation)}  # fmt: skip
     return Report(arms=arms, arrays=arrays)
 
 
