@@ -94,7 +94,7 @@ def region(config: Region, key, log: Log) -> Report:
         "system": {}, "no-stdp": {"learn": False}, "no-theta": {"theta_plus": 0.0}, "pause-5": {"pause": 5.0}
     }  # fmt: skip
     arms: dict[str, dict[str, Any]] = {}
-    arrays: dict[str, Any] = {"shown": reference[0]}
+    arrays: dict[str, Any] = {}
     for k, (name, options) in enumerate(changed.items()):
         model = ModularVPR(config.places, config.neurons, epochs=config.epochs, dt=config.dt, pre_sign=config.pre_sign,
                            random_state=seed_of(key), **options).fit(reference)  # fmt: skip
@@ -196,7 +196,7 @@ def hyperactivity(config: Ensemble, key, log: Log) -> Report:
         "all": {"recall": recall(1), "silenced": model.silenced(1).mean()},
     }
     arrays = {"hyperactivity": model.hyperactivity_, "thresholds": thresholds, "recall": [recall(each) for each in thresholds],
-              "before": model.place_scores(counts, 0), "after": model.place_scores(counts)}  # fmt: skip
+              "after": model.place_scores(counts)}  # fmt: skip
     return Report(arms=arms, arrays=arrays)
 
 

@@ -155,7 +155,7 @@ class Forms:
     presets={"smoke": Forms(repeats=20, trials=10), "quick": Forms(), "paper": Forms(repeats=100_000, trials=200)},
     claims=[
         Claim("W7", "both rules follow their closed forms", kind="check", control="swapped",
-              reference="means and variance of both rules for a fixed feature", checks=[at_most("standard_errors", 3.5)]),
+              reference="means and variance of both rules for a fixed feature", checks=[at_most("standard_errors", 3.0)]),
     ],
     precision="float64",
     cost=2.0,
