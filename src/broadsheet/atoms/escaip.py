@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from broadsheet.atoms.layers import Dense, FeedForward, RMSNorm, gelu, stacked
 from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
 from broadsheet.atoms.pair import gaussian_basis
 from broadsheet.atoms.potential import Potential
@@ -84,52 +85,6 @@ SMALL = EScAIPConfig(
 )
 """A size for CPUs; the papers here and the command line train with it, and with `TINY`."""
 TINY = replace(SMALL, width=32, heads=2, basis=48, basis_width=32, order_width=8, atom_width=16)
-
-
-class Dense(eqx.Module):
-    """x W^T + b over the last axis."""
-
-    weight: Float[Array, "out in"]
-    bias: Float[Array, " out"]
-
-    def __init__(self, rng: np.random.Generator, inputs: int, outputs: int, xavier: bool = False):
-        bound = math.sqrt(6 / (inputs + outputs)) if xavier else 1 / math.sqrt(inputs)
-        self.weight = jnp.asarray(rng.uniform(-bound, bound, (outputs, inputs)), float)
-        self.bias = jnp.zeros(outputs)
-
-    def __call__(self, x: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
-        return x @ self.weight.T + self.bias
-
-
-class RMSNorm(eqx.Module):
-    """x / sqrt(mean(x^2) + machine epsilon), scaled."""
-
-    weight: Float[Array, " width"]
-
-    def __init__(self, width: int):
-        self.weight = jnp.ones(width)
-
-    def __call__(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape width"]:
-        square = jnp.mean(x**2, axis=-1, keepdims=True)
-        return x * jax.lax.rsqrt(square + jnp.finfo(jnp.float32).eps) * self.weight
-
-
-class FeedForward(eqx.Module):
-    """Dense, GELU, Dense."""
-
-    up: Dense
-    down: Dense
-
-    def __init__(self, rng: np.random.Generator, width: int, multiplier: int, xavier: bool = False):
-        self.up = Dense(rng, width, multiplier * width, xavier)
-        self.down = Dense(rng, multiplier * width, width, xavier)
-
-    def __call__(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape width"]:
-        return self.down(_gelu(self.up(x)))
-
-
-def _gelu(x: Array) -> Array:
-    return jax.nn.gelu(x, approximate=False)
 
 
 class Graph(eqx.Module):
@@ -268,11 +223,11 @@ class EdgeEmbedding(eqx.Module):
         numbers, graph = features.numbers, features.graph
         a, o, length = self.atom_from.shape[1], self.order_from.bias.shape[0], self.length.bias.shape[0]
         W = jnp.split(self.join.weight, [length, length + o, length + o + a, length + 2 * o + a], axis=1)
-        sender = _gelu(self.order_from(features.order)) @ W[1].T + self.atom_from[numbers] @ W[2].T
-        receiver = _gelu(self.order_to(features.order)) @ W[3].T + self.atom_to[numbers] @ W[4].T
+        sender = gelu(self.order_from(features.order)) @ W[1].T + self.atom_from[numbers] @ W[2].T
+        receiver = gelu(self.order_to(features.order)) @ W[3].T + self.atom_to[numbers] @ W[4].T
         ends = sender[graph.index] + features.own(receiver)[:, None]
-        joined = _gelu(self.length(features.basis)) @ W[0].T + ends + self.join.bias
-        return self.norm(_gelu(joined))
+        joined = gelu(self.length(features.basis)) @ W[0].T + ends + self.join.bias
+        return self.norm(gelu(joined))
 
 
 class Features(eqx.Module):
@@ -349,8 +304,8 @@ class Block(eqx.Module):
         node, edge = self.norms[0](x), self.norms[1](e)
         sender, receiver = jnp.split(self.node_hidden.weight, 2, axis=1)
         ends = (node @ sender.T)[features.graph.index] + features.own(node @ receiver.T)[:, None] + self.node_hidden.bias
-        parts = (self.embedding(features), _gelu(self.edge_hidden(edge)), _gelu(ends))
-        message = self.message_norm(_gelu(self.message(jnp.concatenate(parts, axis=-1))))
+        parts = (self.embedding(features), gelu(self.edge_hidden(edge)), gelu(ends))
+        message = self.message_norm(gelu(self.message(jnp.concatenate(parts, axis=-1))))
         output = self.attention(message, features)
         x, e = features.own(x) + output[:, 0], e + output
         return x + self.node_ffn(self.norms[2](x)), e + self.edge_ffn(self.norms[3](e))
@@ -379,7 +334,7 @@ class Projection(eqx.Module):
         self.join, self.norm = Dense(rng, config.width * (config.blocks + 1), config.width), RMSNorm(config.width)
 
     def __call__(self, readouts: Float[Array, "*shape all"]) -> Float[Array, "*shape width"]:
-        return self.norm(_gelu(self.join(readouts)))
+        return self.norm(gelu(self.join(readouts)))
 
 
 class Head(eqx.Module):
@@ -405,6 +360,7 @@ class EScAIP(Potential):
     Its energy is NaN where an atom has more edges than `slots`, so that nothing goes on without them.
     """
 
+    settings: ClassVar[type] = EScAIPConfig
     input: EdgeEmbedding
     input_ffn: FeedForward
     input_norms: tuple[RMSNorm, RMSNorm]
@@ -424,12 +380,12 @@ class EScAIP(Potential):
         rng = generator(key)  # drawn on the host: a new model compiles nothing
         self.input, self.input_ffn = EdgeEmbedding(rng, config), FeedForward(rng, config.width, 1)
         self.input_norms = (RMSNorm(config.width), RMSNorm(config.width))
-        self.blocks = _stacked([Block(rng, config) for _ in range(config.blocks)])
-        self.node_readouts = _stacked([Readout(rng, config) for _ in range(config.blocks + 1)])
+        self.blocks = stacked([Block(rng, config) for _ in range(config.blocks)])
+        self.node_readouts = stacked([Readout(rng, config) for _ in range(config.blocks + 1)])
         self.node_projection, self.head = Projection(rng, config), Head(rng, config, 1)
         self.edge_readouts = self.edge_projection = self.force_direction = self.force_size = None
         if config.direct:
-            self.edge_readouts = _stacked([Readout(rng, config) for _ in range(config.blocks + 1)])
+            self.edge_readouts = stacked([Readout(rng, config) for _ in range(config.blocks + 1)])
             self.edge_projection = Projection(rng, config)
             self.force_direction, self.force_size = Head(rng, config, 3), Head(rng, config, 1)
 
@@ -505,11 +461,6 @@ class EScAIP(Potential):
         scale = self.force_direction(joined) * graph.direction
         summed = jnp.sum(jnp.where(graph.mask[..., None], scale, 0), axis=1)
         return jnp.where(batch.node_mask[:, None], size * summed, 0)
-
-
-def _stacked(modules: list[Any]) -> Any:
-    """Modules of one shape as one, along a new first axis of their weights."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modules)
 
 
 def _joined(readouts: Readout | None, projection: Projection | None, stages: Array | None) -> Array:
