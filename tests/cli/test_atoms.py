@@ -1,18 +1,17 @@
 """The verbs of atoms, on files."""
 
+import gzip
 import json
-from dataclasses import replace
+import pickle
 
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from typer.testing import CliRunner
 
-from broadsheet.atoms.checkpoints import save_potential
-from broadsheet.atoms.escaip import TINY, EScAIP
 from broadsheet.atoms.files import read_structures, write_structures
 from broadsheet.atoms.labels import molecules
-from broadsheet.atoms.potential import scaled
+from broadsheet.atoms.trajectories import read_pubchemqcr
 from broadsheet.cli.app import app
 from broadsheet.errors import BroadsheetError
 
@@ -32,18 +31,16 @@ def folder(tmp_path_factory):
     cells[7].positions[0] += 0.6
     write_structures(cells, place / "cells.extxyz")
     write_structures([molecule("CH3CH2OH")], place / "start.extxyz")
-    made = run("train", place / "frames.extxyz", "--out", place / "p.safetensors", "--size", "tiny", "--steps", 2, "--batch", 4, "--force-weight", 0,
+    made = run("train", place / "frames.extxyz", "--out", place / "p.safetensors", "--network", "schnet", "--width", 16, "--steps", 2, "--batch", 4, "--force-weight", 0,
                "--evaluate-every", 2, "--json")  # fmt: skip
     assert made.exit_code == 0
     assert json.loads(made.stdout)["force_mae"] > 0
     assert not (place / "p.checkpoint").exists()
-    small = replace(TINY, width=16, frequencies=(8, 0, 0, 0, 0), blocks=1)  # compiles in half the time
-    save_potential(scaled(EScAIP(small, 0), molecules(("CH3CH2OH",), 12)[0]), place / "small.safetensors")
     return place
 
 
 def test_evaluate_relax_and_md(folder):
-    p = folder / "small.safetensors"
+    p = folder / "p.safetensors"
     found = run("evaluate", folder / "frames.extxyz", "-p", p, "--json")
     assert json.loads(found.stdout)[str(p)]["energy_mae"] > 0
     relaxed = ("relax", folder / "start.extxyz", "-p", p, "--out", folder / "r.extxyz", "--steps", 3, "--json")
@@ -59,6 +56,45 @@ def test_evaluate_relax_and_md(folder):
     frames = read_structures(folder / "m.extxyz")
     assert frames[-1].info["step"] == 8
     assert np.isfinite(frames[-1].get_forces()).all()
+
+
+def test_a_potential_under_the_benchmark(folder):
+    """On records in the published layout: five molecules of three steps, whose errors are those that `evaluate` finds."""
+    lmdb = pytest.importorskip("lmdb")
+    rng = np.random.default_rng(0)
+    with lmdb.open(str(folder / "qcr"), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+        for key in range(5):
+            steps = []
+            for _ in range(3):
+                places = molecule("CH4").positions + 0.02 * rng.standard_normal((5, 3))
+                atoms = [
+                    {"atom": s, "charge": 1.0} | dict(zip("xyz", x, strict=True))
+                    for s, x in zip("CHHHH", places.tolist(), strict=True)
+                ]
+                steps.append({"coordinates": atoms, "energy": -40.5, "gradient": [{"dx": 0.0, "dy": 0.0, "dz": 0.01}] * 5})
+            transaction.put(f"{key:09d}".encode(), gzip.compress(pickle.dumps({"DFT_1st": steps})))
+    arguments = ("benchmark", "pubchemqcr", folder / "p.safetensors", "--data", folder / "qcr", "--relaxations", 0, "--json")
+    assert "--trust" in str(run(*arguments).exception)
+    found = json.loads(run(*arguments, "--trust").stdout)
+    assert (found["frames"], found["molecules"]) == (3, 1)
+    assert found["published"]["PaiNN"] == {"energy_mae": 5.33, "force_rmse": 46.92}
+    frames = read_pubchemqcr(folder / "qcr", trust=True).split((0.6, 0.2, 0.2), np.random.default_rng(0))[2].frames()
+    write_structures(frames, folder / "held.extxyz")
+    known = json.loads(run("evaluate", folder / "held.extxyz", "-p", folder / "p.safetensors", "--json").stdout)
+    known = known[str(folder / "p.safetensors")]
+    assert found["energy_mae"] == pytest.approx(known["energy_mae"], rel=1e-4)
+    assert found["force_rmse"] == pytest.approx(known["force_rmse"], rel=1e-4)
+
+
+def test_density_functionals_of_molecules(folder):
+    write_structures([molecule("H2")], folder / "h2.extxyz")
+    found = json.loads(
+        run("dft", folder / "h2.extxyz", "-f", "lda", "--grid", 0, "--out", folder / "h2_out.extxyz", "--json").stdout
+    )
+    assert -31.5 < found["structures"][0]["energy"] < -30  # -1.13 Hartree
+    assert read_structures(folder / "h2_out.extxyz")[0].get_potential_energy() == pytest.approx(
+        found["structures"][0]["energy"]
+    )
 
 
 def test_compress_outliers_and_entropy(folder):
@@ -87,6 +123,10 @@ def test_compress_outliers_and_entropy(folder):
         (("evaluate", "{f}/cells.extxyz", "-p", "{f}/p.safetensors"), "no energy"),
         (("relax", "{f}/cells.extxyz", "-p", "{f}/p.safetensors", "--out", "{f}/y.extxyz"), "never trained on Cu"),
         (("md", "{f}/start.extxyz", "-p", "{f}/p.safetensors", "--stop-above", "1", "--out", "{f}/z.extxyz"), "several"),
+        (("dft", "{f}/cells.extxyz"), "periodic"),
+        (("dft", "{f}/start.extxyz", "-f", "mystery"), "no functional"),
+        (("benchmark", "pubchemqcr", "mystery", "--data", "{f}/none"), "no such file"),
+        (("train", "{f}/frames.extxyz", "--network", "painn", "--direct"), "no direct forces"),
         (("compress", "{f}/cells.extxyz", "--fraction", "0"), "keeps nothing"),
         (("compress", "{f}/cells.extxyz", "--fraction", "0.5", "--count", "3"), "not both"),
         (("evaluate", "{f}/frames.extxyz", "-p", "{f}/frames.extxyz"), "is not a .npz, .npy or .safetensors"),

@@ -15,9 +15,14 @@ from broadsheet.atoms.environments import (
 )
 from broadsheet.atoms.escaip import EScAIP, EScAIPConfig, LegendreAttention, bond_orientational_order, log_envelope, soft_rank
 from broadsheet.atoms.files import iterate_structures, read_structures, write_lmdb, write_structures
+from broadsheet.atoms.functionals import Density, Functional, named
+from broadsheet.atoms.kohn_sham import Molecule, fock, mean_field
+from broadsheet.atoms.kohn_sham_calculator import KohnShamCalculator
 from broadsheet.atoms.labels import frames, label, molecules
+from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
 from broadsheet.atoms.motion import simulate, thermal_velocities
 from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
+from broadsheet.atoms.neural_functional import NeuralConfig, NeuralFunctional, train_functional
 from broadsheet.atoms.observables import angular_distribution, energy_drift, radial_distribution
 from broadsheet.atoms.pair import LennardJones, Morse, PairNet, PairPotential, Repulsion
 from broadsheet.atoms.posterior import (
@@ -41,24 +46,36 @@ from broadsheet.atoms.potential import (
     scaled,
 )
 from broadsheet.atoms.relaxation import Relaxed, relax
+from broadsheet.atoms.relaxation_benchmark import frame_errors, relaxation_report
+from broadsheet.atoms.self_consistency import GroundState, converge, ground_state, scf
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, train
+from broadsheet.atoms.trajectories import TrajectorySet, embed_smiles, make_trajectories, read_pubchemqcr
 
 __all__ = [
     "AtomsBatch",
     "DeepEnsemble",
+    "Density",
     "EScAIP",
     "EScAIPConfig",
     "EnsembleCalculator",
     "EnvironmentSet",
     "Errors",
     "ForceMatchingPosterior",
+    "Functional",
+    "GroundState",
+    "KohnShamCalculator",
     "LabelledSet",
     "LegendreAttention",
     "LennardJones",
+    "MessageConfig",
+    "Molecule",
     "Morse",
     "Neighbours",
+    "NeuralConfig",
+    "NeuralFunctional",
     "OutsideDomainError",
+    "PaiNN",
     "PairNet",
     "PairPotential",
     "Potential",
@@ -67,33 +84,43 @@ __all__ = [
     "Repulsion",
     "Sample",
     "ScaledPotential",
+    "SchNet",
     "Selection",
     "SumPotential",
     "Trained",
     "Training",
+    "TrajectorySet",
     "angular_distribution",
     "bandwidth",
     "batch_atoms",
     "bond_orientational_order",
     "calibration_factor",
     "compress",
+    "converge",
     "coverage",
     "describe",
     "describe_all",
     "displacements",
     "diversity",
     "element_references",
+    "embed_smiles",
     "energy_drift",
     "energy_forces_stress",
     "entropy",
     "evaluate",
+    "fock",
+    "frame_errors",
     "frames",
     "from_fairchem",
+    "ground_state",
     "iterate_structures",
     "label",
     "load_potential",
     "log_envelope",
+    "make_trajectories",
+    "mean_field",
     "molecules",
+    "named",
     "neighbour_list",
     "novelty",
     "overlap",
@@ -101,11 +128,14 @@ __all__ = [
     "propagate",
     "psgld",
     "radial_distribution",
+    "read_pubchemqcr",
     "read_structures",
     "relax",
+    "relaxation_report",
     "sample_chains",
     "save_potential",
     "scaled",
+    "scf",
     "select",
     "simulate",
     "soft_rank",
@@ -113,6 +143,7 @@ __all__ = [
     "thermal_velocities",
     "to_fairchem",
     "train",
+    "train_functional",
     "write_lmdb",
     "write_structures",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,25 @@ from broadsheet.files import existing, load_arrays
 
 NOTE = "broadsheet"
 FORMAT = 1
+KINDS = ("EScAIP", "SchNet", "PaiNN", "AtomTransformer")
+"""Networks of `broadsheet.atoms` that have a file format: made as `kind(config, seed)`, the type of `config` in `settings`."""
 
 
 def save_potential(potential: ScaledPotential, path: str | Path, note: Mapping[str, Any] | None = None) -> Path:
-    """Writes a trained EScAIP: weights by their place in the model, settings as JSON in the header, whole or not at all.
+    """Writes a trained network: weights by their place in the model, settings as JSON in the header, whole or not at all.
 
     **Arguments:** `note`: JSON values to keep with it (data, seed, errors).
     """
     from safetensors.numpy import save
 
-    if not isinstance(potential.network, EScAIP):
-        raise InputError(f"{type(potential.network).__name__} has no file format.")
+    network: Any = potential.network
+    kind = type(network).__name__
+    if kind not in KINDS:
+        raise InputError(f"{kind} has no file format; {', '.join(KINDS)} have.")
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _leaves(potential.network).items()}
     arrays["references"] = potential.references
     header = {
-        "format": FORMAT, "kind": "EScAIP", "config": asdict(potential.network.config), "scale": potential.scale,
+        "format": FORMAT, "kind": kind, "config": asdict(network.config), "scale": potential.scale,
         "units": "eV, eV/Å", "elements": potential.elements, "note": dict(note or {}),
     }  # fmt: skip
     return write_atomic(Path(path), save(arrays, metadata={NOTE: json.dumps(header)}))
@@ -48,8 +53,8 @@ def load_potential(path: str | Path) -> ScaledPotential:
     path = existing(path)
     arrays, header = load_arrays(path), read_header(path)
     try:
-        config = _config(header["config"])
-        skeleton = EScAIP(config, 0)
+        kind = getattr(import_module("broadsheet.atoms"), header["kind"])
+        skeleton = kind(_config(kind.settings, header["config"]), 0)
         references, scale = arrays.pop("references"), float(header["scale"])
     except (KeyError, TypeError, ValueError, InputError) as error:
         raise DataError(f"{path}: its settings cannot be used ({str(error)[:120]}).") from None
@@ -66,18 +71,20 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})[NOTE])
-        if header["kind"] != "EScAIP" or header["format"] != FORMAT:
-            raise DataError(f"{path} holds {header['kind']!r}, format {header['format']!r}; EScAIP, format {FORMAT}, is read.")
+        if header["kind"] not in KINDS or header["format"] != FORMAT:
+            raise DataError(
+                f"{path} holds {header['kind']!r}, format {header['format']!r}; {', '.join(KINDS)}, format {FORMAT}, are read."
+            )
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError):
         raise DataError(f"{path} is not a saved potential.") from None
     return header
 
 
-def _config(given: Mapping[str, Any]) -> EScAIPConfig:
+def _config(kind: type, given: Mapping[str, Any]) -> Any:
     """Settings with the types of the defaults; sizes within what a file may ask for."""
-    defaults = EScAIPConfig()
+    defaults = kind()
     values: dict[str, Any] = {}
-    for field in fields(EScAIPConfig):
+    for field in fields(kind):
         default, value = getattr(defaults, field.name), given[field.name]
         if isinstance(default, tuple):
             value = tuple(int(part) for part in value)
@@ -86,7 +93,7 @@ def _config(given: Mapping[str, Any]) -> EScAIPConfig:
         if isinstance(value, int) and not 0 <= value <= 16_384:
             raise ValueError(f"{field.name} = {value}")
         values[field.name] = value
-    return EScAIPConfig(**values).check()
+    return kind(**values).check()
 
 
 def _leaves(model: Any) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def _leaves(model: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in found}
 
 
-def _filled(skeleton: EScAIP, arrays: Mapping[str, np.ndarray], name: str) -> EScAIP:
+def _filled(skeleton: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
     wanted = _leaves(skeleton)
     missing, unknown = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
     if missing or unknown:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
 
 from broadsheet.atoms.structures import labelled
 from broadsheet.cache import digest, fixture
@@ -44,26 +46,36 @@ def calculator(method: Method, structure: Atoms | None = None) -> Any:
             charge=info.get("charge"), multiplicity=info.get("spin"),
         )  # fmt: skip
     if method == "b3lyp/6-31g*":
-        return _B3LYP()
+        return B3LYP()
     raise InputError(f"{method!r} is no method; {', '.join(get_args(Method))} are.")
 
 
-class _B3LYP:
-    """Energy and forces of B3LYP/6-31G* by PySCF, as much of a calculator as labels need."""
+class B3LYP(Calculator):
+    """Energy and forces of B3LYP/6-31G* by PySCF, for molecules; charge and multiplicity from `info`.
 
-    def results(self, structure: Atoms) -> tuple[float, np.ndarray]:
+    With six Cartesian d functions, as Gaussian and GAMESS have that basis; five change an atom's energy by 40 meV.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
         try:
             from pyscf import dft, gto
         except ImportError:
-            raise InputError("B3LYP energies need PySCF: pip install pyscf.") from None
+            raise MissingExtraError("B3LYP energies (PySCF)", "atoms") from None
         from ase.units import Bohr, Hartree
 
+        structure = self.atoms
+        assert structure is not None
         charge, spin = int(structure.info.get("charge", 0)), int(structure.info.get("spin", 1))
-        atoms = list(zip(structure.get_chemical_symbols(), structure.positions.tolist(), strict=True))
-        molecule = gto.M(atom=atoms, basis="6-31g*", charge=charge, spin=spin - 1, verbose=0)
+        parts = list(zip(structure.get_chemical_symbols(), structure.positions.tolist(), strict=True))
+        molecule = gto.M(atom=parts, basis="6-31g*", charge=charge, spin=spin - 1, cart=True, verbose=0)
         field = (dft.RKS if spin == 1 else dft.UKS)(molecule, xc="b3lyp")
         energy = field.kernel()
-        return energy * Hartree, -field.nuc_grad_method().kernel() * Hartree / Bohr
+        self.results = {"energy": energy * Hartree, "forces": -field.nuc_grad_method().kernel() * Hartree / Bohr}
 
 
 def label(structures: Sequence[Atoms], method: Method = "gfn2") -> list[Atoms]:
@@ -101,12 +113,18 @@ def label(structures: Sequence[Atoms], method: Method = "gfn2") -> list[Atoms]:
 
 def _labels_of(structure: Atoms, method: Method) -> tuple[float, np.ndarray, np.ndarray | None]:
     calc = calculator(method, structure)
-    if isinstance(calc, _B3LYP):
-        return *calc.results(structure), None
     made = structure.copy()
     made.calc = calc
-    stress = made.get_stress() if made.pbc.all() else None
-    return made.get_potential_energy(), made.get_forces(), stress
+    with few_threads(method):
+        stress = made.get_stress() if made.pbc.all() else None
+        return made.get_potential_energy(), made.get_forces(), stress
+
+
+def few_threads(method: Method) -> contextlib.AbstractContextManager[object]:
+    """One thread for tight binding: several wait for each other and make small molecules nine times slower."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1) if method in ("gfn1", "gfn2") else contextlib.nullcontext()
 
 
 def frames(

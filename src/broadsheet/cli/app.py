@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from broadsheet.cli import atoms, language, matter, networks, neurons, pages, running, serving, verifying
+from broadsheet.cli import (
+    atoms,
+    atoms_benchmark,
+    atoms_dft,
+    language,
+    matter,
+    networks,
+    neurons,
+    pages,
+    running,
+    serving,
+    verifying,
+)
 
 app = typer.Typer(
     name="broadsheet",
@@ -52,5 +64,7 @@ app.add_typer(serving.db, name="db", help="The database: upgrade, backup, restor
 app.add_typer(neurons.app, name="neurons", help="Neurons, on your own recordings and networks.")
 app.add_typer(networks.app, name="networks", help="Networks of neurons.")
 app.add_typer(atoms.app, name="atoms", help="Potentials and sets of structures.")
+atoms.app.command("dft")(atoms_dft.dft)
+atoms.app.add_typer(atoms_benchmark.app, name="benchmark")
 app.add_typer(language.app, name="language", help="Language models.")
 app.add_typer(matter.app, name="matter", help="Tracked particles.")

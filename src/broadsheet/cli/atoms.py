@@ -35,6 +35,14 @@ class Size(StrEnum):
     L = "L"
 
 
+class Network(StrEnum):
+    """Which network."""
+
+    escaip = "escaip"
+    painn = "painn"
+    schnet = "schnet"
+
+
 class Optimiser(StrEnum):
     """How to relax."""
 
@@ -86,7 +94,9 @@ def train(
     file: File,
     out: Annotated[Path, typer.Option(help="Where the potential goes (.safetensors).")] = Path("potential.safetensors"),
     validation: Annotated[Path | None, typer.Option(help="Structures to validate on; a tenth of FILE by default.")] = None,
-    size: Annotated[Size, typer.Option(help="Size of the model; S, M and L are the paper's.")] = Size.small,
+    network: Annotated[Network, typer.Option(help="Attention (EScAIP), or message passing.")] = Network.escaip,
+    size: Annotated[Size, typer.Option(help="Size of EScAIP; S, M and L are the paper's.")] = Size.small,
+    width: Annotated[int, typer.Option(min=2, help="Features of an atom, of painn and schnet.")] = 128,
     cutoff: Annotated[float, typer.Option(min=1, max=20, help="Å.")] = 6.0,
     steps: Annotated[int, typer.Option(min=1)] = 5000,
     batch: Annotated[int, typer.Option(min=1, help="Structures a step.")] = 16,
@@ -108,6 +118,7 @@ def train(
 
     from broadsheet.atoms.escaip import EScAIP
     from broadsheet.atoms.files import read_structures
+    from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
     from broadsheet.atoms.potential import scaled
     from broadsheet.atoms.training import Errors, LabelledSet, Training
     from broadsheet.atoms.training import train as train_potential
@@ -127,7 +138,14 @@ def train(
         steps=steps, batch=min(batch, len(structures)), learning_rate=learning_rate, energy_weight=energy_weight,
         force_weight=force_weight, stress_weight=stress_weight, direct=direct, evaluate=evaluate_every,
     ).check()  # fmt: skip
-    potential = scaled(EScAIP(replace(_settings(size), cutoff=cutoff, direct=direct), seed), structures)
+    if network is Network.escaip:
+        potential = scaled(EScAIP(replace(_settings(size), cutoff=cutoff, direct=direct), seed), structures)
+    else:
+        if direct:
+            raise InputError(f"--direct: {network.value} has no direct forces; escaip has.")
+        potential = scaled(
+            (PaiNN if network is Network.painn else SchNet)(MessageConfig(width, cutoff=cutoff), seed), structures
+        )
     first, second = (LabelledSet(part, potential, stress_weight > 0) for part in (structures, held))
     checkpoint = out.with_suffix(".checkpoint")
     if restart:

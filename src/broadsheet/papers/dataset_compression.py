@@ -21,8 +21,8 @@ from broadsheet.atoms.environments import (
     novelty,
     overlap,
 )
-from broadsheet.atoms.escaip import SMALL, EScAIP, EScAIPConfig
 from broadsheet.atoms.files import read_structures
+from broadsheet.atoms.message_passing import MessageConfig, PaiNN
 from broadsheet.atoms.potential import scaled
 from broadsheet.atoms.structures import forces_of, labelled
 from broadsheet.atoms.training import LabelledSet, Training, evaluate, train
@@ -413,10 +413,7 @@ for made in (outliers, diluted):
     made.figure(means_and_novelty)
 
 
-SMALLEST = replace(
-    SMALL, width=16, heads=2, frequencies=(5, 3, 0, 0, 0), blocks=1, basis=32, basis_width=16, atom_width=8, order_width=8,
-    cutoff=4.5, nearest=14, slots=28,
-)  # fmt: skip
+SMALLEST = MessageConfig(width=16, interactions=1, basis=16)
 
 
 @dataclass(frozen=True)
@@ -427,7 +424,7 @@ class Learning:
     rare: int = 20  # half of them are kept for the test
     fractions: tuple[float, ...] = (0.1,)
     samplers: tuple[str, ...] = ("cover", "random")
-    model: EScAIPConfig = SMALLEST
+    model: MessageConfig = SMALLEST
     steps: int = 60
     batch: int = 2
     force_weight: float = 10.0  # of the loss
@@ -437,7 +434,7 @@ class Learning:
     presets={"smoke": Learning(count=40, rare=8, steps=2, force_weight=0.0), "quick": Learning(),
              "paper": Learning(count=4000, rare=200, fractions=(0.05, 0.1, 0.2, 0.4),
                                samplers=("cover", "random", "k_means", "fps"),
-                               model=replace(SMALL, cutoff=4.5, nearest=14, slots=28), steps=20_000, batch=8)},
+                               model=MessageConfig(), steps=20_000, batch=8)},
     claims=[
         Claim("C6", "potentials trained on what the cover keeps err less on rare structures", kind="paper",
               where="abstract: reduced error for out-of-distribution data", control="random",
@@ -461,7 +458,7 @@ def learning(config: Learning, key, log: Log) -> Report:
         for j, fraction in enumerate(config.fractions):
             size = max(4, int(np.ceil(fraction * len(pool))))
             kept = [pool[k] for k in select(environments, size, method, seed=seed_of(key)).indices]  # type: ignore[arg-type]
-            potential = scaled(EScAIP(config.model, key), kept)
+            potential = scaled(PaiNN(config.model, key), kept)
             sets = {part: LabelledSet(some, potential) for part, some in tests.items()}
             settings = Training(steps=config.steps, batch=config.batch, learning_rate=3e-3, evaluate=config.steps,
                                 force_weight=config.force_weight)  # fmt: skip

@@ -1,0 +1,203 @@
+"""Training of potentials, their files, and the two message-passing networks."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from scipy.spatial.transform import Rotation
+
+from broadsheet.atoms.checkpoints import load_potential, read_header, save_potential
+from broadsheet.atoms.labels import molecules
+from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet, edges_of, shifted_softplus
+from broadsheet.atoms.potential import element_references, scaled
+from broadsheet.atoms.structures import batch_atoms, labelled
+from broadsheet.atoms.training import LabelledSet, Training, evaluate, train
+from broadsheet.errors import DataError, InputError
+
+TINY = MessageConfig(width=16, interactions=1, basis=16)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    group = molecules(("CH3CH2OH",), 24)[0]
+    potential = scaled(SchNet(TINY, 1), group[:18])
+    return potential, LabelledSet(group[:18], potential), LabelledSet(group[18:], potential)
+
+
+SETTINGS = Training(steps=12, batch=6, learning_rate=3e-3, evaluate=6, force_weight=0.0)  # energies alone compile faster
+
+
+def test_training_goes_on_where_it_was_stopped(sets, tmp_path):
+    potential, first, second = sets
+    whole = train(potential, first, second, SETTINGS, jax.random.key(0))
+    before = evaluate(potential, second, size=6)
+    assert whole.errors.energy_mae < before.energy_mae
+    assert whole.history["step"].tolist() == [6, 12]
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, loss, errors):
+        seen.append(done)
+        raise Stop
+
+    places = {"checkpoint": tmp_path / "c", "keep": tmp_path / "best.safetensors"}
+    twelve = replace(SETTINGS, evaluate=4)
+    with pytest.raises(Stop):
+        train(potential, first, second, twelve, jax.random.key(0), **places, report=lambda *a: stop(*a) if a[0] == 8 else None)
+    resumed = train(potential, first, second, twelve, jax.random.key(0), **places)
+    assert resumed.history["step"][-1] == 12
+    np.testing.assert_allclose(resumed.errors.force_mae, whole.errors.force_mae, rtol=1e-4)
+    kept = load_potential(tmp_path / "best.safetensors")
+    np.testing.assert_allclose(evaluate(kept, second, size=6).force_mae, resumed.errors.force_mae, rtol=1e-5)
+
+
+def test_a_file_that_is_not_what_it_says(sets, tmp_path):
+    potential = sets[0]
+    path = save_potential(potential, tmp_path / "p.safetensors", {"seed": 1})
+    header = read_header(path)
+    assert header["units"] == "eV, eV/Å"
+    assert header["elements"] == [1, 6, 8]
+    again = load_potential(path)
+    assert all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(potential), strict=True)
+    )
+    raw = path.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(DataError):
+        load_potential(tmp_path / "cut.safetensors")
+    size = int.from_bytes(raw[:8], "little")
+    text = json.loads(raw[8 : 8 + size])
+    for change, words in (
+        ({"width": 10**6}, "cannot be used"),
+        ({"interactions": 3}, "shape"),
+        ({"cutoff": -1}, "cannot be used"),
+    ):
+        note = json.loads(text["__metadata__"]["broadsheet"])
+        note["config"] |= change
+        edited = json.dumps(text | {"__metadata__": {"broadsheet": json.dumps(note)}}).encode()
+        (tmp_path / "bad.safetensors").write_bytes(len(edited).to_bytes(8, "little") + edited + raw[8 + size :])
+        with pytest.raises(DataError, match=words):
+            load_potential(tmp_path / "bad.safetensors")
+    poisoned = eqx.tree_at(lambda p: p.network.readout.first.weight, potential, replace_fn=lambda w: w * jnp.nan)
+    with pytest.raises(DataError, match="not finite"):
+        load_potential(save_potential(poisoned, tmp_path / "nan.safetensors"))
+    with pytest.raises(InputError, match="never trained on Cu"):
+        potential.neighbours(batch_atoms([bulk("Cu", cubic=True)]))
+
+
+def test_references_are_those_the_energies_were_made_of():
+    made = [molecule(name) for name in ("H2O", "CO2", "CH4", "C2H6", "H2")]
+    known = {1: -13.0, 6: -1030.0, 8: -2041.0}
+    found = element_references([labelled(each, sum(known[z] for z in each.numbers)) for each in made])
+    np.testing.assert_allclose([found[z] for z in known], list(known.values()), rtol=1e-10)
+    assert np.isnan(found[29])
+
+
+SHARDED = """
+import jax, sys
+import numpy as np
+from dataclasses import replace
+sys.path.insert(0, {folder!r})
+from test_training import SETTINGS, TINY
+from broadsheet.atoms.message_passing import SchNet
+from broadsheet.atoms.labels import molecules
+from broadsheet.atoms.potential import scaled
+from broadsheet.atoms import training
+from broadsheet.atoms.training import LabelledSet, train
+group = molecules(("CH3CH2OH",), 24)[0]
+potential = scaled(SchNet(TINY, 1), group[:18])
+sets = LabelledSet(group[:18], potential), LabelledSet(group[18:], potential)
+settings = replace(SETTINGS, steps=2, batch=8, evaluate=2)
+assert len(jax.devices()) == 8
+training.evaluate = lambda *a, **k: training.Errors(0.0, 0.0, 0.0, 0.0, 0.0)  # only the loss is looked at
+for devices in (jax.devices(), jax.devices()[:1]):
+    print(*train(potential, *sets, settings, jax.random.key(0), devices=devices).history["loss"])
+"""
+
+
+def test_eight_devices_learn_what_one_does():
+    import os
+
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    code = SHARDED.format(folder=str(Path(__file__).parent))
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    eight, one = (float(line) for line in out.split())
+    np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+def test_settings_that_train_nothing():
+    with pytest.raises(InputError, match="positive"):
+        Training(steps=0).check()
+    with pytest.raises(InputError, match="two at least"):
+        SchNet(MessageConfig(width=1), 0)
+
+
+@pytest.mark.parametrize("kind", [SchNet, PaiNN])
+def test_energies_stay_and_forces_turn(kind):
+    with jax.enable_x64(True):
+        net = kind(replace(TINY, interactions=2), 0)
+        made = molecule("CH3OH")
+        made.rattle(0.05, seed=0)
+        turn = Rotation.random(random_state=1).as_matrix() * -1  # a reflection too
+        moved = made.copy()
+        moved.positions = made.positions @ turn.T + 0.7
+        answer = eqx.filter_jit(lambda batch, near: net.energy_and_forces(batch, near))
+        before, after = (answer(batch, net.neighbours(batch)) for batch in (batch_atoms([made]), batch_atoms([moved])))
+        np.testing.assert_allclose(after.energy[0], before.energy[0], rtol=1e-12)
+        np.testing.assert_allclose(after.forces[:6], before.forces[:6] @ turn.T, atol=1e-12)
+        step = np.zeros((6, 3))
+        step[1, 2] = 1e-5
+        sides = []
+        for sign in (1, -1):
+            shifted = made.copy()
+            shifted.positions += sign * step
+            batch = batch_atoms([shifted])
+            sides.append(answer(batch, net.neighbours(batch)).energy[0])
+        np.testing.assert_allclose(-(sides[0] - sides[1]) / 2e-5, before.forces[1, 2], rtol=1e-6)
+
+
+def test_one_round_of_schnet_by_hand():
+    net = SchNet(TINY, 3)
+    batch = batch_atoms([molecule("CO")])
+    near = net.neighbours(batch)
+    r = float(np.linalg.norm(np.diff(batch.positions[:2], axis=0)))
+    basis = np.exp(-((r - np.linspace(0, 4.5, 16)) ** 2) / (2 * (4.5 / 15) ** 2))
+    np.testing.assert_allclose(edges_of(batch, near, TINY).basis[0, 0], basis, rtol=1e-4, atol=1e-6)
+    layer = jax.tree.map(lambda leaf: np.asarray(leaf)[0] if eqx.is_array(leaf) else leaf, net.interactions)
+
+    def two(layers, x):
+        inner = np.log1p(np.exp(x @ layers.first.weight.T + layers.first.bias)) - math.log(2)
+        return inner @ layers.second.weight.T + layers.second.bias
+
+    x = np.asarray(net.atom_embedding)[[6, 8]]
+    taper = (1 + math.cos(math.pi * r / 4.5)) / 2
+    message = (x[::-1] @ layer.inner.T) * two(layer.filter, basis) * taper
+    wanted = two(net.readout, x + two(layer.outer, message)).sum()
+    np.testing.assert_allclose(net.energy(batch, near)[0], wanted, rtol=2e-4)
+    assert shifted_softplus(jnp.zeros(())) == 0
+
+
+def test_painn_tells_apart_what_distances_cannot():
+    """Two carbon environments with equal distances to their neighbours and other angles; hydrogens beyond each other's reach."""
+    from ase import Atoms
+
+    def star(angle):
+        return Atoms("CHH", [[0, 0, 0], [1.0, 0, 0], [math.cos(angle), math.sin(angle), 0]])
+
+    with jax.enable_x64(True):
+        for kind, differs in ((SchNet, False), (PaiNN, True)):
+            net = kind(MessageConfig(width=16, interactions=1, basis=16, cutoff=1.2), 0)
+            batches = [batch_atoms([star(angle)]) for angle in (1.6, 2.6)]
+            first, second = (float(net.energy(batch, net.neighbours(batch))[0]) for batch in batches)
+            assert (abs(first - second) > 1e-9) == differs
