@@ -34,7 +34,7 @@ FAR = 2.0
 
 
 def network_named(name: str, config: MessageConfig | int, key: PRNGKeyArray | int) -> Potential:
-    """An untrained network of the benchmark by its name, of the width and cutoff of `config` (a width: otherwise published).
+    """An untrained network of the benchmark by its name, of the sizes of `config` (of a width alone: three interactions).
 
     **Raises:** `InputError` for a name that is none.
     """

@@ -427,9 +427,11 @@ def _coupled_cluster(field: Any) -> float:
 
 @transfer.figure
 def unseen(runs: Runs):
-    """Errors of total energies of each system, and mean errors against the noise."""
-    data = runs["system"].arrays
-    fig, axes = figure(2)
+    """Errors of total energies of each system, and mean errors against the noise, where there was any."""
+    data, arms = runs["system"].arrays, runs["system"].scalars()
+    noisy = sorted((float(name.split("-")[1]), name) for name in arms if name.startswith("noise-"))
+    fig, axes = figure(2 if noisy else 1)
+    axes = np.atleast_1d(axes)
     place = np.arange(len(data["names"]))
     for name, colour, text, shift in (
         ("lda", CONTROL_COLOUR, "LDA", -0.2),
@@ -438,12 +440,12 @@ def unseen(runs: Runs):
         axes[0].bar(place + shift, np.abs(data[name]), 0.4, color=colour, label=text)
     axes[0].set_xticks(place, [str(each) for each in data["names"]], rotation=60)
     axes[0].set_yscale("log")
-    arms = runs["system"].scalars()
-    noisy = sorted((float(name.split("-")[1]), name) for name in arms if name.startswith("noise-"))
+    label(axes[0], "system", "|error| (kcal/mol)")
+    if not noisy:
+        return fig
     levels = [(0.0, "" if "" in arms else "system"), *noisy]
     for metric, colour, text in (("taught_mae", COLOURS[2], "trained on"), ("unseen_mae", SYSTEM_COLOUR, "unseen")):
         axes[1].plot([x for x, _ in levels], [arms[name][metric] for _, name in levels], "o-", color=colour, label=text)
-    label(axes[0], "system", "|error| (kcal/mol)")
     label(axes[1], "noise of the energies (kcal/mol)", "mean |error| (kcal/mol)")
     return fig
 
