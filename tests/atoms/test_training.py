@@ -89,6 +89,12 @@ def test_a_file_that_is_not_what_it_says(sets, tmp_path):
         (tmp_path / "bad.safetensors").write_bytes(len(edited).to_bytes(8, "little") + edited + raw[8 + size :])
         with pytest.raises(DataError, match=words):
             load_potential(tmp_path / "bad.safetensors")
+    for kind in ("AtomTransformer", "LennardJones"):
+        note = json.loads(text["__metadata__"]["broadsheet"]) | {"kind": kind}
+        edited = json.dumps(text | {"__metadata__": {"broadsheet": json.dumps(note)}}).encode()
+        (tmp_path / "other.safetensors").write_bytes(len(edited).to_bytes(8, "little") + edited + raw[8 + size :])
+        with pytest.raises(DataError, match=f"holds '{kind}'"):
+            load_potential(tmp_path / "other.safetensors")
     poisoned = eqx.tree_at(lambda p: p.network.readout.first.weight, potential, replace_fn=lambda w: w * jnp.nan)
     with pytest.raises(DataError, match="not finite"):
         load_potential(save_potential(poisoned, tmp_path / "nan.safetensors"))

@@ -17,6 +17,7 @@ from broadsheet.atoms.trajectories import (
     TrajectorySet,
     embed_smiles,
     g2_relaxations,
+    label_from_atoms,
     make_trajectories,
     read_pubchemqcr,
 )
@@ -117,6 +118,25 @@ def test_published_records(tmp_path):
     assert len(read_pubchemqcr(place, "mixing", limit=1, trust=True)) == 3
     with pytest.raises(DataError, match="no molecule"):
         read_pubchemqcr(place, "hf", trust=True)
+
+
+def test_relaxations_of_published_molecules_are_judged_from_the_same_zero(home, tmp_path):
+    """PySCF's own energy, written as a record and read again, is the energy that the judge gives the same geometry."""
+    pytest.importorskip("pyscf")
+    from pyscf import dft, gto
+
+    made = molecule("H2")
+    parts = list(zip(made.symbols, made.positions.tolist(), strict=True))
+    field = dft.RKS(gto.M(atom=parts, basis="6-31g*", cart=True, verbose=0), xc="b3lyp")
+    atoms = [{"atom": s, "charge": 1.0} | dict(zip("xyz", x, strict=True)) for s, x in parts]
+    step = {"coordinates": atoms, "energy": float(field.kernel()), "gradient": [{"dx": 0.0, "dy": 0.0, "dz": 0.0}] * 2}
+    read = read_pubchemqcr(write(tmp_path / "h2", {"000000783": {"DFT_1st": [step]}}), trust=True).frame(0)
+    (judged,) = label_from_atoms([made])
+    assert judged.get_potential_energy() == pytest.approx(read.get_potential_energy(), abs=1e-6)
+    assert -5.5 < judged.get_potential_energy() < -4  # eV: the bond's
+    made.numbers[:] = 92
+    with pytest.raises(InputError):
+        label_from_atoms([made])
 
 
 class Evil:

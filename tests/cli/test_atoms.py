@@ -75,6 +75,7 @@ def test_a_potential_under_the_benchmark(folder):
             transaction.put(f"{key:09d}".encode(), gzip.compress(pickle.dumps({"DFT_1st": steps})))
     arguments = ("benchmark", "pubchemqcr", folder / "p.safetensors", "--data", folder / "qcr", "--relaxations", 0, "--json")
     assert "--trust" in str(run(*arguments).exception)
+    assert "--relaxations 0" in str(run(*arguments[:5], "--stage", "hf").exception)
     found = json.loads(run(*arguments, "--trust").stdout)
     assert (found["frames"], found["molecules"]) == (3, 1)
     assert found["published"]["PaiNN"] == {"energy_mae": 5.33, "force_rmse": 46.92}

@@ -21,7 +21,7 @@ from broadsheet.files import existing, load_arrays
 
 NOTE = "broadsheet"
 FORMAT = 1
-KINDS = ("EScAIP", "SchNet", "PaiNN", "AtomTransformer")
+KINDS = ("EScAIP", "SchNet", "PaiNN")
 """Networks of `broadsheet.atoms` that have a file format: made as `kind(config, seed)`, the type of `config` in `settings`."""
 
 

@@ -96,20 +96,27 @@ def _settled(structure: Atoms) -> Atoms:
     return labelled(structure, float(energy), np.asarray(forces, float))
 
 
-def _lmdb(path: Path) -> Iterator[Atoms]:
-    """ASE-LMDB as fairchem writes it: zlib-compressed JSON rows under decimal keys; pickled records are refused."""
+@contextlib.contextmanager
+def reading_lmdb(path: Path) -> Iterator[Any]:
+    """A transaction that reads an LMDB; raises `DataError` where the file is none, `MissingExtraError` without `lmdb`."""
     try:
         import lmdb
     except ImportError:
         raise MissingExtraError(f"Reading {path}", "atoms") from None
-    from ase.db.core import AtomsRow
-    from ase.io.jsonio import decode
-
     try:
         environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, max_readers=1)
     except lmdb.Error as error:
         raise DataError(f"{path} is not an LMDB ({error}).") from None
     with contextlib.closing(environment), environment.begin() as transaction:
+        yield transaction
+
+
+def _lmdb(path: Path) -> Iterator[Atoms]:
+    """ASE-LMDB as fairchem writes it: zlib-compressed JSON rows under decimal keys; pickled records are refused."""
+    from ase.db.core import AtomsRow
+    from ase.io.jsonio import decode
+
+    with reading_lmdb(path) as transaction:
         keys = sorted(int(key) for key, _ in transaction.cursor() if key.isdigit())
         for key in keys:
             raw: bytes = transaction.get(str(key).encode()) or b""

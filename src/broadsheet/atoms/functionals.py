@@ -204,6 +204,12 @@ def pw92(density: Density) -> Float[Array, " points"]:
     return rho * _pw92(rho, up, down, PW92)
 
 
+def pw92_mod(density: Density) -> Float[Array, " points"]:
+    """The same with more digits of its constants, libxc's "pw_mod"."""
+    rho, up, down = _polarisation(density)
+    return rho * _pw92(rho, up, down, PW92_FINE)
+
+
 def _vwn(root: Array, A: float, x0: float, b: float, c: float) -> Array:
     Q = math.sqrt(4 * c - b * b)
     X = root**2 + b * root + c

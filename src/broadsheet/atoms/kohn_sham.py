@@ -227,9 +227,9 @@ def local_of_orbitals(orbitals: Float[Array, "4 points n"], C: Float[Array, "spi
     return Local(rho, gradient, tau)
 
 
-def grid_density(molecule: Molecule, D: Float[Array, "spins n n"], level: str = "mgga") -> Density:
+def grid_density(molecule: Molecule, D: Float[Array, "spins n n"]) -> Density:
     """Local quantities at all points of the grid, padding included, in a row."""
-    local = jax.lax.map(lambda orbitals: local_of_matrix(orbitals, D, level).density(), molecule.orbitals)
+    local = jax.lax.map(lambda orbitals: local_of_matrix(orbitals, D, "mgga").density(), molecule.orbitals)
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(leaf.shape[1], -1), local)
 
 

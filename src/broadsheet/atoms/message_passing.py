@@ -7,9 +7,10 @@ arXiv 2102.03150.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -122,8 +123,9 @@ class PaiNNInteraction(eqx.Module):
         self.update = TwoLayers(rng, 2 * width, width, 3 * width, jax.nn.silu)
 
     def __call__(
-        self, s: Float[Array, "atoms width"], v: Float[Array, "atoms 3 width"], edges: Edges, neighbours: Neighbours
+        self, features: tuple[Float[Array, "atoms width"], Float[Array, "atoms 3 width"]], edges: Edges, neighbours: Neighbours
     ) -> tuple[Float[Array, "atoms width"], Float[Array, "atoms 3 width"]]:
+        s, v = features
         width = s.shape[1]
         phi = self.message(self.norm(s))[neighbours.index] * (self.filter(edges.basis) * edges.weight[..., None])
         a, b, c = jnp.split(phi, 3, axis=-1)
@@ -136,73 +138,63 @@ class PaiNNInteraction(eqx.Module):
         return s + (p + q * along) / math.sqrt(2), v + t[:, None] * v1
 
 
-class SchNet(Potential):
-    """Continuous-filter convolutions of the distances: all features are invariant."""
+class MessagePassing(Potential):
+    """Embedded elements, rounds of messages along the edges, a read-out of each atom."""
 
     settings: ClassVar[type] = MessageConfig
     atom_embedding: Float[Array, "numbers width"]
-    interactions: SchNetInteraction
+    interactions: Any
     readout: TwoLayers
     config: MessageConfig = eqx.field(static=True)
     cutoff: float = eqx.field(static=True)
 
-    def __init__(self, config: MessageConfig, key: PRNGKeyArray | int):
+    def __init__(self, config: MessageConfig, key: PRNGKeyArray | int, interaction: type, activation: Callable[[Array], Array]):
         self.config, self.cutoff = config.check(), float(config.cutoff)
         rng = generator(key)
         self.atom_embedding = jnp.asarray(rng.standard_normal((MAX_NUMBER + 1, config.width)), float)
-        self.interactions = stacked([SchNetInteraction(rng, config) for _ in range(config.interactions)])
-        self.readout = TwoLayers(rng, config.width, config.width // 2, 1, shifted_softplus)
+        self.interactions = stacked([interaction(rng, config) for _ in range(config.interactions)])
+        self.readout = TwoLayers(rng, config.width, config.width // 2, 1, activation)
 
+    @abstractmethod
     def embed(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms width"]:
-        """Features of the atoms after the last interaction."""
+        """Invariant features of the atoms after the last round."""
+
+    def rounds(self, start: Any, batch: AtomsBatch, neighbours: Neighbours) -> Any:
+        """What the rounds of messages make of the features that they begin with."""
         edges = edges_of(batch, neighbours, self.config)
         arrays, static = eqx.partition(self.interactions, eqx.is_array)
 
-        def round_of(x: Array, layer: SchNetInteraction) -> tuple[Array, None]:
-            return eqx.combine(layer, static)(x, edges, neighbours), None
+        def round_of(features: Any, layer: Any) -> tuple[Any, None]:
+            return eqx.combine(layer, static)(features, edges, neighbours), None
 
-        return jax.lax.scan(round_of, self.atom_embedding[batch.numbers], arrays, unroll=self.config.interactions <= UNROLLED)[
-            0
-        ]
+        return jax.lax.scan(round_of, start, arrays, unroll=self.config.interactions <= UNROLLED)[0]
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
         return batch.sum_atoms(self.readout(self.embed(batch, neighbours))[:, 0])
 
 
-class PaiNN(Potential):
-    """Scalars and vectors of the atoms; the vectors carry directions, so that angles are seen without triplets."""
-
-    settings: ClassVar[type] = MessageConfig
-    atom_embedding: Float[Array, "numbers width"]
-    interactions: PaiNNInteraction
-    readout: TwoLayers
-    config: MessageConfig = eqx.field(static=True)
-    cutoff: float = eqx.field(static=True)
+class SchNet(MessagePassing):
+    """Continuous-filter convolutions of the distances: all features are invariant."""
 
     def __init__(self, config: MessageConfig, key: PRNGKeyArray | int):
-        self.config, self.cutoff = config.check(), float(config.cutoff)
-        rng = generator(key)
-        self.atom_embedding = jnp.asarray(rng.standard_normal((MAX_NUMBER + 1, config.width)), float)
-        self.interactions = stacked([PaiNNInteraction(rng, config) for _ in range(config.interactions)])
-        self.readout = TwoLayers(rng, config.width, config.width // 2, 1, jax.nn.silu)
+        super().__init__(config, key, SchNetInteraction, shifted_softplus)
+
+    def embed(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms width"]:
+        return self.rounds(self.atom_embedding[batch.numbers], batch, neighbours)
+
+
+class PaiNN(MessagePassing):
+    """Scalars and vectors of the atoms; the vectors carry directions, so that angles are seen without triplets."""
+
+    def __init__(self, config: MessageConfig, key: PRNGKeyArray | int):
+        super().__init__(config, key, PaiNNInteraction, jax.nn.silu)
 
     def features(
         self, batch: AtomsBatch, neighbours: Neighbours
     ) -> tuple[Float[Array, "atoms width"], Float[Array, "atoms 3 width"]]:
-        """Scalars, and vectors that turn with the structure, after the last interaction."""
-        edges = edges_of(batch, neighbours, self.config)
-        arrays, static = eqx.partition(self.interactions, eqx.is_array)
+        """Scalars, and vectors that turn with the structure, after the last round."""
         s = self.atom_embedding[batch.numbers]
-
-        def round_of(carry: tuple[Array, Array], layer: PaiNNInteraction) -> tuple[tuple[Array, Array], None]:
-            return eqx.combine(layer, static)(*carry, edges, neighbours), None
-
-        start = (s, jnp.zeros((s.shape[0], 3, s.shape[1]), s.dtype))
-        return jax.lax.scan(round_of, start, arrays, unroll=self.config.interactions <= UNROLLED)[0]
+        return self.rounds((s, jnp.zeros((s.shape[0], 3, s.shape[1]), s.dtype)), batch, neighbours)
 
     def embed(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms width"]:
-        """Scalars of the atoms after the last interaction."""
         return self.features(batch, neighbours)[0]
-
-    def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
-        return batch.sum_atoms(self.readout(self.embed(batch, neighbours))[:, 0])

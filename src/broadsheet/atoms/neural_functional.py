@@ -29,7 +29,7 @@ from broadsheet.numerics import generator
 F = TypeVar("F", bound=Functional)
 BETA = 1 / 1024
 THINNEST = 1e-7
-"""Electrons/Bohr^3; points with less add below 1e-8 Hartree to an energy and are left out where a network would see them."""
+"""Electrons/Bohr^3; points with less are left out where a network would see them; that moves H2's energies by 1e-7 Hartree."""
 
 
 def basis_densities(density: Density) -> Float[Array, "4 points"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -55,16 +55,12 @@ def fitted(
     validation: TrajectorySet,
     settings: Training,
     key: PRNGKeyArray,
-    **options: Any,
 ) -> Trained:
-    """The network trained on frames of trajectories, its scale and element references fitted on them.
-
-    **Arguments:** `options`: further ones of `train`.
-    """
+    """The network trained on frames of trajectories, its scale and element references fitted on them."""
     structures = training.frames()
     potential = scaled(network, structures)
     first, second = (LabelledSet(part, potential) for part in (structures, validation.frames()))
-    return train(potential, first, second, settings, key, devices=jax.devices()[:1], **options)
+    return train(potential, first, second, settings, key, devices=jax.devices()[:1])
 
 
 class FrameErrors(NamedTuple):

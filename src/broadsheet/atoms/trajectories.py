@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import math
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from broadsheet.atoms.labels import Method, calculator, few_threads
+from broadsheet.atoms.files import reading_lmdb
+from broadsheet.atoms.labels import Method, calculator, few_threads, label
 from broadsheet.atoms.structures import labelled
 from broadsheet.cache import fixture
 from broadsheet.errors import DataError, InputError, MissingExtraError, UntrustedError
@@ -298,7 +298,7 @@ def read_pubchemqcr(
     """Trajectories of PubChemQCR's LMDB files: a key of nine digits a molecule, its value a compressed pickle of its stages.
 
     Energies are counted from isolated atoms, and everything is in eV and Å. The files hold pickles, so that they are read only
-    with `--trust`, and even then without calling anything that a pickle names.
+    with `--trust`, and even then nothing that a pickle names is called, NumPy's numbers aside.
 
     **Arguments:** `path`: an LMDB, or a folder of them; `stage`: "1st" (Firefly, whose atoms have charges), "1st_smash"
     (without charges), "2nd", "mixing" (both; their programs differ by an offset), "hf", "pm3"; `limit`: molecules at most;
@@ -324,13 +324,34 @@ def read_pubchemqcr(
                 for number, step in enumerate(steps):
                     try:
                         numbers, positions, forces, energy = _step(step)
-                    except (KeyError, TypeError, ValueError, IndexError) as error:
+                    except (KeyError, TypeError, ValueError, IndexError, InputError) as error:
                         raise DataError(f"{file}: step {number} of {name} of molecule {key} can't be read ({error}).") from None
                     found.add(numbers, positions, forces, energy, key, molecules, name, number)
             molecules += len(found.rows) > before
     if not found.rows:
         raise DataError(f"{path} has no molecule with a trajectory of stage {stage}.")
     return found.made()
+
+
+def label_from_atoms(structures: Sequence[Atoms]) -> list[Atoms]:
+    """Copies with B3LYP/6-31G* energies counted from isolated atoms, as those of `read_pubchemqcr` are, and forces.
+
+    **Raises:** `InputError` for an element whose isolated atom is not in `ISOLATED`, or where PySCF fails.
+    """
+    return [
+        labelled(each, each.get_potential_energy() - _isolated(each.numbers), each.get_forces())
+        for each in label(structures, "b3lyp/6-31g*")
+    ]
+
+
+def _isolated(numbers: np.ndarray) -> float:
+    """Energy of the atoms apart from each other, eV."""
+    from ase.units import Hartree
+
+    unknown = sorted(set(numbers.tolist()) - ISOLATED.keys())
+    if unknown:
+        raise InputError(f"no energy of the isolated atom {unknown[0]} is known")
+    return sum(ISOLATED[z] for z in numbers.tolist()) * Hartree
 
 
 def _databases(path: Path) -> list[Path]:
@@ -345,15 +366,7 @@ def _databases(path: Path) -> list[Path]:
 def _records(file: Path, trust: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     if not trust:
         raise UntrustedError(f"{file}: PubChemQCR's records are Python pickles; pass --trust if you trust where they are from.")
-    try:
-        import lmdb
-    except ImportError:
-        raise MissingExtraError(f"Reading {file}", "atoms") from None
-    try:
-        environment = lmdb.open(str(file), subdir=file.is_dir(), readonly=True, lock=False, max_readers=1)
-    except lmdb.Error as error:
-        raise DataError(f"{file} is not an LMDB ({error}).") from None
-    with contextlib.closing(environment), environment.begin() as transaction:
+    with reading_lmdb(file) as transaction:
         for raw, value in transaction.cursor():
             key = raw.decode("latin1")
             if not key.isdigit():
@@ -384,12 +397,9 @@ def _step(step: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
 
     atoms, gradient = step["coordinates"], step["gradient"]
     numbers = np.array([atomic_numbers[str(each["atom"]).capitalize()] for each in atoms])
-    unknown = sorted(set(numbers.tolist()) - ISOLATED.keys())
-    if unknown:
-        raise ValueError(f"no energy of the isolated atom {unknown[0]} is known")
     positions = np.array([[float(each[axis]) for axis in "xyz"] for each in atoms])
     forces = -np.array([[float(each[axis]) for axis in ("dx", "dy", "dz")] for each in gradient]) * Hartree / Bohr
-    energy = (float(step["energy"]) - sum(ISOLATED[z] for z in numbers.tolist())) * Hartree
+    energy = float(step["energy"]) * Hartree - _isolated(numbers)
     if positions.shape != forces.shape or not math.isfinite(energy) or not np.isfinite(positions + forces).all():
         raise ValueError("positions, gradient or energy don't fit each other or aren't finite")
     return numbers, positions, forces, energy

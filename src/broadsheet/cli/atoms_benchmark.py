@@ -62,14 +62,17 @@ def pubchemqcr(
 
     from broadsheet.atoms.checkpoints import save_potential
     from broadsheet.atoms.relaxation_benchmark import PUBLISHED, frame_errors, relaxation_report
-    from broadsheet.atoms.trajectories import g2_relaxations, read_pubchemqcr
+    from broadsheet.atoms.trajectories import g2_relaxations, label_from_atoms, read_pubchemqcr
 
     if out is not None and out.suffix != ".safetensors":
         raise InputError(f"--out {out}: potentials are written as .safetensors.")
+    reference: Any = "gfn2"
     if data is not None:
-        found, reference = read_pubchemqcr(data, stage.value, limit=limit, trust=trust or None), "b3lyp/6-31g*"
+        if relaxations and stage in (Stage.pm3, Stage.hf):
+            raise InputError(f"Relaxations are judged by B3LYP, and {stage.value} labels aren't its own: give --relaxations 0.")
+        found, reference = read_pubchemqcr(data, stage.value, limit=limit, trust=trust or None), label_from_atoms
     else:
-        found, reference = g2_relaxations(), "gfn2"
+        found = g2_relaxations()
     shares = (0.6, 0.2, 0.2) if data is not None else (0.7, 0.1, 0.2)
     training, validation, test = found.thinned(most).split(shares, np.random.default_rng(seed))
     potential = _potential(model, training, validation, steps, batch, learning_rate, width, seed)
@@ -86,7 +89,7 @@ def pubchemqcr(
         warnings.filterwarnings("ignore", "Optimal rotation")  # of a linear molecule there are many, all alike
         starts, ends = test.frames(test.starts()[:relaxations]), test.frames(test.ends()[:relaxations])
         result["relaxations"] = len(starts)
-        result |= relaxation_report(potential, starts, ends, reference=reference).summary()  # type: ignore[arg-type]
+        result |= relaxation_report(potential, starts, ends, reference=reference).summary()
     if as_json:
         print_json(result | {"published": {name: dict(zip(("energy_mae", "force_rmse"), row, strict=True))
                                            for name, row in PUBLISHED.items()}})  # fmt: skip
