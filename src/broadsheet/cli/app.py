@@ -8,6 +8,7 @@ from broadsheet.cli import (
     atoms,
     atoms_benchmark,
     atoms_dft,
+    atoms_sets,
     language,
     matter,
     networks,
@@ -63,8 +64,14 @@ for name, command in {
 app.add_typer(serving.db, name="db", help="The database: upgrade, backup, restore.")
 app.add_typer(neurons.app, name="neurons", help="Neurons, on your own recordings and networks.")
 app.add_typer(networks.app, name="networks", help="Networks of neurons.")
-app.add_typer(atoms.app, name="atoms", help="Potentials and sets of structures.")
-atoms.app.command("dft")(atoms_dft.dft)
+app.add_typer(atoms.app, name="atoms", help="Potentials, density functionals and sets of structures.")
+for name, command in {
+    "compress": atoms_sets.compress,
+    "outliers": atoms_sets.outliers,
+    "entropy": atoms_sets.entropy,
+    "dft": atoms_dft.dft,
+}.items():
+    atoms.app.command(name)(command)  # type: ignore[type-var]
 atoms.app.add_typer(atoms_benchmark.app, name="benchmark")
 app.add_typer(language.app, name="language", help="Language models.")
 app.add_typer(matter.app, name="matter", help="Tracked particles.")

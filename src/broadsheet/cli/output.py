@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -124,3 +124,19 @@ def progress(plans: Sequence[Plan]) -> Iterator[Watch]:
                 bars.update(task, completed=finished[id(made)])
 
         yield watch
+
+
+@contextlib.contextmanager
+def bar(text: str) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on a terminal, nothing off it."""
+    if not sys.stderr.isatty():
+        yield lambda share, live: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    made = Progress(TextColumn(text), BarColumn(), TextColumn("{task.fields[live]}"), TimeRemainingColumn(),
+                   console=Console(stderr=True), transient=True)  # fmt: skip
+    with made:
+        task = made.add_task("", total=1.0, live="")
+        yield lambda share, live: made.update(task, completed=share, live=live)
