@@ -120,7 +120,7 @@ class FixedDensities(eqx.Module):
     rest: Float[Array, " molecules"]
 
     @classmethod
-    def of(cls, molecules: Sequence[Molecule], densities: Sequence[Float[Array, "spins n n"]]) -> FixedDensities:
+    def of(cls, molecules: Sequence[Molecule], densities: Sequence[Float[Array, "_ _ _"]]) -> FixedDensities:
         """Of as many density matrices as molecules."""
         pairs = list(zip(molecules, densities, strict=True))
         parts = [grid_density(molecule, D) for molecule, D in pairs]
@@ -158,7 +158,7 @@ def train_functional(
     molecules: Sequence[Molecule],
     energies: Sequence[float] | Float[np.ndarray, " molecules"],
     *,
-    densities: Sequence[Float[Array, "spins n n"]] | None = None,
+    densities: Sequence[Float[Array, "_ _ _"]] | None = None,
     steps: int = 300,
     learning_rate: float = 3e-3,
     report: Callable[[int, float], None] | None = None,
