@@ -80,7 +80,7 @@ def escaip(case, given):
     first = scaled(EScAIP(SMALL, SEED), made["train"])
     data = {name: LabelledSet(part, first) for name, part in made.items()}
     mask = eqx.tree_at(lambda p: p.references, jax.tree.map(eqx.is_inexact_array, first), False)
-    term = label_loss(Training(), first.scale)
+    term = label_loss(Training())
     rule = optax.chain(optax.clip_by_global_norm(10.0), optax.scale_by_adam())
 
     @eqx.filter_jit

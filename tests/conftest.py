@@ -1,14 +1,25 @@
 import gc
 import os
 import sys
+import tempfile
 import uuid
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # tests compile much and compute little
+# tests compile much and compute little
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if version("jaxlib").startswith("0.10."):  # others may not know the flag, and XLA stops at one it does not know
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set before the test processes start, which share what each compiles
+    programs = tempfile.TemporaryDirectory(prefix="broadsheet-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
+# test processes share the processor already, and threads that wait for each other spin
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 
 @pytest.fixture

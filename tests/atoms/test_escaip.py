@@ -42,7 +42,9 @@ def test_blocks_are_those_of_the_authors():
         np.testing.assert_allclose(nodes[k, :real] / scale, arrays[f"out.{k}"] / scale, atol=2e-6)
     np.testing.assert_allclose(net.energy(batch, near)[:2], arrays["out.energy"], rtol=1e-5)
     forces = arrays["out.forces"]
-    np.testing.assert_allclose(net.direct_forces(batch, near)[:real], forces, atol=1e-5 * np.abs(forces).max())
+    np.testing.assert_allclose(
+        net.energy_and_direct_forces(batch, near).forces[:real], forces, atol=1e-5 * np.abs(forces).max()
+    )
     for name, value in to_fairchem(net).items():
         np.testing.assert_array_equal(value[: len(arrays[name])], arrays[name].astype(value.dtype))
     arrays.pop("backbone.input_block.norm_node.weight")
@@ -70,7 +72,9 @@ def test_forces_are_the_gradient_and_an_overflow_is_not_silent():
 
 def both_forces(net, batch, near):
     """Gradient and direct forces, traced anew each time, since sizes of parts are constants."""
-    return eqx.filter_jit(lambda *given: (net.energy_and_forces(*given), net.direct_forces(*given)))(batch, near)
+    return eqx.filter_jit(lambda *given: (net.energy_and_forces(*given), net.energy_and_direct_forces(*given).forces))(
+        batch, near
+    )
 
 
 def test_atoms_in_parts_are_the_same_atoms(monkeypatch):

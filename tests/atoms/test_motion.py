@@ -155,6 +155,6 @@ def test_bad_settings():
     with pytest.raises(InputError, match="spread"):
         PotentialCalculator(potential, stop_above=1.0)
     with pytest.raises(InputError, match="no direct forces"):
-        potential.direct_forces(batch, potential.neighbours(batch))
+        potential.energy_and_direct_forces(batch, potential.neighbours(batch))
     with pytest.raises(InputError, match="onset"):
         LennardJones(cutoff=-1.0)

@@ -89,7 +89,7 @@ def test_a_file_that_is_not_what_it_says(sets, tmp_path):
         (tmp_path / "bad.safetensors").write_bytes(len(edited).to_bytes(8, "little") + edited + raw[8 + size :])
         with pytest.raises(DataError, match=words):
             load_potential(tmp_path / "bad.safetensors")
-    for kind in ("AtomTransformer", "LennardJones"):
+    for kind in ("NequIP", "LennardJones"):
         note = json.loads(text["__metadata__"]["broadsheet"]) | {"kind": kind}
         edited = json.dumps(text | {"__metadata__": {"broadsheet": json.dumps(note)}}).encode()
         (tmp_path / "other.safetensors").write_bytes(len(edited).to_bytes(8, "little") + edited + raw[8 + size :])
@@ -115,7 +115,7 @@ import jax, sys
 import numpy as np
 from dataclasses import replace
 sys.path.insert(0, {folder!r})
-from test_training import SETTINGS, TINY
+from test_potential_training import SETTINGS, TINY
 from broadsheet.atoms.message_passing import SchNet
 from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.potential import scaled

@@ -1,5 +1,6 @@
 """Structures, potentials, dynamics, sampling, and the information in sets of structures."""
 
+from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
 from broadsheet.atoms.calculator import EnsembleCalculator, OutsideDomainError, PotentialCalculator
 from broadsheet.atoms.checkpoints import from_fairchem, load_potential, save_potential, to_fairchem
 from broadsheet.atoms.compression import Selection, compress, select
@@ -19,6 +20,7 @@ from broadsheet.atoms.functionals import Density, Functional, named
 from broadsheet.atoms.kohn_sham import Molecule, fock, mean_field
 from broadsheet.atoms.kohn_sham_calculator import KohnShamCalculator
 from broadsheet.atoms.labels import frames, label, molecules
+from broadsheet.atoms.latent_equivariance import LatentEquivariance, latent_equivariance, latent_report, rotation_loss
 from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
 from broadsheet.atoms.motion import simulate, thermal_velocities
 from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
@@ -47,12 +49,14 @@ from broadsheet.atoms.potential import (
 )
 from broadsheet.atoms.relaxation import Relaxed, relax
 from broadsheet.atoms.relaxation_benchmark import frame_errors, relaxation_report
+from broadsheet.atoms.rotations import RotationAverage, equivariance_report, random_rotations
 from broadsheet.atoms.self_consistency import GroundState, converge, ground_state, scf
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, train
 from broadsheet.atoms.trajectories import TrajectorySet, embed_smiles, make_trajectories, read_pubchemqcr
 
 __all__ = [
+    "AtomTransformer",
     "AtomsBatch",
     "DeepEnsemble",
     "Density",
@@ -66,6 +70,7 @@ __all__ = [
     "GroundState",
     "KohnShamCalculator",
     "LabelledSet",
+    "LatentEquivariance",
     "LegendreAttention",
     "LennardJones",
     "MessageConfig",
@@ -82,6 +87,7 @@ __all__ = [
     "PotentialCalculator",
     "Relaxed",
     "Repulsion",
+    "RotationAverage",
     "Sample",
     "ScaledPotential",
     "SchNet",
@@ -90,6 +96,7 @@ __all__ = [
     "Trained",
     "Training",
     "TrajectorySet",
+    "TransformerConfig",
     "angular_distribution",
     "bandwidth",
     "batch_atoms",
@@ -107,6 +114,7 @@ __all__ = [
     "energy_drift",
     "energy_forces_stress",
     "entropy",
+    "equivariance_report",
     "evaluate",
     "fock",
     "frame_errors",
@@ -115,6 +123,8 @@ __all__ = [
     "ground_state",
     "iterate_structures",
     "label",
+    "latent_equivariance",
+    "latent_report",
     "load_potential",
     "log_envelope",
     "make_trajectories",
@@ -128,10 +138,12 @@ __all__ = [
     "propagate",
     "psgld",
     "radial_distribution",
+    "random_rotations",
     "read_pubchemqcr",
     "read_structures",
     "relax",
     "relaxation_report",
+    "rotation_loss",
     "sample_chains",
     "save_potential",
     "scaled",

@@ -21,7 +21,7 @@ from broadsheet.files import existing, load_arrays
 
 NOTE = "broadsheet"
 FORMAT = 1
-KINDS = ("EScAIP", "SchNet", "PaiNN")
+KINDS = ("EScAIP", "SchNet", "PaiNN", "AtomTransformer")
 """Networks of `broadsheet.atoms` that have a file format: made as `kind(config, seed)`, the type of `config` in `settings`."""
 
 
@@ -39,7 +39,7 @@ def save_potential(potential: ScaledPotential, path: str | Path, note: Mapping[s
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _leaves(potential.network).items()}
     arrays["references"] = potential.references
     header = {
-        "format": FORMAT, "kind": kind, "config": asdict(network.config), "scale": potential.scale,
+        "format": FORMAT, "kind": kind, "config": asdict(network.config), "scale": float(potential.scale),
         "units": "eV, eV/Å", "elements": potential.elements, "note": dict(note or {}),
     }  # fmt: skip
     return write_atomic(Path(path), save(arrays, metadata={NOTE: json.dumps(header)}))

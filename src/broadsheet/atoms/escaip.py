@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from broadsheet.atoms.layers import Dense, FeedForward, RMSNorm, gelu, stacked
 from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
 from broadsheet.atoms.pair import gaussian_basis
-from broadsheet.atoms.potential import Potential
+from broadsheet.atoms.potential import Potential, Prediction
 from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch
 from broadsheet.errors import InputError
 from broadsheet.numerics import direction, generator, norm
@@ -448,19 +448,22 @@ class EScAIP(Potential):
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
         nodes, _, graph = self.embed(batch, neighbours)
-        per_atom = self.head(_joined(self.node_readouts, self.node_projection, nodes))[:, 0]
-        return batch.sum_atoms(jnp.where(graph.overflow, jnp.nan, per_atom))
+        return self._energy(batch, _joined(self.node_readouts, self.node_projection, nodes), graph)
 
-    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
-        """A size from the atom times a sum of edges, each scaled along x, y and z by numbers of its own."""
+    def _energy(self, batch: AtomsBatch, joined: Float[Array, "atoms width"], graph: Graph) -> Float[Array, " structures"]:
+        return batch.sum_atoms(jnp.where(graph.overflow, jnp.nan, self.head(joined)[:, 0]))
+
+    def energy_and_direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+        """Forces: a size from the atom times a sum of edges, each scaled along x, y and z by numbers of its own."""
         if self.force_direction is None or self.force_size is None:
-            return super().direct_forces(batch, neighbours)
+            return super().energy_and_direct_forces(batch, neighbours)
         nodes, edges, graph = self.embed(batch, neighbours)
-        size = self.force_size(_joined(self.node_readouts, self.node_projection, nodes))
+        atoms = _joined(self.node_readouts, self.node_projection, nodes)
+        size = self.force_size(atoms)
         joined = _joined(self.edge_readouts, self.edge_projection, edges)
         scale = self.force_direction(joined) * graph.direction
         summed = jnp.sum(jnp.where(graph.mask[..., None], scale, 0), axis=1)
-        return jnp.where(batch.node_mask[:, None], size * summed, 0)
+        return Prediction(self._energy(batch, atoms, graph), jnp.where(batch.node_mask[:, None], size * summed, 0))
 
 
 def _joined(readouts: Readout | None, projection: Projection | None, stages: Array | None) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -65,6 +66,21 @@ class FeedForward(eqx.Module):
 
     def __call__(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape width"]:
         return self.down(gelu(self.up(x)))
+
+
+class TwoLayers(eqx.Module):
+    """Dense, a nonlinearity, dense; Glorot's weights."""
+
+    first: Dense
+    second: Dense
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(self, rng: np.random.Generator, inputs: int, hidden: int, outputs: int, activation: Callable[[Array], Array]):
+        self.first, self.second = Dense(rng, inputs, hidden, xavier=True), Dense(rng, hidden, outputs, xavier=True)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
+        return self.second(self.activation(self.first(x)))
 
 
 def gelu(x: Array) -> Array:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.atoms.layers import Dense, LayerNorm, stacked
+from broadsheet.atoms.layers import Dense, LayerNorm, TwoLayers, stacked
 from broadsheet.atoms.neighbours import Neighbours, separations
 from broadsheet.atoms.pair import cosine_taper, gaussian_basis
 from broadsheet.atoms.potential import Potential
@@ -65,21 +65,6 @@ def edges_of(batch: AtomsBatch, neighbours: Neighbours, config: MessageConfig) -
     r = jnp.sqrt(jnp.where(near, square, (config.cutoff / 2) ** 2))
     weight = jnp.where(near, cosine_taper(r, config.cutoff), 0)
     return Edges(gaussian_basis(r, config.basis, config.cutoff), weight, jnp.stack(parts, axis=-1) / r[..., None])
-
-
-class TwoLayers(eqx.Module):
-    """Dense, a nonlinearity, dense; Glorot's weights."""
-
-    first: Dense
-    second: Dense
-    activation: Callable[[Array], Array] = eqx.field(static=True)
-
-    def __init__(self, rng: np.random.Generator, inputs: int, hidden: int, outputs: int, activation: Callable[[Array], Array]):
-        self.first, self.second = Dense(rng, inputs, hidden, xavier=True), Dense(rng, hidden, outputs, xavier=True)
-        self.activation = activation
-
-    def __call__(self, x: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
-        return self.second(self.activation(self.first(x)))
 
 
 def shifted_softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

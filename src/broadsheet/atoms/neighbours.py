@@ -134,6 +134,23 @@ def neighbour_list(
     return Neighbours(index, shift, mask, back)
 
 
+def whole_structures(batch: AtomsBatch, *, width: int | None = None) -> Neighbours:
+    """All atoms of the structure, the atom itself among them, in their order; for structures without periodic directions.
+
+    **Raises:** `InputError` where a structure has more atoms than `width`.
+    """
+    graph, real = np.asarray(batch.graph), np.asarray(batch.node_mask)
+    counts = np.bincount(graph[real], minlength=batch.structures)
+    most = int(counts.max(initial=1))
+    if width is not None and most > width:
+        raise InputError(f"A structure has {most} atoms and {width} fit.")
+    slots, atoms = most if width is None else width, np.arange(len(graph), dtype=np.int32)
+    first = np.searchsorted(graph, graph)
+    mask = (np.arange(slots) < counts[graph][:, None]) & real[:, None]
+    index = np.where(mask, first[:, None] + np.arange(slots), atoms[:, None]).astype(np.int32)
+    return Neighbours(index, np.zeros((len(atoms), slots, 3), np.int32), mask)
+
+
 def separations(batch: AtomsBatch, neighbours: Neighbours) -> list[Float[Array, "atoms neighbours"]]:
     """x, y and z from each atom to its neighbours, Å; zero for padding. Differentiable in positions and cell."""
     positions, cell = jnp.asarray(batch.positions), jnp.asarray(batch.cell)[batch.graph]

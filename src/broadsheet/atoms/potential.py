@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
 class Potential(eqx.Module):
     """An energy of structures. A subclass has a `cutoff` (Å, static) and `energy`; `neighbours` only where it wants other
     neighbours than all within the cutoff, `energy_and_forces` only where it knows its gradient better than differentiation
-    does, `direct_forces` only where it predicts them beside the energy.
+    does, `energy_and_direct_forces` only where it predicts forces beside the energy.
     """
 
     cutoff: eqx.AbstractVar[float]
@@ -54,8 +54,8 @@ class Potential(eqx.Module):
         """Neighbours as the potential wants them, made on the host; a `skin` (Å) keeps them valid for a while."""
         return neighbour_list(batch, self.cutoff + skin, width=width)
 
-    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
-        """Forces predicted without an energy, eV/Å."""
+    def energy_and_direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+        """Energies, and forces predicted beside them, which are nobody's gradient."""
         raise InputError(f"{type(self).__name__} has no direct forces; its forces are the gradient of its energy.")
 
 
@@ -98,16 +98,16 @@ class ScaledPotential(Potential):
     """A network of order one in physical units: `scale * network + sum of element references`.
 
     `references` (eV, by atomic number, NaN for elements never seen) and `scale` (eV and eV/Å) are fitted on the training set
-    and fixed afterwards.
+    and fixed afterwards. Both are leaves, so that another training set needs no other program.
     """
 
     network: Potential
     references: np.ndarray
-    scale: float = eqx.field(static=True)
+    scale: np.ndarray
     cutoff: float = eqx.field(static=True)
 
     def __init__(self, network: Potential, references: np.ndarray | None = None, scale: float = 1.0):
-        self.network, self.cutoff, self.scale = network, network.cutoff, float(scale)
+        self.network, self.cutoff, self.scale = network, network.cutoff, np.asarray(scale, float)
         self.references = np.zeros(MAX_NUMBER + 1) if references is None else np.asarray(references, float)
 
     @property
@@ -116,11 +116,15 @@ class ScaledPotential(Potential):
         return [int(z) for z in np.flatnonzero(np.isfinite(self.references)) if z]
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
-        return self.scale * self.network.energy(batch, neighbours) + self._own(batch)
+        return jnp.asarray(self.scale) * self.network.energy(batch, neighbours) + self._own(batch)
 
     def energy_and_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
-        found = self.network.energy_and_forces(batch, neighbours)
-        return Prediction(self.scale * found.energy + self._own(batch), self.scale * found.forces)
+        return self.in_units(self.network.energy_and_forces(batch, neighbours), batch)
+
+    def in_units(self, found: Prediction, batch: AtomsBatch) -> Prediction:
+        """What the network says, in eV and eV/Å."""
+        scale = jnp.asarray(self.scale)
+        return Prediction(scale * found.energy + self._own(batch), scale * found.forces)
 
     def _own(self, batch: AtomsBatch) -> Float[Array, " structures"]:
         return batch.sum_atoms(jnp.asarray(self.references, batch.positions.dtype)[batch.numbers])
@@ -134,8 +138,8 @@ class ScaledPotential(Potential):
             raise InputError(f"The potential was never trained on {names}.")
         return self.network.neighbours(batch, skin=skin, width=width)
 
-    def direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms 3"]:
-        return self.scale * self.network.direct_forces(batch, neighbours)
+    def energy_and_direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
+        return self.in_units(self.network.energy_and_direct_forces(batch, neighbours), batch)
 
 
 def element_references(structures: Sequence[Atoms]) -> np.ndarray:
@@ -166,7 +170,7 @@ def predict(
 ) -> Prediction:
     """Energy and forces, by gradient or direct, and stress where wanted."""
     if direct:
-        return Prediction(potential.energy(batch, neighbours), potential.direct_forces(batch, neighbours))
+        return potential.energy_and_direct_forces(batch, neighbours)
     if stress:
         return energy_forces_stress(potential, batch, neighbours)
     return potential.energy_and_forces(batch, neighbours)

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
 from broadsheet.atoms.escaip import SMALL, TINY, EScAIP
 from broadsheet.atoms.labels import Method, label
+from broadsheet.atoms.latent_equivariance import LatentEquivariance, rotation_loss
 from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
 from broadsheet.atoms.potential import Potential, scaled
 from broadsheet.atoms.relaxation import relax
@@ -44,9 +46,12 @@ def network_named(name: str, config: MessageConfig | int, key: PRNGKeyArray | in
         return PaiNN(config, key)
     if name == "schnet":
         return SchNet(config, key)
+    if name == "transip":
+        heads = max(n for n in (1, 2, 4, 8) if config.width % n == 0)
+        return AtomTransformer(TransformerConfig(config.width, config.interactions, heads, direct=False), key)
     if name == "escaip":
         return EScAIP(replace(TINY if config.width <= 64 else SMALL, cutoff=config.cutoff), key)
-    raise InputError(f"{name!r} is neither a file of a potential (.safetensors) nor painn, schnet or escaip.")
+    raise InputError(f"{name!r} is neither a file of a potential (.safetensors) nor painn, schnet, escaip or transip.")
 
 
 def fitted(
@@ -56,11 +61,15 @@ def fitted(
     settings: Training,
     key: PRNGKeyArray,
 ) -> Trained:
-    """The network trained on frames of trajectories, its scale and element references fitted on them."""
+    """The network trained on frames of trajectories, its scale and element references fitted on them.
+
+    An `AtomTransformer` learns with rotations and latent equivariance.
+    """
     structures = training.frames()
     potential = scaled(network, structures)
     first, second = (LabelledSet(part, potential) for part in (structures, validation.frames()))
-    return train(potential, first, second, settings, key, devices=jax.devices()[:1])
+    loss = rotation_loss(settings, LatentEquivariance()) if isinstance(network, AtomTransformer) else None
+    return train(potential, first, second, settings, key, loss=loss, devices=jax.devices()[:1])
 
 
 class FrameErrors(NamedTuple):

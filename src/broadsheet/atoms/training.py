@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 Pair = tuple[AtomsBatch, Neighbours]
-LossTerm = Callable[[Potential, AtomsBatch, Neighbours, PRNGKeyArray], Float[Array, ""]]
+LossTerm = Callable[[ScaledPotential, AtomsBatch, Neighbours, PRNGKeyArray], Float[Array, ""]]
 
 
 class LabelledSet:
@@ -148,46 +149,54 @@ class Training:
         return self
 
 
-def label_loss(settings: Training, scale: float) -> LossTerm:
-    """The weighted loss of energies, forces and stress against the batch's labels."""
+def label_error(
+    settings: Training, potential: ScaledPotential, batch: AtomsBatch, found: Prediction
+) -> Float[Array, ""]:  # fmt: skip
+    """The weighted loss of energies, forces and stress against the batch's labels, in units of the potential's scale."""
+    scale = jnp.asarray(potential.scale, batch.positions.dtype)
+    labels = Prediction(*(jnp.asarray(part) for part in (batch.energy, batch.forces)))
+    counts, graphs = batch.counts(), batch.graph_mask.astype(batch.positions.dtype)
 
-    def term(potential: Potential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray) -> Float[Array, ""]:
+    def mean(values: Array) -> Array:
+        return jnp.sum(jnp.where(batch.graph_mask, values, 0)) / jnp.sum(graphs)
+
+    def size(vectors: Array) -> Array:
+        square = jnp.sum(vectors**2, axis=-1)
+        return square if settings.squared else jnp.sqrt(jnp.maximum(square, 1e-20))
+
+    energy = (found.energy - labels.energy) / counts / scale
+    total = settings.energy_weight * mean(energy**2 if settings.squared else jnp.abs(energy))
+    if settings.force_weight:
+        total += settings.force_weight * mean(batch.sum_atoms(size((found.forces - labels.forces) / scale)) / counts)
+    if settings.stress_weight and found.stress is not None:
+        error = (found.stress - jnp.asarray(batch.stress)).reshape(-1, 9) / scale
+        total += settings.stress_weight * mean(size(error))
+    return total
+
+
+def label_loss(settings: Training) -> LossTerm:
+    """`label_error` of what the potential predicts."""
+
+    def term(potential: ScaledPotential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray) -> Float[Array, ""]:
         if settings.force_weight or settings.stress_weight:
             found = predict(potential, batch, neighbours, settings.stress_weight > 0, settings.direct)
         else:
             found = Prediction(potential.energy(batch, neighbours), jnp.zeros_like(jnp.asarray(batch.positions)))
-        labels = Prediction(*(jnp.asarray(part) for part in (batch.energy, batch.forces)))
-        counts, graphs = batch.counts(), batch.graph_mask.astype(batch.positions.dtype)
-
-        def mean(values: Array) -> Array:
-            return jnp.sum(jnp.where(batch.graph_mask, values, 0)) / jnp.sum(graphs)
-
-        def size(vectors: Array) -> Array:
-            square = jnp.sum(vectors**2, axis=-1)
-            return square if settings.squared else jnp.sqrt(jnp.maximum(square, 1e-20))
-
-        energy = (found.energy - labels.energy) / counts / scale
-        total = settings.energy_weight * mean(energy**2 if settings.squared else jnp.abs(energy))
-        if settings.force_weight:
-            total += settings.force_weight * mean(batch.sum_atoms(size((found.forces - labels.forces) / scale)) / counts)
-        if settings.stress_weight and found.stress is not None:
-            error = (found.stress - jnp.asarray(batch.stress)).reshape(-1, 9) / scale
-            total += settings.stress_weight * mean(size(error))
-        return total
+        return label_error(settings, potential, batch, found)
 
     return term
 
 
 def optimiser(settings: Training, model: eqx.Module) -> optax.GradientTransformation:
-    """AdamW with warm-up and cosine, clipped; weight decay on matrices alone, embeddings left out."""
+    """AdamW with warm-up and cosine, clipped; weight decay on matrices alone: no biases, norms or embeddings of elements."""
     steps = settings.steps
     rate = optax.warmup_cosine_decay_schedule(
         0.2 * settings.learning_rate, settings.learning_rate, max(1, int(settings.warmup * steps)), steps + 1,
         0.01 * settings.learning_rate,
     )  # fmt: skip
 
-    def decays(path: tuple, leaf: Array) -> bool:
-        return leaf is not None and leaf.ndim == 2 and "atom_" not in jax.tree_util.keystr(path)
+    def decays(path: tuple, leaf: Array) -> bool:  # layers stacked for a scan have an axis more, so axes alone don't tell
+        return leaf is not None and leaf.ndim >= 2 and not re.search("bias|norm|atom_", jax.tree_util.keystr(path))
 
     def mask(weights: eqx.Module) -> eqx.Module:
         return jax.tree_util.tree_map_with_path(decays, weights)
@@ -254,18 +263,19 @@ def train(
     settings: Training,
     key: PRNGKeyArray,
     *,
-    extra: Sequence[LossTerm] = (),
+    loss: LossTerm | None = None,
     checkpoint: str | Path | None = None,
     keep: str | Path | None = None,
     report: Callable[[int, float, Errors], None] | None = None,
+    observe: Callable[[int, ScaledPotential], None] | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Trained:
     """Trains on one set and keeps what is best on another.
 
-    **Arguments:** `extra`: further loss terms, called with (potential, batch, neighbours, key); `checkpoint`: a file to go on
-    from after a stop; `keep`: where the best potential is written each time it improves, and found again after a stop;
-    `report`: called at each evaluation; `devices`: over which each batch is spread (all by default, as far as
-    the batch divides).
+    **Arguments:** `loss`: in place of `label_loss`, called with (potential, batch, neighbours, key); `checkpoint`: a file to go
+    on from after a stop; `keep`: where the best potential is written each time it improves, and found again after a stop;
+    `report`: called at each evaluation; `observe`: called there with the step and the potential as it is validated;
+    `devices`: over which each batch is spread (all by default, as far as the batch divides).
 
     **Raises:** `InputError` where the loss is no longer finite, or there are fewer structures than one batch.
     """
@@ -276,15 +286,15 @@ def train(
     sharding = jax.sharding.NamedSharding(
         jax.sharding.Mesh(np.asarray(devices[:shards]), ("structures",)), jax.sharding.PartitionSpec("structures")
     )
-    terms = [label_loss(settings, potential.scale), *extra]
+    one = label_loss(settings) if loss is None else loss
 
-    def one(potential: Potential, pair: Pair, key: PRNGKeyArray) -> Float[Array, ""]:
-        return sum((term(potential, *pair, key) for term in terms[1:]), terms[0](potential, *pair, key))
-
-    def loss(model: ScaledPotential, parts: Pair, key: PRNGKeyArray) -> Float[Array, ""]:
+    def whole(model: ScaledPotential, parts: Pair, key: PRNGKeyArray) -> Float[Array, ""]:
+        batch, neighbours = parts
         if shards == 1:
-            return one(model, jax.tree.map(lambda leaf: leaf[0], parts), key)
-        return jnp.mean(jax.vmap(lambda part: one(model, part, key))(parts))
+            batch, neighbours = jax.tree.map(lambda leaf: leaf[0], parts)
+            return one(model, batch, neighbours, key)
+        keys = jax.random.split(key, shards)
+        return jnp.mean(jax.vmap(lambda *part: one(model, *part))(batch, neighbours, keys))
 
     seed = int(np.asarray(jax.random.key_data(key)).ravel()[-1])
     stream = train_set.stream(size, seed, shards)
@@ -310,14 +320,17 @@ def train(
         rows.append((done, float(found.losses[-settings.evaluate :].mean()), *errors))
         if report is not None:
             report(done, rows[-1][1], errors)
+        if observe is not None:
+            observe(done, model)
 
-    trained = eqx.tree_at(lambda p: p.references, jax.tree.map(eqx.is_inexact_array, potential), False)
+    trained = jax.tree.map(eqx.is_inexact_array, potential)
+    trained = eqx.tree_at(lambda p: (p.references, p.scale), trained, (False, False))
     model = potential
     if shards > 1:
         everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
         model = jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere) if eqx.is_array(leaf) else leaf, potential)
     last = fit(
-        model, loss, batches, optimiser=optimiser(settings, model), steps=settings.steps, key=key, parameters=trained,
+        model, whole, batches, optimiser=optimiser(settings, model), steps=settings.steps, key=key, parameters=trained,
         chunk=min(settings.evaluate, settings.steps), watch=watch, checkpoint=checkpoint,
     )  # fmt: skip
     if best[2] is None:  # the checkpoint had all the steps, and nothing was kept beside it

@@ -39,6 +39,7 @@ class Network(StrEnum):
     escaip = "escaip"
     painn = "painn"
     schnet = "schnet"
+    transip = "transip"
 
 
 class Optimiser(StrEnum):
@@ -66,9 +67,9 @@ def train(
     file: File,
     out: Annotated[Path, typer.Option(help="Where the potential goes (.safetensors).")] = Path("potential.safetensors"),
     validation: Annotated[Path | None, typer.Option(help="Structures to validate on; a tenth of FILE by default.")] = None,
-    network: Annotated[Network, typer.Option(help="Attention (EScAIP), or message passing.")] = Network.escaip,
+    network: Annotated[Network, typer.Option(help="Attention, message passing, or a Transformer.")] = Network.escaip,
     size: Annotated[Size, typer.Option(help="Size of EScAIP; S, M and L are the paper's.")] = Size.small,
-    width: Annotated[int, typer.Option(min=2, help="Features of an atom, of painn and schnet.")] = 128,
+    width: Annotated[int, typer.Option(min=2, help="Features of an atom; not of escaip.")] = 128,
     cutoff: Annotated[float, typer.Option(min=1, max=20, help="Å.")] = 6.0,
     steps: Annotated[int, typer.Option(min=1)] = 5000,
     batch: Annotated[int, typer.Option(min=1, help="Structures a step.")] = 16,
@@ -77,6 +78,7 @@ def train(
     force_weight: Annotated[float, typer.Option(min=0)] = 10.0,
     stress_weight: Annotated[float, typer.Option(min=0, help="Above 0 where FILE has stress.")] = 0.0,
     direct: Annotated[bool, typer.Option("--direct", help="Forces from a head of their own, which keeps no energy.")] = False,
+    equivariance: Annotated[float, typer.Option(min=0, help="Weight of transip's second objective; 0: augmentation.")] = 3.0,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between validations and checkpoints.")] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Forget the checkpoint of an interrupted training.")] = False,
@@ -88,8 +90,10 @@ def train(
     import jax
     import numpy as np
 
+    from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
     from broadsheet.atoms.escaip import EScAIP
     from broadsheet.atoms.files import read_structures
+    from broadsheet.atoms.latent_equivariance import LatentEquivariance, rotation_loss
     from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
     from broadsheet.atoms.potential import scaled
     from broadsheet.atoms.training import Errors, LabelledSet, Training
@@ -110,11 +114,15 @@ def train(
         steps=steps, batch=min(batch, len(structures)), learning_rate=learning_rate, energy_weight=energy_weight,
         force_weight=force_weight, stress_weight=stress_weight, direct=direct, evaluate=evaluate_every,
     ).check()  # fmt: skip
+    loss = None
     if network is Network.escaip:
         potential = scaled(EScAIP(replace(_settings(size), cutoff=cutoff, direct=direct), seed), structures)
+    elif network is Network.transip:
+        potential = scaled(AtomTransformer(TransformerConfig(width, blocks=4, direct=direct), seed), structures)
+        loss = rotation_loss(settings, LatentEquivariance(equivariance))
     else:
         if direct:
-            raise InputError(f"--direct: {network.value} has no direct forces; escaip has.")
+            raise InputError(f"--direct: {network.value} has no direct forces; escaip and transip have.")
         potential = scaled(
             (PaiNN if network is Network.painn else SchNet)(MessageConfig(width, cutoff=cutoff), seed), structures
         )
@@ -129,7 +137,7 @@ def train(
             show(done / steps, f"loss {loss:.3g}, forces {errors.force_mae:.3g} meV/Å")
 
         found = train_potential(
-            potential, first, second, settings, jax.random.key(seed), checkpoint=checkpoint, keep=out, report=report
+            potential, first, second, settings, jax.random.key(seed), loss=loss, checkpoint=checkpoint, keep=out, report=report
         )
     checkpoint.unlink(missing_ok=True)
     result = {"potential": str(out), "structures": len(structures), "validation": len(held), **_errors(found.errors)}

@@ -36,7 +36,7 @@ def pubchemqcr(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A trained potential (.safetensors), or painn, schnet or escaip: trained here first."
+            metavar="MODEL", help="A trained potential (.safetensors), or painn, schnet, escaip or transip: trained here first."
         ),
     ],
     data: Annotated[

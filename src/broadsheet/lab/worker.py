@@ -145,7 +145,8 @@ def _paper_runner(job: Mapping[str, Any]) -> Callable[[Mapping[str, Any], RunLog
         ("jax_persistent_cache_min_entry_size_bytes", -1),
     ):
         jax.config.update(name, value)
-    jax.config.update("jax_compilation_cache_dir", str(home() / "cache" / "jax"))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(home() / "cache" / "jax"))
     found = jax.default_backend()
     if ("gpu" if found in ("gpu", "cuda") else "cpu") != job["device"]:
         raise JobError(f"The job was planned for {job['device']}, but JAX runs on {found} here.")

@@ -1,0 +1,108 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from scipy.spatial.transform import Rotation
+from scipy.stats import kstest
+
+from broadsheet.atoms import (
+    LennardJones,
+    PaiNN,
+    batch_atoms,
+    energy_forces_stress,
+    equivariance_report,
+    label,
+    random_rotations,
+)
+from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
+from broadsheet.atoms.message_passing import MessageConfig
+from broadsheet.atoms.rotations import RotationAverage, doubled, joined, randomly_turned, rotated, rotation_matrices
+from broadsheet.errors import InputError
+
+SMALL = TransformerConfig(width=16, blocks=1, heads=2, octaves=1)
+
+
+def test_matrices_of_quaternions_are_scipys():
+    q = np.random.default_rng(0).standard_normal((50, 4))
+    wanted = Rotation.from_quat(q[:, [1, 2, 3, 0]]).as_matrix()
+    np.testing.assert_allclose(rotation_matrices(jnp.asarray(q)), wanted, atol=1e-5)
+
+
+def test_random_rotations_have_the_angles_of_the_haar_measure():
+    turns = np.asarray(random_rotations(jax.random.key(0), 4000), float)
+    np.testing.assert_allclose(np.linalg.det(turns), 1, atol=1e-5)
+    angles = np.arccos(np.clip((np.trace(turns, axis1=1, axis2=2) - 1) / 2, -1, 1))
+    assert kstest(angles, lambda angle: (angle - np.sin(angle)) / np.pi).pvalue > 0.01
+    axes = turns[:, :, 2]  # where the z axis goes: evenly over the sphere
+    assert kstest(axes[:, 2], "uniform", (-1, 2)).pvalue > 0.01
+
+
+def test_rotated_labels_are_those_of_the_rotated_crystal():
+    made = bulk("Cu", cubic=True).repeat(2)
+    made.rattle(0.1, rng=np.random.default_rng(1))
+    potential = LennardJones(sigma=2.2, epsilon=0.4, cutoff=5.0)
+    with jax.enable_x64(True):
+        batch = batch_atoms([made, made])
+        near = potential.neighbours(batch)
+        found = energy_forces_stress(potential, batch, near)
+        labels = (found.energy, found.forces, found.stress)
+        batch = eqx.tree_at(lambda b: (b.energy, b.forces, b.stress), batch, labels, is_leaf=lambda leaf: leaf is None)
+        turned = rotated(batch, random_rotations(jax.random.key(2), batch.structures))
+        after = energy_forces_stress(potential, turned, near)
+        np.testing.assert_allclose(after.energy, turned.energy, rtol=1e-10)
+        np.testing.assert_allclose(after.forces, turned.forces, atol=1e-10)
+        np.testing.assert_allclose(after.stress, turned.stress, atol=1e-12)
+        assert np.abs(after.forces - found.forces).max() > 0.1
+
+
+def test_two_batches_in_one_answer_as_each():
+    structures = [molecule(name) for name in ("H2O", "CH3OH")]
+    net = PaiNN(MessageConfig(width=8, interactions=1, basis=8), 0)
+    batch = batch_atoms(structures)
+    other = rotated(batch, random_rotations(jax.random.key(1), batch.structures))
+    near = net.neighbours(batch)
+    both = net.energy_and_forces(joined(batch, other), doubled(near))
+    for part, given in enumerate((batch, other)):
+        alone = net.energy_and_forces(given, near)
+        np.testing.assert_allclose(np.split(both.energy, 2)[part], alone.energy, rtol=1e-5)
+        np.testing.assert_allclose(np.split(both.forces, 2)[part], alone.forces, atol=1e-5)
+
+
+def test_the_report_tells_what_follows_rotations():
+    batch = batch_atoms([molecule("CH3OH"), molecule("H2O")])
+    for net, direct, low, high in (
+        (PaiNN(MessageConfig(width=8, interactions=1, basis=8), 0), False, 0, 1e-4),
+        (AtomTransformer(SMALL, 0), True, 0.1, 10),
+    ):
+        found = equivariance_report(net, batch, net.neighbours(batch), jax.random.key(0), direct=direct)
+        assert low <= found.forces < high
+        assert (found.energy > 1) == direct
+
+
+def test_the_average_over_rotations_follows_them_better():
+    net, batch = AtomTransformer(SMALL, 0), batch_atoms([molecule("CH3OH"), molecule("H2O")])
+    near, errors = net.neighbours(batch), []
+    for potential in (net, RotationAverage(net, 64, jax.random.key(1))):
+        errors.append(equivariance_report(potential, batch, near, jax.random.key(2), direct=True))
+        forces = potential.energy_and_direct_forces(batch, near).forces
+        np.testing.assert_allclose(batch.sum_atoms(forces), 0, atol=1e-4)
+    assert errors[1].energy < errors[0].energy / 3
+    average = RotationAverage(net, 3, jax.random.key(1))
+    gradient = jax.grad(lambda x: average.energy(eqx.tree_at(lambda b: b.positions, batch, x), near)[:2].sum())(batch.positions)
+    np.testing.assert_allclose(average.energy_and_forces(batch, near).forces, -gradient, atol=1e-4)
+
+
+def test_turned_molecules_keep_energies_and_turn_forces():
+    frame = molecule("H2O")
+    frame.positions += 5 + 0.05 * np.random.default_rng(0).standard_normal((3, 3))
+    (before,) = label([frame])
+    (after,) = randomly_turned([before], np.random.default_rng(1))
+    (again,) = label([after])
+    np.testing.assert_allclose(after.get_potential_energy(), again.get_potential_energy(), atol=1e-6)
+    np.testing.assert_allclose(after.get_forces(), again.get_forces(), atol=1e-4)
+    np.testing.assert_allclose(after.positions.mean(axis=0), frame.positions.mean(axis=0))
+    before.pbc = True
+    with pytest.raises(InputError, match="without periodic"):
+        randomly_turned([before], np.random.default_rng(1))
