@@ -79,7 +79,8 @@ def escaip(case, given):
     made = {name: [labelled(Atoms(n, x), e, f) for n, x, e, f in frames(given, name)] for name in ("train", "test")}
     first = scaled(EScAIP(SMALL, SEED), made["train"])
     data = {name: LabelledSet(part, first) for name, part in made.items()}
-    mask = eqx.tree_at(lambda p: p.references, jax.tree.map(eqx.is_inexact_array, first), False)
+    mask = jax.tree.map(eqx.is_inexact_array, first)
+    mask = eqx.tree_at(lambda p: (p.references, p.scale), mask, (False, False))
     term = label_loss(Training())
     rule = optax.chain(optax.clip_by_global_norm(10.0), optax.scale_by_adam())
 

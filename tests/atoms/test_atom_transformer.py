@@ -28,6 +28,7 @@ from broadsheet.atoms.latent_equivariance import (
     latent_report,
     rotation_loss,
 )
+from broadsheet.atoms.potential import compiled_predict
 from broadsheet.atoms.structures import labelled
 from broadsheet.atoms.training import label_loss
 from broadsheet.errors import InputError
@@ -47,8 +48,8 @@ def test_order_place_and_padding_leave_the_answers():
         for each in moved:
             each.positions += rng.standard_normal(3)
         batch, other = batch_atoms(STRUCTURES), batch_atoms(moved, atoms=40, count=9)
-        before = net.energy_and_direct_forces(batch, net.neighbours(batch))
-        after = net.energy_and_direct_forces(other, net.neighbours(other, width=12))
+        before = compiled_predict(net, batch, net.neighbours(batch), False, True)
+        after = compiled_predict(net, other, net.neighbours(other, width=12), False, True)
         np.testing.assert_allclose(after.energy[:3], before.energy[:3], rtol=1e-10)
         flat = np.concatenate([order + start for order, start in zip(orders, (0, 6, 9), strict=True)])
         np.testing.assert_allclose(after.forces[:13], before.forces[flat], atol=1e-10)
@@ -80,7 +81,7 @@ def test_charge_and_multiplicity_are_seen_within_limits():
     made = [molecule("CH3") for _ in range(3)]
     made[1].info["charge"], made[2].info["spin"] = 1, 2
     net, batch = AtomTransformer(SMALL, 0), batch_atoms(made)
-    energy = np.asarray(net.energy(batch, net.neighbours(batch)))[:3]
+    energy = np.asarray(eqx.filter_jit(net.energy)(batch, net.neighbours(batch)))[:3]
     assert len(set(energy.round(4))) == 3
     made[0].info["charge"] = 20
     with pytest.raises(InputError, match="charges"):
@@ -128,7 +129,7 @@ def test_the_linear_map_is_a_group_of_orthogonal_maps():
 def test_objectives_have_their_closed_forms():
     batch = batch_atoms(STRUCTURES)
     net, near = AtomTransformer(SMALL, 0), AtomTransformer(SMALL, 0).neighbours(batch)
-    h, mask = net.embed(batch, near), jnp.asarray(batch.node_mask)
+    h, mask = eqx.filter_jit(net.embed)(batch, near), jnp.asarray(batch.node_mask)
     assert latent_distance(h, h, mask) == 0
     assert latent_distance(h + mask[:, None] * 2, h, mask) == pytest.approx(4, rel=1e-5)
     same = jnp.ones_like(h)  # every target is as likely: log of how many are counted
@@ -167,9 +168,9 @@ def test_without_rotations_the_loss_is_that_of_the_labels():
     batch, near = LabelledSet(_frames(6), potential).batch(np.arange(6))
     for direct in (True, False):
         settings = Training(direct=direct)
-        wanted = label_loss(settings)(potential, batch, near, jax.random.key(0))
+        wanted = eqx.filter_jit(label_loss(settings))(potential, batch, near, jax.random.key(0))
         for weight in (0.0, 2.0):  # the map is the identity yet, and both copies are the same
-            loss = rotation_loss(settings, LatentEquivariance(weight, "mse", rotate=False))
+            loss = eqx.filter_jit(rotation_loss(settings, LatentEquivariance(weight, "mse", rotate=False)))
             assert loss(potential, batch, near, jax.random.key(0)) == pytest.approx(float(wanted), rel=1e-4)
     with pytest.raises(InputError, match="temperature"):
         rotation_loss(Training(), LatentEquivariance(temperature=0.0))
@@ -188,8 +189,9 @@ def test_training_lowers_the_second_objective_and_the_file_keeps_all(kind, tmp_p
     ).potential  # fmt: skip
     assert seen == [20, 40]
     batch, near = data.batch(np.arange(6))
+    objective = eqx.filter_jit(latent_equivariance)
     before, after = (
-        latent_equivariance(model.network, batch, near, jax.random.key(1), aim) for model in (potential, found)
+        objective(model.network, batch, near, jax.random.key(1), aim) for model in (potential, found)
     )  # fmt: skip
     assert after < before
     again = load_potential(save_potential(found, tmp_path / "potential.safetensors"))

@@ -18,6 +18,7 @@ from broadsheet.atoms import (
 )
 from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
 from broadsheet.atoms.message_passing import MessageConfig
+from broadsheet.atoms.potential import compiled_predict
 from broadsheet.atoms.rotations import RotationAverage, doubled, joined, randomly_turned, rotated, rotation_matrices
 from broadsheet.errors import InputError
 
@@ -46,11 +47,12 @@ def test_rotated_labels_are_those_of_the_rotated_crystal():
     with jax.enable_x64(True):
         batch = batch_atoms([made, made])
         near = potential.neighbours(batch)
-        found = energy_forces_stress(potential, batch, near)
+        look = eqx.filter_jit(energy_forces_stress)
+        found = look(potential, batch, near)
         labels = (found.energy, found.forces, found.stress)
         batch = eqx.tree_at(lambda b: (b.energy, b.forces, b.stress), batch, labels, is_leaf=lambda leaf: leaf is None)
-        turned = rotated(batch, random_rotations(jax.random.key(2), batch.structures))
-        after = energy_forces_stress(potential, turned, near)
+        turned = jax.jit(rotated)(batch, random_rotations(jax.random.key(2), batch.structures))
+        after = look(potential, turned, near)
         np.testing.assert_allclose(after.energy, turned.energy, rtol=1e-10)
         np.testing.assert_allclose(after.forces, turned.forces, atol=1e-10)
         np.testing.assert_allclose(after.stress, turned.stress, atol=1e-12)
@@ -61,11 +63,12 @@ def test_two_batches_in_one_answer_as_each():
     structures = [molecule(name) for name in ("H2O", "CH3OH")]
     net = PaiNN(MessageConfig(width=8, interactions=1, basis=8), 0)
     batch = batch_atoms(structures)
-    other = rotated(batch, random_rotations(jax.random.key(1), batch.structures))
+    other = jax.jit(rotated)(batch, random_rotations(jax.random.key(1), batch.structures))
     near = net.neighbours(batch)
-    both = net.energy_and_forces(joined(batch, other), doubled(near))
+    look = eqx.filter_jit(net.energy_and_forces)
+    both = look(jax.jit(joined)(batch, other), jax.jit(doubled)(near))
     for part, given in enumerate((batch, other)):
-        alone = net.energy_and_forces(given, near)
+        alone = look(given, near)
         np.testing.assert_allclose(np.split(both.energy, 2)[part], alone.energy, rtol=1e-5)
         np.testing.assert_allclose(np.split(both.forces, 2)[part], alone.forces, atol=1e-5)
 
@@ -86,12 +89,13 @@ def test_the_average_over_rotations_follows_them_better():
     near, errors = net.neighbours(batch), []
     for potential in (net, RotationAverage(net, 64, jax.random.key(1))):
         errors.append(equivariance_report(potential, batch, near, jax.random.key(2), direct=True))
-        forces = potential.energy_and_direct_forces(batch, near).forces
+        forces = compiled_predict(potential, batch, near, False, True).forces
         np.testing.assert_allclose(batch.sum_atoms(forces), 0, atol=1e-4)
     assert errors[1].energy < errors[0].energy / 3
     average = RotationAverage(net, 3, jax.random.key(1))
-    gradient = jax.grad(lambda x: average.energy(eqx.tree_at(lambda b: b.positions, batch, x), near)[:2].sum())(batch.positions)
-    np.testing.assert_allclose(average.energy_and_forces(batch, near).forces, -gradient, atol=1e-4)
+    gradient = jax.jit(jax.grad(lambda x: average.energy(eqx.tree_at(lambda b: b.positions, batch, x), near)[:2].sum()))
+    forces = compiled_predict(average, batch, near, False, False).forces
+    np.testing.assert_allclose(forces, -gradient(batch.positions), atol=1e-4)
 
 
 def test_turned_molecules_keep_energies_and_turn_forces():

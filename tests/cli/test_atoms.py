@@ -39,6 +39,15 @@ def folder(tmp_path_factory):
     return place
 
 
+def test_a_transformer_learns_rotations(folder):
+    out = folder / "t.safetensors"
+    made = run("train", folder / "frames.extxyz", "--out", out, "--network", "transip", "--width", 16, "--direct", "--steps", 2,
+               "--batch", 4, "--evaluate-every", 2, "--json")  # fmt: skip
+    assert made.exit_code == 0
+    found = json.loads(run("evaluate", folder / "frames.extxyz", "-p", out, "--direct", "--json").stdout)
+    assert found[str(out)]["force_mae"] > 0
+
+
 def test_evaluate_relax_and_md(folder):
     p = folder / "p.safetensors"
     found = run("evaluate", folder / "frames.extxyz", "-p", p, "--json")

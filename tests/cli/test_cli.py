@@ -65,11 +65,11 @@ def test_dates_and_names_stay_whole_in_the_table(columns, monkeypatch):
 
 
 def test_a_paper_without_a_system_shows_what_there_is():
-    text = " ".join(call("show", "transip").stdout.split())
-    assert "github.com/Ahmed-A-A-Elhag/TransIP" in text
+    text = " ".join(call("show", "granet").stdout.split())
+    assert "github.com/Shiweiliuiiiiiii/GraNet" in text
     assert "Nearest parts: broadsheet.learn.fit" in text
-    assert "broadsheet new 2510.00027" in text
-    assert read("show", "transip")["claims"] == []
+    assert "broadsheet new 2106.10404" in text
+    assert read("show", "granet")["claims"] == []
 
 
 def test_bibtex():

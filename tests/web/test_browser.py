@@ -10,7 +10,7 @@ from test_serve import Site
 from broadsheet.page import Catalogue
 
 PAGES = (
-    "/", "/day/2025-12-11", "/trending", "/topics", "/search?q=dendritc+neuron", "/search?q=zzyzx", "/papers/elm-neuron", "/papers/transip",
+    "/", "/day/2025-12-11", "/trending", "/topics", "/search?q=dendritc+neuron", "/search?q=zzyzx", "/papers/elm-neuron", "/papers/granet",
     "/papers/fresh-paper-without-system", "/compare?paper=hlop&paper=escaip", "/verdicts", "/runs", "/about/api", "/nope",
 )  # fmt: skip
 

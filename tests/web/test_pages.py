@@ -17,7 +17,7 @@ from broadsheet.web.settings import Settings
 READ = (
     "/", "/day/2025-12-11", "/day/1999-01-01", "/week/2025-W50", "/month/2025-12", "/trending", "/topics", "/topics/dendrites",
     "/search", "/search?q=dendrites", "/search?q=zzyzx", "/search?verdict=fails", "/search?verdict=no+system+yet&code=true",
-    "/papers/hlop", "/papers/transip", "/papers/fresh-paper-without-system", "/compare", "/compare?paper=hlop&paper=escaip&paper=",
+    "/papers/hlop", "/papers/tulu3", "/papers/fresh-paper-without-system", "/compare", "/compare?paper=hlop&paper=escaip&paper=",
     "/verdicts", "/about/api", "/runs", "/administrator",
 )  # fmt: skip
 TOKEN = "a-token-of-enough-length"
@@ -150,8 +150,8 @@ def test_compare_shows_each_system_beside_its_controls(site):
     text = tree(site.get("/compare")).get_text(" ")
     assert "To classify handwritten digits" in text
     assert re.search(r"acc\s+0\.\d+", text)
-    both = tree(site.get("/compare?paper=hlop&paper=transip"))
-    assert [th.get_text()[:9] for th in both.select("table.beside thead th")] == ["Hebbian L", "Learning "]
+    both = tree(site.get("/compare?paper=hlop&paper=granet"))
+    assert [th.get_text()[:9] for th in both.select("table.beside thead th")] == ["Hebbian L", "Sparse Tr"]
 
 
 def test_tasks_and_verbs_of_papers_exist():

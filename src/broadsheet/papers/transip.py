@@ -52,6 +52,15 @@ paper = Paper(
         "ours, after the abstract and the authors' neighbouring work.",
         "Its data (OMol25) was not at hand either. The quick size has small molecules, rattled, with GFN2-xTB labels; what the "
         "paper's size needs is read from files.",
+        "The contrastive form of the objective is what helps; the mean square of the same map does not lower errors here. Part "
+        "of the gain comes from contrast alone, with no map at all, more with the map, most with a map that is an exact "
+        "representation of rotations: `maps` shows all.",
+        "The group error of the map is taken relative to how far it moves features. Relative to their length, features that "
+        "hardly turn would look consistent.",
+        "Effects on errors are judged on eight seeds. On the first three, errors were lower in every seed, but the intervals "
+        "too wide to say so.",
+        "After as many steps on these few molecules PaiNN, which follows rotations by construction, errs ten times less, and "
+        "takes fifteen times as long an atom.",
     ),
 )  # fmt: skip
 
@@ -212,11 +221,13 @@ def _change(value: np.ndarray, wanted: np.ndarray) -> float:
                   at_least("spread_share", 0.1, over="each")]),
         Claim("C3", "forces follow rotations better than with augmentation alone, after as many steps and passes", kind="paper",
               where="abstract: against rotation augmentation", checks=[
-                  at_most("log_equivariance_error", {"quick": 0.0, "paper": np.log(0.8)}, minus="augmentation", over="mean")]),
+                  at_most("log_equivariance_error", {"quick": 0.0, "paper": np.log(0.8)}, minus="augmentation", over="mean")],
+              seeds=8),
         Claim("C4", "forces in unseen orientations are as good as with augmentation, and better than without", kind="paper",
               where="abstract: against rotation augmentation", published="40 to 60 % on OMol25", checks=[
                   at_least("log_force_mae", {"quick": np.log(1.1)}, of="none", minus="augmentation", over="mean"),
-                  at_most("log_force_mae", {"quick": np.log(1.02), "paper": np.log(0.95)}, minus="augmentation", over="mean")]),
+                  at_most("log_force_mae", {"quick": np.log(1.02), "paper": np.log(0.95)}, minus="augmentation", over="mean")],
+              seeds=8),
         Claim("C6", "the map reads the rotation: another molecule's rotation makes its error grow", kind="check",
               reference="20 shuffles and their standard deviation; control: the map untaught", control="augmentation", checks=[
                   at_least("shuffle_sigma", {"quick": 3.0}, over="each"), at_least("shuffled", {"paper": 3.0}, over="each")]),
@@ -311,10 +322,10 @@ def curves(runs: Runs):
         axes[0].semilogy(data["step"], data["force_mae"], color=colour, label=text)
         axes[1].semilogy(data["equivariance_step"], data["equivariance"], color=colour)
         axes[2].bar(k, runs[name].metrics["force_mae"], color=colour)
-    axes[2].set_xticks(range(len(runs)), ["" for _ in runs])
+    axes[2].set_xticks(range(len(runs)), ["latent\nequivariance", "augmentation", "no rotations"][: len(runs)], fontsize=7)
     label(axes[0], "training step", "force MAE (meV/Å)")
     label(axes[1], "training step", "|F(Rx) - R F(x)| / |F|", legend=False)
-    label(axes[2], "as to the left", "test force MAE (meV/Å)", legend=False)
+    label(axes[2], "training", "test force MAE (meV/Å)", legend=False)
     return fig
 
 
@@ -402,7 +413,7 @@ class Weights(Learning):
 
 
 @paper.experiment(
-    presets={"smoke": Weights(**SMOKE, weights=(1.0,)), "quick": Weights(weights=(30.0,)),
+    presets={"smoke": Weights(**SMOKE, weights=(1.0,)), "quick": Weights(weights=(0.3, 30.0)),
              "paper": Weights(**PUBLISHED)},
     data="data",
     cost=10.0,
@@ -442,7 +453,7 @@ class Amounts(Learning):
 
 
 @paper.experiment(
-    presets={"smoke": Amounts(**SMOKE, amounts=(4,)), "quick": Amounts(amounts=(70,)),
+    presets={"smoke": Amounts(**SMOKE, amounts=(4,)), "quick": Amounts(amounts=(70, 280)),
              "paper": Amounts(**PUBLISHED)},
     data="data",
     claims=[
@@ -543,6 +554,6 @@ def rates(runs: Runs):
     fig, axis = figure()
     data, names = runs["system"].arrays, ("Transformer, direct forces", "PaiNN, gradient", "EScAIP, gradient")
     for k, text in enumerate(names[: len(data["force_mae"])]):
-        axis.loglog(data["microseconds"][k], data["force_mae"][k], "o", color=COLOURS[k], label=text)
+        axis.semilogy(data["microseconds"][k], data["force_mae"][k], "o", color=COLOURS[k], label=text)
     label(axis, "time an atom (µs)", "test force MAE (meV/Å)")
     return fig
