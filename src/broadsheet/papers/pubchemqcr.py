@@ -339,8 +339,8 @@ class Architectures(Learning):
               "rattled geometries outweigh the rest; PaiNN's relaxations end nearer to the minimum."),
         Claim("C5", "a learned potential relaxes molecules it has never seen", kind="paper", where="abstract: relaxations",
               control="untrained", checks=[at_least("relaxed", {"quick": 0.8})],
-              reason="Force errors of 1 to 2 eV/Å on unseen molecules, after 500 steps on 34 others, are too large: relaxations "
-              "end near the minimum (median gain 0.7 to 0.98), a quarter to two thirds of them within 30 meV an atom."),
+              reason="Force errors of 1 to 2 eV/Å on unseen molecules, after 500 steps on 34 others, are too large: relaxed "
+              "geometries lie near the minimum (median gain 0.7 to 0.98), a quarter to two thirds within 30 meV an atom."),
         Claim("C7", "more trajectories lower the errors", kind="paper", where="subset and full set", published="PaiNN 46.92 to "
               "39.28 meV/Å", untested="needs the 3.5 million trajectories of the full set"),
         Claim("C8", "a low force error alone doesn't make a good relaxer", kind="paper", where="introduction", untested="two "
