@@ -389,7 +389,7 @@ TEXTS = {"system": "PaiNN", "schnet": "SchNet", "escaip": "EScAIP", "untrained":
 
 
 @architectures.figure
-def errors(runs: Runs):
+def force_errors(runs: Runs):
     """Force errors along the trajectory and with the number of atoms; each network's means."""
     data = runs["system"].arrays
     fig, axes = figure(3, width=3.4)
