@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import asdict
 from datetime import date
 
 import pytest
@@ -20,6 +21,7 @@ from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.store import Store
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
+from broadsheet.web.settings import VARIABLE, Settings
 
 
 class Site:
@@ -182,6 +184,25 @@ def _status(site, path):
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def test_a_worker_started_during_an_outage_waits_for_the_store(monkeypatch):
+    from broadsheet.errors import StoreError
+    from broadsheet.web import app
+
+    outage = [StoreError("away"), StoreError("away")]
+
+    def create(settings):
+        if outage:
+            raise outage.pop()
+        return "the application"
+
+    monkeypatch.setattr(app, "create", create)
+    monkeypatch.setattr(app.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(app.logs, "configure", lambda *_, **__: None)
+    monkeypatch.setenv(VARIABLE, json.dumps(asdict(Settings())))
+    assert app.worker() == "the application"
+    assert not outage
 
 
 def _state(site, job):

@@ -106,7 +106,12 @@ def worker() -> FastAPI:
     settings = Settings.from_environment()
     logs.configure(settings.log, requests=settings.log == "json")
     threadpool_limits(1, "blas")  # many small products at once: threads of their own would fight
-    return create(settings)
+    while True:
+        try:
+            return create(settings)
+        except StoreError as error:  # started anew during an outage: a worker that fails to start would end the whole site
+            logger.warning("waiting for the store", extra={"error": str(error)})
+            time.sleep(1)
 
 
 def _load_encoder(edition: Edition) -> None:
