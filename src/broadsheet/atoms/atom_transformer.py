@@ -148,8 +148,8 @@ class RotationMap(eqx.Module):
 
 class LinearRotationMap(eqx.Module):
     """h' = B D(R) B^T h with an orthogonal B that is learned: scalars, vectors and symmetric traceless tensors in a learned
-    basis, so that one rotation after the other is exactly their product. An eighth of the width are vectors' indices, a
-    sixteenth tensors', the rest are scalars.
+    basis, so that one rotation after the other is exactly their product. A width of n holds n/8 vectors and n/16 tensors, and
+    scalars in the rest.
     """
 
     skew: Float[Array, "width width"]

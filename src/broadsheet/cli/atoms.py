@@ -70,7 +70,7 @@ def train(
     network: Annotated[Network, typer.Option(help="Attention, message passing, or a Transformer.")] = Network.escaip,
     size: Annotated[Size, typer.Option(help="Size of EScAIP; S, M and L are the paper's.")] = Size.small,
     width: Annotated[int, typer.Option(min=2, help="Features of an atom; not of escaip.")] = 128,
-    cutoff: Annotated[float, typer.Option(min=1, max=20, help="Å.")] = 6.0,
+    cutoff: Annotated[float, typer.Option(min=1, max=20, help="Å; transip has none.")] = 6.0,
     steps: Annotated[int, typer.Option(min=1)] = 5000,
     batch: Annotated[int, typer.Option(min=1, help="Structures a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,

@@ -169,7 +169,7 @@ class Symmetry:
               kind="check", reference="the same molecules moved; control: PaiNN, which follows rotations", control="painn",
               checks=[at_most("order_error", 1e-5), at_most("translation_error", 1e-5), at_least("rotation_error", 1e-2)]),
     ],
-    cost=4.0,
+    cost=3.0,
 )  # fmt: skip
 def symmetry(config: Symmetry, key, log: Log) -> Report:
     """Largest relative change of energies and forces in another order and elsewhere, and error of forces under rotations."""
@@ -233,7 +233,7 @@ def _change(value: np.ndarray, wanted: np.ndarray) -> float:
                   at_least("shuffle_sigma", 3.0, over="each"),
                   at_least("shuffled", {"quick": 1.0, "paper": 3.0}, over="each")]),
     ],
-    cost=10.0,
+    cost=45.0,
 )  # fmt: skip
 def learning(config: Learning, key, log: Log) -> Report:
     """Test errors in random orientations, errors under rotations while training, and what features do when molecules turn."""
@@ -366,7 +366,7 @@ class Maps(Learning):
               kind="paper", where="abstract: latent equivariance", control="untaught",
               checks=[at_most("group_share", 0.5, over="each")]),
     ],
-    cost=10.0,
+    cost=87.0,
 )  # fmt: skip
 def maps(config: Maps, key, log: Log) -> Report:
     """Group error of the map over that after the first steps, and the errors of the potential."""
@@ -417,7 +417,7 @@ class Weights(Learning):
     presets={"smoke": Weights(**SMOKE, weights=(1.0,)), "quick": Weights(weights=(0.3, 30.0)),
              "paper": Weights(**PUBLISHED)},
     data="data",
-    cost=10.0,
+    cost=39.0,
 )  # fmt: skip
 def weights(config: Weights, key, log: Log) -> Report:
     """Test errors and errors under rotations with more and less of the second objective, and with none."""
@@ -462,7 +462,7 @@ class Amounts(Learning):
               where="abstract: OMol25 at several sizes", published="40 to 60 %", checks=[
                   at_most("log_force_mae", {"paper": np.log(0.6)}, of="system", minus="augmentation")]),
     ],
-    cost=12.0,
+    cost=37.0,
 )  # fmt: skip
 def amounts(config: Amounts, key, log: Log) -> Report:
     """Test errors with the least data, and with each amount, with the second objective and with augmentation alone."""
@@ -512,7 +512,7 @@ class Speed(Learning):
                   at_least("log_speed", {"paper": 0.0}, minus="painn"),
                   at_most("log_force_mae", {"paper": np.log(1.1)}, minus="painn")]),
     ],
-    cost=20.0,
+    cost=42.0,
 )  # fmt: skip
 def speed(config: Speed, key, log: Log) -> Report:
     """Atoms a second and test errors: the Transformer with direct forces, PaiNN and EScAIP with gradients."""
