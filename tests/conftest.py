@@ -17,6 +17,7 @@ if version("jaxlib").startswith("0.10."):  # others may not know the flag, and X
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set before the test processes start, which share what each compiles
     programs = tempfile.TemporaryDirectory(prefix="broadsheet-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # test processes share the processor already, and threads that wait for each other spin
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
