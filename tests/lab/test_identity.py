@@ -79,12 +79,15 @@ def test_the_experiment_its_config_and_helpers_count(hashes, old, new):
     assert hashes(PAPER.replace(old, new)) != hashes()
 
 
-def test_the_modules_behind_imports_count(hashes):
+def test_the_modules_behind_imports_count(hashes, tmp_path):
     assert hashes(room=ROOM.replace("2.0", "3.0")) != hashes()
     assert hashes(room=ROOM.replace("A room", "The room").replace("Docs.", "More docs.")) == hashes()
     through_package = PAPER.replace("from mylab.room import scaled", "from mylab import scaled")
     first = hashes(through_package)
     assert hashes(through_package, ROOM.replace("2.0", "3.0")) != first
+    (tmp_path / "mylab" / "__init__.py").write_text("# its names are loaded when asked for\n")
+    (tmp_path / "mylab" / "__init__.pyi").write_text("from .room import scaled\n")
+    assert hashes(through_package) == first
 
 
 def test_every_room_that_a_paper_uses_is_in_its_hash():

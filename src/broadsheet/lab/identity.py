@@ -132,7 +132,8 @@ def _package_files(name: str) -> list[Path]:
     if spec is None:
         return []
     if spec.submodule_search_locations:
-        return [file for place in spec.submodule_search_locations for file in Path(place).rglob("*.py")]
+        places = [Path(place) for place in spec.submodule_search_locations]
+        return [file for place in places for ending in ("py", "pyi") for file in place.rglob(f"*.{ending}")]
     return [Path(spec.origin)] if spec.origin else []
 
 
@@ -224,15 +225,13 @@ def _defined_in(module: str, name: str) -> str:
         for candidate in (file.parent / f"{name}.py", file.parent / name / "__init__.py"):
             if candidate.exists():
                 return f"{module}.{name}"
-        for node in _tree(file).body:
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return (
-                            _defined_in(node.module, alias.name)
-                            if node.module.split(".")[0] == module.split(".")[0]
-                            else module
-                        )
+        stub = file.with_suffix(".pyi")  # of a package that imports its parts when they are asked for
+        for node in _tree(stub if stub.exists() else file).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.level < 2:
+                behind = f"{module}.{node.module}" if node.level else node.module
+                names = {alias.asname or alias.name: alias.name for alias in node.names}
+                if name in names:
+                    return _defined_in(behind, names[name]) if behind.split(".")[0] == module.split(".")[0] else module
     return module
 
 
