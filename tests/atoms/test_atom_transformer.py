@@ -28,6 +28,7 @@ from broadsheet.atoms.latent_equivariance import (
     latent_report,
     rotation_loss,
 )
+from broadsheet.atoms.message_passing import MessageConfig, SchNet
 from broadsheet.atoms.potential import compiled_predict
 from broadsheet.atoms.structures import labelled
 from broadsheet.atoms.training import label_loss
@@ -174,6 +175,10 @@ def test_without_rotations_the_loss_is_that_of_the_labels():
             assert loss(potential, batch, near, jax.random.key(0)) == pytest.approx(float(wanted), rel=1e-4)
     with pytest.raises(InputError, match="temperature"):
         rotation_loss(Training(), LatentEquivariance(temperature=0.0))
+    other = scaled(SchNet(MessageConfig(width=16, interactions=1, basis=8), 0), _frames(6))
+    batch, near = LabelledSet(_frames(6), other).batch(np.arange(6))
+    with pytest.raises(InputError, match="the network is of SchNet"):
+        rotation_loss(Training(), LatentEquivariance())(other, batch, near, jax.random.key(0))
 
 
 @pytest.mark.parametrize("kind", ["mse", "infonce"])

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
@@ -20,7 +21,7 @@ from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet, edges_of, shifted_softplus
 from broadsheet.atoms.potential import element_references, scaled
 from broadsheet.atoms.structures import batch_atoms, labelled
-from broadsheet.atoms.training import LabelledSet, Training, evaluate, train
+from broadsheet.atoms.training import LabelledSet, Training, evaluate, optimiser, train
 from broadsheet.errors import DataError, InputError
 
 TINY = MessageConfig(width=16, interactions=1, basis=16)
@@ -135,11 +136,35 @@ for devices in (jax.devices(), jax.devices()[:1]):
 def test_eight_devices_learn_what_one_does():
     import os
 
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags}
     code = SHARDED.format(folder=str(Path(__file__).parent))
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
     eight, one = (float(line) for line in out.split())
     np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+def test_one_row_of_weights_is_updated_as_a_tree_is():
+    """Three steps against Optax's AdamW with a mask: clipped, only matrices decay, the average follows."""
+    settings = Training(steps=10, learning_rate=0.1, weight_decay=0.3, clip=1.0, warmup=0.3, average=0.5)
+    rng = np.random.default_rng(0)
+    weights = {name: jnp.asarray(rng.normal(size=shape), jnp.float32)
+               for name, shape in (("weight", (3, 4)), ("bias", (2, 3)), ("atom_table", (5, 2)), ("scale", (4,)))}  # fmt: skip
+    rate = optax.warmup_cosine_decay_schedule(0.02, 0.1, 3, 11, 0.001)
+    masked = {name: name == "weight" for name in weights}
+    wanted = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=0.3, mask=masked))
+    row, tree = weights, weights
+    average, made, other = weights, optimiser(settings).init(weights), wanted.init(weights)
+    for _ in range(3):
+        gradient = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), weights)
+        change, made = optimiser(settings).update(gradient, made, row)
+        row = optax.apply_updates(row, change)
+        change, other = wanted.update(gradient, other, tree)
+        tree = optax.apply_updates(tree, change)
+        average = jax.tree.map(lambda old, new: (old + new) / 2, average, tree)
+        for found, known in ((row, tree), (made.average, average)):
+            assert all(np.allclose(found[name], known[name], rtol=1e-5, atol=1e-7) for name in weights)
+    assert not np.allclose(tree["weight"], weights["weight"], atol=0.01)
 
 
 def test_settings_that_train_nothing():

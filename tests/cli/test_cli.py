@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,26 +11,10 @@ import pytest
 from rich.console import Console
 
 from broadsheet.lab.registry import entries
+from commands import call, read
 
 REAL = Path(__file__).parents[3] / "shared" / "page" / "daily-papers.txt"
 PAGE = f"Daily Papers\n\nDec 11\n\nA brand new paper on dendrites\n\n{'An abstract. ' * 40}\n\n  • 3 authors\n·\nNov 2 4\n"
-
-
-def call(*words, code=0, **env):
-    done = subprocess.run(
-        [sys.executable, "-m", "broadsheet.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **env},
-        timeout=200,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def read(*words, **env):
-    return json.loads(call(*words, "--json", **env).stdout)
 
 
 def test_list_and_show_before_any_import(home):
@@ -207,7 +190,7 @@ def test_new_drafts_a_file_once(home, tmp_path):
 
 def test_build_goes_on_after_a_kill(home):
     """The main job, killed hard, then again: the table comes at once, what was finished is found."""
-    words = [sys.executable, "-m", "broadsheet.cli", "build", "--minutes", "0.6", "--out", str(home / "report.html")]
+    words = [sys.executable, "-m", "broadsheet.cli", "build", "--minutes", "0.3", "--out", str(home / "report.html")]
     first = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     patience = time.monotonic() + 60  # a busy machine needs longer than the usual few seconds
     while not list((home / "runs").glob("*/run.json")) and time.monotonic() < patience:

@@ -176,8 +176,8 @@ runner.Runner(Store(), 2).run()
 def test_kill_the_runner_again_and_again(known, store):
     """Whenever it is killed: afterwards every run is there, once, and no job is left."""
     jobs = Jobs(store)
-    wanted = [jobs.queue({**COIN, "seeds": [seed], "overrides": {"pause": "0.4"}}) for seed in range(100, 106)]
-    for wait in (2.0, 3.5, 4.2):
+    wanted = [jobs.queue({**COIN, "seeds": [seed], "overrides": {"pause": "0.4"}}) for seed in range(100, 104)]
+    for wait in (2.0, 3.8):
         process = subprocess.Popen([sys.executable, "-c", RUN], env=os.environ.copy(), start_new_session=True)
         time.sleep(wait)
         os.killpg(process.pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_kill_the_runner_again_and_again(known, store):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     runs = [(run.seed, run.variant) for run in store.find(slug="toy")]
-    assert sorted(runs) == sorted({(seed, variant) for seed in range(100, 106) for variant in ("system", "fair")})
+    assert sorted(runs) == sorted({(seed, variant) for seed in range(100, 104) for variant in ("system", "fair")})
 
 
 def test_mistakes_are_named_before_anything_is_queued(known, store, monkeypatch):

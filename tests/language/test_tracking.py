@@ -1,14 +1,12 @@
 """Following checkpoints: in folders, in a Hugging Face trainer, and from the command line."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import commands
 from broadsheet.language import tiny_world as tiny
 from broadsheet.language.geometry import rankme, spectrum, spectrum_of
 from broadsheet.language.models import features
@@ -63,12 +61,7 @@ def test_callback_in_a_trainer(tmp_path):
 
 
 def call(*words, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "broadsheet.cli", "language", *map(str, words)], capture_output=True, text=True, env=os.environ
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return commands.call("language", *words, code=code)
 
 
 def test_verbs(home, folders, texts, base, tmp_path):

@@ -267,9 +267,12 @@ class AtomTransformer(Potential):
         net = batch.sum_atoms(forces) / batch.counts()[:, None]
         return jnp.where(batch.node_mask[:, None], forces - net[batch.graph], 0)
 
+    def read_both(self, h: Float[Array, "atoms width"], batch: AtomsBatch) -> Prediction:
+        """Energies and forces from the features."""
+        return Prediction(self.read(h, batch), self.read_forces(h, batch))
+
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
         return self.read(self.embed(batch, neighbours), batch)
 
     def energy_and_direct_forces(self, batch: AtomsBatch, neighbours: Neighbours) -> Prediction:
-        h = self.embed(batch, neighbours)
-        return Prediction(self.read(h, batch), self.read_forces(h, batch))
+        return self.read_both(self.embed(batch, neighbours), batch)

@@ -105,13 +105,14 @@ def rotation_loss(settings: Training, aim: LatentEquivariance) -> LossTerm:
     """The training loss: labels of two copies of each structure, each rotated by itself, and the second objective between them.
 
     Augmentation is the same with a weight of 0: as many structures go through the network. For `train(..., loss=...)`; the
-    potential's network is an `AtomTransformer`.
+    potential's network is an `AtomTransformer`, else the loss raises `InputError`.
     """
     aim.check()
 
     def loss(potential: ScaledPotential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray) -> Float[Array, ""]:
         network = potential.network
-        assert isinstance(network, AtomTransformer)
+        if not isinstance(network, AtomTransformer):
+            raise InputError(f"rotation_loss: the network is of {type(network).__name__}; an AtomTransformer is wanted.")
         one = jnp.broadcast_to(jnp.eye(3, dtype=batch.positions.dtype), (batch.structures, 3, 3))
         first, second = (
             random_rotations(part, batch.structures) if aim.rotate else one for part in jax.random.split(key)
@@ -132,7 +133,7 @@ def _answers(network: AtomTransformer, batch: AtomsBatch, neighbours: Neighbours
     """Energies, forces and features from one pass."""
     if direct:
         h = network.embed(batch, neighbours)
-        return Prediction(network.read(h, batch), network.read_forces(h, batch)), h
+        return network.read_both(h, batch), h
 
     def total(positions: Array) -> tuple[Array, tuple[Array, Array]]:
         moved = eqx.tree_at(lambda b: b.positions, batch, positions)

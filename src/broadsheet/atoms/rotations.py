@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, Prediction, compiled_predict, predict
+from broadsheet.atoms.potential import Potential, Prediction, predict
 from broadsheet.atoms.structures import AtomsBatch, energies_of, forces_of, labelled
 from broadsheet.errors import InputError
 
@@ -34,6 +34,7 @@ def rotation_matrices(quaternions: Float[Array, "*shape 4"]) -> Float[Array, "*s
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+@eqx.filter_jit
 def random_rotations(key: PRNGKeyArray, count: int) -> Float[Array, "count 3 3"]:
     """Rotation matrices from the Haar measure: directions of four normal numbers as quaternions."""
     return rotation_matrices(jax.random.normal(key, (count, 4)))
@@ -137,19 +138,29 @@ class EquivarianceReport(NamedTuple):
     energy: float
 
 
+@eqx.filter_jit
+def _turned_back(
+    potential: Potential, batch: AtomsBatch, neighbours: Neighbours, turns: Float[Array, "structures 3 3"], direct: bool
+) -> Prediction:
+    """What a potential says of the turned structures, its forces turned back."""
+    found = predict(potential, rotated(batch, turns), neighbours, direct=direct)
+    return Prediction(found.energy, turned(found.forces, jnp.swapaxes(turns, 1, 2)[batch.graph]))
+
+
 def equivariance_report(
     potential: Potential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray, *, rotations: int = 8,
     direct: bool = False,
 ) -> EquivarianceReport:  # fmt: skip
     """How far a potential's energies and forces follow random rotations, another for each structure each time."""
     mask, real = np.asarray(batch.node_mask), np.asarray(batch.graph_mask)
-    still = np.asarray(compiled_predict(potential, batch, neighbours, False, direct).forces)
+    turns = random_rotations(key, rotations * batch.structures).reshape(rotations, batch.structures, 3, 3)
+    whole = jnp.broadcast_to(jnp.eye(3, dtype=turns.dtype), turns.shape[1:])
+    still = np.asarray(_turned_back(potential, batch, neighbours, whole, direct).forces)
     energies, errors = [], []
-    for part in jax.random.split(key, rotations):
-        turns = random_rotations(part, batch.structures)
-        found = compiled_predict(potential, rotated(batch, turns), neighbours, False, direct)
+    for turn in turns:
+        found = _turned_back(potential, batch, neighbours, turn, direct)
         energies.append(np.asarray(found.energy)[real])
-        errors.append(np.linalg.norm(np.asarray(found.forces) - turned(still, turns[batch.graph]), axis=1)[mask])
+        errors.append(np.linalg.norm(np.asarray(found.forces) - still, axis=1)[mask])
     size = np.linalg.norm(still, axis=1)[mask]
     spread = np.std(energies, axis=0) / np.asarray(batch.counts())[real]
     return EquivarianceReport(float(np.mean(errors) / size.mean()), float(1000 * spread.mean()))

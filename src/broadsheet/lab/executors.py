@@ -169,11 +169,11 @@ class DaskExecutor:
     worker's task again on another.
     """
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, cluster: Any, timeout: str = "10s") -> None:
         from distributed import Client
 
         try:
-            self.client = Client(cluster, timeout="10s") if isinstance(cluster, str) else cluster
+            self.client = Client(cluster, timeout=timeout) if isinstance(cluster, str) else cluster
         except (OSError, TimeoutError, ValueError) as error:
             raise JobError(f"No Dask scheduler answers at {cluster} ({str(error).splitlines()[0]}).") from None
         self._stop = {}  # type: dict[int, Any]

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
 from broadsheet.atoms.escaip import SMALL, EScAIP
@@ -22,9 +24,10 @@ from broadsheet.atoms.files import read_structures
 from broadsheet.atoms.labels import label as with_labels
 from broadsheet.atoms.latent_equivariance import LatentEquivariance, LatentReport, latent_report, rotation_loss
 from broadsheet.atoms.message_passing import MessageConfig, PaiNN
+from broadsheet.atoms.neighbours import Neighbours
 from broadsheet.atoms.potential import Potential, ScaledPotential, compiled_predict, scaled
 from broadsheet.atoms.rotations import equivariance_report, randomly_turned, rotated
-from broadsheet.atoms.structures import batch_atoms
+from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.atoms.training import LabelledSet, Trained, Training, evaluate, train
 from broadsheet.errors import MissingDataError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
@@ -256,11 +259,11 @@ def learning(config: Learning, key, log: Log) -> Report:
         "latent_ratio": float(features.ratio), "spread_share": float(features.spread / before.spread),
         "shuffled": float(shuffled.mean()), "shuffle_sigma": float((shuffled.mean() - 1) / max(shuffled.std(ddof=1), 1e-4)),
     }  # fmt: skip
-    angles, mapped, still = _over_angles(net, test)
+    angles, mapped, still, orbit = _over_angles(net, test)
     step, turning = np.array(rows).T
     return Report(metrics=metrics, arrays={
         "step": trained.history["step"], "force_mae": trained.history["force_mae"], "equivariance_step": step,
-        "equivariance": turning, "angle": angles, "mapped": mapped, "still": still, "orbit": _orbit(net, test[0]),
+        "equivariance": turning, "angle": angles, "mapped": mapped, "still": still, "orbit": orbit,
     })  # fmt: skip
 
 
@@ -270,39 +273,40 @@ def features_of(net: AtomTransformer, structures: list, key) -> LatentReport:
     return latent_report(net, batch, net.neighbours(batch), key)
 
 
-def _about_z(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+def _about_z(angle: float) -> Array:
+    return jnp.array([[np.cos(angle), -np.sin(angle), 0.0], [np.sin(angle), np.cos(angle), 0.0], [0.0, 0.0, 1.0]])
 
 
-def _over_angles(net: AtomTransformer, structures: list, count: int = 19) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Angles of turns about z (degrees), relative errors of the map, and of features as they were."""
+def _over_angles(net: AtomTransformer, structures: list, count: int = 36) -> tuple[np.ndarray, ...]:
+    """Angles of turns about z (degrees, half a turn), relative errors of the map, and of features as they were; and the first
+    two principal components of one atom's features over a full turn.
+    """
     batch = batch_atoms(structures)
     near, mask = net.neighbours(batch), np.asarray(batch.node_mask)
-
-    @jax.jit
-    def look(turn):
-        turns = jnp.broadcast_to(turn, (batch.structures, 3, 3))
-        there = net.embed(rotated(batch, turns), near)
-        return there, net.rotation_map(still, turns[batch.graph])
-
-    still, rows = net.embed(batch, near), []
-    angles = np.linspace(0, np.pi, count)
-    for angle in angles:
-        there, said = (np.asarray(part)[mask] for part in look(jnp.asarray(_about_z(angle), still.dtype)))
-        size = np.linalg.norm(there)
-        rows.append((np.linalg.norm(there - said) / size, np.linalg.norm(there - np.asarray(still)[mask]) / size))
+    angles = np.linspace(0, np.pi, count // 2 + 1)
+    still, rows, orbit = _turned_features(net, batch, near, _about_z(0.0)), [], []
+    for angle in np.concatenate([angles, np.pi + angles[1:-1]]):
+        there = np.asarray(_turned_features(net, batch, near, _about_z(angle)))
+        orbit.append(there[len(structures[0]) - 1])
+        if angle <= np.pi:
+            said = np.asarray(_mapped(net, still, _about_z(angle)))
+            size = np.linalg.norm(there[mask])
+            rows.append([np.linalg.norm((there - other)[mask]) / size for other in (said, np.asarray(still))])
     mapped, unmapped = np.array(rows).T
-    return np.degrees(angles), mapped, unmapped
+    centred = np.array(orbit) - np.mean(orbit, axis=0)
+    return np.degrees(angles), mapped, unmapped, centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
 
 
-def _orbit(net: AtomTransformer, structure, count: int = 72) -> np.ndarray:
-    """The first two principal components of one atom's features over a full turn about z."""
-    batch = batch_atoms([structure], count=1)
-    near, last = net.neighbours(batch), len(structure) - 1
-    look = jax.jit(lambda turn: net.embed(rotated(batch, jnp.broadcast_to(turn, (batch.structures, 3, 3))), near)[last])
-    rows = np.array([look(jnp.asarray(_about_z(angle), float)) for angle in np.linspace(0, 2 * np.pi, count, endpoint=False)])
-    centred = rows - rows.mean(axis=0)
-    return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+@eqx.filter_jit
+def _turned_features(net: AtomTransformer, batch: AtomsBatch, near: Neighbours, turn: Array) -> Array:
+    """Features of the structures, all turned alike."""
+    return net.embed(rotated(batch, jnp.broadcast_to(turn, (batch.structures, 3, 3))), near)
+
+
+@eqx.filter_jit
+def _mapped(net: AtomTransformer, features: Array, turn: Array) -> Array:
+    """What the map says of the turned structures' features."""
+    return net.rotation_map(features, jnp.broadcast_to(turn, (len(features), 3, 3)))
 
 
 TEXTS = {"system": "latent equivariance", "augmentation": "augmentation", "none": "no rotations"}
