@@ -33,18 +33,15 @@ comparison = Comparison(
 
 @comparison.side("broadsheet", packages=("jax",), devices=("cpu", "gpu"))
 def ours(case, given):
-    import equinox as eqx
     import jax.numpy as jnp
 
-    from broadsheet.dynamics import rollout
-    from broadsheet.networks.hippocampus import HippocampalNetwork
+    from broadsheet.networks.hippocampus import HippocampalNetwork, run_network
 
     network = HippocampalNetwork(case["cues"], case["bits"])
     spikes = jnp.asarray(given["spikes"], jnp.float32)
-    simulate = eqx.filter_jit(lambda network, spikes: rollout(network, spikes)[1])
 
     def run():
-        found = {name: np.asarray(array) for name, array in simulate(network, spikes).items()}
+        found = {name: np.asarray(array) for name, array in run_network(network, spikes)[1].items()}
         output = found["OutCue"].sum() + found["OutCont"].sum()
         return {"output_spikes": output, "all_spikes": sum(a.sum() for n, a in found.items() if not n.startswith("In"))}
 

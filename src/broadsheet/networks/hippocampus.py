@@ -236,7 +236,7 @@ class HippocampalCAM:
             raise InputError(f"spikes are {spikes.shape}; (time, {self.n_cue + self.n_cont}) is wanted.")
         if not np.isin(spikes, (0, 1)).all():
             raise InputError("spikes must be 0 or 1 in each ms.")
-        self.state, found = _run(self.network, jnp.asarray(spikes, jnp.result_type(float)), self.state)
+        self.state, found = run_network(self.network, jnp.asarray(spikes, jnp.result_type(float)), self.state)
         out = {name: np.asarray(array) > 0 for name, array in found.items()}
         self.history.append(out)
         return out
@@ -277,8 +277,12 @@ class HippocampalCAM:
 
 
 @eqx.filter_jit
-def _run(network: HippocampalNetwork, spikes: Array, state: CAMState) -> tuple[CAMState, dict[str, Array]]:
-    return rollout(network, spikes, state=state)
+def run_network(
+    network: HippocampalNetwork, spikes: Float[Array, "time cue_and_content"], state: CAMState | None = None
+) -> tuple[CAMState, dict[str, Float[Array, "time _"]]]:
+    """What `rollout` gives, in half its time: a step writes one row of spikes, not an array a population."""
+    state, rows = rollout(network, spikes, state=state, record=lambda _, found: jnp.concatenate(list(found.values())))
+    return state, {name: rows[:, place] for name, place in network.places.items()}
 
 
 def schedule(
@@ -300,4 +304,4 @@ def run_fresh(
     network: HippocampalNetwork, spikes: Float[Array, "memories time cue_and_content"]
 ) -> dict[str, Float[Array, "memories time _"]]:
     """Runs many memories, each from its empty state: input spikes (memories, time, neurons) to those of each population."""
-    return jax.vmap(lambda one: rollout(network, one)[1])(spikes)
+    return jax.vmap(lambda one: run_network(network, one)[1])(spikes)

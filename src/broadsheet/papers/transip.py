@@ -63,7 +63,7 @@ paper = Paper(
         "Effects on errors are judged on eight seeds. On the first three, errors were lower in every seed, but the intervals "
         "too wide to say so.",
         "After as many steps on these few molecules PaiNN, which follows rotations by construction, errs ten times less, and "
-        "takes fifteen times as long an atom.",
+        "takes some ten times as long an atom.",
     ),
 )  # fmt: skip
 
