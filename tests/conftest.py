@@ -80,6 +80,13 @@ def any_home(request, home, monkeypatch) -> Path:
     return home
 
 
+def pytest_collection_finish(session):
+    """What was imported stays: the collector need not look at it again, and less often at the many small objects of traces."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
 MAPPINGS = 40_000
 """Mappings of memory from which on compiled programs are dropped; Linux gives a process 65 530, and XLA dies without."""
 
