@@ -206,6 +206,26 @@ def test_a_worker_started_during_an_outage_waits_for_the_store(monkeypatch):
     assert not outage
 
 
+def test_a_runner_started_during_an_outage_waits_for_the_store(monkeypatch):
+    from broadsheet.cli import serving
+    from broadsheet.errors import StoreError
+
+    outage = [StoreError("away"), StoreError("away")]
+
+    def store():
+        if outage:
+            raise outage.pop()
+        return "the store"
+
+    monkeypatch.setattr("broadsheet.lab.store.Store", store)
+    monkeypatch.setattr(serving.select, "select", lambda *_: ([], [], []))
+    assert serving._store_when_back() == "the store"
+    outage.append(StoreError("away"))
+    monkeypatch.setattr(serving.select, "select", lambda *_: ([0], [], []))
+    with pytest.raises(SystemExit):  # the site has ended
+        serving._store_when_back()
+
+
 def _state(site, job):
     """A job's state; nothing while a web worker still finds its connections broken."""
     try:

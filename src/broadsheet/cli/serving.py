@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from broadsheet.cli.running import PROCESSES, Processes, known_costs
-from broadsheet.errors import BroadsheetError, InputError, MissingExtraError, SourceError
+from broadsheet.errors import BroadsheetError, InputError, MissingExtraError, SourceError, StoreError
 
 if TYPE_CHECKING:
     from broadsheet.lab.runner import Runner
@@ -126,7 +128,7 @@ def work(
         from broadsheet.web import logs
 
         logs.configure(log)
-    store = Store()
+    store = _store_when_back() if with_parent else Store()
     made = Runner(store, processes)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: made.stop.set())
@@ -135,6 +137,19 @@ def work(
     if meaning:
         threading.Thread(target=_embed, args=(store, made), daemon=True).start()
     made.run()
+
+
+def _store_when_back() -> Store:
+    """The store, waited for during an outage as long as the site lives: its keeper would come back much later."""
+    from broadsheet.lab.store import Store
+
+    while True:
+        try:
+            return Store()
+        except StoreError as error:
+            logging.getLogger(__name__).warning("waiting for the store", extra={"error": str(error)})
+        if select.select([0], [], [], 1.0)[0]:  # nothing is ever written: the parent has ended
+            raise SystemExit(3)
 
 
 def _stop_with_parent(runner: Runner) -> None:
