@@ -280,9 +280,17 @@ class HippocampalCAM:
 def run_network(
     network: HippocampalNetwork, spikes: Float[Array, "time cue_and_content"], state: CAMState | None = None
 ) -> tuple[CAMState, dict[str, Float[Array, "time _"]]]:
-    """What `rollout` gives, in half its time: a step writes one row of spikes, not an array a population."""
-    state, rows = rollout(network, spikes, state=state, record=lambda _, found: jnp.concatenate(list(found.values())))
-    return state, {name: rows[:, place] for name, place in network.places.items()}
+    """Input spikes to the last state and the spikes of each population, from a state (by default an empty memory).
+
+    What `rollout` gives, in half its time at small sizes: a step writes one row of spikes, not an array a population.
+    """
+    places = network.places
+
+    def row(_: CAMState, spikes: dict[str, Array]) -> Array:
+        return jnp.concatenate([spikes[name] for name in places])
+
+    state, rows = rollout(network, spikes, state=state, record=row)
+    return state, {name: rows[:, place] for name, place in places.items()}
 
 
 def schedule(
