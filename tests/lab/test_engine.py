@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -127,6 +128,28 @@ def test_a_deadline_cancels_what_is_left(toy, store):
     made, _ = run(toy, store, slow, deadline=time.monotonic() + 1)
     assert time.monotonic() - began < 30
     assert made.failure == "cancelled"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be shared out here")
+def test_jobs_side_by_side_share_the_cores_out(toy, store):
+    mine = os.sched_getaffinity(0)
+    if len(mine) < 2:
+        pytest.skip("one core")
+    executor = LocalExecutor(processes=2)
+    plans = [plan(toy, Request("coin", "quick", ("system",), (seed,), {"pause": "1"}), store) for seed in (1, 2, 3)]
+    plans[2].task.exclusive = True
+    seen = {}
+
+    def watch(made, event):
+        if event["event"] == "start":
+            seen[id(made)] = os.sched_getaffinity(executor._running[id(made.task)][1].pid)
+
+    execute(plans, store, executor, watch)
+    raise_failures(plans)
+    first, second, alone = (seen[id(made)] for made in plans)
+    assert len(first) == len(second) == len(mine) // 2
+    assert not first & second
+    assert alone == mine == os.sched_getaffinity(0)
 
 
 def test_exclusive_jobs_run_alone(toy, store):

@@ -16,7 +16,8 @@ import threading
 import time
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,11 +56,14 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """A process a job, `processes` at once; an exclusive job runs with nothing beside it."""
+    """A process a job, `processes` at once; an exclusive job runs with nothing beside it. Jobs that run side by side share the
+    processor's cores out: as many threads as cores in each of them would stand in each other's way.
+    """
 
     def __init__(self, processes: int = 1) -> None:
         self.processes = max(1, processes)
         self._running: dict[int, tuple[Task, subprocess.Popen]] = {}
+        self._cores: dict[int, set[int]] = {}
         self._cancelled: set[int] = set()
         self._events: queue.Queue[tuple[Task, dict[str, Any] | None]] = queue.Queue()
 
@@ -109,17 +113,28 @@ class LocalExecutor:
             elif len(self._running) >= (1 if alone else self.processes):
                 left.append(task)
             else:
-                self._launch(task)
+                self._launch(task, self._free_cores() if len(waiting) > 1 or self._running else None)
         return left
 
-    def _launch(self, task: Task) -> None:
+    def _free_cores(self) -> set[int] | None:
+        """A job's share of the cores, those that fewest jobs run on; None where cores cannot be shared out."""
+        if not hasattr(os, "sched_getaffinity"):
+            return None
+        cores = os.sched_getaffinity(0)
+        taken = Counter(core for id_ in self._running for core in self._cores.get(id_, ()))
+        share = len(cores) // self.processes
+        return set(sorted(cores, key=lambda core: (taken[core], core))[:share]) or None
+
+    def _launch(self, task: Task, cores: set[int] | None) -> None:
         task.state = "running"
         task.attempts += 1
-        process = subprocess.Popen(
-            [sys.executable, "-m", "broadsheet.lab.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=worker_environment(task.spec), text=True, start_new_session=True,
-        )  # fmt: skip
+        self._cores[id(task)] = set() if task.exclusive else cores or set()
+        with _on_cores(self._cores[id(task)]):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "broadsheet.lab.worker"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env=worker_environment(task.spec), text=True, start_new_session=True,
+            )  # fmt: skip
         self._running[id(task)] = (task, process)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -147,6 +162,7 @@ class LocalExecutor:
                 handle(task, message)
             return
         _, process = self._running.pop(id(task))
+        del self._cores[id(task)]
         if task.state == "running":  # the process ended without a word
             if id(task) in self._cancelled:
                 task.state = "cancelled"
@@ -303,6 +319,20 @@ def worker_environment(spec: dict[str, Any]) -> dict[str, str]:
     env["BROADSHEET_TRUST"] = "1" if spec.get("trust") else "0"
     env.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return env
+
+
+@contextlib.contextmanager
+def _on_cores(cores: set[int]) -> Iterator[None]:
+    """This thread on some cores (all where none are named): a process started from it has them before it counts its threads."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _kill(process: subprocess.Popen) -> None:
