@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
+from scipy.special import log_softmax
 
 from broadsheet.atoms import (
     LabelledSet,
@@ -138,6 +139,13 @@ def test_objectives_have_their_closed_forms():
     assert sorted(groups.tolist()) == sorted([1, 1, 1, 1, 2, 2, 1, 2, 2, 1, 3, 3, 3])  # methanol (Cs), water, ammonia
     wanted = np.mean(np.log(13 - groups + 1))
     assert latent_contrast(same, same, batch, 0.1) == pytest.approx(wanted, rel=1e-5)
+    said, target = np.random.default_rng(0).standard_normal((2, *h.shape)).astype(np.float32)
+    said[:13] += target[:13]
+    unit, other = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (said, target))
+    counted = np.eye(13, dtype=bool) | ~np.asarray(equivalent_atoms(batch))[:13, :13]
+    logits = np.where(counted, (unit @ other.T)[:13, :13] / 0.1, -np.inf)
+    wanted = -np.mean(np.diag(log_softmax(logits, axis=1)))
+    assert latent_contrast(jnp.asarray(said), jnp.asarray(target), batch, 0.1) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_map_begins_as_the_identity_and_the_report_sees_it():
@@ -173,6 +181,13 @@ def test_without_rotations_the_loss_is_that_of_the_labels():
         for weight in (0.0, 2.0):  # the map is the identity yet, and both copies are the same
             loss = eqx.filter_jit(rotation_loss(settings, LatentEquivariance(weight, "mse", rotate=False)))
             assert loss(potential, batch, near, jax.random.key(0)) == pytest.approx(float(wanted), rel=1e-4)
+        aim = LatentEquivariance(2.0, rotate=False, mapped=False)
+        h = potential.network.embed(batch, near)
+        contrast = latent_contrast(h, h, batch, aim.temperature)
+        loss = rotation_loss(settings, aim)
+        assert loss(potential, batch, near, jax.random.key(0)) == pytest.approx(float(wanted + 2 * contrast), rel=1e-4)
+        other = rotation_loss(settings, LatentEquivariance(0.0, "mse"))
+        assert jax.tree.structure(loss) == jax.tree.structure(other)  # one program for both
     with pytest.raises(InputError, match="temperature"):
         rotation_loss(Training(), LatentEquivariance(temperature=0.0))
     other = scaled(SchNet(MessageConfig(width=16, interactions=1, basis=8), 0), _frames(6))

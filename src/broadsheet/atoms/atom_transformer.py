@@ -39,7 +39,7 @@ class TransformerConfig:
 
     `octaves`: sines and cosines of the coordinates, from `wavelength` (Å) on, each half as long as the one before; `pair_bias`:
     attention also sees distances, by `basis` Gaussians up to `reach` (Å), which makes part of the network invariant; `map`:
-    what a rotation does to features, "mlp", "linear" (an exact representation of rotations in a learned basis) or "identity";
+    what a rotation does to features, "mlp" or "linear" (an exact representation of rotations in a learned basis);
     `map_scale`: of the last layer of the "mlp" at the start (0: it begins as the identity); `direct`: a head for forces.
     """
 
@@ -52,7 +52,7 @@ class TransformerConfig:
     pair_bias: bool = False
     basis: int = 32
     reach: float = 12.0
-    map: Literal["mlp", "linear", "identity"] = "mlp"
+    map: Literal["mlp", "linear"] = "mlp"
     map_scale: float = 0.0
     direct: bool = True
 
@@ -62,8 +62,8 @@ class TransformerConfig:
             raise InputError(f"AtomTransformer: {self.heads} heads of {self.width} features; a multiple of them, 16 at least.")
         if min(self.octaves, self.multiplier) < 0 or self.basis < 2 or not min(self.wavelength, self.reach) > 0:
             raise InputError("AtomTransformer: octaves, basis, wavelength and reach must be positive.")
-        if self.map not in ("mlp", "linear", "identity"):
-            raise InputError(f"AtomTransformer: the map {self.map!r} is none of mlp, linear and identity.")
+        if self.map not in ("mlp", "linear"):
+            raise InputError(f"AtomTransformer: the map {self.map!r} is neither mlp nor linear.")
         return self
 
 
@@ -74,11 +74,11 @@ class Layout(eqx.Module):
     mask: Bool[Array, "structures slots"]
 
     @classmethod
-    def of(cls, batch: AtomsBatch, slots: int) -> Layout:
-        """The atoms of a structure lie one after the other in a batch."""
-        graph, rows = jnp.asarray(batch.graph), batch.structures
-        within = jnp.arange(len(graph)) - jnp.searchsorted(graph, jnp.arange(rows))[graph]
-        place = jnp.where(batch.node_mask, graph * slots + within, rows * slots)
+    def of(cls, batch: AtomsBatch, neighbours: Neighbours) -> Layout:
+        """The atoms of a structure lie one after the other in a batch, and the first is every one's first neighbour."""
+        rows, slots = batch.structures, neighbours.width
+        within = jnp.arange(len(batch.graph)) - neighbours.index[:, 0]
+        place = jnp.where(batch.node_mask, batch.graph * slots + within, rows * slots)
         return cls(place, jnp.zeros(rows * slots, bool).at[place].set(True, mode="drop").reshape(rows, slots))
 
     def rows(self, values: Float[Array, "atoms *shape"]) -> Float[Array, "structures slots *shape"]:
@@ -125,20 +125,16 @@ class TransformerBlock(eqx.Module):
 
 
 class RotationMap(eqx.Module):
-    """What a rotation does to an atom's features: h + MLP([h, R]) at the length of h, or h itself, whatever R is."""
+    """What a rotation does to an atom's features: h + MLP([h, R]) at the length of h."""
 
-    layers: tuple[Dense, Dense, Dense] | None
+    layers: tuple[Dense, Dense, Dense]
 
-    def __init__(self, rng: np.random.Generator, width: int, scale: float | None):
-        self.layers = None
-        if scale is not None:
-            first, second = (Dense(rng, n, 2 * width, xavier=True) for n in (width + 9, 2 * width))
-            last = Dense(rng, 2 * width, width, xavier=True)
-            self.layers = (first, second, eqx.tree_at(lambda dense: dense.weight, last, scale * last.weight))
+    def __init__(self, rng: np.random.Generator, width: int, scale: float):
+        first, second = (Dense(rng, n, 2 * width, xavier=True) for n in (width + 9, 2 * width))
+        last = Dense(rng, 2 * width, width, xavier=True)
+        self.layers = (first, second, eqx.tree_at(lambda dense: dense.weight, last, scale * last.weight))
 
     def __call__(self, h: Float[Array, "rows width"], rotations: Float[Array, "rows 3 3"]) -> Float[Array, "rows width"]:
-        if self.layers is None:
-            return h
         first, second, last = self.layers
         given = jnp.concatenate([h, rotations.reshape(-1, 9).astype(h.dtype)], axis=-1)
         moved = h + last(gelu(second(gelu(first(given)))))
@@ -217,7 +213,7 @@ class AtomTransformer(Potential):
         if config.map == "linear":
             self.rotation_map: RotationMap | LinearRotationMap = LinearRotationMap(rng, width)
         else:
-            self.rotation_map = RotationMap(rng, width, config.map_scale if config.map == "mlp" else None)
+            self.rotation_map = RotationMap(rng, width, config.map_scale)
 
     def neighbours(self, batch: AtomsBatch, *, skin: float = 0.0, width: int | None = None) -> Neighbours:
         """All atoms of the structure, the atom itself among them."""
@@ -238,7 +234,7 @@ class AtomTransformer(Potential):
         seen = jnp.concatenate([x, *(part for wave in waves for part in (jnp.sin(wave), jnp.cos(wave)))], axis=1)
         charge, spin = (jnp.asarray(part).round().astype(int)[graph] for part in (batch.charge, batch.spin))
         tokens = self.atom_embedding[batch.numbers] + self.place(seen) + self.charge_embedding[charge + CHARGES]
-        layout = Layout.of(batch, neighbours.width)
+        layout = Layout.of(batch, neighbours)
         distances = self._distances(layout.rows(x)) if config.pair_bias else None
         arrays, static = eqx.partition(self.blocks, eqx.is_array)
 

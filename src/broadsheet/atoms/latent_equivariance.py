@@ -11,15 +11,17 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from broadsheet.atoms.atom_transformer import AtomTransformer
+from broadsheet.atoms.atom_transformer import AtomTransformer, LinearRotationMap, RotationMap
 from broadsheet.atoms.neighbours import Neighbours
 from broadsheet.atoms.potential import Prediction, ScaledPotential
-from broadsheet.atoms.rotations import doubled, joined, random_rotations, rotated
+from broadsheet.atoms.rotations import doubled, joined, random_rotations, rotated, rotations_from
 from broadsheet.atoms.structures import AtomsBatch
-from broadsheet.atoms.training import LossTerm, Training, label_error
+from broadsheet.atoms.training import Training, label_error
 from broadsheet.errors import InputError
+from broadsheet.numerics import generator
 
 ALIKE = 0.005
 """Relative difference of two atoms' distances to all others below which they count as equivalent by symmetry."""
@@ -29,7 +31,8 @@ ALIKE = 0.005
 class LatentEquivariance:
     """The second objective. `weight`: 0 leaves augmentation by rotations alone; `kind`: "infonce", -log of the right atom's
     share among all of the batch by cosines over a `temperature`, or "mse", mean square distance of what the map says from what
-    the network says; `hold`: gradients go through the map's side only; `rotate`: without it, structures stay as they lie.
+    the network says; `hold`: gradients go through the map's side only; `rotate`: without it, structures stay as they lie;
+    `mapped`: without it, features are asked to stay as they are, whatever the rotation.
     """
 
     weight: float = 3.0
@@ -37,6 +40,7 @@ class LatentEquivariance:
     temperature: float = 0.1
     hold: bool = False
     rotate: bool = True
+    mapped: bool = True
 
     def check(self) -> LatentEquivariance:
         """Itself; raises `InputError` for what cannot be trained with."""
@@ -58,10 +62,9 @@ def latent_contrast(
     """InfoNCE: -log of the share of each atom's own target among all real atoms', without equivalent atoms of its structure."""
     mask = jnp.asarray(batch.node_mask)
     unit, other = (part * jax.lax.rsqrt(jnp.sum(part**2, axis=1, keepdims=True) + 1e-12) for part in (mapped, target))
-    logits = unit @ other.T / temperature
-    own = jnp.eye(len(mapped), dtype=bool)
-    counted = mask[None, :] & (own | ~equivalent_atoms(batch))
-    share = jnp.diag(jax.nn.log_softmax(jnp.where(counted, logits, -1e30), axis=1))
+    logits = jnp.where(mask[None, :] & ~equivalent_atoms(batch), unit @ other.T / temperature, -1e30)
+    right = jnp.sum(unit * other, axis=1) / temperature
+    share = right - jnp.logaddexp(right, jax.nn.logsumexp(logits, axis=1))
     return -jnp.sum(jnp.where(mask, share, 0)) / jnp.sum(mask)
 
 
@@ -88,45 +91,60 @@ def latent_equivariance(
     aim = LatentEquivariance() if aim is None else aim.check()
     turns = random_rotations(key, batch.structures)
     h, target = network.embed(batch, neighbours), network.embed(rotated(batch, turns), neighbours)
-    return _objective(aim, network, batch, h, target, turns)
-
-
-def _objective(
-    aim: LatentEquivariance, network: AtomTransformer, batch: AtomsBatch, h: Array, target: Array, turns: Array
-) -> Array:
-    mapped = network.rotation_map(h, turns[batch.graph])
     target = jax.lax.stop_gradient(target) if aim.hold else target
+    said = network.rotation_map(h, turns[batch.graph]) if aim.mapped else h
     if aim.kind == "mse":
-        return latent_distance(mapped, target, jnp.asarray(batch.node_mask))
-    return latent_contrast(mapped, target, batch, aim.temperature)
+        return latent_distance(said, target, jnp.asarray(batch.node_mask))
+    return latent_contrast(said, target, batch, aim.temperature)
 
 
-def rotation_loss(settings: Training, aim: LatentEquivariance) -> LossTerm:
+class RotationLoss(eqx.Module):
+    """What `rotation_loss` returns. What tells one objective from another are leaves: they share one compiled program."""
+
+    weight: Float[Array, ""]
+    rotate: Bool[Array, ""]
+    mapped: Bool[Array, ""]
+    contrast: Bool[Array, ""]
+    settings: Training = eqx.field(static=True)
+    temperature: float = eqx.field(static=True)
+    hold: bool = eqx.field(static=True)
+
+    def __init__(self, settings: Training, aim: LatentEquivariance):
+        self.weight = jnp.float32(aim.check().weight)
+        self.rotate, self.mapped, self.contrast = map(jnp.asarray, (aim.rotate, aim.mapped, aim.kind == "infonce"))
+        self.settings, self.temperature, self.hold = settings, aim.temperature, aim.hold
+
+    def __call__(
+        self, potential: ScaledPotential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        network = potential.network
+        if not isinstance(network, AtomTransformer):
+            raise InputError(f"rotation_loss: the network is of {type(network).__name__}; an AtomTransformer is wanted.")
+        turns = random_rotations(key, 2 * batch.structures)
+        turns = jnp.where(self.rotate, turns, jnp.eye(3)).astype(batch.positions.dtype)
+        first, second = jnp.split(turns, 2)
+        both, near = joined(rotated(batch, first), rotated(batch, second)), doubled(neighbours)
+        found, h = _answers(network, both, near, self.settings.direct)
+
+        def objective() -> Array:
+            here, there = jnp.split(h, 2)
+            target = jax.lax.stop_gradient(there) if self.hold else there
+            between = jnp.einsum("gij,gkj->gik", second, first)
+            said = jnp.where(self.mapped, network.rotation_map(here, between[batch.graph]), here)
+            contrast = latent_contrast(said, target, batch, self.temperature)
+            return self.weight * jnp.where(self.contrast, contrast, latent_distance(said, target, jnp.asarray(batch.node_mask)))
+
+        labels = label_error(self.settings, potential, both, potential.in_units(found, both))
+        return labels + jax.lax.cond(self.weight > 0, objective, lambda: jnp.zeros((), h.dtype))
+
+
+def rotation_loss(settings: Training, aim: LatentEquivariance) -> RotationLoss:
     """The training loss: labels of two copies of each structure, each rotated by itself, and the second objective between them.
 
     Augmentation is the same with a weight of 0: as many structures go through the network. For `train(..., loss=...)`; the
     potential's network is an `AtomTransformer`, else the loss raises `InputError`.
     """
-    aim.check()
-
-    def loss(potential: ScaledPotential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray) -> Float[Array, ""]:
-        network = potential.network
-        if not isinstance(network, AtomTransformer):
-            raise InputError(f"rotation_loss: the network is of {type(network).__name__}; an AtomTransformer is wanted.")
-        one = jnp.broadcast_to(jnp.eye(3, dtype=batch.positions.dtype), (batch.structures, 3, 3))
-        first, second = (
-            random_rotations(part, batch.structures) if aim.rotate else one for part in jax.random.split(key)
-        )  # fmt: skip
-        both, near = joined(rotated(batch, first), rotated(batch, second)), doubled(neighbours)
-        found, h = _answers(network, both, near, settings.direct)
-        total = label_error(settings, potential, both, potential.in_units(found, both))
-        if aim.weight:
-            here, there = jnp.split(h, 2)
-            turns = jnp.einsum("gij,gkj->gik", second, first)
-            total += aim.weight * _objective(aim, network, batch, here, there, turns)
-        return total
-
-    return loss
+    return RotationLoss(settings, aim)
 
 
 def _answers(network: AtomTransformer, batch: AtomsBatch, neighbours: Neighbours, direct: bool) -> tuple[Prediction, Array]:
@@ -154,47 +172,63 @@ class LatentReport(NamedTuple):
     - `spread`: standard deviation of features over atoms, 0 where all have become the same.
     """
 
-    mapped: Float[Array, ""]
-    still: Float[Array, ""]
-    ratio: Float[Array, ""]
-    group: Float[Array, ""]
-    shuffled: Float[Array, " shuffles"]
-    spread: Float[Array, ""]
+    mapped: float
+    still: float
+    ratio: float
+    group: float
+    shuffled: Float[np.ndarray, " shuffles"]
+    spread: float
 
 
-@eqx.filter_jit
 def latent_report(
     network: AtomTransformer, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray, shuffles: int = 20
 ) -> LatentReport:
     """One random rotation a structure, and `shuffles` ways of giving structures each other's."""
-    keys = jax.random.split(key, 3)
-    turns, more = (random_rotations(part, batch.structures) for part in keys[:2])
-    mask, graph, T = jnp.asarray(batch.node_mask), batch.graph, network.rotation_map
-    h, target = network.embed(batch, neighbours), network.embed(rotated(batch, turns), neighbours)
-    real = jnp.sum(batch.graph_mask)
-    size = _length(target, mask)
+    rng, mask, graph = generator(key), np.asarray(batch.node_mask), np.asarray(batch.graph)
+    turns, more = (rotations_from(rng, batch.structures) for _ in range(2))
+    h, target = turned_features(network, batch, neighbours), turned_features(network, batch, neighbours, turns)
 
-    def shuffled(key: PRNGKeyArray) -> Array:
-        """A random cycle through the structures: none keeps its own."""
-        order = jnp.argsort(jnp.where(batch.graph_mask, jax.random.uniform(key, real_shape), 2.0))
-        following = order[(jnp.arange(batch.structures) + 1) % jnp.maximum(real, 1)]
-        other = jnp.zeros_like(turns).at[order].set(turns[following])
-        return _length(target - T(h, other[graph]), mask)
+    def length(rows: np.ndarray) -> float:
+        """Root mean square length of the real rows."""
+        return float(np.sqrt(np.mean(np.sum(rows[mask] ** 2, axis=1))))
 
-    real_shape = (batch.structures,)
-    mapped, still = _length(target - T(h, turns[graph]), mask), _length(target - h, mask)
-    product = jnp.einsum("gij,gjk->gik", more, turns)
-    at_once = T(h, product[graph])
-    group = _length(T(T(h, turns[graph]), more[graph]) - at_once, mask) / jnp.maximum(_length(at_once - h, mask), 1e-12)
-    mean = jnp.sum(jnp.where(mask[:, None], h, 0), axis=0) / jnp.sum(mask)
-    variance = jnp.sum(jnp.where(mask[:, None], (h - mean) ** 2, 0), axis=0) / jnp.sum(mask)
-    others = jax.vmap(shuffled)(jax.random.split(keys[2], shuffles))
+    def off(given: np.ndarray) -> float:
+        return length(target - mapped_features(network, h, given[graph]))
+
+    def cycled() -> np.ndarray:
+        """The rotations along a random cycle through the structures: none keeps its own."""
+        order, found = rng.permutation(int(np.sum(batch.graph_mask))), turns.copy()
+        found[order] = turns[np.roll(order, -1)]
+        return found
+
+    own, still = off(turns), length(target - h)
+    at_once = mapped_features(network, h, (more @ turns)[graph])
+    twice = mapped_features(network, mapped_features(network, h, turns[graph]), more[graph])
     return LatentReport(
-        mapped / size, still / size, mapped / jnp.maximum(still, 1e-12), group, others / jnp.maximum(mapped, 1e-12),
-        jnp.mean(jnp.sqrt(variance)),
+        own / length(target), still / length(target), own / max(still, 1e-12),
+        length(twice - at_once) / max(length(at_once - h), 1e-12),
+        np.array([off(cycled()) for _ in range(shuffles)]) / max(own, 1e-12), float(h[mask].std(axis=0).mean()),
     )  # fmt: skip
 
 
-def _length(rows: Float[Array, "atoms width"], mask: Bool[Array, " atoms"]) -> Float[Array, ""]:
-    """Root mean square length of the real rows."""
-    return jnp.sqrt(jnp.sum(jnp.where(mask[:, None], rows**2, 0)) / jnp.sum(mask))
+def turned_features(
+    network: AtomTransformer, batch: AtomsBatch, neighbours: Neighbours, turns: np.ndarray | None = None
+) -> Float[np.ndarray, "atoms width"]:
+    """Features of the structures, turned by rotation matrices, one a structure, where these are given."""
+    turns = np.broadcast_to(np.eye(3), (batch.structures, 3, 3)) if turns is None else turns
+    return np.asarray(_turned_features(network, batch, neighbours, jnp.asarray(turns, batch.positions.dtype)))
+
+
+@eqx.filter_jit
+def _turned_features(network: AtomTransformer, batch: AtomsBatch, neighbours: Neighbours, turns: Array) -> Array:
+    return network.embed(rotated(batch, turns), neighbours)
+
+
+def mapped_features(network: AtomTransformer, features: np.ndarray, turns: np.ndarray) -> Float[np.ndarray, "atoms width"]:
+    """What the network's map says of features after rotations, one an atom."""
+    return np.asarray(_mapped_features(network.rotation_map, jnp.asarray(features), jnp.asarray(turns, features.dtype)))
+
+
+@eqx.filter_jit
+def _mapped_features(rotation_map: RotationMap | LinearRotationMap, features: Array, turns: Array) -> Array:
+    return rotation_map(features, turns)

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, Prediction, predict
+from broadsheet.atoms.potential import Potential, Prediction, compiled_predict, predict
 from broadsheet.atoms.structures import AtomsBatch, energies_of, forces_of, labelled
 from broadsheet.errors import InputError
+from broadsheet.numerics import generator
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,6 +39,13 @@ def rotation_matrices(quaternions: Float[Array, "*shape 4"]) -> Float[Array, "*s
 def random_rotations(key: PRNGKeyArray, count: int) -> Float[Array, "count 3 3"]:
     """Rotation matrices from the Haar measure: directions of four normal numbers as quaternions."""
     return rotation_matrices(jax.random.normal(key, (count, 4)))
+
+
+def rotations_from(rng: np.random.Generator, count: int) -> Float[np.ndarray, "count 3 3"]:
+    """`random_rotations`, drawn on the host."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.random(count, random_state=rng).as_matrix()
 
 
 def turned(
@@ -80,13 +88,11 @@ def randomly_turned(structures: Sequence[Atoms], rng: np.random.Generator) -> li
 
     **Raises:** `DataError` where a structure has no labels; `InputError` for a periodic one.
     """
-    from scipy.spatial.transform import Rotation
-
     found = []
     for each, energy, forces in zip(structures, energies_of(structures), forces_of(structures), strict=True):
         if each.pbc.any():
             raise InputError("randomly_turned: structures without periodic directions are wanted.")
-        turn, made = Rotation.random(random_state=rng).as_matrix(), each.copy()
+        turn, made = rotations_from(rng, 1)[0], each.copy()
         middle = made.positions.mean(axis=0)
         made.positions = (made.positions - middle) @ turn.T + middle
         found.append(labelled(made, float(energy), forces @ turn.T))
@@ -138,13 +144,7 @@ class EquivarianceReport(NamedTuple):
     energy: float
 
 
-@eqx.filter_jit
-def _turned_back(
-    potential: Potential, batch: AtomsBatch, neighbours: Neighbours, turns: Float[Array, "structures 3 3"], direct: bool
-) -> Prediction:
-    """What a potential says of the turned structures, its forces turned back."""
-    found = predict(potential, rotated(batch, turns), neighbours, direct=direct)
-    return Prediction(found.energy, turned(found.forces, jnp.swapaxes(turns, 1, 2)[batch.graph]))
+_rotated = eqx.filter_jit(rotated)
 
 
 def equivariance_report(
@@ -152,15 +152,16 @@ def equivariance_report(
     direct: bool = False,
 ) -> EquivarianceReport:  # fmt: skip
     """How far a potential's energies and forces follow random rotations, another for each structure each time."""
+    rng, graph = generator(key), np.asarray(batch.graph)
     mask, real = np.asarray(batch.node_mask), np.asarray(batch.graph_mask)
-    turns = random_rotations(key, rotations * batch.structures).reshape(rotations, batch.structures, 3, 3)
-    whole = jnp.broadcast_to(jnp.eye(3, dtype=turns.dtype), turns.shape[1:])
-    still = np.asarray(_turned_back(potential, batch, neighbours, whole, direct).forces)
+    still = np.asarray(compiled_predict(potential, batch, neighbours, False, direct).forces)
     energies, errors = [], []
-    for turn in turns:
-        found = _turned_back(potential, batch, neighbours, turn, direct)
+    for _ in range(rotations):
+        turns = rotations_from(rng, batch.structures).astype(batch.positions.dtype)
+        found = compiled_predict(potential, _rotated(batch, jnp.asarray(turns)), neighbours, False, direct)
         energies.append(np.asarray(found.energy)[real])
-        errors.append(np.linalg.norm(np.asarray(found.forces) - still, axis=1)[mask])
+        back = np.einsum("nd,nde->ne", found.forces, turns[graph])
+        errors.append(np.linalg.norm(back - still, axis=1)[mask])
     size = np.linalg.norm(still, axis=1)[mask]
     spread = np.std(energies, axis=0) / np.asarray(batch.counts())[real]
     return EquivarianceReport(float(np.mean(errors) / size.mean()), float(1000 * spread.mean()))

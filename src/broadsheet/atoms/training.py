@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from broadsheet.atoms.checkpoints import load_potential, read_header, save_potential
@@ -43,13 +44,21 @@ class LabelledSet:
         energies_of(structures)
         forces_of(structures)
         self.structures = list(structures)
-        self.singles = [batch_atoms([each]) for each in self.structures]
-        if stress and any(each.stress is None for each in self.singles):
+        singles = [batch_atoms([each]) for each in self.structures]
+        if stress and any(each.stress is None for each in singles):
             raise DataError("Stress is wanted, but not all structures have it.")
         self.stress = stress
         self.sizes = np.array([len(each) for each in self.structures])
-        self.lists = [potential.neighbours(each) for each in self.singles]
-        self.width = max(each.width for each in self.lists)
+        self._starts = np.cumsum(self.sizes) - self.sizes
+        names = ("cell", "pbc", "charge", "spin", "energy", *(("stress",) if stress else ()))
+        self._nodes = {name: _joined(singles, name, self.sizes) for name in ("positions", "numbers", "forces")}
+        self._graphs = {name: np.concatenate([getattr(each, name)[:1] for each in singles]) for name in names}
+        self._padding = {name: getattr(singles[0], name)[-1:] for name in names}
+        lists = [potential.neighbours(each) for each in singles]
+        self.width = max(each.width for each in lists)
+        wide = [_widened(each, self.width) for each in lists]
+        fields = ("index", "shift", "mask", *(("reverse",) if lists[0].reverse is not None else ()))
+        self._lists = {name: _joined(wide, name, self.sizes) for name in fields}
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -64,37 +73,29 @@ class LabelledSet:
         count = len(chosen) if count is None else count
         atoms = self.room(count) if atoms is None else atoms
         sizes = self.sizes[chosen]
-        first = np.cumsum(sizes) - sizes
-        total = int(sizes.sum())
-        parts, lists = [self.singles[k] for k in chosen], [self.lists[k] for k in chosen]
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        total, padding = len(first), count + 1 - len(chosen)
+        rows = np.arange(total) - first + np.repeat(self._starts[chosen], sizes)
 
-        def nodes(name: str) -> np.ndarray:
-            rows = [getattr(part, name)[:n] for part, n in zip(parts, sizes, strict=True)]
-            out = np.zeros((atoms, *rows[0].shape[1:]), rows[0].dtype)
-            out[:total] = np.concatenate(rows)
+        def padded(values: np.ndarray) -> np.ndarray:
+            out = np.zeros((atoms, *values.shape[1:]), values.dtype)
+            out[:total] = values[rows]
             return out
 
-        def graphs(name: str) -> np.ndarray:
-            rows = [getattr(part, name)[:1] for part in parts]
-            return np.concatenate([*rows, np.repeat(getattr(parts[0], name)[-1:], count + 1 - len(rows), axis=0)])
-
+        graphs = {
+            name: np.concatenate([values[chosen], np.repeat(self._padding[name], padding, axis=0)])
+            for name, values in self._graphs.items()
+        }
         graph = np.full(atoms, count, np.int32)
         graph[:total] = np.repeat(np.arange(len(chosen)), sizes)
         batch = AtomsBatch(
-            positions=nodes("positions"), numbers=nodes("numbers"), graph=graph, cell=graphs("cell"), pbc=graphs("pbc"),
-            charge=graphs("charge"), spin=graphs("spin"), node_mask=np.arange(atoms) < total,
-            graph_mask=np.arange(count + 1) < len(chosen), energy=graphs("energy"), forces=nodes("forces"),
-            stress=graphs("stress") if self.stress else None,
+            **{name: padded(values) for name, values in self._nodes.items()}, **graphs, graph=graph,
+            node_mask=np.arange(atoms) < total, graph_mask=np.arange(count + 1) < len(chosen),
         )  # fmt: skip
-        index = np.repeat(np.arange(atoms, dtype=np.int32)[:, None], self.width, axis=1)
-        shift, mask = np.zeros((atoms, self.width, 3), np.int32), np.zeros((atoms, self.width), bool)
-        reverse = None if lists[0].reverse is None else np.zeros((atoms, self.width), np.int32)
-        for start, n, own in zip(first, sizes, lists, strict=True):
-            rows, w = slice(start, start + n), own.width
-            index[rows, :w], shift[rows, :w], mask[rows, :w] = own.index[:n] + start, own.shift[:n], own.mask[:n]
-            if reverse is not None and own.reverse is not None:
-                reverse[rows, :w] = own.reverse[:n]
-        return batch, Neighbours(index, shift, mask, reverse)
+        lists = {name: padded(values) for name, values in self._lists.items()}
+        lists["index"][:total] += first[:, None].astype(np.int32)
+        lists["index"][total:] = np.arange(total, atoms)[:, None]
+        return batch, Neighbours(**lists)
 
     def all(self, size: int = 32) -> Iterator[Pair]:
         """All structures in their order, `size` a batch, all batches of one shape."""
@@ -115,6 +116,20 @@ class LabelledSet:
             for start in range(0, len(self) - size + 1, size):
                 parts = [self.batch(order[start + k * each : start + (k + 1) * each], atoms) for k in range(shards)]
                 yield jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+
+def _joined(parts: Sequence[Any], name: str, sizes: np.ndarray) -> np.ndarray:
+    """The real atoms' rows of a field, one structure after the other."""
+    return np.concatenate([getattr(part, name)[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def _widened(lists: Neighbours, width: int) -> Neighbours:
+    """With padding neighbours up to a width."""
+    more = ((0, 0), (0, width - lists.width))
+    index = np.pad(lists.index, more)
+    index[:, lists.width :] = np.arange(len(index))[:, None]
+    reverse = None if lists.reverse is None else np.pad(lists.reverse, more)
+    return Neighbours(index, np.pad(lists.shift, (*more, (0, 0))), np.pad(lists.mask, more), reverse)
 
 
 @dataclass(frozen=True)
@@ -188,42 +203,30 @@ def label_loss(settings: Training) -> LossTerm:
 
 
 def optimiser(settings: Training) -> optax.GradientTransformation:
-    """AdamW with warm-up and cosine, clipped; weight decay on matrices alone: no biases, norms or embeddings of elements."""
+    """AdamW with warm-up and cosine, clipped, and the weights' running average, for weights `in_rows`."""
     steps = settings.steps
     rate = optax.warmup_cosine_decay_schedule(
         0.2 * settings.learning_rate, settings.learning_rate, max(1, int(settings.warmup * steps)), steps + 1,
         0.01 * settings.learning_rate,
     )  # fmt: skip
+    adamw = optax.adamw(rate, weight_decay=settings.weight_decay, mask=(True, False))
+    return with_average(optax.chain(optax.clip_by_global_norm(settings.clip), adamw), settings.average)
+
+
+Rows = tuple[Array, Array]
+
+
+def in_rows(weights: PyTree) -> tuple[Rows, Callable[[Rows], PyTree]]:
+    """Weights as one row of those that decay, matrices, and one of the others (biases, norms, embeddings of elements), and the
+    way back. Many small updates take small networks longer than two, and longer to compile.
+    """
 
     def decays(path: tuple, leaf: Array) -> bool:  # layers stacked for a scan have an axis more, so axes alone don't tell
         return leaf.ndim >= 2 and not re.search("bias|norm|atom_", jax.tree_util.keystr(path))
 
-    made = optax.chain(optax.clip_by_global_norm(settings.clip), optax.adamw(rate, weight_decay=settings.weight_decay))
-    return with_average(_in_one_row(made, decays), settings.average)
-
-
-def _in_one_row(inner: optax.GradientTransformation, decays: Callable[[tuple, Array], bool]) -> optax.GradientTransformation:
-    """An optimiser of all weights as one row: many small updates take small networks longer than one, and longer to compile.
-
-    It sees weights that do not decay as zero.
-    """
-
-    def row(leaves: Sequence[Array]) -> Array:
-        return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
-
-    def init(weights: PyTree) -> PyTree:
-        return inner.init(row(jax.tree.leaves(weights)))
-
-    def update(gradient: PyTree, state: PyTree, weights: PyTree) -> tuple[PyTree, PyTree]:
-        paths = jax.tree_util.tree_leaves_with_path(weights)
-        decaying = row([leaf if decays(path, leaf) else jnp.zeros_like(leaf) for path, leaf in paths])
-        leaves, structure = jax.tree.flatten(gradient)
-        change, state = inner.update(row(leaves), state, decaying)
-        parts = jnp.split(change, np.cumsum([leaf.size for leaf in leaves])[:-1])
-        shaped = [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
-        return jax.tree.unflatten(structure, shaped), state
-
-    return optax.GradientTransformation(init, update)
+    parts = eqx.partition(weights, jax.tree_util.tree_map_with_path(decays, weights))
+    (first, as_first), (second, as_second) = (ravel_pytree(part) for part in parts)
+    return (first, second), lambda rows: eqx.combine(as_first(rows[0]), as_second(rows[1]))
 
 
 class Errors(NamedTuple):
@@ -275,6 +278,14 @@ class Trained(NamedTuple):
     history: dict[str, np.ndarray]
 
 
+@eqx.filter_jit
+def _traced_once(
+    loss: LossTerm, potential: ScaledPotential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    """A loss, traced once for all trainings with it."""
+    return loss(potential, batch, neighbours, key)
+
+
 def train(
     potential: ScaledPotential,
     train_set: LabelledSet,
@@ -291,10 +302,11 @@ def train(
 ) -> Trained:
     """Trains on one set and keeps what is best on another.
 
-    **Arguments:** `loss`: in place of `label_loss`, called with (potential, batch, neighbours, key); `checkpoint`: a file to go
-    on from after a stop; `keep`: where the best potential is written each time it improves, and found again after a stop;
-    `report`: called at each evaluation; `observe`: called there with the step and the potential as it is validated;
-    `devices`: over which each batch is spread (all by default, as far as the batch divides).
+    **Arguments:** `loss`: in place of `label_loss`, called with (potential, batch, neighbours, key); the arrays of an Equinox
+    module are arguments of the compiled program, not constants in it; `checkpoint`: a file to go on from after a stop; `keep`:
+    where the best potential is written each time it improves, and found again after a stop; `report`: called at each
+    evaluation; `observe`: called there with the step and the potential as it is validated; `devices`: over which each batch is
+    spread (all by default, as far as the batch divides).
 
     **Raises:** `InputError` where the loss is no longer finite, or there are fewer structures than one batch.
     """
@@ -305,20 +317,24 @@ def train(
     sharding = jax.sharding.NamedSharding(
         jax.sharding.Mesh(np.asarray(devices[:shards]), ("structures",)), jax.sharding.PartitionSpec("structures")
     )
-    one = label_loss(settings) if loss is None else loss
+    trained = jax.tree.map(eqx.is_inexact_array, potential)
+    weights, rest = eqx.partition(potential, eqx.tree_at(lambda p: (p.references, p.scale), trained, (False, False)))
+    rows, as_weights = in_rows(weights)
+    given, fixed = eqx.partition((rest, label_loss(settings) if loss is None else loss), eqx.is_array)
 
-    def whole(model: ScaledPotential, parts: Pair, key: PRNGKeyArray) -> Float[Array, ""]:
-        batch, neighbours = parts
+    def whole(rows: Rows, data: tuple[Pair, PyTree], key: PRNGKeyArray) -> Float[Array, ""]:
+        parts, (rest, one) = data[0], eqx.combine(data[1], fixed)
+        model = eqx.combine(as_weights(rows), rest)
         if shards == 1:
             batch, neighbours = jax.tree.map(lambda leaf: leaf[0], parts)
-            return one(model, batch, neighbours, key)
+            return _traced_once(one, model, batch, neighbours, key)
         keys = jax.random.split(key, shards)
-        return jnp.mean(jax.vmap(lambda *part: one(model, *part))(batch, neighbours, keys))
+        return jnp.mean(jax.vmap(lambda pair, key: one(model, *pair, key))(parts, keys))
 
     seed = int(np.asarray(jax.random.key_data(key)).ravel()[-1])
     stream = train_set.stream(size, seed, shards)
-    batches = stream if shards == 1 else (jax.device_put(parts, sharding) for parts in stream)
-    rows: list[tuple[float, ...]] = []
+    batches = ((parts if shards == 1 else jax.device_put(parts, sharding), given) for parts in stream)
+    seen: list[tuple[float, ...]] = []
     best: tuple[float, ScaledPotential, Errors | None] = (np.inf, potential, None)
     if checkpoint is not None and keep is not None and Path(checkpoint).exists() and Path(keep).exists():
         kept, note = load_potential(keep), read_header(keep)["note"]
@@ -326,9 +342,7 @@ def train(
 
     def watch(done: int, found: Fit) -> None:
         nonlocal best
-        model = found.model
-        if settings.average:
-            model = eqx.combine(found.opt_state.average, model)
+        model = eqx.combine(as_weights(found.opt_state.average if settings.average else found.model), rest)
         model = jax.device_put(model, devices[0]) if shards > 1 else model
         errors = evaluate(model, validation, direct=settings.direct, size=size)
         score = settings.energy_weight * errors.energy_mae + settings.force_weight * errors.force_mae
@@ -336,24 +350,20 @@ def train(
             best = (score, model, errors)
             if keep is not None:
                 save_potential(model, keep, {"score": score, "errors": list(errors), "step": done})
-        rows.append((done, float(found.losses[-settings.evaluate :].mean()), *errors))
+        seen.append((done, float(found.losses[-settings.evaluate :].mean()), *errors))
         if report is not None:
-            report(done, rows[-1][1], errors)
+            report(done, seen[-1][1], errors)
         if observe is not None:
             observe(done, model)
 
-    trained = jax.tree.map(eqx.is_inexact_array, potential)
-    trained = eqx.tree_at(lambda p: (p.references, p.scale), trained, (False, False))
-    model = potential
     if shards > 1:
-        everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-        model = jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere) if eqx.is_array(leaf) else leaf, potential)
+        rows = jax.device_put(rows, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))
     last = fit(
-        model, whole, batches, optimiser=optimiser(settings), steps=settings.steps, key=key, parameters=trained,
+        rows, whole, batches, optimiser=optimiser(settings), steps=settings.steps, key=key,
         chunk=min(settings.evaluate, settings.steps), watch=watch, checkpoint=checkpoint,
     )  # fmt: skip
     if best[2] is None:  # the checkpoint had all the steps, and nothing was kept beside it
         watch(settings.steps, last._replace(losses=np.full(1, np.nan)))
     assert best[2] is not None
     names = ("step", "loss", *Errors._fields)
-    return Trained(best[1], best[2], dict(zip(names, np.array(rows).T, strict=True)))
+    return Trained(best[1], best[2], dict(zip(names, np.array(seen).T, strict=True)))

@@ -439,9 +439,9 @@ class Cost:
     claims=[
         Claim("C7", "time grows linearly with the number of atoms", kind="paper", where="abstract: efficiency",
               control="all-pairs", checks=[at_most("growth", {"quick": 5.0})],
-              reason="Four times 64 atoms take 5 to 7 times as long, probably because 64 atoms still fit into the processor's "
+              reason="Four times 64 atoms take 4 to 6 times as long, probably because 64 atoms still fit into the processor's "
               "cache; four times 256 atoms take 2 to 4 times. With 500 to 10 000 atoms a wider model takes 1.3 to 1.5 ms an "
-              "atom throughout. Ranks among all atoms take 17 times."),
+              "atom throughout. Ranks among all atoms take 13 to 16 times."),
     ],
     cost=20.0,
 )  # fmt: skip

@@ -336,12 +336,12 @@ class Architectures(Learning):
               where="table of nine models: 46.9 against 56.2 meV/Å", published="ratio 0.83", checks=[
                   at_most("log_force_rmse", {"quick": np.log(0.95)}, minus="schnet", over="each")],
               reason="With 544 frames of 34 molecules the two err nearly alike over whole trajectories, where the first steps "
-              "from rattled geometries outweigh the rest: PaiNN 7 and 5 % less in two seeds, 2 % more in one. Its "
+              "from rattled geometries outweigh the rest: PaiNN 5 and 6 % less in two seeds, 4 % more in one. Its "
               "relaxations end nearer to the minimum."),
         Claim("C5", "a learned potential relaxes molecules it has never seen", kind="paper", where="abstract: relaxations",
               control="untrained", checks=[at_least("relaxed", {"quick": 0.8})],
               reason="Force errors of 1 to 2 eV/Å on unseen molecules, after 500 steps on 34 others, are too large: relaxed "
-              "geometries lie near the minimum (median gain 0.7 to 0.98), a quarter to two thirds within 30 meV an atom."),
+              "geometries lie near the minimum (median gain 0.76 to 0.98), a third to four fifths within 30 meV an atom."),
         Claim("C7", "more trajectories lower the errors", kind="paper", where="subset and full set", published="PaiNN 46.92 to "
               "39.28 meV/Å", untested="needs the 3.5 million trajectories of the full set"),
         Claim("C8", "a low force error alone doesn't make a good relaxer", kind="paper", where="introduction", untested="two "
