@@ -1,9 +1,11 @@
 import gzip
 import struct
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from broadsheet.errors import DataError, InputError, MissingDataError
@@ -11,6 +13,7 @@ from broadsheet.networks import ContinualClassifier
 from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy, fire, fire_online
 from broadsheet.networks.images import cifar, digits, mnist
 from broadsheet.neurons import LIF
+from broadsheet.plasticity import LateralSubspace
 
 SMALL = {
     "hidden": (12,),
@@ -75,6 +78,27 @@ def test_every_method_learns_two_tasks(options):
     assert learner.tasks_ == 2
     if options.get("projection", "hebbian") != "none":
         assert [int(s.old) for s in learner.subspaces_] == [8, 5]
+
+
+@pytest.mark.parametrize("rule", ["dsr", "bptt", "ottt"])
+@pytest.mark.parametrize("batch", [2, 40])
+def test_gradients_are_the_plain_ones_less_their_part_in_the_old_rows(rule, batch):
+    """For few and many examples: the smaller of what weights see and their gradient is projected."""
+    rng, sizes = np.random.default_rng(0), (12, 9, 7, 3)
+    net = SpikingMLP(sizes, rule=rule, steps=4, key=jax.random.key(0))
+    net = eqx.tree_at(lambda net: net.W, net, tuple(2 * W for W in net.W))
+    x = jnp.asarray(2 * rng.standard_normal((batch, 12)), jnp.float32)
+    y = jnp.asarray(rng.integers(0, 3, batch))
+    subspaces = tuple(LateralSubspace(n).grow(3, jax.random.key(n)).freeze() for n in sizes[:-1])
+
+    @eqx.filter_grad
+    def gradient(net, subspaces):
+        return optax.softmax_cross_entropy_with_integer_labels(net(x, subspaces)[0], y).mean()
+
+    for plain, found, subspace in zip(gradient(net, None).W, gradient(net, subspaces).W, subspaces, strict=True):
+        H = np.asarray(subspace.H)
+        assert np.abs(plain).max() > 1e-4
+        np.testing.assert_allclose(found, plain - plain @ H.T @ H, atol=1e-5 * np.abs(plain).max())
 
 
 def test_old_answers_stay_when_rows_span_the_old_inputs():

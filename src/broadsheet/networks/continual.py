@@ -23,7 +23,7 @@ from broadsheet.errors import InputError
 from broadsheet.neurons.codes import exponential_trace, weighted_rate
 from broadsheet.neurons.integrate_and_fire import LIF, Membrane
 from broadsheet.neurons.surrogates import at_threshold, sigmoid
-from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear
+from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear, projected_weights
 
 Rule = Literal["dsr", "bptt", "ottt"]
 Feedback = Literal["bp", "fa", "ss"]
@@ -98,14 +98,13 @@ class SpikingMLP(eqx.Module):
         self.rule, self.feedback, self.steps = rule, feedback, steps
 
     def __call__(
-        self, x: Batch, project: Callable[[int, Array], Array] | None = None
+        self, x: Batch, subspaces: tuple[LateralSubspace, ...] | None = None
     ) -> tuple[Float[Array, "batch outputs"], tuple[Array, ...]]:
-        """(logits, activity before each layer); `project(layer, trace)` is what weights learn from, by default the trace."""
-        project = project or (lambda layer, trace: trace)
+        """(logits, activity before each layer); weights learn off the span of the old rows of `subspaces`, one a layer."""
         run = {"dsr": self._rates, "bptt": self._spikes, "ottt": self._spikes}[self.rule]
-        return run(x, project)
+        return run(x, subspaces)
 
-    def _linear(self, layer: int, x: Array, trace: Array) -> Array:
+    def _linear(self, layer: int, x: Array, trace: Array, subspaces: tuple[LateralSubspace, ...] | None) -> Array:
         W = self.W[layer]
         if self.feedback == "fa":
             back = self.random[layer]
@@ -113,9 +112,16 @@ class SpikingMLP(eqx.Module):
             back = jnp.sign(W) * jnp.mean(jnp.abs(W))
         else:
             back = W
-        return projected_linear(x, W, jax.lax.stop_gradient(trace), jax.lax.stop_gradient(back))
+        back = jax.lax.stop_gradient(back)
+        if subspaces is not None:
+            subspace = subspaces[layer]
+            if subspace.spiking is None and trace.size > W.size:
+                W = projected_weights(W, subspace)
+            else:
+                trace = subspace.project(trace)
+        return projected_linear(x, W, jax.lax.stop_gradient(trace), back)
 
-    def _rates(self, x: Batch, project: Callable) -> tuple[Array, tuple[Array, ...]]:
+    def _rates(self, x: Batch, subspaces: tuple[LateralSubspace, ...] | None) -> tuple[Array, tuple[Array, ...]]:
         neuron = DSR()
         spikes = jnp.broadcast_to(x, (self.steps, *x.shape))
         activity = [x]
@@ -124,26 +130,25 @@ class SpikingMLP(eqx.Module):
             current = jax.lax.stop_gradient(spikes @ W.T) if layer else jnp.broadcast_to(x @ W.T, (self.steps, len(x), len(W)))
             fired = jax.lax.stop_gradient(fire(cell, (1 - cell.leak) * current))
             spikes = neuron.ceiling * fired
-            mean = self._linear(layer, activity[-1], project(layer, activity[-1]))
+            mean = self._linear(layer, activity[-1], activity[-1], subspaces)
             inside = (mean > 0) & (mean < neuron.tau * neuron.ceiling)
             slope = jnp.where(inside, (mean - jax.lax.stop_gradient(mean)) / neuron.tau, 0.0)  # zero, with a derivative
             activity.append(neuron.rate(fired) + slope)
         last = len(self.W) - 1
-        return self._linear(last, activity[-1], project(last, activity[-1])), tuple(map(jax.lax.stop_gradient, activity))
+        return self._linear(last, activity[-1], activity[-1], subspaces), tuple(map(jax.lax.stop_gradient, activity))
 
-    def _spikes(self, x: Batch, project: Callable) -> tuple[Array, tuple[Array, ...]]:
+    def _spikes(self, x: Batch, subspaces: tuple[LateralSubspace, ...] | None) -> tuple[Array, tuple[Array, ...]]:
         """LIF neurons that keep half their potential a step, threshold 1, soft reset; logits are the mean over time."""
         online = self.rule == "ottt"
         tau, spike = 1 / np.log(2), sigmoid(4.0, inclusive=True)
-        spikes = jnp.broadcast_to(x, (self.steps, *x.shape))
-        activity = []
-        for layer, W in enumerate(self.W):
+        activity, once = [x], self._linear(0, x, x, subspaces)  # the input is the same at each step
+        current = jnp.broadcast_to(once, (self.steps, *once.shape))
+        for layer, W in enumerate(self.W[:-1], 1):
+            cell = LIF(W.shape[0], tau=tau, rest=0.0, threshold=1.0, reset=None, spike=spike, dt=1.0)
+            spikes = (fire_online if online else fire)(cell, current)
             activity.append(spikes.mean(axis=0))
-            trace = exponential_trace(spikes, tau) if online and layer else spikes
-            current = self._linear(layer, spikes, project(layer, trace))
-            if layer < len(self.W) - 1:
-                cell = LIF(W.shape[0], tau=tau, rest=0.0, threshold=1.0, reset=None, spike=spike, dt=1.0)
-                spikes = (fire_online if online else fire)(cell, current)
+            trace = exponential_trace(spikes, tau) if online else spikes
+            current = self._linear(layer, spikes, trace, subspaces)
         return current.mean(axis=0), tuple(map(jax.lax.stop_gradient, activity))
 
 
@@ -343,7 +348,7 @@ def _loss(
     W: tuple, model: SpikingMLP, subspaces: tuple, guard: Guard | None, x: Array, y: Array, allowed: Array
 ) -> tuple[Array, tuple]:
     model = eqx.tree_at(lambda m: m.W, model, W)
-    logits, activity = model(x, lambda layer, trace: subspaces[layer].project(trace))
+    logits, activity = model(x, subspaces)
     loss = optax.softmax_cross_entropy_with_integer_labels(jnp.where(allowed, logits, -1e9), y).mean()
     if guard is not None:
         moved = zip(guard.importance, W, guard.W, strict=True)

@@ -1,6 +1,6 @@
 from .readouts import ErrorModulated, RecursiveLeastSquares
 from .stdp import STDP
-from .subspace import LateralSubspace, projected_conv, projected_linear
+from .subspace import LateralSubspace, projected_conv, projected_linear, projected_weights
 from .tempotron import Tempotron, psp_kernel
 from .three_factor import ThreeFactor
 
@@ -13,5 +13,6 @@ __all__ = [
     "ThreeFactor",
     "projected_conv",
     "projected_linear",
+    "projected_weights",
     "psp_kernel",
 ]

@@ -170,12 +170,10 @@ def patches(x: Float[Array, "batch channels height width"], size: int) -> Float[
     return jnp.moveaxis(found, 1, -1).reshape(-1, found.shape[1])
 
 
-def projected_conv(
-    x: Float[Array, "batch channels height width"], W: Float[Array, "out channels k k"], subspace: LateralSubspace
-) -> Float[Array, "batch out height width"]:
-    """A convolution (zero padding, stride 1) whose weights learn from patches less their part in the old rows' span.
+def projected_weights(W: Float[Array, "out ..."], subspace: LateralSubspace) -> Float[Array, "out ..."]:
+    """The weights, whose gradient loses its part in the old rows' span: `dW - dW H^T H`.
 
-    The projection acts on the weights' gradient, `dW - dW H^T H`, which is the same where the padding is zero and cheaper.
+    For graded lateral neurons the same as projecting what the weights see, and cheaper where that has more rows than they.
     """
 
     @jax.custom_vjp
@@ -186,7 +184,14 @@ def projected_conv(
         return (subspace.project(gradient.reshape(gradient.shape[0], -1)).reshape(gradient.shape),)
 
     identity.defvjp(lambda W: (W, None), backward)
-    return jax.lax.conv_general_dilated(x, identity(W), (1, 1), "SAME")
+    return identity(W)
+
+
+def projected_conv(
+    x: Float[Array, "batch channels height width"], W: Float[Array, "out channels k k"], subspace: LateralSubspace
+) -> Float[Array, "batch out height width"]:
+    """A convolution (zero padding, stride 1) whose weights learn from patches less their part in the old rows' span."""
+    return jax.lax.conv_general_dilated(x, projected_weights(W, subspace), (1, 1), "SAME")
 
 
 def principal_subspace(x: Any, rows: int) -> Float[Array, "rows n"]:
