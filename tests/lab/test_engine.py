@@ -152,6 +152,14 @@ def test_jobs_side_by_side_share_the_cores_out(toy, store):
     assert alone == mine == os.sched_getaffinity(0)
 
 
+def test_the_longest_job_starts_first(toy, store):
+    plans = [plan(toy, Request("coin", variants=("system",), seeds=seeds), store) for seeds in ((1,), (2, 3, 4), (5, 6))]
+    ends = []
+    execute(plans, store, LocalExecutor(), lambda made, event: event["event"] == "end" and ends.append(len(made.runs)))
+    raise_failures(plans)
+    assert ends == [3, 2, 1]
+
+
 def test_exclusive_jobs_run_alone(toy, store):
     executor = LocalExecutor(processes=3)
     plans = [plan(toy, Request("coin", ("quick"), ("system",), (seed,), {"pause": "0.5"}), store) for seed in (1, 2, 3)]

@@ -88,14 +88,10 @@ def latent_equivariance(
     aim: LatentEquivariance | None = None,
 ) -> Float[Array, ""]:
     """The second objective by itself: features of randomly rotated structures against the mapped features of the others."""
-    aim = LatentEquivariance() if aim is None else aim.check()
+    aim = LatentEquivariance() if aim is None else aim
     turns = random_rotations(key, batch.structures)
     h, target = network.embed(batch, neighbours), network.embed(rotated(batch, turns), neighbours)
-    target = jax.lax.stop_gradient(target) if aim.hold else target
-    said = network.rotation_map(h, turns[batch.graph]) if aim.mapped else h
-    if aim.kind == "mse":
-        return latent_distance(said, target, jnp.asarray(batch.node_mask))
-    return latent_contrast(said, target, batch, aim.temperature)
+    return RotationLoss(Training(), aim).objective(network, batch, h, target, turns)
 
 
 class RotationLoss(eqx.Module):
@@ -126,16 +122,22 @@ class RotationLoss(eqx.Module):
         both, near = joined(rotated(batch, first), rotated(batch, second)), doubled(neighbours)
         found, h = _answers(network, both, near, self.settings.direct)
 
-        def objective() -> Array:
-            here, there = jnp.split(h, 2)
-            target = jax.lax.stop_gradient(there) if self.hold else there
+        def weighted() -> Array:
             between = jnp.einsum("gij,gkj->gik", second, first)
-            said = jnp.where(self.mapped, network.rotation_map(here, between[batch.graph]), here)
-            contrast = latent_contrast(said, target, batch, self.temperature)
-            return self.weight * jnp.where(self.contrast, contrast, latent_distance(said, target, jnp.asarray(batch.node_mask)))
+            here, there = jnp.split(h, 2)
+            return self.weight * self.objective(network, batch, here, there, between)
 
         labels = label_error(self.settings, potential, both, potential.in_units(found, both))
-        return labels + jax.lax.cond(self.weight > 0, objective, lambda: jnp.zeros((), h.dtype))
+        return labels + jax.lax.cond(self.weight > 0, weighted, lambda: jnp.zeros((), h.dtype))
+
+    def objective(
+        self, network: AtomTransformer, batch: AtomsBatch, h: Array, target: Array, turns: Float[Array, "structures 3 3"]
+    ) -> Float[Array, ""]:
+        """The second objective, without its weight, from features of structures and of the same structures turned."""
+        target = jax.lax.stop_gradient(target) if self.hold else target
+        said = jnp.where(self.mapped, network.rotation_map(h, turns[batch.graph]), h)
+        contrast = latent_contrast(said, target, batch, self.temperature)
+        return jnp.where(self.contrast, contrast, latent_distance(said, target, jnp.asarray(batch.node_mask)))
 
 
 def rotation_loss(settings: Training, aim: LatentEquivariance) -> RotationLoss:

@@ -113,23 +113,25 @@ class LocalExecutor:
             elif len(self._running) >= (1 if alone else self.processes):
                 left.append(task)
             else:
-                self._launch(task, self._free_cores() if len(waiting) > 1 or self._running else None)
+                others = self._running or any(not other.exclusive for other in waiting if other is not task)
+                self._launch(task, self._free_cores() if others and not task.exclusive else set())
         return left
 
-    def _free_cores(self) -> set[int] | None:
-        """A job's share of the cores, those that fewest jobs run on; None where cores cannot be shared out."""
+    def _free_cores(self) -> set[int]:
+        """A job's share of the cores, those that fewest jobs run on; none where cores cannot be shared out."""
         if not hasattr(os, "sched_getaffinity"):
-            return None
+            return set()
         cores = os.sched_getaffinity(0)
-        taken = Counter(core for id_ in self._running for core in self._cores.get(id_, ()))
+        taken = Counter(core for used in self._cores.values() for core in used)
         share = len(cores) // self.processes
-        return set(sorted(cores, key=lambda core: (taken[core], core))[:share]) or None
+        return set(sorted(cores, key=lambda core: (taken[core], core))[:share])
 
-    def _launch(self, task: Task, cores: set[int] | None) -> None:
+    def _launch(self, task: Task, cores: set[int]) -> None:
+        """Starts a task's process on these cores, on all where none are named."""
         task.state = "running"
         task.attempts += 1
-        self._cores[id(task)] = set() if task.exclusive else cores or set()
-        with _on_cores(self._cores[id(task)]):
+        self._cores[id(task)] = cores
+        with _on_cores(cores):
             process = subprocess.Popen(
                 [sys.executable, "-m", "broadsheet.lab.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
-from broadsheet.atoms.escaip import SMALL, EScAIP
+from broadsheet.atoms.escaip import SMALL, EScAIP, EScAIPConfig, published
 from broadsheet.atoms.files import read_structures
 from broadsheet.atoms.labels import label as with_labels
 from broadsheet.atoms.latent_equivariance import (
@@ -379,10 +379,10 @@ class Maps(Learning):
 def maps(config: Maps, key, log: Log) -> Report:
     """Group error of the map over that after the first steps, and the errors of the potential."""
     first, second, test = config.sets(key)
-    chosen = (
-        {"map": "mlp", "map_scale": 0.0} if config.map == "identity" else {"map": config.map, "map_scale": config.map_scale}
-    )
-    config = replace(config, network=replace(config.network, **chosen))
+    if config.map == "identity":
+        config = replace(config, network=replace(config.network, map_scale=0.0))
+    else:
+        config = replace(config, network=replace(config.network, map=config.map, map_scale=config.map_scale))
     rows: list[tuple[float, float, float]] = []
 
     def observe(done: int, potential: ScaledPotential) -> None:
@@ -504,17 +504,18 @@ def with_data(runs: Runs):
 
 @dataclass(frozen=True)
 class Speed(Learning):
-    """Networks of one width under one protocol, and their times for energies and forces."""
+    """Networks under one protocol, PaiNN as wide as the Transformer, and their times for energies and forces."""
 
     molecule: str = "C6H6"
     copies: int = 64
     repeats: int = 10
     peers: tuple[str, ...] = ("painn",)
+    escaip: EScAIPConfig = SMALL
 
 
 @paper.experiment(
     presets={"smoke": Speed(**SMOKE, copies=2, repeats=1), "quick": Speed(),
-             "paper": Speed(**PUBLISHED, repeats=50, peers=("painn", "escaip"))},
+             "paper": Speed(**PUBLISHED, repeats=50, peers=("painn", "escaip"), escaip=published("M"))},
     exclusive=True,
     data="data",
     claims=[
@@ -533,7 +534,7 @@ def speed(config: Speed, key, log: Log) -> Report:
     width = config.network.width
     nets: dict[str, Potential] = {
         "painn": PaiNN(MessageConfig(width=width, interactions=config.network.blocks, basis=32), key),
-        "escaip": EScAIP(replace(SMALL, width=64, blocks=config.network.blocks), key),
+        "escaip": EScAIP(config.escaip, key),
     }
     settings = replace(config.training(), direct=False)
     made = {"system": taught(config, first, second, key).potential}
