@@ -23,7 +23,9 @@ from broadsheet.lab.claims import SYSTEM, Claim
 
 PACKAGE = "broadsheet.papers"
 GROUP = "broadsheet.papers"
-EXTRAS = {"torch": "language", "transformers": "language", "tokenizers": "language", "h5py": "data"}
+EXTRAS = {"torch": "language", "transformers": "language", "tokenizers": "language", "h5py": "data"} | dict.fromkeys(
+    ("lmdb", "pyscf", "rdkit", "tblite"), "atoms"
+)
 """Module of an optional dependency -> the extra that brings it."""
 
 
