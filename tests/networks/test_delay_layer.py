@@ -6,7 +6,7 @@ import pytest
 from broadsheet.dynamics import rollout
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.networks import DelayConv, MotionDetector
-from broadsheet.networks.delay_layer import cone_mask, contexts, dense_evidence
+from broadsheet.networks.delay_layer import FEW, cone_mask, contexts, dense_evidence
 from broadsheet.networks.event_movies import (
     Movie,
     frames_to_events,
@@ -52,9 +52,14 @@ def by_definition(layer, A):
 def test_convolution_events_steps_and_contexts_agree_with_the_definition(layer, stream):
     expected = by_definition(layer, stream)
     np.testing.assert_allclose(layer.evidence(stream), expected, atol=1e-4)
-    np.testing.assert_allclose(layer.to_synapses().run(stream), expected, atol=1e-4)
-    as_list = layer.to_synapses().run(tuple(np.nonzero(stream)), stream.shape)
-    np.testing.assert_allclose(as_list, expected, atol=1e-4)
+    few = stream & (np.random.default_rng(3).random(stream.shape) < 0.1)
+    assert few.mean() < FEW < stream.mean()  # events are walked, and summed
+    for A in (few, stream):
+        np.testing.assert_allclose(layer.to_synapses().run(A), by_definition(layer, A), atol=1e-4)
+        twice = tuple(np.repeat(part, 2) for part in np.nonzero(A))
+        bias = np.asarray(layer.bias)[:, None, None, None]
+        as_list = layer.to_synapses().run(twice, A.shape) - bias
+        np.testing.assert_allclose(as_list, 2 * (by_definition(layer, A) - bias), atol=2e-4)
     _, steps = rollout(layer, jnp.asarray(stream.transpose(1, 0, 2, 3), jnp.float32))
     np.testing.assert_allclose(jnp.moveaxis(steps, 1, 0), expected, atol=1e-4)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from scipy.fft import next_fast_len
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
@@ -30,6 +31,11 @@ from broadsheet.networks.event_movies import Movie
 from broadsheet.neurons.integrate_and_fire import LIF
 
 Stream = Float[Array, "polarities time x y"]
+
+FEW = 0.02
+"""Share of bins with an event below which events are walked: an addition there costs some fifty times one in a row."""
+TAPS = 4
+"""Synapses that are summed at a time."""
 
 
 class DelayConv(System):
@@ -67,7 +73,7 @@ class DelayConv(System):
 
     def evidence(self, A: Any) -> Float[Array, "classes time x y"]:
         """Of a whole stream (polarities, time, x, y) at once; the first bins see a past without events."""
-        return _convolve(jnp.asarray(A, self.K.dtype), self.K) + self.bias[:, None, None, None]
+        return _evidence(self, jnp.asarray(A))
 
     def prune(self, fraction: float, *, key: PRNGKeyArray | None = None) -> DelayConv:
         """Keeps this fraction of the weights, the largest; with a key random ones instead (a control)."""
@@ -100,17 +106,25 @@ class DelayConv(System):
         return SynapseTable(classes, polarity, offsets, K[classes, polarity, delay, i, j], delay, np.asarray(self.bias))
 
 
-@jax.jit
-def _convolve(A: Array, K: Array) -> Array:
-    """The delays as channels of a convolution over space, for all bins at once: much faster on a CPU than one over time too."""
-    classes, polarities, delays, kx, ky = K.shape
-    steps = A.shape[1]
-    past = jnp.pad(A, ((0, 0), (delays - 1, 0), (0, 0), (0, 0)))
-    planes = jnp.stack([past[:, delays - 1 - d : delays - 1 - d + steps] for d in range(delays)], axis=1)
-    images = planes.transpose(2, 3, 4, 0, 1).reshape(steps, *A.shape[2:], polarities * delays)
-    kernel = jnp.flip(K, (3, 4)).transpose(3, 4, 1, 2, 0).reshape(kx, ky, polarities * delays, classes)
-    found = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return found.transpose(3, 0, 1, 2)
+@eqx.filter_jit
+def _evidence(layer: DelayConv, A: Array) -> Array:
+    """Convolution as a product of spectra, whose cost hardly grows with the kernels. An axis at a time, time last: what is
+    small stays so until then.
+    """
+    _, steps, nx, ny = A.shape
+    _, _, delays, kx, ky = layer.K.shape
+    sizes = (steps + delays - 1, nx + kx - 1, ny + ky - 1)
+    long_t, long_x, long_y = (next_fast_len(size, real=True) for size in sizes)
+
+    def spectrum(of: Array) -> Array:  # (…, time, x, y) to (…, y, x, time)
+        over_y = jnp.fft.rfft(of, long_y)
+        over_x = jnp.fft.fft(jnp.swapaxes(over_y, -1, -2), long_x)
+        return jnp.fft.fft(jnp.moveaxis(over_x, -3, -1), long_t)
+
+    found = jnp.fft.ifft(jnp.sum(spectrum(layer.K) * spectrum(A.astype(layer.K.dtype)), axis=1))[..., :steps]
+    found = jnp.fft.ifft(jnp.moveaxis(found, -1, -3))[..., kx // 2 : kx // 2 + nx]
+    found = jnp.fft.irfft(jnp.swapaxes(found, -1, -2), long_y)[..., ky // 2 : ky // 2 + ny]
+    return found + layer.bias[:, None, None, None]
 
 
 class SynapseTable(NamedTuple):
@@ -127,32 +141,54 @@ class SynapseTable(NamedTuple):
     def run(
         self, events: Bool[np.ndarray, "polarities time x y"] | tuple, shape: tuple[int, int, int, int] | None = None
     ) -> Float[np.ndarray, "classes time x y"]:
-        """Evidence by walking the events: work is the number of events times that of synapses.
+        """Evidence by walking the events, or, where there are many, by a sum of the stream shifted for each synapse.
 
         **Arguments:** `events`: a stream, or (polarity, time, x, y) of each event with the `shape` of the stream.
         """
-        if isinstance(events, tuple):
-            if shape is None:
-                raise InputError("Events as a list need the shape of their stream: (polarities, time, x, y).")
-            p, t, x, y = (np.asarray(part) for part in events)
-        else:
-            shape, (p, t, x, y) = events.shape, np.nonzero(events)
-        _, steps, nx, ny = shape
-        inside = (t >= 0) & (t < steps) & (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+        if not isinstance(events, tuple):
+            many = np.count_nonzero(events) >= FEW * events.size
+            return self._shifted(events) if many else self._walked(np.nonzero(events), events.shape)
+        if shape is None:
+            raise InputError("Events as a list need the shape of their stream: (polarities, time, x, y).")
+        where = tuple(np.asarray(part) for part in events)
+        inside = np.logical_and.reduce([(part >= 0) & (part < size) for part, size in zip(where, shape, strict=True)])
         if not inside.all():
             raise InputError(f"{(~inside).sum()} events lie outside the stream of the shape {shape}.")
+        if len(inside) < FEW * np.prod(shape):
+            return self._walked(where, shape)
+        np.add.at(stream := np.zeros(shape, np.float32), where, 1)
+        return self._shifted(stream)
+
+    def _walked(self, events: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
+        """Work is the number of events times that of synapses."""
+        p, t, x, y = events
+        polarities, steps, nx, ny = shape
         reach = int(np.abs(self.offset).max(initial=0))
         depth, wide, high = steps + int(self.delay.max(initial=0)), nx + 2 * reach, ny + 2 * reach
-        volume = np.zeros(len(self.bias) * depth * wide * high, np.float32)
-        for polarity in range(shape[0]):
+        volume = np.repeat(self.bias.astype(np.float32), depth * wide * high)
+        for polarity in range(polarities):
             own, mine = p == polarity, self.polarity == polarity
             base = (t[own] * wide + x[own] + reach) * high + y[own] + reach
             step = (self.post * depth + self.delay) * wide * high + self.offset[:, 0] * high + self.offset[:, 1]
             if own.any() and mine.any():
                 volume = _scatter(volume, base, step[mine], self.weight[mine].astype(np.float32))
         found = np.asarray(volume).reshape(len(self.bias), depth, wide, high)
-        inner = found[:, :steps, reach : reach + nx, reach : reach + ny]
-        return inner + self.bias[:, None, None, None]
+        return found[:, :steps, reach : reach + nx, reach : reach + ny]
+
+    def _shifted(self, stream: np.ndarray) -> np.ndarray:
+        """Work is the number of places and bins times that of synapses, but with whole rows of memory at a time."""
+        _, steps, nx, ny = stream.shape
+        reach, late = int(np.abs(self.offset).max(initial=0)), int(self.delay.max(initial=0))
+        depth, wide, high = steps + late, nx + reach, ny + reach
+        slack = reach * (high + 1)
+        shift = ((self.polarity * depth + late - self.delay) * wide - self.offset[:, 0]) * high - self.offset[:, 1]
+        groups = [np.flatnonzero(self.post == k) for k in range(len(self.bias))]
+        parts = [(k, group[n : n + TAPS]) for k, group in enumerate(groups) for n in range(0, len(group), TAPS)]
+        starts, weights = np.zeros((len(parts), TAPS), np.int32), np.zeros((len(parts), TAPS), np.float32)
+        for n, (_, some) in enumerate(parts):
+            starts[n, : len(some)], weights[n, : len(some)] = slack + shift[some], self.weight[some]
+        post = np.array([k for k, _ in parts], np.int32)
+        return np.asarray(_sum_shifted(stream, starts, weights, post, self.bias.astype(np.float32), late, reach))
 
     def spikes(
         self, events: Bool[np.ndarray, "polarities time x y"], cell: Callable[[int], LIF]
@@ -173,6 +209,29 @@ def _scatter(volume: Array, base: Array, step: Array, weight: Array) -> Array:
         return volume.at[start + step].add(weight, mode="promise_in_bounds", unique_indices=True), None
 
     return jax.lax.scan(add, volume, base)[0]
+
+
+@partial(jax.jit, static_argnames=("late", "reach"))
+def _sum_shifted(
+    stream: Array, starts: Array, weights: Array, post: Array, bias: Array, late: int, reach: int
+) -> Float[Array, "classes time x y"]:
+    """The bias and sums of the stream, as a row, from each start on, a few synapses of one class at a time.
+
+    Its lines, planes and polarities have zeros between them, so that what leaves one meets none of the next, and its ends have
+    what the longest shift needs.
+    """
+    _, steps, nx, ny = stream.shape
+    shape = (steps, nx + reach, ny + reach)
+    padded = jnp.pad(stream.astype(bias.dtype), ((0, 0), (late, 0), (0, reach), (0, reach)))
+    row, length = jnp.pad(padded.ravel(), reach * (shape[2] + 1)), int(np.prod(shape))
+
+    def add(sums: Array, part: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        start, weight, k = part
+        terms = (weight[n] * jax.lax.dynamic_slice(row, (start[n],), (length,)) for n in range(TAPS))
+        return sums.at[k].add(sum(terms)), None
+
+    sums = jnp.broadcast_to(bias[:, None], (len(bias), length))
+    return jax.lax.scan(add, sums, (starts, weights, post))[0].reshape(len(bias), *shape)[:, :, :nx, :ny]
 
 
 def contexts(
