@@ -272,33 +272,51 @@ def run_dynamic(
         raise InputError(f"max_steps = {max_steps}; at least 1 is wanted.")
     count = len(x)
     answers, steps, spikes = np.zeros(count, np.int64), np.full(count, max_steps), np.zeros(count)
-    where = np.arange(count)
-    state = jax.vmap(lambda _: net.init(jax.random.key(0)))(x)
-    total = None
+    where, inside = np.arange(count), np.ones(count, bool)  # the sample of each row, and whether it is still in
+    run = _begin(net, x)
     for t in range(1, max_steps + 1):
-        state, total, spent = _advance(net, state, x, total)
-        spikes[where] += np.asarray(spent)[: len(where)]
-        done = np.asarray(leaves(total))[: len(where)] | (t == max_steps)
-        answers[where[done]] = np.asarray(total.argmax(axis=1))[: len(where)][done]
-        steps[where[done]] = t
-        left = np.nonzero(~done)[0]
-        where = where[left]
-        if not len(left):
+        run, spent, best = _advance(net, run)
+        leaving = np.asarray(leaves(run.total)) | (t == max_steps)
+        spikes[where[inside]] += np.asarray(spent)[inside]
+        going = inside & leaving
+        answers[where[going]], steps[where[going]] = np.asarray(best)[going], t
+        inside &= ~leaving
+        staying = np.flatnonzero(inside)
+        if not len(staying):
             break
-        size = max(least, 1 << (len(left) - 1).bit_length())
-        if size < len(x):
-            kept = np.concatenate([left, np.zeros(size - len(left), np.int64)])
-            state, x, total = jax.tree.map(lambda leaf, kept=kept: leaf[kept], (state, x, total))
-        elif len(left) < len(done):  # the batch keeps its size; those still in it come first
-            order = np.concatenate([left, np.setdiff1d(np.arange(len(x)), left)])
-            state, x, total = jax.tree.map(lambda leaf, order=order: leaf[order], (state, x, total))
+        size = max(least, 1 << (len(staying) - 1).bit_length())
+        if size < len(where):
+            kept = np.concatenate([staying, np.zeros(size - len(staying), np.int64)])
+            run, where, inside = _rows(run, kept), where[kept], np.arange(size) < len(staying)
     return DynamicRun(answers, steps, spikes)
 
 
+class _Run(NamedTuple):
+    """Samples on their way: potentials, inputs and summed read-outs."""
+
+    state: tuple[Membrane, ...]
+    x: Array
+    total: Float[Array, "batch classes"]
+
+
 @eqx.filter_jit
-def _advance(net: SpikingNet, state: Any, x: Array, total: Array | None) -> tuple[Any, Array, Array]:
-    state, (answer, spikes) = jax.vmap(net.step)(state, x)
-    return state, answer if total is None else total + answer, spikes.sum(axis=1)
+def _begin(net: SpikingNet, x: Array) -> _Run:
+    state = net.init(jax.random.key(0))
+    answer = jax.eval_shape(net.step, state, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))[1][0]
+    return _Run(jax.vmap(lambda _: state)(x), x, jnp.zeros((len(x), *answer.shape), answer.dtype))
+
+
+@eqx.filter_jit
+def _advance(net: SpikingNet, run: _Run) -> tuple[_Run, Float[Array, " batch"], Int[Array, " batch"]]:
+    """A step of each sample, its spikes in the step, and the best answer after it."""
+    state, (answer, spikes) = jax.vmap(net.step)(run.state, run.x)
+    total = run.total + answer
+    return _Run(state, run.x, total), spikes.sum(axis=1), total.argmax(axis=1)
+
+
+@jax.jit
+def _rows(run: _Run, kept: Int[Array, " rows"]) -> _Run:
+    return jax.tree.map(lambda leaf: leaf[kept], run)
 
 
 def balanced_thresholds(body: Body, x: Float[Array, "batch *shape"], percentile: float = 99.9) -> list[float]:
