@@ -1,4 +1,4 @@
-"""The hippocampal memory: random stores, overwrites and questions, at the paper's size and larger."""
+"""The hippocampal memory: random stores, overwrites and questions, at the paper's size and larger, and many memories at once."""
 
 import numpy as np
 
@@ -7,41 +7,49 @@ from spiking import brian_run
 
 
 def inputs(case):
-    """Input spikes (time, cue and content), one operation each 10 ms."""
+    """Input spikes (memories, time, cue and content), one operation each 10 ms."""
     from broadsheet.networks.hippocampus import schedule
 
-    rng = np.random.default_rng(0)
     n, m = case["cues"], case["bits"]
-    operations = []
-    for k in range(case["ms"] // 10):
-        bits = np.nonzero(rng.random(m) < 0.4)[0][: max(1, m // 3)].tolist() or [0]
-        cue = int(rng.integers(n))
-        operations.append((10 * k, cue if rng.random() < 0.7 else None, bits if rng.random() < 0.7 else bits[:1]))
-    return {"spikes": schedule(n, m, operations, case["ms"])}
+    spikes = []
+    for memory in range(case["memories"]):
+        rng, operations = np.random.default_rng(memory), []
+        for k in range(case["ms"] // 10):
+            bits = np.nonzero(rng.random(m) < 0.4)[0][: max(1, m // 3)].tolist() or [0]
+            cue = int(rng.integers(n))
+            operations.append((10 * k, cue if rng.random() < 0.7 else None, bits if rng.random() < 0.7 else bits[:1]))
+        spikes.append(schedule(n, m, operations, case["ms"]))
+    return {"spikes": np.array(spikes)}
+
+
+def sized(cues, bits, ms=10_000, memories=1):
+    return {"cues": cues, "bits": bits, "ms": ms, "memories": memories}
 
 
 comparison = Comparison(
-    "Content-addressable memory after CA3: 10 s of operations",
-    {f"{n} cues, {m} bits": {"cues": n, "bits": m, "ms": 10_000} for n, m in ((5, 10), (64, 64))},
+    "Content-addressable memory after CA3",
+    {"5 cues, 10 bits, 10 s": sized(5, 10), "64 cues, 64 bits, 10 s": sized(64, 64),
+     "200 memories of 5 cues, 10 bits, 1 s": sized(5, 10, 1000, 200)},
     inputs,
     text="The same spikes, neuron by neuron and ms by ms. In Brian2 the step that the memory needs (deliver, integrate, threshold, "
     "decay; plasticity by pairs, the postsynaptic spike first) is written out; C++ standalone, its simulation loop alone. sPyMem, "
     "the authors' package, needs SpiNNaker hardware.",
     agree={"output_spikes": 0.0, "all_spikes": 0.0},
-)
+)  # fmt: skip
 
 
 @comparison.side("broadsheet", packages=("jax",), devices=("cpu", "gpu"))
 def ours(case, given):
     import jax.numpy as jnp
 
-    from broadsheet.networks.hippocampus import HippocampalNetwork, run_network
+    from broadsheet.networks.hippocampus import HippocampalNetwork, run_fresh, run_network
 
     network = HippocampalNetwork(case["cues"], case["bits"])
     spikes = jnp.asarray(given["spikes"], jnp.float32)
 
     def run():
-        found = {name: np.asarray(array) for name, array in run_network(network, spikes)[1].items()}
+        made = run_fresh(network, spikes) if len(spikes) > 1 else run_network(network, spikes[0])[1]
+        found = {name: np.asarray(array) for name, array in made.items()}
         output = found["OutCue"].sum() + found["OutCont"].sum()
         return {"output_spikes": output, "all_spikes": sum(a.sum() for n, a in found.items() if not n.startswith("In"))}
 
@@ -52,15 +60,15 @@ def ours(case, given):
 def brian(case, given):
     import brian2 as b
 
-    n, m = case["cues"], case["bits"]
+    n, m, memories = case["cues"], case["bits"], case["memories"]
     b.set_device("cpp_standalone", build_on_run=False)
     b.defaultclock.dt = 1 * b.ms
     names = ["CueCue", "CueCont", "MergeCue", "OutCue", "ContCue", "ContCont", "Cond", "MergeCont", "OutCont", "CondInt"]
     sizes = [n] * 4 + [m] * 5 + [1]
     at = dict(zip(names, np.cumsum([0, *sizes[:-1]]), strict=True))
-    size = dict(zip(names, sizes, strict=True))
+    size, total = dict(zip(names, sizes, strict=True)), sum(sizes)
     cells = b.NeuronGroup(
-        sum(sizes),
+        memories * total,
         "v : 1\nexc : 1\ninh : 1\nwait : 1\nR : 1\ntau : 1\nvt : 1\nready : boolean",
         threshold="ready and v >= vt",
         reset="v = -60\nwait = 1",
@@ -72,18 +80,21 @@ def brian(case, given):
         when="groups",
     )
     kind_b = {"CueCont", "Cond", "CondInt"}
-    for name in names:
-        part = slice(at[name], at[name] + size[name])
-        cm, tau = (0.14, 0.5) if name in kind_b else (0.27, 3.0)
-        cells.R[part], cells.tau[part] = tau / cm, tau
-        cells.vt[part] = -57.5 if name.startswith("Out") else -57
-    steps, lines = np.nonzero(given["spikes"])
-    source = b.SpikeGeneratorGroup(n + m, lines, steps * b.ms)
+    capacity, tau = np.array([(0.14, 0.5) if name in kind_b else (0.27, 3.0) for name in names]).T
+    threshold = np.array([-57.5 if name.startswith("Out") else -57 for name in names])
+    for name, values in (("R", tau / capacity), ("tau", tau), ("vt", threshold)):
+        setattr(cells, name, np.tile(np.repeat(values, sizes), memories))
+    memory, steps, lines = np.nonzero(given["spikes"])
+    source = b.SpikeGeneratorGroup(memories * (n + m), memory * (n + m) + lines, steps * b.ms)
     rows = []  # from, to, weight, delay
+
+    def repeated(numbers, each=total):
+        return (np.arange(memories)[:, None] * each + np.asarray(numbers)).ravel()
+
     one, lateral = 6.0, -6.0 * m
 
     def row(pre, post, weight, delay):
-        rows.append((np.asarray(pre), np.asarray(post), weight, delay))
+        rows.append((repeated(pre), repeated(post), weight, delay))
 
     def every(name):
         return at[name] + np.arange(size[name])
@@ -124,7 +135,7 @@ def brian(case, given):
         static.delay = np.concatenate([np.full(len(r[0]), r[3] - 1.0) for r in chosen]) * b.ms
         kept.append(static)
     feed = b.Synapses(source, cells, on_pre=f"exc += {6 * scale}")
-    feed.connect(i=np.arange(n + m), j=np.concatenate([every("CueCue"), every("ContCue")]))
+    feed.connect(i=np.arange(memories * (n + m)), j=repeated(np.concatenate([every("CueCue"), every("ContCue")])))
     kept.append(feed)
     for first, second in (("CueCue", "ContCue"), ("ContCont", "CueCont")):
         plastic = b.Synapses(
@@ -134,7 +145,7 @@ def brian(case, given):
             on_pre=f"w = clip(w - 6*y, 0, 6)\nx += 1\nexc_post += {scale}*w",
             on_post="w = clip(w + 6*x, 0, 6)\ny += 1",
         )
-        plastic.connect(**dict(zip("ij", complete(first, second), strict=True)))
+        plastic.connect(**{end: repeated(numbers) for end, numbers in zip("ij", complete(first, second), strict=True)})
         plastic.post.delay = 1 * b.ms
         plastic.post.order, plastic.pre.order = -1, 0
         kept.append(plastic)
@@ -143,7 +154,7 @@ def brian(case, given):
 
     def counted():
         found = run()
-        neurons = np.asarray(monitor.i[:])
+        neurons = np.asarray(monitor.i[:]) % total
         output = sum(((neurons >= at[k]) & (neurons < at[k] + size[k])).sum() for k in ("OutCue", "OutCont"))
         del found["rate_hz"]
         return found | {"output_spikes": output, "all_spikes": len(neurons)}
