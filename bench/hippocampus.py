@@ -22,18 +22,21 @@ def inputs(case):
     return {"spikes": np.array(spikes)}
 
 
-def sized(cues, bits, ms=10_000, memories=1):
-    return {"cues": cues, "bits": bits, "ms": ms, "memories": memories}
+def sized(cues, bits, ms=10_000, memories=1, piece=None):
+    """`piece`: ms after which the answer is read, before the memory goes on; by default at the end."""
+    return {"cues": cues, "bits": bits, "ms": ms, "memories": memories, "piece": piece or ms}
 
 
 comparison = Comparison(
     "Content-addressable memory after CA3",
     {"5 cues, 10 bits, 10 s": sized(5, 10), "64 cues, 64 bits, 10 s": sized(64, 64),
-     "200 memories of 5 cues, 10 bits, 1 s": sized(5, 10, 1000, 200)},
+     "200 memories of 5 cues, 10 bits, 1 s": sized(5, 10, 1000, 200),
+     "5 cues, 10 bits, 200 operations, each answer read": sized(5, 10, 2000, piece=10)},
     inputs,
     text="The same spikes, neuron by neuron and ms by ms. In Brian2 the step that the memory needs (deliver, integrate, threshold, "
-    "decay; plasticity by pairs, the postsynaptic spike first) is written out; C++ standalone, its simulation loop alone. sPyMem, "
-    "the authors' package, needs SpiNNaker hardware.",
+    "decay; plasticity by pairs, the postsynaptic spike first) is written out; C++ standalone, its simulation loop alone, after "
+    "some twenty seconds of compiling. Where each answer is read before the next operation, a standalone program will not do, and "
+    "Brian2 runs compiled Cython. sPyMem, the authors' package, needs SpiNNaker hardware.",
     agree={"output_spikes": 0.0, "all_spikes": 0.0},
 )  # fmt: skip
 
@@ -42,16 +45,28 @@ comparison = Comparison(
 def ours(case, given):
     import jax.numpy as jnp
 
-    from broadsheet.networks.hippocampus import HippocampalNetwork, run_fresh, run_network
+    from broadsheet.networks.hippocampus import HippocampalCAM, HippocampalNetwork, run_fresh, run_network
 
+    def tell(found):
+        output = found["OutCue"].sum() + found["OutCont"].sum()
+        return {"output_spikes": output, "all_spikes": sum(a.sum() for n, a in found.items() if not n.startswith("In"))}
+
+    memory = HippocampalCAM(case["cues"], case["bits"])
+
+    def use():
+        memory.reset()
+        pieces = (given["spikes"][0, start : start + case["piece"]] for start in range(0, case["ms"], case["piece"]))
+        answers = [tell(memory.run(piece)) for piece in pieces]
+        return {name: sum(answer[name] for answer in answers) for name in answers[0]}
+
+    if case["piece"] < case["ms"]:
+        return use
     network = HippocampalNetwork(case["cues"], case["bits"])
     spikes = jnp.asarray(given["spikes"], jnp.float32)
 
     def run():
         made = run_fresh(network, spikes) if len(spikes) > 1 else run_network(network, spikes[0])[1]
-        found = {name: np.asarray(array) for name, array in made.items()}
-        output = found["OutCue"].sum() + found["OutCont"].sum()
-        return {"output_spikes": output, "all_spikes": sum(a.sum() for n, a in found.items() if not n.startswith("In"))}
+        return tell({name: np.asarray(array) for name, array in made.items()})
 
     return run
 
@@ -61,7 +76,11 @@ def brian(case, given):
     import brian2 as b
 
     n, m, memories = case["cues"], case["bits"], case["memories"]
-    b.set_device("cpp_standalone", build_on_run=False)
+    whole = case["piece"] == case["ms"]
+    if whole:
+        b.set_device("cpp_standalone", build_on_run=False)
+    else:
+        b.prefs.codegen.target = "cython"
     b.defaultclock.dt = 1 * b.ms
     names = ["CueCue", "CueCont", "MergeCue", "OutCue", "ContCue", "ContCont", "Cond", "MergeCont", "OutCont", "CondInt"]
     sizes = [n] * 4 + [m] * 5 + [1]
@@ -150,13 +169,26 @@ def brian(case, given):
         plastic.post.order, plastic.pre.order = -1, 0
         kept.append(plastic)
     monitor = b.SpikeMonitor(cells)
-    run = brian_run(b, [cells, *kept, *cells.contained_objects], cells, case["ms"], monitor=monitor)
+    parts = [cells, *kept, *cells.contained_objects]
 
-    def counted():
-        found = run()
-        neurons = np.asarray(monitor.i[:]) % total
+    def tell(neurons):
+        neurons = np.asarray(neurons) % total
         output = sum(((neurons >= at[k]) & (neurons < at[k] + size[k])).sum() for k in ("OutCue", "OutCont"))
-        del found["rate_hz"]
-        return found | {"output_spikes": output, "all_spikes": len(neurons)}
+        return {"output_spikes": output, "all_spikes": len(neurons)}
 
-    return counted
+    if whole:
+        run = brian_run(b, parts, cells, case["ms"], monitor=monitor)
+        return lambda: {name: value for name, value in (run() | tell(monitor.i[:])).items() if name != "rate_hz"}
+    network = b.Network(*parts, monitor)
+    network.store()
+
+    def use():
+        network.restore()
+        answers, seen = [], 0
+        for _ in range(0, case["ms"], case["piece"]):
+            network.run(case["piece"] * b.ms)
+            answers.append(tell(monitor.i[seen:]))
+            seen += answers[-1]["all_spikes"]
+        return {name: sum(answer[name] for answer in answers) for name in answers[0]}
+
+    return use
