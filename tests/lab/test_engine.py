@@ -142,7 +142,7 @@ def test_jobs_side_by_side_share_the_cores_out(toy, store):
 
     def watch(made, event):
         if event["event"] == "start":
-            seen[id(made)] = os.sched_getaffinity(executor._running[id(made.task)][1].pid)
+            seen[id(made)] = os.sched_getaffinity(executor._running[id(made.task)].process.pid)
 
     execute(plans, store, executor, watch)
     raise_failures(plans)
@@ -150,6 +150,25 @@ def test_jobs_side_by_side_share_the_cores_out(toy, store):
     assert len(first) == len(second) == len(mine) // 2
     assert not first & second
     assert alone == mine == os.sched_getaffinity(0)
+
+
+def test_a_process_takes_the_next_job_unless_one_failed_or_is_exclusive(toy, store):
+    executor = LocalExecutor()
+    plans = [plan(toy, Request("coin", variants=("system",), seeds=(seed,)), store) for seed in range(1, 7)]
+    plans[2] = plan(toy, Request("coin", variants=("system",), seeds=(3,), overrides={"crash": "error"}), store)
+    plans[4].task.exclusive = True
+    seen = {}
+
+    def watch(made, event):
+        if event["event"] == "start":
+            seen[id(made)] = executor._running[id(made.task)].process.pid
+
+    execute(plans, store, executor, watch)
+    raise_failures(plans[:2] + plans[3:])
+    assert plans[2].failure is not None
+    first, second, failed, fourth, alone, last = (seen[id(made)] for made in plans)
+    assert first == second == failed
+    assert len({failed, fourth, alone, last}) == 4
 
 
 def test_the_longest_job_starts_first(toy, store):

@@ -55,17 +55,30 @@ class Executor(Protocol):
     def cancel(self, task: Task) -> None: ...
 
 
+@dataclass
+class _Worker:
+    """A process, what it was started for, and the task it is at."""
+
+    process: subprocess.Popen
+    kind: tuple[str, ...]
+    cores: set[int]
+    task: Task | None = None
+
+
 class LocalExecutor:
-    """A process a job, `processes` at once; an exclusive job runs with nothing beside it. Jobs that run side by side share the
-    processor's cores out: as many threads as cores in each of them would stand in each other's way.
+    """Processes on this machine, `processes` at once; an exclusive job runs with nothing beside it, in a process of its own.
+
+    A process whose job ended well takes the next one that fits: to start Python and JAX anew costs seconds. Jobs that run side
+    by side share the processor's cores out: as many threads as cores in each of them would stand in each other's way.
     """
 
     def __init__(self, processes: int = 1) -> None:
         self.processes = max(1, processes)
-        self._running: dict[int, tuple[Task, subprocess.Popen]] = {}
-        self._cores: dict[int, set[int]] = {}
+        self._running: dict[int, _Worker] = {}
+        self._idle: list[_Worker] = []
+        self._keep = True
         self._cancelled: set[int] = set()
-        self._events: queue.Queue[tuple[Task, dict[str, Any] | None]] = queue.Queue()
+        self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
 
     def run(
         self,
@@ -77,9 +90,11 @@ class LocalExecutor:
         """Runs all tasks, those of high priority first; at `deadline` (monotonic seconds) what is left is cancelled.
 
         `feed(free)` is asked again and again for more, with the number of processes that have nothing to do; it gives tasks,
-        or None when no more will come: then what runs is stopped.
+        or None when no more will come: then what runs is stopped. As code may change meanwhile, each of these tasks has a new
+        process.
         """
         waiting = sorted(tasks, key=lambda task: -task.priority)
+        self._keep = feed is None
         try:
             while waiting or self._running or feed is not None:
                 if feed is not None:
@@ -88,25 +103,26 @@ class LocalExecutor:
                         return
                     waiting += more
                 if deadline is not None and time.monotonic() > deadline:
-                    for task in waiting + [task for task, _ in self._running.values()]:
+                    for task in waiting + [worker.task for worker in self._running.values() if worker.task is not None]:
                         self.cancel(task)
                 waiting = self._start(waiting, handle)
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=0.1), waiting, handle)
         finally:
-            for _, process in list(self._running.values()):
-                _kill(process)
+            for worker in list(self._running.values()):
+                _kill(worker.process)
+            self._dismiss()
 
     def cancel(self, task: Task) -> None:
         """Stops a task, running or waiting; runs that it has finished stay."""
         self._cancelled.add(id(task))
         if id(task) in self._running:
-            _kill(self._running[id(task)][1])
+            _kill(self._running[id(task)].process)
 
     def _start(self, waiting: list[Task], handle: Handler) -> list[Task]:
         left = []
         for task in waiting:
-            alone = task.exclusive or any(other.exclusive for other, _ in self._running.values())
+            alone = task.exclusive or any(worker.task.exclusive for worker in self._running.values() if worker.task)
             if id(task) in self._cancelled:
                 task.state = "cancelled"
                 handle(task, {"event": "end"})
@@ -118,66 +134,86 @@ class LocalExecutor:
         return left
 
     def _free_cores(self) -> set[int]:
-        """A job's share of the cores, those that fewest jobs run on; none where cores cannot be shared out."""
-        if not hasattr(os, "sched_getaffinity"):
+        """A job's share of the cores, those that fewest jobs run on; none where it has all, or they cannot be shared out."""
+        if not hasattr(os, "sched_getaffinity") or self.processes == 1:
             return set()
         cores = os.sched_getaffinity(0)
-        taken = Counter(core for used in self._cores.values() for core in used)
+        taken = Counter(core for worker in self._running.values() for core in worker.cores)
         share = len(cores) // self.processes
         return set(sorted(cores, key=lambda core: (taken[core], core))[:share])
 
     def _launch(self, task: Task, cores: set[int]) -> None:
-        """Starts a task's process on these cores, on all where none are named."""
+        """Gives a task to a process that is idle and fits, or else to a new one on these cores, on all where none are named."""
         task.state = "running"
         task.attempts += 1
-        self._cores[id(task)] = cores
-        with _on_cores(cores):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "broadsheet.lab.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                env=worker_environment(task.spec), text=True, start_new_session=True,
-            )  # fmt: skip
-        self._running[id(task)] = (task, process)
-        assert process.stdin is not None
+        kind = tuple(f"{task.spec.get(name)}" for name in ("precision", "device", "trust"))
+        fitting = [worker for worker in self._idle if (worker.kind, worker.cores) == (kind, cores) and not task.exclusive]
+        if fitting:
+            self._idle.remove(worker := fitting[0])
+        else:
+            self._dismiss()
+            with _on_cores(cores):
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "broadsheet.lab.worker"],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                    env=worker_environment(task.spec), text=True, start_new_session=True,
+                )  # fmt: skip
+            worker = _Worker(process, kind, cores)
+            threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        worker.task = task
+        self._running[id(task)] = worker
+        assert worker.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(task.left()) + "\n")
-            process.stdin.flush()
-        threading.Thread(target=self._listen, args=(task, process), daemon=True).start()
+            worker.process.stdin.write(json.dumps(task.left()) + "\n")
+            worker.process.stdin.flush()
 
-    def _listen(self, task: Task, process: subprocess.Popen) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
+    def _dismiss(self) -> None:
+        """Ends the idle processes."""
+        for worker in self._idle:
+            assert worker.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                worker.process.stdin.close()
+        self._idle.clear()
+
+    def _listen(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
             with contextlib.suppress(ValueError):  # a line cut by a kill
-                self._events.put((task, json.loads(line)))
-        process.wait()
-        self._events.put((task, None))
+                self._events.put((worker, json.loads(line)))
+        worker.process.wait()
+        self._events.put((worker, None))
 
-    def _handle(self, task: Task, message: dict[str, Any] | None, waiting: list[Task], handle: Handler) -> None:
-        if message is not None:
+    def _handle(self, worker: _Worker, message: dict[str, Any] | None, waiting: list[Task], handle: Handler) -> None:
+        task = worker.task
+        if task is None:  # it was idle, and has ended
+            self._idle = [other for other in self._idle if other is not worker]
+        elif message is None:  # ended, without a word where the task is still running
+            del self._running[id(task)]
+            if task.state == "running":
+                if id(task) in self._cancelled:
+                    task.state = "cancelled"
+                elif task.attempts <= RETRIES:
+                    task.state = "queued"
+                    waiting.append(task)
+                    return
+                else:
+                    lost = f"its process was lost {task.attempts} times (exit {worker.process.returncode})"
+                    task.state, task.message = "failed", lost
+            handle(task, {"event": "end"})
+        elif message["event"] == "done":
+            task.state, worker.task = "done", None
+            del self._running[id(task)]
+            self._idle.append(worker)
+            if task.exclusive or not self._keep:
+                self._dismiss()
+            handle(task, {"event": "end"})
+        elif message["event"] == "failed":
+            task.state, task.message = "failed", message.get("message", "")
+            task.spec["trace"] = message.get("trace", "")
+        else:
+            handle(task, message)
             if message["event"] == "run":
-                handle(task, message)
                 task.finished.add(message["id"])
-            elif message["event"] in ("done", "failed"):
-                task.state, task.message = message["event"], message.get("message", "")
-                task.spec["trace"] = message.get("trace", "")
-            else:
-                handle(task, message)
-            return
-        _, process = self._running.pop(id(task))
-        del self._cores[id(task)]
-        if task.state == "running":  # the process ended without a word
-            if id(task) in self._cancelled:
-                task.state = "cancelled"
-            elif task.attempts <= RETRIES:
-                task.state = "queued"
-                waiting.append(task)
-                return
-            else:
-                task.state, task.message = (
-                    "failed",
-                    f"its process was lost {task.attempts} times (exit {process.returncode})",
-                )
-        handle(task, {"event": "end"})
 
 
 class DaskExecutor:

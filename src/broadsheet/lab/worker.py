@@ -1,14 +1,16 @@
-"""The process of one job: runs variants and seeds in turn, writes each run whole, and reports on a stream of JSON lines.
+"""The process of a job: runs variants and seeds in turn, writes each run whole, and reports on a stream of JSON lines.
 
-Started as `python -m broadsheet.lab.worker` with the job as one JSON line on standard input. It ends when standard input is
-closed, so that it never outlives a killed coordinator.
+Started as `python -m broadsheet.lab.worker` with the job as one JSON line on standard input; after one that is done it takes
+another. It ends when a job fails, and when standard input is closed, so that it never outlives a killed coordinator.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import queue
 import resource
 import shlex
 import shutil
@@ -60,24 +62,44 @@ def main() -> int:
         stream.write(json.dumps(event) + "\n")
         stream.flush()
 
-    job = json.loads(sys.stdin.readline())  # the coordinator writes one line and keeps the pipe open
-    threading.Thread(target=_end_with_coordinator, daemon=True).start()
-    try:
-        run_job(job, emit)
-    except BroadsheetError as error:
-        emit(event="failed", message=str(error), kind=type(error).__name__)
-        return 1
-    except Exception as error:
-        emit(event="failed", message=f"{type(error).__name__}: {error}", kind="crash", trace=traceback.format_exc())
-        return 1
-    emit(event="done")
-    return 0
+    jobs: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+    module = None
+    while True:
+        job = json.loads(jobs.get())
+        if module not in (None, job["module"]):
+            _forget_programs()
+        module = job["module"]
+        _forget_peak()
+        try:
+            run_job(job, emit)
+        except BroadsheetError as error:
+            emit(event="failed", message=str(error), kind=type(error).__name__)
+            return 1
+        except Exception as error:
+            emit(event="failed", message=f"{type(error).__name__}: {error}", kind="crash", trace=traceback.format_exc())
+            return 1
+        emit(event="done")
 
 
-def _end_with_coordinator() -> None:
-    while os.read(0, 1024):
-        pass
+def _read(jobs: queue.Queue[bytes]) -> None:
+    """Takes jobs, a line each, from the coordinator, which keeps the pipe open; ends the process with it."""
+    with open(0, "rb", buffering=0, closefd=False) as lines:  # a buffer's lock would be in the way of a process that ends
+        for line in lines:
+            jobs.put(line)
     os._exit(3)
+
+
+def _forget_programs() -> None:
+    """Another paper's compiled programs are of no use to this one."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
+def _forget_peak() -> None:
+    """The memory of earlier jobs is not this one's; only Linux can forget it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def run_job(job: Mapping[str, Any], emit: Emit) -> None:
