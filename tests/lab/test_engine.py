@@ -198,6 +198,28 @@ def test_exclusive_jobs_run_alone(toy, store):
     assert most_beside == []
 
 
+def told(file):
+    """Times of a diary: of the job that was alone, and of those beside it."""
+    lines = [line.split() for line in file.read_text().splitlines()]
+    return [np.array([float(time) for what, time in lines if what == kind]) for kind in ("alone", "beside")]
+
+
+def test_jobs_stand_still_while_one_measures(toy, store, tmp_path):
+    diary = tmp_path / "diary"
+    plans = [
+        plan(toy, Request("coin", "quick", ("system",), (seed,), {"diary": str(diary), "alone": f"{seed < 3}"}), store)
+        for seed in (1, 2, 3)
+    ]
+    execute(plans, store, LocalExecutor(processes=3))
+    raise_failures(plans)
+    alone, beside = told(diary)
+    (first, first_end), (second, second_end) = sorted(np.reshape(alone, (2, 2)).tolist())
+    assert first_end <= second  # one after the other
+    inside = ((beside > first + 0.05) & (beside < first_end)) | ((beside > second + 0.05) & (beside < second_end))
+    assert len(beside) == 120
+    assert not inside.any()
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {here!r})
@@ -205,19 +227,26 @@ import toy
 from broadsheet.lab.engine import Request, execute, plan
 from broadsheet.lab.registry import describe
 from broadsheet.lab.store import Store
+from broadsheet.lab.executors import LocalExecutor
 store = Store()
 store.tidy()
-made = plan(describe(toy.paper, "toy"), Request("coin", variants=("system",), seeds=tuple(range(8)), overrides={{"pause": "0.25"}}), store)
-print(len(made.missing), flush=True)
-execute([made], store)
+requests = [Request("coin", "quick", ("system",), seeds, overrides) for seeds, overrides in {jobs!r}]
+made = [plan(describe(toy.paper, "toy"), request, store) for request in requests]
+print(sum(len(one.missing) for one in made), flush=True)
+execute(made, store, LocalExecutor(len(made)))
 """
+
+
+def coordinator(*jobs):
+    """The command of a process that runs jobs, (seeds, overrides) each, beside each other."""
+    return [sys.executable, "-c", SCRIPT.format(here=str(Path(__file__).parent), jobs=jobs)]
 
 
 @pytest.mark.parametrize("wait", [0.4, 3.3])
 def test_kill_the_coordinator_at_any_moment(toy, home, wait):
     """kill -9, then again: nothing half-written, finished runs not repeated, no worker left behind."""
-    script = SCRIPT.format(here=str(Path(__file__).parent))
-    first = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    command = coordinator((tuple(range(8)), {"pause": "0.25"}))
+    first = subprocess.Popen(command, stdout=subprocess.PIPE)
     time.sleep(wait)
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -226,11 +255,28 @@ def test_kill_the_coordinator_at_any_moment(toy, home, wait):
         assert json.loads((folder / RECORD_FILE).read_text())["id"] == folder.name
     assert not _workers(home)
     finished = len(list((home / "runs").glob("*"))) if (home / "runs").exists() else 0
-    second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert second.returncode == 0, second.stderr
     assert int(second.stdout) <= 8 - finished
     assert len(Store().find()) == 8
     assert not [p for p in (home / "scratch").iterdir()]
+
+
+def test_jobs_that_stand_still_wake_and_end_when_the_coordinator_is_killed(toy, home, tmp_path):
+    diary = tmp_path / "diary"
+    given = {"diary": str(diary)}
+    command = coordinator(((1,), given | {"alone": "true"}), ((2,), given))
+    first = subprocess.Popen(command, stdout=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not (diary.exists() and "alone" in diary.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert len(_workers(home)) == 2
+    first.kill()
+    first.wait()
+    while _workers(home):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def _workers(home: Path) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,6 +26,8 @@ class Coin:
     pause: float = 0.0  # s
     data: str | None = None
     crash: str = ""
+    diary: str | None = None  # a file: what it was doing, and when
+    alone: bool = False  # it notes two times alone, a second apart; otherwise many
 
 
 def toss(config: Coin, key) -> np.ndarray:
@@ -41,6 +45,13 @@ def coin(config: Coin, key, log: Log) -> Report:
     log.progress(0.5, live=1.0)
     if config.pause:
         time.sleep(config.pause)
+    if config.diary is not None:
+        with Path(config.diary).open("a") as diary:
+            for _ in range(1 if config.alone else 60):
+                with log.alone() if config.alone else contextlib.nullcontext():
+                    print("alone" if config.alone else "beside", time.time(), file=diary, flush=True)
+                    time.sleep(1.0 if config.alone else 0.05)
+                    print("alone" if config.alone else "beside", time.time(), file=diary, flush=True)
     if config.crash == "error":
         raise RuntimeError("it fell off the table")
     if config.crash == "kill":

@@ -1,5 +1,6 @@
 """Every experiment of every paper at smoke size: the shape of its report, its figures, and the index."""
 
+import contextlib
 import math
 
 import jax
@@ -17,6 +18,9 @@ class Quiet:
 
     def checkpoint(self, name):
         return None
+
+    def alone(self):
+        return contextlib.nullcontext()
 
 
 CASES = [(slug, name) for slug, entry in entries().items() for name in entry.experiments]

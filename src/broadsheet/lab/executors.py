@@ -17,7 +17,7 @@ import time
 import uuid
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from broadsheet.errors import BroadsheetError, JobError
 from broadsheet.files import unpack
 
 Handler = Callable[["Task", dict[str, Any]], None]
+STOP, CONTINUE = getattr(signal, "SIGSTOP", None), getattr(signal, "SIGCONT", None)
 RETRIES = 2
 """How often a job whose process was lost is started again."""
 
@@ -64,12 +65,20 @@ class _Worker:
     cores: set[int]
     task: Task | None = None
 
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """A line on its standard input."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+
 
 class LocalExecutor:
     """Processes on this machine, `processes` at once; an exclusive job runs with nothing beside it, in a process of its own.
 
     A process whose job ended well takes the next one that fits: to start Python and JAX anew costs seconds. Jobs that run side
-    by side share the processor's cores out: as many threads as cores in each of them would stand in each other's way.
+    by side share the processor's cores out: as many threads as cores in each of them would stand in each other's way. While a
+    job measures a time (`log.alone`), the others stand still, and none starts.
     """
 
     def __init__(self, processes: int = 1) -> None:
@@ -77,6 +86,8 @@ class LocalExecutor:
         self._running: dict[int, _Worker] = {}
         self._idle: list[_Worker] = []
         self._keep = True
+        self._alone: _Worker | None = None
+        self._asking: list[_Worker] = []
         self._cancelled: set[int] = set()
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
 
@@ -126,7 +137,7 @@ class LocalExecutor:
             if id(task) in self._cancelled:
                 task.state = "cancelled"
                 handle(task, {"event": "end"})
-            elif len(self._running) >= (1 if alone else self.processes):
+            elif len(self._running) >= (1 if alone else self.processes) or self._alone:
                 left.append(task)
             else:
                 others = self._running or any(not other.exclusive for other in waiting if other is not task)
@@ -162,10 +173,7 @@ class LocalExecutor:
             threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         worker.task = task
         self._running[id(task)] = worker
-        assert worker.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            worker.process.stdin.write(json.dumps(task.left()) + "\n")
-            worker.process.stdin.flush()
+        worker.tell(task.left())
 
     def _dismiss(self) -> None:
         """Ends the idle processes."""
@@ -174,6 +182,24 @@ class LocalExecutor:
             with contextlib.suppress(BrokenPipeError):
                 worker.process.stdin.close()
         self._idle.clear()
+
+    def _let_one_be_alone(self) -> None:
+        """Stops all others of the next worker that asks for it, and tells it."""
+        if self._alone is None and self._asking:
+            self._alone = self._asking.pop(0)
+            others = [worker.process for worker in self._running.values() if worker is not self._alone]
+            for process in others:
+                _signal(process, STOP)
+            self._alone.tell({"stopped": [process.pid for process in others]})
+
+    def _go_on(self, worker: _Worker) -> None:
+        """Takes back what a worker asked for or has."""
+        self._asking = [other for other in self._asking if other is not worker]
+        if self._alone is worker:
+            self._alone = None
+            for other in self._running.values():
+                _signal(other.process, CONTINUE)
+        self._let_one_be_alone()
 
     def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
@@ -189,6 +215,7 @@ class LocalExecutor:
             self._idle = [other for other in self._idle if other is not worker]
         elif message is None:  # ended, without a word where the task is still running
             del self._running[id(task)]
+            self._go_on(worker)
             if task.state == "running":
                 if id(task) in self._cancelled:
                     task.state = "cancelled"
@@ -210,6 +237,11 @@ class LocalExecutor:
         elif message["event"] == "failed":
             task.state, task.message = "failed", message.get("message", "")
             task.spec["trace"] = message.get("trace", "")
+        elif message["event"] == "alone":
+            self._asking.append(worker)
+            self._let_one_be_alone()
+        elif message["event"] == "together":
+            self._go_on(worker)
         else:
             handle(task, message)
             if message["event"] == "run":
@@ -374,5 +406,11 @@ def _on_cores(cores: set[int]) -> Iterator[None]:
 
 
 def _kill(process: subprocess.Popen) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _signal(process, signal.SIGKILL)
+
+
+def _signal(process: subprocess.Popen, number: int | None) -> None:
+    """To a process and all that it started."""
+    if number is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)

@@ -10,6 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -31,6 +32,9 @@ class Log(Protocol):
 
     def checkpoint(self, name: str) -> Path | None:
         """A file that stays until the run has ended, to go on from after a stop (see `broadsheet.learn.fit`)."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While it is open the jobs beside this one stand still: for times that are measured within an experiment."""
 
 
 @dataclass

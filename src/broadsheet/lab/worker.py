@@ -14,12 +14,13 @@ import queue
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,55 @@ from broadsheet.lab.store import ARRAYS_FILE, RECORD_FILE
 Emit = Callable[..., None]
 
 
-class RunLog:
-    """What an experiment sees as `log`: progress goes to the stream, checkpoints to a folder of this run."""
+class Coordinator:
+    """The other end: jobs come from it on standard input, a line each, and events go to it. The process ends with it."""
 
-    def __init__(self, emit: Emit, run: Mapping[str, Any]) -> None:
-        self._emit, self._run, self._last = emit, run, 0.0
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # what an experiment prints must not mix with the stream
+        self._jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._permits: queue.Queue[list[int]] = queue.Queue()
+        self._stopped: list[int] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def job(self) -> dict[str, Any]:
+        """The next job."""
+        return self._jobs.get()
+
+    def emit(self, **event: Any) -> None:
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """The coordinator's other processes stand still meanwhile."""
+        self.emit(event="alone")
+        self._stopped = self._permits.get()
+        try:
+            yield
+        finally:
+            self.emit(event="together")
+            self._stopped = []
+
+    def _read(self) -> None:
+        with open(0, "rb", buffering=0, closefd=False) as lines:  # a buffer's lock would be in the way of a process that ends
+            for line in lines:
+                message = json.loads(line)
+                if "stopped" in message:
+                    self._permits.put(message["stopped"])
+                else:
+                    self._jobs.put(message)
+        for pid in self._stopped:  # nobody else is left to wake them
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGCONT)
+        os._exit(3)
+
+
+class RunLog:
+    """What an experiment sees as `log`: progress goes to the coordinator, checkpoints to a folder of this run."""
+
+    def __init__(self, coordinator: Coordinator, run: Mapping[str, Any]) -> None:
+        self._coordinator, self._run, self._last = coordinator, run, 0.0
         self.folder = home() / "checkpoints" / run["id"]
 
     def progress(self, fraction: float, **metrics: float) -> None:
@@ -48,46 +93,33 @@ class RunLog:
         if now - self._last > 0.2 or fraction >= 1:
             self._last = now
             live = {name: float(value) for name, value in metrics.items()}
-            self._emit(event="progress", id=self._run["id"], fraction=float(fraction), metrics=live)
+            self._coordinator.emit(event="progress", id=self._run["id"], fraction=float(fraction), metrics=live)
 
     def checkpoint(self, name: str) -> Path:
         return self.folder / name
 
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        return self._coordinator.alone()
+
 
 def main() -> int:
-    stream = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what an experiment prints must not mix with the stream
-
-    def emit(**event: Any) -> None:
-        stream.write(json.dumps(event) + "\n")
-        stream.flush()
-
-    jobs: queue.Queue[bytes] = queue.Queue()
-    threading.Thread(target=_read, args=(jobs,), daemon=True).start()
-    module = None
+    coordinator, module = Coordinator(), None
     while True:
-        job = json.loads(jobs.get())
+        job = coordinator.job()
         if module not in (None, job["module"]):
             _forget_programs()
         module = job["module"]
         _forget_peak()
         try:
-            run_job(job, emit)
+            run_job(job, coordinator)
         except BroadsheetError as error:
-            emit(event="failed", message=str(error), kind=type(error).__name__)
+            coordinator.emit(event="failed", message=str(error), kind=type(error).__name__)
             return 1
         except Exception as error:
-            emit(event="failed", message=f"{type(error).__name__}: {error}", kind="crash", trace=traceback.format_exc())
+            message = f"{type(error).__name__}: {error}"
+            coordinator.emit(event="failed", message=message, kind="crash", trace=traceback.format_exc())
             return 1
-        emit(event="done")
-
-
-def _read(jobs: queue.Queue[bytes]) -> None:
-    """Takes jobs, a line each, from the coordinator, which keeps the pipe open; ends the process with it."""
-    with open(0, "rb", buffering=0, closefd=False) as lines:  # a buffer's lock would be in the way of a process that ends
-        for line in lines:
-            jobs.put(line)
-    os._exit(3)
+        coordinator.emit(event="done")
 
 
 def _forget_programs() -> None:
@@ -102,14 +134,14 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def run_job(job: Mapping[str, Any], emit: Emit) -> None:
+def run_job(job: Mapping[str, Any], coordinator: Coordinator) -> None:
     """All runs of a job that are still to be done, then its figures."""
-    scratch = Path(job["scratch"])
+    scratch, emit = Path(job["scratch"]), coordinator.emit
     one = _command_runner(job) if job.get("command") else _paper_runner(job)
     reports: dict[str, Report] = {}
     for run in job["runs"]:
         emit(event="start", id=run["id"], variant=run["variant"], seed=run["seed"])
-        log = RunLog(emit, run)
+        log = RunLog(coordinator, run)
         began = time.perf_counter()
         report, config = one(run, log)
         seconds = time.perf_counter() - began
