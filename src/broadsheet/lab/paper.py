@@ -208,7 +208,8 @@ class Paper:
 
         **Arguments:** `presets`: name -> config dataclass, sizes of the same code; `variants`: name -> overrides, the
         controls among them; `data`: the config field that `--data PATH` sets; `cost`: seconds that all variants take at
-        `quick` for one seed, until a run was measured; `exclusive`: runs with nothing beside it (claims about time).
+        `quick` for one seed, until a run was measured; `exclusive`: runs with nothing beside it, as claims about time need
+        where `log.alone` around what is measured does not do.
         """
 
         def decorate(function: Callable[[Any, Any, Log], Report]) -> Experiment:
