@@ -139,18 +139,19 @@ def test_cancel_and_stop_keep_what_is_finished(known, store):
     assert jobs.job(later).state == "queued"  # the next runner goes on with it
 
 
-def test_an_outage_of_the_store_in_the_middle_of_a_run(known, store, monkeypatch):
+@pytest.mark.parametrize("when", ["tidy", "record"])
+def test_an_outage_of_the_store_at_the_start_and_in_the_middle_of_a_run(known, store, monkeypatch, when):
     """The job that ran goes back to the queue, and is run to its end when the store is back."""
     jobs = Jobs(store)
     runner = Runner(store)
-    record, failures = store.record, iter([True])
+    method, failures = getattr(store, when), iter([True])
 
-    def fails_once(folder):
+    def fails_once(*given):
         if next(failures, False):
             raise StoreError("The store failed: it is away.")
-        return record(folder)
+        return method(*given)
 
-    monkeypatch.setattr(store, "record", fails_once)
+    monkeypatch.setattr(store, when, fails_once)
     job = jobs.queue(COIN)
     thread = threading.Thread(target=runner.run, daemon=True)
     thread.start()

@@ -44,10 +44,7 @@ class Runner:
         except Timeout:
             raise JobError(f"A runner works for {self.store.folder} already.") from None
         try:
-            self.store.tidy()
-            self.jobs.tidy()
-            back = self.jobs.requeue()
-            logger.info("runner started", extra={"requeued": back})
+            logger.info("runner started", extra={"requeued": self._recover()})
             while not self.stop.is_set():
                 try:
                     with Execution(self.store, self._watch) as execution:
@@ -64,14 +61,16 @@ class Runner:
         finally:
             lock.release()
 
-    def _recover(self) -> None:
+    def _recover(self) -> int:
+        """Takes in what stopped processes left, as soon as the store answers; returns how many jobs went back to the queue."""
         while not self.stop.is_set():
             try:
                 self.store.tidy()
-                self.jobs.requeue()
-                return
+                self.jobs.tidy()
+                return self.jobs.requeue()
             except StoreError:
                 self.stop.wait(2.0)
+        return 0
 
     def _feed(self, free: int, execution: Execution) -> list[Task] | None:
         if self.stop.is_set():
