@@ -172,7 +172,7 @@ def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_fa
         server = pgserver.get_server(place, cleanup_mode="delete")
         until(lambda: site.answers() and _status(site, "/api/v1/jobs") == 200, 40)
         (job,) = site.post("/api/v1/jobs", {"slug": "sdr-dendrites", "experiment": "union", "preset": "smoke"})
-        until(lambda: _state(site, job) == "done", 60)
+        until(lambda: _state(site, job) == "done", 120)  # a runner that ended is started again after half a minute
         assert len(Catalogue(Store()).papers()) == 44
     finally:
         site.stop()

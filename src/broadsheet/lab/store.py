@@ -211,7 +211,7 @@ def raise_revision(session: Session, name: str) -> int:
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         try:
-            return create_engine(url, pool_pre_ping=True)
+            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
         except (ImportError, SQLAlchemyError) as error:
             raise StoreError(f"The database {url.split('@')[-1]} cannot be used ({error}); see the extra 'postgres'.") from None
     engine = create_engine(url, connect_args={"timeout": 30})
