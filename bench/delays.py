@@ -46,7 +46,7 @@ def ours(case, given):
     table = layer.to_synapses()
 
     def run():
-        return totals(table.run(given["events"]) if case["share"] < 0.2 else layer.evidence(given["events"]))
+        return totals(table.run(given["events"]) if case["share"] < 0.2 else layer.evidence(given["events"], "fft"))
 
     return run
 

@@ -52,6 +52,7 @@ def by_definition(layer, A):
 def test_convolution_events_steps_and_contexts_agree_with_the_definition(layer, stream):
     expected = by_definition(layer, stream)
     np.testing.assert_allclose(layer.evidence(stream), expected, atol=1e-4)
+    np.testing.assert_allclose(layer.evidence(stream, "fft"), expected, atol=1e-4)
     few = stream & (np.random.default_rng(3).random(stream.shape) < 0.1)
     assert few.mean() < FEW < stream.mean()  # events are walked, and summed
     for A in (few, stream):
