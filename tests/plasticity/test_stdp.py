@@ -55,6 +55,18 @@ def test_one_pair_follows_the_window():
         np.testing.assert_allclose(run(rule, post, pre)[0], 0.5 - 0.2 * np.exp(-lag / 20), rtol=1e-5)
 
 
+def test_skipping_silence_changes_nothing():
+    rng = np.random.default_rng(4)
+    pre, post = rng.random((200, 6)) < 0.05, rng.random((200, 4)) < 0.05
+    made = [
+        run(STDP(np.full((6, 4), 0.5), a_plus=0.1, a_minus=0.12, dendritic=1, skip_silence=skip), pre, post)
+        for skip in (True, False)
+    ]
+    assert not np.allclose(made[0][0], 0.5)
+    np.testing.assert_array_equal(made[0][0], made[1][0])
+    np.testing.assert_array_equal(made[0][1], made[1][1])
+
+
 def test_nearest_pairing_forgets_earlier_spikes_and_zero_lag_can_be_left_out():
     pre, post = np.zeros((30, 1)), np.zeros((30, 1))
     pre[[2, 10]], post[14] = 1, 1

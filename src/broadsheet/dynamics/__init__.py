@@ -5,6 +5,7 @@ from broadsheet.dynamics.compose import Feedback, Parallel, Series, Substep, fee
 from broadsheet.dynamics.delay import Delay, RingBuffer, SynapticDelays
 from broadsheet.dynamics.interactions import Diagram, Interaction, respond, wire
 from broadsheet.dynamics.interfaces import Lens
+from broadsheet.dynamics.kernels import one_kernel
 from broadsheet.dynamics.langevin import OverdampedLangevin, geometric_brownian_step, overdamped_step
 from broadsheet.dynamics.learners import learner, supervised
 from broadsheet.dynamics.rollout import rollout, rollout_until
@@ -30,6 +31,7 @@ __all__ = [
     "geometric_brownian_step",
     "is_moore",
     "learner",
+    "one_kernel",
     "overdamped_step",
     "parallel",
     "respond",

@@ -317,8 +317,8 @@ def _run(network: HippocampalNetwork, spikes: list[np.ndarray], *wanted: str) ->
     stacked = np.stack(spikes)
     silence = -stacked.shape[1] % 256  # few lengths, so few compilations
     padded = np.pad(stacked, ((0, 0), (0, silence), (0, 0)))
-    out = run_fresh(network, jnp.asarray(padded, jnp.result_type(float)))
-    return [np.asarray(out[name]) > 0 for name in wanted]
+    out = network.populations(np.asarray(run_fresh(network, jnp.asarray(padded, jnp.result_type(float)))))
+    return [out[name] for name in wanted]
 
 
 def _by_cue(network: HippocampalNetwork, contents: np.ndarray, store_gap: int, recall_gap: int) -> float:

@@ -44,6 +44,8 @@ class STDP(System):
     - `axonal`, `dendritic`: delays of the spikes that the synapse sees, in steps; its output leaves at the arrival.
     - `pairing`: `"all"` earlier spikes count, or the `"nearest"` alone (traces are set to 1, not raised by it).
     - `zero_lag`: whether a pair that meets in one step depresses.
+    - `skip_silence`: whether to ask in each step for spikes, and to leave the weights alone where there are none; by default
+      where there are more than 4096 weights, as for fewer to ask takes longer than to change them.
     - `dt`: ms.
     """
 
@@ -58,13 +60,14 @@ class STDP(System):
     dendritic: int = eqx.field(static=True)
     pairing: Literal["all", "nearest"] = eqx.field(static=True)
     zero_lag: Bool[Array, ""] = fixed()
+    skip_silence: bool = eqx.field(static=True)
     dt: float = eqx.field(static=True)
 
     def __init__(
         self, weights: Any, *, a_plus: Any = 0.01, a_minus: Any = 0.012, tau_plus: float = 20.0, tau_minus: float = 20.0,
         triplet_plus: float = 0.0, triplet_minus: float = 0.0, tau_x: float = 101.0, tau_y: float = 125.0,
         bounds: tuple[float, float] = (0.0, 1.0), soft: bool = False, axonal: int = 0, dendritic: int = 0,
-        pairing: Literal["all", "nearest"] = "all", zero_lag: bool = True, dt: float = 1.0,
+        pairing: Literal["all", "nearest"] = "all", zero_lag: bool = True, skip_silence: bool | None = None, dt: float = 1.0,
     ) -> None:  # fmt: skip
         self.weights = as_array(weights)
         if self.weights.ndim != 2:
@@ -83,6 +86,7 @@ class STDP(System):
         self.tau_pre, self.tau_post = as_array([[tau_plus], [tau_x]]), as_array([[tau_minus], [tau_y]])
         self.bounds, self.soft, self.axonal, self.dendritic = as_array(bounds), soft, axonal, dendritic
         self.pairing, self.zero_lag, self.dt = pairing, jnp.asarray(zero_lag), dt
+        self.skip_silence = self.weights.size > 4096 if skip_silence is None else skip_silence
 
     def init(self, key: PRNGKeyArray) -> STDPState:
         pre, post = (jnp.zeros(count, self.weights.dtype) for count in self.weights.shape)
@@ -98,12 +102,20 @@ class STDP(System):
         (pre, axon), (post, dendrite) = _arrive(state.axon, inputs[0]), _arrive(state.dendrite, inputs[1])
         before = jnp.exp(-self.dt / self.tau_pre) * state.pre
         after = jnp.exp(-self.dt / self.tau_post) * state.post
-        weights = self._grow(state.weights, before[0], post * (1 + self.triplet[0] * after[1]))
         with_post = self._remember(after, post)
         seen = jnp.where(self.zero_lag, with_post[0], after[0])
-        weights = self._shrink(weights, pre * (1 + self.triplet[1] * before[1]), seen)
-        state = STDPState(weights, self._remember(before, pre), with_post, axon, dendrite)
-        return state, pre @ weights
+
+        def grown(weights: Array) -> Array:
+            return self._grow(weights, before[0], post * (1 + self.triplet[0] * after[1]))
+
+        def shrunk_and_sent(both: tuple[Array, Array]) -> tuple[Array, Array]:
+            weights = self._shrink(both[0], pre * (1 + self.triplet[1] * before[1]), seen)
+            return weights, pre @ weights
+
+        weights = self._where_any(post, grown, state.weights)
+        nothing = jnp.zeros(weights.shape[1], jnp.result_type(pre, weights))
+        weights, sent = self._where_any(pre, shrunk_and_sent, (weights, nothing))
+        return STDPState(weights, self._remember(before, pre), with_post, axon, dendrite), sent
 
     def consolidate(self, state: STDPState) -> STDP:
         return eqx.tree_at(lambda rule: rule.weights, self, state.weights)
@@ -112,29 +124,18 @@ class STDP(System):
         return trace + spikes if self.pairing == "all" else jnp.where(spikes > 0, 1.0, trace)
 
     def _grow(self, weights: Array, trace: Array, post: Array) -> Array:
-        def change(weights: Array) -> Array:
-            step = self.a[0] * trace[:, None] * post
-            return jnp.minimum(weights + (step * (self.bounds[1] - weights) if self.soft else step), self.bounds[1])
-
-        return _where_any(post, change, weights)
+        step = self.a[0] * trace[:, None] * post
+        return jnp.minimum(weights + (step * (self.bounds[1] - weights) if self.soft else step), self.bounds[1])
 
     def _shrink(self, weights: Array, pre: Array, trace: Array) -> Array:
-        def change(weights: Array) -> Array:
-            step = self.a[1] * pre[:, None] * trace
-            return jnp.maximum(weights - (step * (weights - self.bounds[0]) if self.soft else step), self.bounds[0])
+        step = self.a[1] * pre[:, None] * trace
+        return jnp.maximum(weights - (step * (weights - self.bounds[0]) if self.soft else step), self.bounds[0])
 
-        return _where_any(pre, change, weights)
-
-
-SMALL = 4096
-"""Weights up to this number are changed in every step: that is faster than to ask whether there is anything to change."""
-
-
-def _where_any(spikes: Array, change: Callable[[Array], Array], weights: Array) -> Array:
-    """The changed weights; large ones are left alone in a step without spikes."""
-    if weights.size <= SMALL:
-        return change(weights)
-    return jax.lax.cond(jnp.any(spikes != 0), change, lambda weights: weights, weights)
+    def _where_any(self, spikes: Array, change: Callable[[Any], Any], before: Any) -> Any:
+        """What is changed; where silence is skipped, as it was before in a step without spikes."""
+        if not self.skip_silence:
+            return change(before)
+        return jax.lax.cond(jnp.any(spikes != 0), change, lambda before: before, before)
 
 
 def _arrive(line: RingBuffer | None, spikes: Array) -> tuple[Array, RingBuffer | None]:
