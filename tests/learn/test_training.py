@@ -48,6 +48,37 @@ def test_equals_a_plain_optax_loop():
     np.testing.assert_allclose(fitted.weight, weights.weight, rtol=1e-5)
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_losses_that_differ_in_arrays_share_one_program(streamed):
+    traced = []
+
+    class Towards(eqx.Module):
+        wanted: jax.Array
+        power: int = 2
+
+        def __call__(self, weights, data, key):
+            traced.append(self.power)
+            return jnp.mean((weights - self.wanted) ** self.power) + 0 * jnp.sum(data)
+
+    def nothing(key):
+        return jnp.zeros(2)
+
+    def trained(loss, optimiser):
+        data = [jnp.zeros(2)] * 300 if streamed else nothing
+        return fit(jnp.zeros(2), loss, data, optimiser=optimiser, steps=300, key=jax.random.key(0)).model
+
+    optimiser = optax.adam(0.1)
+    np.testing.assert_allclose(trained(Towards(jnp.array([1.0, 2.0])), optimiser), [1, 2], atol=0.01)
+    once = len(traced)
+    np.testing.assert_allclose(trained(Towards(jnp.array([-3.0, 4.0])), optimiser), [-3, 4], atol=0.01)
+    assert len(traced) == once
+    trained(Towards(jnp.array([1.0, 2.0]), power=4), optimiser)
+    assert set(traced[once:]) == {4}
+    again = len(traced)
+    trained(Towards(jnp.array([1.0, 2.0])), optax.adam(0.01))
+    assert len(traced) > again
+
+
 def test_resumes_to_the_same_weights(tmp_path):
     whole = run(60, chunk=20).model.weight
     run(20, chunk=20, checkpoint=tmp_path / "at")

@@ -91,8 +91,10 @@ def neighbour_list(
     graph, real = np.asarray(batch.graph), np.asarray(batch.node_mask)
     atoms = len(positions)
     parts: list[tuple[np.ndarray, ...]] = []
+    ordered = np.flatnonzero(real)[np.argsort(graph[real], kind="stable")]
+    members = np.split(ordered, np.cumsum(np.bincount(graph[real], minlength=len(cells)))[:-1])
     for k in np.flatnonzero(np.asarray(batch.graph_mask)):
-        own = np.flatnonzero((graph == k) & real)
+        own = members[k]
         i, j, shifts, distances = pairs(positions[own], cells[k], pbc[k], cutoff)
         if len(distances) and distances.min() < OVERLAP:
             at = int(distances.argmin())

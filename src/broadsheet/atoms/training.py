@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -44,21 +45,22 @@ class LabelledSet:
         energies_of(structures)
         forces_of(structures)
         self.structures = list(structures)
-        singles = [batch_atoms([each]) for each in self.structures]
-        if stress and any(each.stress is None for each in singles):
+        whole = batch_atoms(self.structures)
+        if stress and whole.stress is None:
             raise DataError("Stress is wanted, but not all structures have it.")
         self.stress = stress
         self.sizes = np.array([len(each) for each in self.structures])
         self._starts = np.cumsum(self.sizes) - self.sizes
+        count, atoms = len(self.sizes), int(self.sizes.sum())
         names = ("cell", "pbc", "charge", "spin", "energy", *(("stress",) if stress else ()))
-        self._nodes = {name: _joined(singles, name, self.sizes) for name in ("positions", "numbers", "forces")}
-        self._graphs = {name: np.concatenate([getattr(each, name)[:1] for each in singles]) for name in names}
-        self._padding = {name: getattr(singles[0], name)[-1:] for name in names}
-        lists = [potential.neighbours(each) for each in singles]
-        self.width = max(each.width for each in lists)
-        wide = [_widened(each, self.width) for each in lists]
-        fields = ("index", "shift", "mask", *(("reverse",) if lists[0].reverse is not None else ()))
-        self._lists = {name: _joined(wide, name, self.sizes) for name in fields}
+        self._nodes = {name: getattr(whole, name)[:atoms] for name in ("positions", "numbers", "forces")}
+        self._graphs = {name: getattr(whole, name)[:count] for name in names}
+        self._padding = {name: getattr(whole, name)[-1:] for name in names}
+        lists = potential.neighbours(whole)
+        fields = ("index", "shift", "mask", *(("reverse",) if lists.reverse is not None else ()))
+        self.width = lists.width
+        self._lists = {name: getattr(lists, name)[:atoms] for name in fields}
+        self._lists["index"] = self._lists["index"] - np.repeat(self._starts, self.sizes)[:, None].astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -118,20 +120,6 @@ class LabelledSet:
                 yield jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 
 
-def _joined(parts: Sequence[Any], name: str, sizes: np.ndarray) -> np.ndarray:
-    """The real atoms' rows of a field, one structure after the other."""
-    return np.concatenate([getattr(part, name)[:size] for part, size in zip(parts, sizes, strict=True)])
-
-
-def _widened(lists: Neighbours, width: int) -> Neighbours:
-    """With padding neighbours up to a width."""
-    more = ((0, 0), (0, width - lists.width))
-    index = np.pad(lists.index, more)
-    index[:, lists.width :] = np.arange(len(index))[:, None]
-    reverse = None if lists.reverse is None else np.pad(lists.reverse, more)
-    return Neighbours(index, np.pad(lists.shift, (*more, (0, 0))), np.pad(lists.mask, more), reverse)
-
-
 @dataclass(frozen=True)
 class Training:
     """How a potential is trained. Losses are of energies an atom and of force vectors, in units of the forces' scale.
@@ -189,6 +177,7 @@ def label_error(
     return total
 
 
+@functools.lru_cache(maxsize=8)
 def label_loss(settings: Training) -> LossTerm:
     """`label_error` of what the potential predicts."""
 
@@ -202,6 +191,7 @@ def label_loss(settings: Training) -> LossTerm:
     return term
 
 
+@functools.lru_cache(maxsize=8)
 def optimiser(settings: Training) -> optax.GradientTransformation:
     """AdamW with warm-up and cosine, clipped, and the weights' running average, for weights `in_rows`."""
     steps = settings.steps
@@ -216,7 +206,17 @@ def optimiser(settings: Training) -> optax.GradientTransformation:
 Rows = tuple[Array, Array]
 
 
-def in_rows(weights: PyTree) -> tuple[Rows, Callable[[Rows], PyTree]]:
+class FromRows(NamedTuple):
+    """Rows back to weights. Those of equal structures are equal, so what is compiled for one is compiled for all."""
+
+    first: Callable[[Array], PyTree]
+    second: Callable[[Array], PyTree]
+
+    def __call__(self, rows: Rows) -> PyTree:
+        return eqx.combine(self.first(rows[0]), self.second(rows[1]))
+
+
+def in_rows(weights: PyTree) -> tuple[Rows, FromRows]:
     """Weights as one row of those that decay, matrices, and one of the others (biases, norms, embeddings of elements), and the
     way back. Many small updates take small networks longer than two, and longer to compile.
     """
@@ -226,7 +226,7 @@ def in_rows(weights: PyTree) -> tuple[Rows, Callable[[Rows], PyTree]]:
 
     parts = eqx.partition(weights, jax.tree_util.tree_map_with_path(decays, weights))
     (first, as_first), (second, as_second) = (ravel_pytree(part) for part in parts)
-    return (first, second), lambda rows: eqx.combine(as_first(rows[0]), as_second(rows[1]))
+    return (first, second), FromRows(as_first, as_second)
 
 
 class Errors(NamedTuple):
@@ -278,12 +278,21 @@ class Trained(NamedTuple):
     history: dict[str, np.ndarray]
 
 
-@eqx.filter_jit
-def _traced_once(
-    loss: LossTerm, potential: ScaledPotential, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray
-) -> Float[Array, ""]:
-    """A loss, traced once for all trainings with it."""
-    return loss(potential, batch, neighbours, key)
+class _BatchLoss(eqx.Module):
+    """A loss as a function of the weights' rows and of a batch in parts, one for each device."""
+
+    term: LossTerm
+    rest: PyTree
+    as_weights: FromRows
+    shards: int = eqx.field(static=True)
+
+    def __call__(self, rows: Rows, parts: Pair, key: PRNGKeyArray) -> Float[Array, ""]:
+        model = eqx.combine(self.as_weights(rows), self.rest)
+        if self.shards == 1:
+            batch, neighbours = jax.tree.map(lambda leaf: leaf[0], parts)
+            return self.term(model, batch, neighbours, key)
+        keys = jax.random.split(key, self.shards)
+        return jnp.mean(jax.vmap(lambda batch, near, key: self.term(model, batch, near, key))(*parts, keys))
 
 
 def train(
@@ -320,20 +329,10 @@ def train(
     trained = jax.tree.map(eqx.is_inexact_array, potential)
     weights, rest = eqx.partition(potential, eqx.tree_at(lambda p: (p.references, p.scale), trained, (False, False)))
     rows, as_weights = in_rows(weights)
-    given, fixed = eqx.partition((rest, label_loss(settings) if loss is None else loss), eqx.is_array)
-
-    def whole(rows: Rows, data: tuple[Pair, PyTree], key: PRNGKeyArray) -> Float[Array, ""]:
-        parts, (rest, one) = data[0], eqx.combine(data[1], fixed)
-        model = eqx.combine(as_weights(rows), rest)
-        if shards == 1:
-            batch, neighbours = jax.tree.map(lambda leaf: leaf[0], parts)
-            return _traced_once(one, model, batch, neighbours, key)
-        keys = jax.random.split(key, shards)
-        return jnp.mean(jax.vmap(lambda pair, key: one(model, *pair, key))(parts, keys))
-
+    whole = _BatchLoss(label_loss(settings) if loss is None else loss, rest, as_weights, shards)
     seed = int(np.asarray(jax.random.key_data(key)).ravel()[-1])
     stream = train_set.stream(size, seed, shards)
-    batches = ((parts if shards == 1 else jax.device_put(parts, sharding), given) for parts in stream)
+    batches = stream if shards == 1 else (jax.device_put(parts, sharding) for parts in stream)
     seen: list[tuple[float, ...]] = []
     best: tuple[float, ScaledPotential, Errors | None] = (np.inf, potential, None)
     if checkpoint is not None and keep is not None and Path(checkpoint).exists() and Path(keep).exists():

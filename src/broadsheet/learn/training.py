@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -48,6 +49,9 @@ def fit(
     randomness of step t comes from `fold_in(key, t)`, so that a run resumed from its checkpoint ends in the same weights as
     one that was never stopped.
 
+    A loss that is an Equinox module is compiled once for all calls with the same optimiser object and losses that differ from
+    it in arrays only: an ensemble, or one training for each weight of a term. Any other callable is compiled in each call.
+
     **Arguments:**
 
     - `parameters`: a tree of booleans, which leaves to train (`broadsheet.dynamics.trainable(model)`); by default all
@@ -70,31 +74,12 @@ def fit(
     if checkpoint is not None and Path(checkpoint).exists():
         weights, opt_state, done = _load(Path(checkpoint), (weights, opt_state))
 
-    # keys and data are arguments: as constants of the program they would keep it out of JAX's compilation cache
-    def one(carry: tuple, t: jax.Array, source: PyTree, rest: PyTree, key: PRNGKeyArray) -> tuple[tuple, jax.Array]:
-        weights, opt_state = carry
-        data_key, loss_key = jax.random.split(jax.random.fold_in(key, t))
-        batch = source(data_key) if callable(source) else source
-        value, gradient = eqx.filter_value_and_grad(lambda w: loss(eqx.combine(w, rest), batch, loss_key))(weights)
-        updates, opt_state = optimiser.update(gradient, opt_state, weights)
-        weights = eqx.apply_updates(weights, updates)
-        if project is not None:
-            weights, _ = eqx.partition(project(eqx.combine(weights, rest)), chosen)
-        return (weights, opt_state), value
-
-    @eqx.filter_jit
-    def many(
-        carry: tuple, first: jax.Array, count: jax.Array, source: PyTree, rest: PyTree, key: PRNGKeyArray
-    ) -> tuple[tuple, jax.Array]:
-        """`count` is traced, so that a shorter last chunk is not compiled again."""
-
-        def body(n: jax.Array, carried: tuple[tuple, jax.Array]) -> tuple[tuple, jax.Array]:
-            carry, value = one(carried[0], first + n, source, rest, key)
-            return carry, carried[1].at[n].set(value.astype(carried[1].dtype))
-
-        return jax.lax.fori_loop(0, count, body, (carry, jnp.zeros(chunk)))
-
-    single = eqx.filter_jit(one)
+    if isinstance(loss, eqx.Module):
+        arrays, static = eqx.partition(loss, lambda leaf: isinstance(leaf, jax.Array | np.ndarray))
+        programs = _kept_programs(static, optimiser, project, chunk)
+    else:
+        arrays, programs = None, _programs(loss, optimiser, project, chunk)
+    given = (rest, arrays, None if project is None else chosen, key)
     batches = iter(()) if callable(data) else iter(data)
     for _ in range(0 if callable(data) else done):
         next(batches, None)
@@ -105,7 +90,7 @@ def fit(
     while done < steps:
         count = min(chunk, steps - done)
         if callable(data):
-            carry, values = many(carry, jnp.asarray(done), jnp.asarray(count), data, rest, key)
+            carry, values = programs.many(carry, jnp.asarray(done), jnp.asarray(count), data, given)
             values = values[:count]
         else:
             values_list = []
@@ -114,7 +99,7 @@ def fit(
                     batch = next(batches)
                 except StopIteration:
                     raise InputError(f"The data ended after {t} batches; {steps} steps need as many.") from None
-                carry, value = single(carry, jnp.asarray(t), batch, rest, key)
+                carry, value = programs.one(carry, jnp.asarray(t), batch, given)
                 values_list.append(value)
             values = jnp.stack(values_list)
         found = np.asarray(values)
@@ -131,6 +116,44 @@ def fit(
             _save(Path(checkpoint), carry, done)
     weights, opt_state = carry
     return Fit(eqx.combine(weights, rest), opt_state, np.concatenate(losses) if losses else np.zeros(0))
+
+
+class _Programs(NamedTuple):
+    """One step, and up to a chunk of steps."""
+
+    one: Callable[..., tuple[tuple, jax.Array]]
+    many: Callable[..., tuple[tuple, jax.Array]]
+
+
+def _programs(
+    loss: Callable, optimiser: optax.GradientTransformation, project: Callable[[PyTree], PyTree] | None, chunk: int
+) -> _Programs:
+    # keys and data are arguments: as constants of the program they would keep it out of JAX's compilation cache
+    def one(carry: tuple, t: jax.Array, source: PyTree, given: tuple) -> tuple[tuple, jax.Array]:
+        (weights, opt_state), (rest, arrays, chosen, key) = carry, given
+        whole = loss if arrays is None else eqx.combine(arrays, loss)
+        data_key, loss_key = jax.random.split(jax.random.fold_in(key, t))
+        batch = source(data_key) if callable(source) else source
+        value, gradient = eqx.filter_value_and_grad(lambda w: whole(eqx.combine(w, rest), batch, loss_key))(weights)
+        updates, opt_state = optimiser.update(gradient, opt_state, weights)
+        weights = eqx.apply_updates(weights, updates)
+        if project is not None:
+            weights, _ = eqx.partition(project(eqx.combine(weights, rest)), chosen)
+        return (weights, opt_state), value
+
+    def many(carry: tuple, first: jax.Array, count: jax.Array, source: PyTree, given: tuple) -> tuple[tuple, jax.Array]:
+        """`count` is traced, so that a shorter last chunk is not compiled again."""
+
+        def body(n: jax.Array, carried: tuple[tuple, jax.Array]) -> tuple[tuple, jax.Array]:
+            carry, value = one(carried[0], first + n, source, given)
+            return carry, carried[1].at[n].set(value.astype(carried[1].dtype))
+
+        return jax.lax.fori_loop(0, count, body, (carry, jnp.zeros(chunk)))
+
+    return _Programs(eqx.filter_jit(one), eqx.filter_jit(many))
+
+
+_kept_programs = functools.lru_cache(maxsize=8)(_programs)
 
 
 class AverageState(NamedTuple):
