@@ -9,10 +9,10 @@ import pytest
 from broadsheet.atoms.posterior import (
     DeepEnsemble,
     ForceMatchingPosterior,
+    MinibatchDensity,
     Sample,
     calibration_factor,
     coverage,
-    minibatch_density,
     propagate,
     psgld,
     sample_chains,
@@ -53,7 +53,7 @@ def test_the_density_is_that_of_normal_errors():
     prior = posterior.log_prior(sample)
     np.testing.assert_allclose(prior, -(1.05**2) / 8 - 0.6 + np.log(0.6), rtol=1e-4)
     whole = posterior.log_density(sample, (jnp.asarray(x), jnp.asarray(y)), 1.0)
-    draws = [minibatch_density(posterior, 2)(sample, (jnp.asarray(x), jnp.asarray(y)), jax.random.key(k)) for k in range(300)]
+    draws = [MinibatchDensity(posterior, 2)(sample, (jnp.asarray(x), jnp.asarray(y)), jax.random.key(k)) for k in range(300)]
     np.testing.assert_allclose(np.mean(draws), whole, rtol=0.1)
 
 
@@ -63,6 +63,33 @@ def test_an_ensemble_finds_the_line():
     found = DeepEnsemble.fit(lambda w, x: w * x, jnp.arange(4.0), (x, y), steps=500, key=jax.random.key(0), learning_rate=0.1)
     np.testing.assert_allclose(found.weights, np.polyfit(x, y, 1)[0], atol=0.02)
     np.testing.assert_allclose(found.noise, 0.1, atol=0.02)
+
+
+def test_what_is_compiled_serves_other_data_and_temperatures():
+    traced = []
+
+    def line(weights, x):
+        traced.append(x.shape)
+        return weights * x
+
+    x = jnp.linspace(-1, 1, 20)
+
+    def spread(slope, temperature):
+        data = (x, slope * x + 0.1 * jax.random.normal(jax.random.key(1), x.shape))
+        members = DeepEnsemble.fit(line, jnp.arange(3.0), data, steps=300, key=jax.random.key(0), learning_rate=0.1)
+        density = MinibatchDensity(ForceMatchingPosterior(line, prior_scale=10.0, force_scale=1.0), None)
+        first = Sample(members.weights, jnp.log(jnp.asarray(members.noise)))
+        found = sample_chains(
+            density, first, data, steps=600, keep=40, burn_in=100, step=1e-4, temperature=temperature, key=jax.random.key(2)
+        )
+        return np.mean(found.weights), np.std(found.weights)
+
+    first, wide = spread(2.0, 1.0)
+    once = len(traced)
+    second, narrow = spread(-1.0, 0.01)
+    assert len(traced) == once
+    np.testing.assert_allclose([first, second], [2, -1], atol=0.2)
+    assert narrow < 0.3 * wide
 
 
 def test_spreads():

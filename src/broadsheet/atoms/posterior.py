@@ -137,8 +137,9 @@ def sample_chains(
 ) -> Any:
     """Chains from different starts at once: samples stacked as (chains, keep, ...), evenly spaced after the burn-in.
 
-    **Arguments:** `log_density`: (sample, data, key) to a scalar, which draws its minibatch with the key; `starts`: samples
-    stacked along a first axis; `freeze`: the preconditioner stays after the burn-in (see `psgld`).
+    **Arguments:** `log_density`: (sample, data, key) to a scalar, which draws its minibatch with the key (equal ones, at any
+    temperature, share what is compiled); `starts`: samples stacked along a first axis; `freeze`: the preconditioner stays after
+    the burn-in (see `psgld`).
 
     **Raises:** `InputError` where a chain has left the finite numbers, naming it.
     """
@@ -146,8 +147,8 @@ def sample_chains(
         raise InputError(f"sample_chains: {keep} samples of {steps} steps with a burn-in of {burn_in} cannot be kept.")
     chains = jax.tree.leaves(starts)[0].shape[0]
     found = _sampled(
-        log_density, starts, data, jax.random.split(key, chains), steps, keep, burn_in, step, temperature, alpha, floor, freeze,
-        preconditioned,
+        log_density, starts, data, jax.random.split(key, chains), steps, keep, burn_in, step, jnp.asarray(temperature, float),
+        alpha, floor, freeze, preconditioned,
     )  # fmt: skip
     for leaf in jax.tree.leaves(found):
         bad = np.flatnonzero(~np.isfinite(np.asarray(leaf)).reshape(chains, -1).all(axis=1))
@@ -159,7 +160,7 @@ def sample_chains(
 @eqx.filter_jit
 def _sampled(
     log_density: Callable, starts: Any, data: Any, keys: Array, steps: int, keep: int, burn_in: int, step: Any,
-    temperature: float, alpha: float, floor: float, freeze: bool, preconditioned: bool,
+    temperature: Array, alpha: float, floor: float, freeze: bool, preconditioned: bool,
 ) -> Any:  # fmt: skip
     thin = (steps - burn_in) // keep
 
@@ -244,22 +245,21 @@ def calibration_factor(predictions: Float[np.ndarray, "members k"], targets: Flo
     return float(np.sqrt(max(0.0, -1 / members + (members - 3) / (members - 1) * square)))
 
 
-def minibatch_density(
-    posterior: ForceMatchingPosterior, batch: int | None
-) -> Callable[[Sample, tuple[PyTree, Array], PRNGKeyArray], Array]:
-    """The density for `sample_chains`: frames of (inputs, targets) drawn with the key, `batch` a step; all of them for None."""
+class MinibatchDensity(eqx.Module):
+    """A density for `sample_chains`: frames of (inputs, targets) drawn with the key, `batch` a step; all of them for None."""
 
-    def density(sample: Sample, data: tuple[PyTree, Array], key: PRNGKeyArray) -> Array:
-        inputs, targets = data
+    posterior: ForceMatchingPosterior
+    batch: int | None = eqx.field(static=True)
+
+    def __call__(self, sample: Sample, data: tuple[PyTree, Array], key: PRNGKeyArray) -> Array:
+        (inputs, targets), batch = data, self.batch
         frames = targets.shape[0]
         if batch is None:
-            return posterior.log_density(sample, (inputs, targets), 1.0)
+            return self.posterior.log_density(sample, (inputs, targets), 1.0)
         chosen = jax.random.choice(key, frames, (batch,), replace=False) if batch > frames // 4 else jax.random.randint(
             key, (batch,), 0, frames)  # fmt: skip
         picked = jax.tree.map(lambda leaf: leaf[chosen], inputs)
-        return posterior.log_density(sample, (picked, targets[chosen]), frames / batch)
-
-    return density
+        return self.posterior.log_density(sample, (picked, targets[chosen]), frames / batch)
 
 
 class DeepEnsemble(NamedTuple):
@@ -274,25 +274,33 @@ class DeepEnsemble(NamedTuple):
         batch: int | None = None, learning_rate: float = 1e-3,
     ) -> DeepEnsemble:  # fmt: skip
         """All members at once, by Adam with a rate that falls to a hundredth; `starts` is stacked along a first axis."""
-        inputs, targets = data
-        rule = optax.adam(optax.exponential_decay(learning_rate, steps, 0.01))
-
-        def loss(weights: PyTree, key: PRNGKeyArray) -> Array:
-            if batch is None:
-                return jnp.mean((forces(weights, inputs) - targets) ** 2)
-            chosen = jax.random.randint(key, (batch,), 0, targets.shape[0])
-            return jnp.mean((forces(weights, jax.tree.map(lambda leaf: leaf[chosen], inputs)) - targets[chosen]) ** 2)
-
-        def member(start: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Array]:
-            def move(n: Array, carry: tuple) -> tuple:
-                weights, state = carry
-                gradient = jax.grad(loss)(weights, jax.random.fold_in(key, n))
-                updates, state = rule.update(gradient, state, weights)
-                return optax.apply_updates(weights, updates), state
-
-            weights, _ = jax.lax.fori_loop(0, steps, move, (start, rule.init(start)))
-            return weights, jnp.sqrt(jnp.mean((forces(weights, inputs) - targets) ** 2))
-
         members = jax.tree.leaves(starts)[0].shape[0]
-        weights, noise = jax.jit(jax.vmap(member))(starts, jax.random.split(key, members))
+        weights, noise = _trained(forces, starts, data, jax.random.split(key, members), steps, batch, learning_rate)
         return DeepEnsemble(weights, np.asarray(noise))
+
+
+@eqx.filter_jit
+def _trained(
+    forces: Callable[[PyTree, PyTree], Array], starts: PyTree, data: tuple[PyTree, Array], keys: Array, steps: int,
+    batch: int | None, learning_rate: float,
+) -> tuple[PyTree, Array]:  # fmt: skip
+    inputs, targets = data
+    rule = optax.adam(optax.exponential_decay(learning_rate, steps, 0.01))
+
+    def loss(weights: PyTree, key: PRNGKeyArray) -> Array:
+        if batch is None:
+            return jnp.mean((forces(weights, inputs) - targets) ** 2)
+        chosen = jax.random.randint(key, (batch,), 0, targets.shape[0])
+        return jnp.mean((forces(weights, jax.tree.map(lambda leaf: leaf[chosen], inputs)) - targets[chosen]) ** 2)
+
+    def member(start: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Array]:
+        def move(n: Array, carry: tuple) -> tuple:
+            weights, state = carry
+            gradient = jax.grad(loss)(weights, jax.random.fold_in(key, n))
+            updates, state = rule.update(gradient, state, weights)
+            return optax.apply_updates(weights, updates), state
+
+        weights, _ = jax.lax.fori_loop(0, steps, move, (start, rule.init(start)))
+        return weights, jnp.sqrt(jnp.mean((forces(weights, inputs) - targets) ** 2))
+
+    return jax.vmap(member)(starts, keys)

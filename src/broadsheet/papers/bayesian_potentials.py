@@ -6,6 +6,7 @@ uncertainty of what they predict. Controls: the preconditioner left to follow th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,9 +23,9 @@ from broadsheet.atoms.pair import PairNet, Repulsion
 from broadsheet.atoms.posterior import (
     DeepEnsemble,
     ForceMatchingPosterior,
+    MinibatchDensity,
     Sample,
     coverage,
-    minibatch_density,
     propagate,
     sample_chains,
     summarised,
@@ -180,7 +181,7 @@ def _linear_chains(
     config: Linear, features: np.ndarray, forces: np.ndarray, key, *, step=None, temperature=1.0, batch=None, freeze=True
 ):
     posterior = ForceMatchingPosterior(_linear_forces, prior_scale=50.0, force_scale=GUESS * NOISE)
-    density = minibatch_density(posterior, batch)
+    density = MinibatchDensity(posterior, batch)
     fitted = np.linalg.lstsq(features, forces, rcond=None)[0]
     starts = Sample(jnp.tile(fitted, (config.chains, 1)), jnp.zeros(config.chains))
     return sample_chains(
@@ -292,32 +293,52 @@ def _toy_forces(config: Toy, weights, x):
     return -jax.vmap(jax.grad(partial(_potential, config, weights)))(x)
 
 
-def _toy_posterior(config: Toy, x: np.ndarray, forces: np.ndarray, key) -> tuple[DeepEnsemble, Sample]:
-    """Members trained each from its own start, and chains that go on from them."""
-    predict = partial(_toy_forces, config)
+@dataclass(frozen=True)
+class _Predict:
+    """Forces by networks of one form; equal ones share what is compiled."""
+
+    hidden: int
+    poor: bool
+
+    def __call__(self, weights, x):
+        return _toy_forces(Toy(hidden=self.hidden, poor=self.poor), weights, x)
+
+
+def _toy_posteriors(
+    config: Toy, temperatures: Sequence[float], x: np.ndarray, forces: np.ndarray, key
+) -> tuple[DeepEnsemble, list[Sample]]:
+    """Members trained each from its own start, and chains that go on from them, at each temperature."""
+    predict = _Predict(config.hidden, config.poor)
     keys = jax.random.split(key, config.chains + 2)
     starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[_network(config, k) for k in keys[2:]])
     data = jnp.asarray(x, jnp.float32), jnp.asarray(forces, jnp.float32)
     ensemble = DeepEnsemble.fit(predict, starts, data, steps=config.fit_steps, key=keys[0], learning_rate=1e-2)
     posterior = ForceMatchingPosterior(predict, prior_scale=config.prior_scale, force_scale=NOISE)
     first = Sample(ensemble.weights, jnp.log(jnp.asarray(ensemble.noise) / NOISE))
-    found = sample_chains(
-        minibatch_density(posterior, None), first, data, steps=config.steps, burn_in=config.steps // 4, keep=config.keep,
-        key=keys[1], step=config.step, alpha=0.99, temperature=config.temperature,
-    )  # fmt: skip
-    return ensemble, found
+    return ensemble, [
+        sample_chains(
+            MinibatchDensity(posterior, None), first, data, steps=config.steps, burn_in=config.steps // 4, keep=config.keep,
+            key=keys[1], step=config.step, alpha=0.99, temperature=temperature,
+        )
+        for temperature in temperatures
+    ]  # fmt: skip
 
 
 def _curves(config: Toy, members, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(potentials of mean zero, forces) of stacked members on a grid."""
+    energies, forces = _on_grid(config.hidden, config.poor, members, jnp.asarray(grid, jnp.float32))
+    return np.asarray(energies, float), np.asarray(forces, float)
+
+
+@eqx.filter_jit
+def _on_grid(hidden: int, poor: bool, members, x):
+    form = Toy(hidden=hidden, poor=poor)
 
     def one(member):
-        x = jnp.asarray(grid, jnp.float32)
-        energy = jax.vmap(partial(_potential, config, member))(x)
-        return energy - energy.mean(), _toy_forces(config, member, x)
+        energy = jax.vmap(partial(_potential, form, member))(x)
+        return energy - energy.mean(), _toy_forces(form, member, x)
 
-    energies, forces = jax.jit(jax.vmap(one))(members)
-    return np.asarray(energies, float), np.asarray(forces, float)
+    return jax.vmap(one)(members)
 
 
 def _merged(weights):
@@ -353,10 +374,10 @@ def pmf(config: Toy, key, log: Log) -> Report:
     """Potential of mean force and forces with 95 % bands: chains, a single chain, an ensemble."""
     x, forces = toy_frames(generator(key), config.frames)
     truth = mean_potential(GRID) - mean_potential(GRID).mean()
-    ensemble, chains = _toy_posterior(config, x, forces, key)
+    ensemble, (chains,) = _toy_posteriors(config, [config.temperature], x, forces, key)
     log.progress(0.6)
     single_config = replace(config, chains=1, steps=config.chains * config.steps, keep=config.chains * config.keep)
-    _, single = _toy_posterior(single_config, x, forces, jax.random.fold_in(key, 1))
+    _, (single,) = _toy_posteriors(single_config, [config.temperature], x, forces, jax.random.fold_in(key, 1))
     samples = {"": _merged(chains.weights), "single": _merged(single.weights), "ensemble": ensemble.weights}
     arms, arrays = {}, {"x": GRID, "far": FAR, "truth": truth, "force_truth": mean_force(GRID)}
     for name, members in samples.items():
@@ -438,8 +459,8 @@ def cold(config: Cold, key, log: Log) -> Report:
     x, forces = toy_frames(rng, config.frames)
     test, _ = toy_frames(rng, 2000)
     rmse = {}
-    for name, temperature in (("system", config.temperature), ("warm", 1.0)):
-        _, found = _toy_posterior(replace(config, temperature=temperature), x, forces, key)
+    _, sampled = _toy_posteriors(config, [config.temperature, 1.0], x, forces, key)
+    for name, found in zip(("system", "warm"), sampled, strict=True):
         predicted = _curves(config, _merged(found.weights), test)[1]
         rmse[name] = float(np.sqrt(np.mean((predicted - mean_force(test)) ** 2)))
     return Report(arms={
@@ -484,9 +505,9 @@ def sources_of_error(config: Errors, key, log: Log) -> Report:
     for k, amount in enumerate(config.frames):
         x, forces = toy_frames(generator(jax.random.fold_in(key, amount)), amount)
         for j, width in enumerate(config.widths):
-            for i, temperature in enumerate(config.temperatures):
-                toy = replace(config.toy, hidden=width, temperature=temperature)
-                found = summarised(_curves(toy, _merged(_toy_posterior(toy, x, forces, key)[1].weights), GRID)[1])
+            toy = replace(config.toy, hidden=width)
+            for i, chains in enumerate(_toy_posteriors(toy, config.temperatures, x, forces, key)[1]):
+                found = summarised(_curves(toy, _merged(chains.weights), GRID)[1])
                 spread[i, j, k] = found.deviation.mean()
                 error[i, j, k] = np.sqrt(np.mean((found.mean - mean_force(GRID)) ** 2))
         log.progress((k + 1) / len(config.frames))
@@ -519,16 +540,16 @@ class Fluid:
     keep: int = 2
     fit_steps: int = 500
     steps: int = 500
-    batch: int = 10
+    batch: int = 4
     step: float = 1e-4
-    md_steps: int = 2000
+    md_steps: int = 1500
     dt: float = 4.0  # fs
     data: str | None = None  # a folder with conf_COM.npy, forces_COM.npy and box.npy
 
 
 @paper.experiment(
     presets={"smoke": Fluid(frames=6, chains=2, keep=1, fit_steps=4, steps=10, batch=2, md_steps=20), "quick": Fluid(),
-             "paper": Fluid(molecules=108, frames=10_000, chains=8, keep=8, fit_steps=100_000, steps=200_000,
+             "paper": Fluid(molecules=108, frames=10_000, batch=10, chains=8, keep=8, fit_steps=100_000, steps=200_000,
                             md_steps=500_000)},
     data="data",
     claims=[
@@ -571,7 +592,7 @@ def fluid(config: Fluid, key, log: Log) -> Report:
     posterior = ForceMatchingPosterior(predict, prior_scale=1.0, force_scale=float(frames.forces.std()))
     first = Sample(ensemble.weights, jnp.log(jnp.asarray(ensemble.noise) / float(frames.forces.std())))
     sampled = sample_chains(
-        minibatch_density(posterior, config.batch), first, data, steps=config.steps, burn_in=config.steps // 2,
+        MinibatchDensity(posterior, config.batch), first, data, steps=config.steps, burn_in=config.steps // 2,
         keep=config.keep, key=keys[3], step=config.step, alpha=0.99,
     )  # fmt: skip
     log.progress(0.6)
