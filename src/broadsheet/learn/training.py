@@ -128,6 +128,8 @@ class _Programs(NamedTuple):
 def _programs(
     loss: Callable, optimiser: optax.GradientTransformation, project: Callable[[PyTree], PyTree] | None, chunk: int
 ) -> _Programs:
+    """For one loss, without its arrays where it is a module; these are among what is `given`."""
+
     # keys and data are arguments: as constants of the program they would keep it out of JAX's compilation cache
     def one(carry: tuple, t: jax.Array, source: PyTree, given: tuple) -> tuple[tuple, jax.Array]:
         (weights, opt_state), (rest, arrays, chosen, key) = carry, given
