@@ -63,6 +63,22 @@ def test_training_goes_on_where_it_was_stopped(sets, tmp_path):
     np.testing.assert_allclose(evaluate(kept, second, size=6).force_mae, resumed.errors.force_mae, rtol=1e-5)
 
 
+def test_a_set_puts_together_what_batching_gives_and_names_a_bad_structure(sets):
+    potential, first, _ = sets
+    batch, near = first.batch([7, 0, 3])
+    direct = batch_atoms([first.structures[k] for k in (7, 0, 3)], atoms=len(batch.positions), count=3)
+    for found, wanted in zip(jax.tree.leaves(batch), jax.tree.leaves(direct), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    lists = potential.neighbours(direct, width=first.width)
+    for found, wanted in zip(jax.tree.leaves(near), jax.tree.leaves(lists), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    twice = first.structures[2].copy()
+    twice.positions[1] = twice.positions[0]
+    twice = labelled(twice, 0.0, np.zeros((len(twice), 3)))
+    with pytest.raises(InputError, match="of structure 2 overlap"):
+        LabelledSet([*first.structures[:2], twice], potential)
+
+
 def test_a_file_that_is_not_what_it_says(sets, tmp_path):
     potential = sets[0]
     path = save_potential(potential, tmp_path / "p.safetensors", {"seed": 1})

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 def one_kernel(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """`function`, compiled so that a CPU runs all of it, loops and branches included, as one piece of machine code.
 
-    XLA runs a loop on a CPU as a list of kernels for each turn; to start them takes 0.1 to 0.3 µs each, which is nearly all the
+    XLA runs a loop on a CPU as a list of kernels for each turn; to start them takes some 0.2 µs each, which is nearly all the
     time of a step of many operations on small arrays. Some hundred neurons in ten populations are eight times faster as one
     kernel; a step that is a single operation gains little, and large arrays lose, as this is one thread. Values are the same
     but for rounding; derivatives and other devices take the usual way.

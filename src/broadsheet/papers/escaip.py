@@ -436,7 +436,7 @@ class Cost:
 @paper.experiment(
     presets={"smoke": Cost(cells=(1, 2), repeats=1, model=TINIEST), "quick": Cost(),
              "paper": Cost(cells=(16, 64, 256), model=SMALL)},
-    variants={"all-pairs": {"pairs_all": True, "cells": (4, 16)}},
+    variants={"all-pairs": {"pairs_all": True, "cells": (16, 24)}},
     exclusive=True,
     claims=[
         Claim("C7", "time grows linearly with the number of atoms", kind="paper", where="abstract: efficiency",
