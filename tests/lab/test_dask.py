@@ -53,6 +53,8 @@ def cluster(toy, tmp_path):
                 "--nthreads",
                 "1",
                 "--no-dashboard",
+                "--name",
+                str(k),
                 "--local-directory",
                 str(own),
                 BROADSHEET_HOME=str(own / "home"),
@@ -67,22 +69,40 @@ def cluster(toy, tmp_path):
         os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
 
 
+def wait_until(holds):
+    """At most 20 seconds."""
+    for _ in range(200):
+        if found := holds():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that")
+
+
 @pytest.mark.parametrize("any_home", ["sqlite"], indirect=True)
-def test_two_workers_without_a_shared_disk_and_one_killed(toy, store, cluster, tmp_path):
+@pytest.mark.parametrize(
+    ("moment", "places"), [("start", lambda client: client.processing()), ("run", lambda client: client.has_what())]
+)
+def test_two_workers_without_a_shared_disk_and_one_killed(toy, store, cluster, tmp_path, moment, places):
+    """Killed while it is at a run, or with a run's end in its memory: Dask then takes the task as lost until it ran again."""
     client, workers = cluster
-    seeds = tuple(range(100, 104))
-    made = plan(toy, Request("coin", seeds=seeds, overrides={"pause": "0.5"}), store)
-    killed = []
+    made = plan(toy, Request("coin", variants=("system",), seeds=(100, 101, 102, 103), overrides={"pause": "0.5"}), store)
+    killed, begun = [], []
 
     def kill_one(plan_, event):
-        if event["event"] == "run" and not killed:
-            os.killpg(workers[0].pid, signal.SIGKILL)
-            killed.append(True)
+        begun.extend([event["id"]] if event["event"] == "start" else [])
+        if event["event"] == moment and not killed:
+            addresses = wait_until(
+                lambda: [a for a, keys in places(client).items() if any(event["id"][:16] in key for key in keys)]
+            )
+            os.killpg(workers[int(client.scheduler_info()["workers"][addresses[0]]["name"])].pid, signal.SIGKILL)
+            killed.append(event["id"])
+            wait_until(lambda: len(client.scheduler_info()["workers"]) == 1)
 
     execute([made], store, DaskExecutor(client), kill_one)
     raise_failures([made])
-    assert killed
-    assert len(store.find()) == 8
+    assert len(killed) == 1
+    assert moment == "run" or begun.count(killed[0]) == 2
+    assert len(store.find()) == 4
     assert all(store.report(run).arrays["shown"].shape == (400,) for run in store.find())
     assert not (tmp_path / "worker-1" / "home" / "runs").exists()  # the coordinator alone writes a store
 
@@ -98,6 +118,20 @@ def test_cancel_and_failure_on_the_cluster(toy, store, cluster):
     bad = plan(toy, Request("coin", variants=("system",), overrides={"crash": "error"}), store)
     execute([bad], store, executor)
     assert "fell off the table" in bad.failure
+
+
+@pytest.mark.parametrize("any_home", ["sqlite"], indirect=True)
+def test_a_scheduler_that_goes_away_leaves_what_has_come(toy, store, cluster):
+    client, _ = cluster
+    made = plan(toy, Request("coin", seeds=(100, 101), overrides={"pause": "0.5"}), store)
+
+    def kill_it(plan_, event):
+        if event["event"] == "run":
+            os.killpg(client.run_on_scheduler(os.getpid), signal.SIGKILL)
+
+    with pytest.raises(JobError, match="scheduler went away"):
+        execute([made], store, DaskExecutor(client), kill_it)
+    assert 1 <= len(store.find()) == len(made.found)
 
 
 def test_no_scheduler_is_one_sentence():

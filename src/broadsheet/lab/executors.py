@@ -19,6 +19,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -248,6 +249,10 @@ class LocalExecutor:
                 task.finished.add(message["id"])
 
 
+class _SchedulerGoneError(JobError):
+    """Nothing more can be asked of the cluster."""
+
+
 class DaskExecutor:
     """A Dask cluster, at an address (`tcp://…`) or given as a client. Every run is a task of its own.
 
@@ -270,38 +275,47 @@ class DaskExecutor:
 
         name = f"broadsheet-{uuid.uuid4().hex}"
         stream = Queue(name, client=self.client)
-        futures = {}
+        by_id = {id(task): task for task in tasks}
+        runs = []
         for task in sorted(tasks, key=lambda task: -task.priority):
             task.state = "running"
             stop = f"{name}-{id(task)}"
             self._stop[id(task)] = Event(stop, client=self.client)
             for run in task.spec["runs"]:
-                spec = {**task.spec, "runs": [run], "figures": None}
                 future = self.client.submit(
                     run_remotely,
-                    spec,
+                    {**task.spec, "runs": [run], "figures": None},
                     name,
                     stop,
                     id(task),
                     priority=task.priority,
                     pure=False,
-                    key=f"{name}-{run['id'][:16]}",
+                    key=f"{stop}-{run['id'][:16]}",
                 )
-                futures[future] = task
-        by_id = {id(task): task for task in tasks}
-        left = {id(task): len(task.spec["runs"]) for task in tasks}
-        seen = dict.fromkeys(futures, False)
-        while not all(seen.values()) or stream.qsize():
-            if deadline is not None and time.monotonic() > deadline:
-                for task in tasks:
-                    self.cancel(task)
-            self._drain(stream, by_id, handle)
-            for future, task in futures.items():
-                if not seen[future] and future.status in ("finished", "error", "cancelled", "lost"):
+                runs.append((future, task, run["id"]))
+        left = Counter(id(task) for _, task, _ in runs)
+        try:
+            while runs:
+                if deadline is not None and time.monotonic() > deadline:
+                    for task in tasks:
+                        self.cancel(task)
+                self._drain(stream, by_id, handle, wait=True)
+                over = [self._is_over(*each) for each in runs]
+                ended, runs = list(compress(runs, over)), [each for each, gone in zip(runs, over, strict=True) if not gone]
+                if ended:  # what a run sent is in the queue before its task ends
                     self._drain(stream, by_id, handle)
-                    seen[future] = True
+                for future, task, run in ended:
                     left[id(task)] -= 1
-                    self._end(future, task, left[id(task)], handle)
+                    self._settle(future, task, run)
+                    if left[id(task)] == 0:
+                        task.state = "done" if task.state == "running" else task.state
+                        handle(task, {"event": "end"})
+        except _SchedulerGoneError:
+            raise
+        except BaseException:
+            for task in tasks:
+                self.cancel(task)
+            raise
         stream.close()
 
     def cancel(self, task: Task) -> None:
@@ -309,9 +323,10 @@ class DaskExecutor:
         if id(task) in self._stop:
             self._stop[id(task)].set()
 
-    def _drain(self, stream: Any, by_id: dict[int, Task], handle: Handler) -> None:
-        with contextlib.suppress(TimeoutError):
-            owner, message, content = stream.get(timeout=0.2)
+    @staticmethod
+    def _drain(stream: Any, by_id: dict[int, Task], handle: Handler, wait: bool = False) -> None:
+        """Handles what the queue holds; `wait`: where it is empty, for a moment, until something comes."""
+        for owner, message, content in _messages(stream, wait):
             task = by_id[owner]
             if content is not None:
                 folder = Path(task.spec["scratch"]) / f"{message['id']}-{uuid.uuid4().hex[:8]}"
@@ -324,17 +339,35 @@ class DaskExecutor:
             handle(task, message)
 
     @staticmethod
-    def _end(future: Any, task: Task, left: int, handle: Handler) -> None:
+    def _is_over(future: Any, task: Task, run: str) -> bool:
+        """Whether nothing more is to come of a run: its results are here, or its future has ended.
+
+        Where a worker is gone, the future is "lost" until Dask has computed it again, which is no end.
+        """
+        return run in task.finished or future.status in ("finished", "error", "cancelled")
+
+    @staticmethod
+    def _settle(future: Any, task: Task, run: str) -> None:
+        """What a run that has ended without results says of its task; a failure is kept above a cancellation."""
+        if run in task.finished or task.state == "failed":
+            return
         if future.status == "finished":
-            state, message = future.result()
-            if state != "done" and task.state != "failed":
-                task.state, task.message = state, message
-        elif task.state != "failed":
+            task.state, task.message = future.result()
+        else:
             error = future.exception() if future.status == "error" else "the cluster lost it"
             task.state, task.message = "failed", f"{error}"
-        if left == 0:
-            task.state = "done" if task.state == "running" else task.state
-            handle(task, {"event": "end"})
+
+
+def _messages(stream: Any, wait: bool) -> Iterator[Any]:
+    """What a queue holds; `wait`: where it is empty, the first that comes within a moment."""
+    try:
+        for _ in range(stream.qsize() or int(wait)):
+            try:
+                yield stream.get(timeout=0.2)
+            except TimeoutError:
+                return
+    except OSError:
+        raise _SchedulerGoneError("The Dask scheduler went away; what had come before is kept.") from None
 
 
 def run_remotely(spec: dict[str, Any], stream_name: str, stop_name: str, owner: int) -> tuple[str, str]:
