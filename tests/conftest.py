@@ -47,17 +47,28 @@ def postgres(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def forget_killed_server():
-    """A function that clears away, from a server's folder, what a killed PostgreSQL server leaves: its locks and its entry."""
+def kill_server():
+    """A function that kills the PostgreSQL server of a folder and clears away what it leaves, so that another can be started.
 
-    def forget(place: Path) -> None:
+    It waits for the server's children: until they let go of its memory, no other server takes the folder.
+    """
+
+    def kill(place: Path) -> None:
         import pgserver
+        import psutil
 
+        postmaster = psutil.Process(int((place / "postmaster.pid").read_text().splitlines()[0]))
+        family = [*postmaster.children(), postmaster]
+        postmaster.kill()
+        end = time.monotonic() + 30
+        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family):
+            assert time.monotonic() < end, "a killed PostgreSQL server still runs"
+            time.sleep(0.05)
         for left in (place / "postmaster.pid", *place.glob(".s.PGSQL.*")):
             left.unlink(missing_ok=True)
         pgserver.PostgresServer._instances.pop(place, None)
 
-    return forget
+    return kill
 
 
 @pytest.fixture

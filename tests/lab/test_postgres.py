@@ -1,7 +1,5 @@
 import contextlib
 import os
-import signal
-import time
 from datetime import date
 
 import pytest
@@ -28,7 +26,7 @@ def server(tmp_path_factory, monkeypatch):
         made.cleanup()
 
 
-def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server, forget_killed_server):
+def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server, kill_server):
     made, place = server
     home = tmp_path / "home"
     os.environ["BROADSHEET_HOME"] = str(home)
@@ -42,26 +40,17 @@ def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server,
     assert Catalogue().paper("brand-new").comments == 2
 
     second = plan(toy, Request("coin", seeds=(101,), overrides={"pause": "0.3"}), store)
-    postmaster = int((place / "postmaster.pid").read_text().splitlines()[0])
     with pytest.raises(StoreError) as caught:
-        execute([second], store, None, lambda p, event: _kill(postmaster) if event["event"] == "start" else None)
+        execute([second], store, None, lambda p, event: kill_server(place) if event["event"] == "start" else None)
     assert "\n" not in str(caught.value)
     assert len(list((home / "runs").iterdir())) == 3  # the finished run is on disk, whole
 
     import pgserver
 
-    time.sleep(2)  # the killed server's children let go of its memory
     made.cleanup_mode = None
-    forget_killed_server(place)
     again = pgserver.get_server(place, cleanup_mode="delete")
     os.environ["BROADSHEET_DATABASE"] = again.get_uri()
     fresh = Store()
     assert fresh.tidy() == 1
     assert len(fresh.find()) == 3
     again.cleanup()
-
-
-def _kill(pid):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    time.sleep(0.3)

@@ -165,8 +165,8 @@ def test_vectors_are_made_once_and_anew_when_a_text_changes(edition):
     assert [paper.slug for paper, _ in meaning.missing(store, catalogue.papers().values(), "bag")] == ["brand-new"]
     catalogue.add("hub", [Facts("Brand new", abstract="x y z")], date(2025, 1, 2))
     meaning.embed(store, encoder, meaning.missing(store, catalogue.papers().values(), "bag"))
-    edition.refresh()
     edition.use(encoder)
+    edition.refresh()
     slugs, vectors = meaning.load_vectors(store, "bag")
     assert len(slugs) == len(set(slugs)) == 43
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=2e-3)
@@ -191,8 +191,8 @@ def test_readers_find_papers_among_five_thousand_others(home):
     others = [(paper, paper.title) for paper, _ in texts if paper.slug not in QUERIES]
     meaning.embed(catalogue.store, encoder, known + others[::10], 256)
     edition = Edition(catalogue.store)
-    edition.refresh()
     edition.use(encoder)
+    edition.refresh()
     asked = [(query, slug) for slug, queries in QUERIES.items() for query in queries]
     assert len(asked) >= 60
     titles = {paper.title.lower() for paper in edition.view.papers.values()}

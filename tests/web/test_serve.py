@@ -152,7 +152,7 @@ def _send(site, body):
         return b""
 
 
-def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_factory, forget_killed_server):
+def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_factory, kill_server):
     pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is not here: pip install 'broadsheet[dev,postgres]'")
     place = tmp_path_factory.mktemp("pg")
     for folder in (place.parent.parent, place.parent):
@@ -162,13 +162,11 @@ def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_fa
     Catalogue().add("hub", FRESH, date(2025, 12, 11))
     site = Site("--workers", "2")
     try:
-        os.kill(int((place / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+        kill_server(place)
         until(lambda: _status(site, "/healthz") == 503, 30)
         assert _status(site, "/papers/fresh-paper-without-system") in (200, 503)
         assert _status(site, "/") == 200  # what was known is still shown
         assert _status(site, "/api/v1/jobs") == 503
-        time.sleep(1)
-        forget_killed_server(place)
         server = pgserver.get_server(place, cleanup_mode="delete")
         until(lambda: site.answers() and _status(site, "/api/v1/jobs") == 200, 40)
         (job,) = site.post("/api/v1/jobs", {"slug": "sdr-dendrites", "experiment": "union", "preset": "smoke"})
@@ -187,23 +185,34 @@ def _status(site, path):
         return error.code
 
 
-def test_a_worker_started_during_an_outage_waits_for_the_store(monkeypatch):
+def test_a_worker_started_during_an_outage_says_so_until_the_store_is_back(home, monkeypatch):
+    """uvicorn ends the whole site where a worker fails to start."""
+    from fastapi.testclient import TestClient
+
     from broadsheet.errors import StoreError
     from broadsheet.web import app
 
-    outage = [StoreError("away"), StoreError("away")]
+    Catalogue().add("hub", FRESH, date(2025, 12, 11))
+    away, session = [True], Store.session
 
-    def create(settings):
-        if outage:
-            raise outage.pop()
-        return "the application"
+    def sometimes(store):
+        if away:
+            raise StoreError("The store is away.")
+        return session(store)
 
-    monkeypatch.setattr(app, "create", create)
-    monkeypatch.setattr(app.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(Store, "session", sometimes)
     monkeypatch.setattr(app.logs, "configure", lambda *_, **__: None)
-    monkeypatch.setenv(VARIABLE, json.dumps(asdict(Settings())))
-    assert app.worker() == "the application"
-    assert not outage
+    monkeypatch.setenv(VARIABLE, json.dumps(asdict(Settings(meaning=False))))
+    with TestClient(app.worker()) as site:
+        assert [site.get(path).status_code for path in ("/", "/papers/hlop", "/api/v1/papers", "/feeds/latest.atom")] == [
+            503
+        ] * 4
+        assert site.get("/static/site.css").status_code == 200
+        answer = site.get("/healthz")
+        assert (answer.status_code, answer.json()["trouble"]) == (503, "The store is away.")
+        away.clear()
+        until(lambda: site.get("/healthz").status_code == 200)
+        assert site.get("/papers/fresh-paper-without-system").status_code == 200
 
 
 def test_a_runner_started_during_an_outage_waits_for_the_store(monkeypatch):

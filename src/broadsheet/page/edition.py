@@ -160,21 +160,16 @@ class Edition:
             if now["runs"] != self._revisions.get("runs"):
                 view = replace(view, standings=standings(store=self.store))
             if self.encoder is not None and now["vectors"] != self._revisions.get("vectors"):
-                self._read_vectors()
+                self.nearest = Nearest(*load_vectors(self.store, self.encoder.name))
             self._revisions = now
             self.view = replace(view, number=view.number + 1)
             return True
 
     def use(self, encoder: Encoder) -> None:
-        """From now on search goes by meaning as well."""
+        """From the next refresh on search goes by meaning as well."""
         with self._lock:
             self.encoder = encoder
-            self._read_vectors()
-            self.view = replace(self.view, number=self.view.number + 1)
-
-    def _read_vectors(self) -> None:
-        assert self.encoder is not None
-        self.nearest = Nearest(*load_vectors(self.store, self.encoder.name))
+            self._revisions.pop("vectors", None)
 
     def search(self, query: str, filters: Filters = Filters(), most: int = 200) -> Result:
         """Papers by words and, where there are embeddings, by meaning; without a query, all that the filters leave.

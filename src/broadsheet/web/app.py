@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -69,8 +69,7 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(edition.refresh)
-        await asyncio.to_thread(live.start)
+        await live.look()
         watching = asyncio.create_task(live.run())
         if settings.meaning and meaning.available():
             threading.Thread(target=_load_encoder, args=(edition,), daemon=True).start()
@@ -93,7 +92,8 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
     app.add_exception_handler(Exception, _crash)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     for part in (api.router, feeds.router, pages.router, administration.router):
-        app.include_router(part)
+        app.include_router(part, dependencies=[Depends(_page_is_read)])
+    app.include_router(feeds.monitoring)
     app.add_middleware(Guard)
     app.add_middleware(Access)
     return app
@@ -106,20 +106,25 @@ def worker() -> FastAPI:
     settings = Settings.from_environment()
     logs.configure(settings.log, requests=settings.log == "json")
     threadpool_limits(1, "blas")  # many small products at once: threads of their own would fight
-    while True:
-        try:
-            return create(settings)
-        except StoreError as error:  # started anew during an outage: a worker that fails to start would end the whole site
-            logger.warning("waiting for the store", extra={"error": str(error)})
-            time.sleep(1)
+    # 'serve' has brought the store up to date. To ask it here as well would fail during an outage, and a worker that
+    # fails to start ends the whole site.
+    return create(settings, Store(migrate=False))
+
+
+async def _page_is_read(request: Request) -> None:
+    """Nothing is said about papers before the store was read once."""
+    if not request.app.state.edition.view.number:
+        raise StoreError(request.app.state.live.trouble)
 
 
 def _load_encoder(edition: Edition) -> None:
     try:
-        edition.use(meaning.Encoder.load(threads=1))
-        logger.info("search by meaning is ready")
+        encoder = meaning.Encoder.load(threads=1)
     except BroadsheetError as error:
         logger.warning("search goes by words alone", extra={"error": str(error)})
+        return
+    edition.use(encoder)
+    logger.info("search by meaning is ready")
 
 
 class Access:

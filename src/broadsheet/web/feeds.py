@@ -18,6 +18,7 @@ from broadsheet.page.edition import Edition, Filters, month_of, week_of
 from broadsheet.web.render import day_text, link, templates
 
 router = APIRouter(include_in_schema=False)
+monitoring = APIRouter(include_in_schema=False)
 
 ENTRIES = 60
 COLOURS = {
@@ -116,14 +117,14 @@ async def badge(request: Request, slug: str) -> Response:
     return Response(text, media_type="image/svg+xml", headers=headers)
 
 
-@router.get("/healthz")
+@monitoring.get("/healthz")
 async def health(request: Request) -> Response:
     """200 while the store answers, else 503 with the reason."""
     edition, live = request.app.state.edition, request.app.state.live
     trouble = live.trouble
     body = {
         "status": "trouble" if trouble else "ok", "trouble": trouble, "version": __version__,
-        "papers": len(edition.view.papers), "by_meaning": edition.encoder is not None,
+        "papers": len(edition.view.papers), "by_meaning": edition.nearest is not None,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     return JSONResponse(body, 503 if trouble else 200, headers={"cache-control": "no-store"})

@@ -34,37 +34,40 @@ class Live:
         self.trouble = ""
         self._readers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._seen: OrderedDict[int, None] = OrderedDict()
-        self._last = 0
+        self._last: int | None = None  # the last event that was read; none before the first look
         self._specs: dict[int, dict[str, Any]] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Looks again and again until it is cancelled."""
         while True:
-            try:
-                await asyncio.to_thread(self.edition.refresh)
-                for event in await asyncio.to_thread(self._news):
-                    for queue in list(self._readers):
-                        if queue.full():
-                            self._readers.discard(queue)  # it reads too slowly; its browser connects again
-                            queue.get_nowait()
-                            queue.put_nowait({"kind": "gone"})
-                        else:
-                            queue.put_nowait(event)
-                self.trouble = ""
-            except StoreError as error:
-                if not self.trouble:
-                    logger.error("store failed", extra={"error": str(error)})
-                self.trouble = str(error)
             await asyncio.sleep(PAUSE if not self.trouble else 2.0)
+            await self.look()
 
-    def start(self) -> None:
-        """Events from now on are news."""
-        self._last = self.jobs.last_event()
-        for number, *_ in self.jobs.events(self._last - OVERLAP):
-            self._seen[number] = None
+    async def look(self) -> None:
+        """Brings the edition up to date and hands out what is new; a store that is away is `trouble` and no error."""
+        try:
+            await asyncio.to_thread(self.edition.refresh)
+            for event in await asyncio.to_thread(self._news):
+                for queue in list(self._readers):
+                    if queue.full():
+                        self._readers.discard(queue)  # it reads too slowly; its browser connects again
+                        queue.get_nowait()
+                        queue.put_nowait({"kind": "gone"})
+                    else:
+                        queue.put_nowait(event)
+            self.trouble = ""
+        except StoreError as error:
+            if not self.trouble:
+                logger.error("store failed", extra={"error": str(error)})
+            self.trouble = str(error)
 
     def _news(self) -> list[dict[str, Any]]:
-        news = []
+        news: list[dict[str, Any]] = []
+        if self._last is None:  # the first look: what comes from now on is news
+            last = self.jobs.last_event()
+            self._seen.update(dict.fromkeys(number for number, *_ in self.jobs.events(last - OVERLAP)))
+            self._last = last
+            return news
         for number, job_id, kind, data in self.jobs.events(self._last - OVERLAP):
             if number in self._seen:
                 continue
