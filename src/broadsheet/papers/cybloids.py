@@ -224,7 +224,7 @@ class Map:
     presets={
         "smoke": Map(sizes=(1.0,), kappa_taus=(1.0,), particles=10, duration=41.0, transient=1.0),
         "quick": Map(),
-        "paper": Map(sizes=tuple(np.logspace(-1.5, 1.5, 13).tolist()), kappa_taus=(0.5, 1.0, 2.0, 5.0, 10.0),
+        "paper": Map(sizes=tuple(np.logspace(-1.5, 1.5, 13).round(6).tolist()), kappa_taus=(0.5, 1.0, 2.0, 5.0, 10.0),
                      particles=2000, duration=500.0, dt=0.005),
     },
     cost=5.0,
