@@ -354,7 +354,7 @@ class DaskExecutor:
         if future.status == "finished":
             task.state, task.message = future.result()
         else:
-            error = future.exception() if future.status == "error" else "the cluster lost it"
+            error = future.exception() if future.status == "error" else "it was cancelled on the cluster"
             task.state, task.message = "failed", f"{error}"
 
 
