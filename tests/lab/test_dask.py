@@ -9,6 +9,7 @@ import pytest
 from broadsheet.errors import JobError
 from broadsheet.lab.engine import Request, execute, plan, raise_failures
 from broadsheet.lab.executors import DaskExecutor
+from waiting import until
 
 
 @pytest.fixture
@@ -36,10 +37,7 @@ def cluster(toy, tmp_path):
         "--host",
         "127.0.0.1",
     )
-    for _ in range(100):
-        if address_file.exists():
-            break
-        time.sleep(0.1)
+    until(address_file.exists)
     workers = []
     for k in range(2):
         own = tmp_path / f"worker-{k}"
@@ -69,15 +67,6 @@ def cluster(toy, tmp_path):
         os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
 
 
-def wait_until(holds):
-    """At most 20 seconds."""
-    for _ in range(200):
-        if found := holds():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come to that")
-
-
 @pytest.mark.parametrize("any_home", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("moment", "places"), [("start", lambda client: client.processing()), ("run", lambda client: client.has_what())]
@@ -91,12 +80,10 @@ def test_two_workers_without_a_shared_disk_and_one_killed(toy, store, cluster, t
     def kill_one(plan_, event):
         begun.extend([event["id"]] if event["event"] == "start" else [])
         if event["event"] == moment and not killed:
-            addresses = wait_until(
-                lambda: [a for a, keys in places(client).items() if any(event["id"][:16] in key for key in keys)]
-            )
+            addresses = until(lambda: [a for a, keys in places(client).items() if any(event["id"][:16] in key for key in keys)])
             os.killpg(workers[int(client.scheduler_info()["workers"][addresses[0]]["name"])].pid, signal.SIGKILL)
             killed.append(event["id"])
-            wait_until(lambda: len(client.scheduler_info()["workers"]) == 1)
+            until(lambda: len(client.scheduler_info()["workers"]) == 1)
 
     execute([made], store, DaskExecutor(client), kill_one)
     raise_failures([made])

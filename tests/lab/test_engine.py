@@ -17,6 +17,7 @@ from broadsheet.lab.executors import LocalExecutor
 from broadsheet.lab.ledger import keep_figures, make_entry, shown_figures, states, write
 from broadsheet.lab.store import RECORD_FILE, Store
 from broadsheet.lab.tables import Job, Run
+from waiting import until
 
 
 def run(toy, store, request, executor=None, deadline=None):
@@ -267,16 +268,11 @@ def test_jobs_that_stand_still_wake_and_end_when_the_coordinator_is_killed(toy, 
     given = {"diary": str(diary)}
     command = coordinator(((1,), given | {"alone": "true"}), ((2,), given))
     first = subprocess.Popen(command, stdout=subprocess.PIPE)
-    until = time.monotonic() + 60
-    while not (diary.exists() and "alone" in diary.read_text()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: diary.exists() and "alone" in diary.read_text())
     assert len(_workers(home)) == 2
     first.kill()
     first.wait()
-    while _workers(home):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: not _workers(home))
 
 
 def _workers(home: Path) -> list[int]:

@@ -14,6 +14,7 @@ from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.runner import Runner, queue_runs
 from broadsheet.lab.store import Store
 from broadsheet.lab.tables import Job
+from waiting import until
 
 COIN = {"slug": "toy", "experiment": "coin", "preset": "quick", "seeds": [100]}
 
@@ -23,13 +24,6 @@ def known(toy, monkeypatch):
     """The toy paper among those that run here."""
     monkeypatch.setattr("broadsheet.lab.runner.entry", lambda slug: {"toy": toy}[slug])
     return toy
-
-
-def until(done, seconds=60):
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def working(store, processes=1):

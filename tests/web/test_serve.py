@@ -23,6 +23,7 @@ from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
 from broadsheet.web.settings import VARIABLE, Settings
 from commands import call
+from waiting import until
 
 
 class Site:
@@ -64,13 +65,6 @@ class Site:
     def stop(self):
         self.process.terminate()
         self.process.wait(30)
-
-
-def until(done, seconds=60):
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def events(site, slug, wanted):
@@ -162,19 +156,30 @@ def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_fa
     Catalogue().add("hub", FRESH, date(2025, 12, 11))
     site = Site("--workers", "2")
     try:
+        first, _ = until(lambda: _started(site, 2))
         kill_server(place)
         until(lambda: _status(site, "/healthz") == 503, 30)
         assert _status(site, "/papers/fresh-paper-without-system") in (200, 503)
         assert _status(site, "/") == 200  # what was known is still shown
         assert _status(site, "/api/v1/jobs") == 503
+        os.kill(first, signal.SIGKILL)  # the web process that follows has nothing to show yet, and ends nothing
+        until(lambda: _started(site, 3))
+        assert _status(site, "/") in (200, 503)
         server = pgserver.get_server(place, cleanup_mode="delete")
-        until(lambda: site.answers() and _status(site, "/api/v1/jobs") == 200, 40)
-        (job,) = site.post("/api/v1/jobs", {"slug": "sdr-dendrites", "experiment": "union", "preset": "smoke"})
+        (job,) = until(lambda: _asked(site, {"slug": "sdr-dendrites", "experiment": "union", "preset": "smoke"}))
         until(lambda: _state(site, job) == "done", 120)  # a runner that ended is started again after half a minute
         assert len(Catalogue(Store()).papers()) == 44
     finally:
         site.stop()
         server.cleanup()
+
+
+def _started(site, count):
+    """The numbers of the web processes that have started up, when there are as many."""
+    lines = list(site.lines)
+    if sum("Application startup complete" in line for line in lines) < count:
+        return []
+    return [int(found[1]) for line in lines if (found := re.search(r"Started server process \[(\d+)\]", line))]
 
 
 def _status(site, path):
@@ -233,6 +238,15 @@ def test_a_runner_started_during_an_outage_waits_for_the_store(monkeypatch):
     monkeypatch.setattr(serving.select, "select", lambda *_: ([0], [], []))
     with pytest.raises(SystemExit):  # the site has ended
         serving._store_when_back()
+
+
+def _asked(site, job):
+    """The job as it was queued; nothing while the web process that is asked has not found the store again."""
+    try:
+        return site.post("/api/v1/jobs", job)
+    except urllib.error.HTTPError as error:
+        assert error.code == 503
+        return []
 
 
 def _state(site, job):
