@@ -38,8 +38,8 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory) -> str:
     """The address of a PostgreSQL server of the test session's own."""
-    pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is not here: pip install 'broadsheet[dev,postgres]'")
-    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not here: pip install 'broadsheet[postgres]'")
+    pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is not here: pip install '.[dev,postgres]'")
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not here: pip install '.[postgres]'")
     place = tmp_path_factory.mktemp("postgres")
     for folder in (place.parent.parent, place.parent):
         folder.chmod(0o755)  # the server runs as a user of its own

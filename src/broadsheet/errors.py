@@ -29,7 +29,7 @@ class MissingExtraError(InputError):
     """An optional dependency is needed; the message says what to install."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra '{extra}': pip install 'broadsheet[{extra}]'.")
+        super().__init__(f"{what} needs the extra '{extra}': in your checkout of Broadsheet, pip install '.[{extra}]'.")
 
 
 class SourceError(BroadsheetError):

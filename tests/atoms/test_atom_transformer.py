@@ -59,7 +59,7 @@ def test_order_place_and_padding_leave_the_answers():
 
 
 def test_a_block_is_torchs_encoder_layer():
-    torch = pytest.importorskip("torch", reason="PyTorch is not here: pip install 'broadsheet[language]'")
+    torch = pytest.importorskip("torch", reason="PyTorch is not here: pip install '.[language]'")
     config = TransformerConfig(width=16, blocks=1, heads=4, multiplier=2)
     block = TransformerBlock(np.random.default_rng(0), config)
     theirs = torch.nn.TransformerEncoderLayer(16, 4, 32, dropout=0, activation="gelu", batch_first=True, norm_first=True)

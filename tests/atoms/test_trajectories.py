@@ -23,7 +23,7 @@ from broadsheet.atoms.trajectories import (
 )
 from broadsheet.errors import DataError, InputError, UntrustedError
 
-lmdb = pytest.importorskip("lmdb", reason="pip install 'broadsheet[atoms]'")
+lmdb = pytest.importorskip("lmdb", reason="pip install '.[atoms]'")
 
 
 @pytest.fixture(scope="module")

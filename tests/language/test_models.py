@@ -199,6 +199,6 @@ def test_without_the_extra_one_sentence_says_what_to_install(home):
     asked = [sys.executable, "-c", code, "language", "geometry", MINILM, "--texts", __file__]
     done = subprocess.run(asked, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "broadsheet[language]" in done.stderr
+    assert "'.[language]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert subprocess.run([sys.executable, "-c", code, "show", "representation-geometry"]).returncode == 0

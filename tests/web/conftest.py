@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-pytest.importorskip("fastapi", reason="The site is not here: pip install 'broadsheet[web]'")
+pytest.importorskip("fastapi", reason="The site is not here: pip install '.[web]'")
 
 from browsing import CHROMIUM, FRESH, client
 
@@ -26,7 +26,7 @@ def site(page):
 @pytest.fixture(scope="session")
 def browser():
     """Chromium through Playwright."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not here: pip install 'broadsheet[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not here: pip install '.[dev]'")
     if CHROMIUM is None:
         pytest.skip("Chromium is not here: apt-get install chromium")
     with playwright.sync_playwright() as started:

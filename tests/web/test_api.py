@@ -16,7 +16,7 @@ from broadsheet.web.settings import Settings
 @pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
 def test_no_request_breaks_the_api(page, monkeypatch, mode):
     """Valid and invalid requests to every operation: never a 5xx, and every answer as its description says."""
-    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not here: pip install 'broadsheet[dev]'")
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not here: pip install '.[dev]'")
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 

@@ -113,7 +113,7 @@ def test_administrator_imports_a_page_by_form(reader, tmp_path):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_finds_nothing_serious_and_nothing_runs_over_the_edge(browser, site, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here: pip install 'broadsheet[dev]'")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here: pip install '.[dev]'")
     context = browser.new_context(
         viewport={"width": width, "height": 844}, base_url=site.url, color_scheme=scheme, bypass_csp=True
     )  # fmt: skip

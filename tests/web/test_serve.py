@@ -147,7 +147,7 @@ def _send(site, body):
 
 
 def test_a_killed_database_is_told_and_comes_back(home, monkeypatch, tmp_path_factory, kill_server):
-    pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is not here: pip install 'broadsheet[dev,postgres]'")
+    pgserver = pytest.importorskip("pgserver", reason="PostgreSQL is not here: pip install '.[dev,postgres]'")
     place = tmp_path_factory.mktemp("pg")
     for folder in (place.parent.parent, place.parent):
         folder.chmod(0o755)

@@ -12,7 +12,7 @@ import typer
 
 from broadsheet.cli.output import console, number, print_json, progress, table
 from broadsheet.cli.pages import AsJson, import_, papers_table, recorded_claims
-from broadsheet.errors import InputError
+from broadsheet.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from broadsheet.lab.engine import Plan
@@ -137,7 +137,7 @@ def build(
 
     lacking = {slug: extra for slug, made in entries().items() if (extra := missing_extra(made))}
     for slug, extra in lacking.items():
-        print(f"{slug} is left out: it needs the extra '{extra}' (pip install 'broadsheet[{extra}]').")
+        print(f"{MissingExtraError(slug, extra)} It is left out.")
     costs = known_costs()
     plans = [
         plan(

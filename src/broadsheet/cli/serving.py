@@ -69,7 +69,7 @@ def serve(
         queued, lacking = queue_page(Jobs(store), known_costs())
         print(f"{len(queued)} experiments are queued: what was run before is found, the rest fills the page as it goes.")
         for slug, extra in lacking.items():
-            print(f"{slug} is left out: it needs the extra '{extra}' (pip install 'broadsheet[{extra}]').")
+            print(f"{MissingExtraError(slug, extra)} It is left out.")
     settings.to_environment()
     keeper = _Keeper(["work", "--processes", str(processes), "--log", log, *(["--no-meaning"] * (not meaning))])
     if runner:

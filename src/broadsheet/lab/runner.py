@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from broadsheet.errors import BroadsheetError, InputError, JobError, StoreError
+from broadsheet.errors import BroadsheetError, InputError, JobError, MissingExtraError, StoreError
 from broadsheet.lab.engine import Execution, Plan, Request, plan
 from broadsheet.lab.executors import LocalExecutor, Task
 from broadsheet.lab.jobs import Jobs
@@ -145,7 +145,7 @@ def queue_runs(
     made = entry(slug)
     extra = missing_extra(made)
     if extra is not None:
-        raise InputError(f"{slug} needs the extra '{extra}': pip install 'broadsheet[{extra}]'.")
+        raise MissingExtraError(slug, extra)
     if seeds is not None and not 1 <= seeds <= 100:
         raise InputError(f"{seeds} seeds; 1 to 100 are possible.")
     names = [experiment] if experiment else [name for name, e in made.experiments.items() if preset in e.presets]
