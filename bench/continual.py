@@ -12,7 +12,7 @@ def inputs(case):
     import jax
 
     from broadsheet.networks.continual import SpikingMLP
-    from broadsheet.networks.images import digits
+    from broadsheet.vision.images import digits
 
     rng = np.random.default_rng(2)
     images = digits(np.random.default_rng(0), scale=3.5)

@@ -10,8 +10,8 @@ def inputs(case):
     """A natural movie as events, and kernels of which a share is left."""
     import jax.numpy as jnp
 
-    from broadsheet.networks import DelayConv
-    from broadsheet.networks.event_movies import motions, natworld, sample_images
+    from broadsheet.vision import DelayConv
+    from broadsheet.vision.event_movies import motions, natworld, sample_images
 
     rng = np.random.default_rng(0)
     movie = natworld(rng, sample_images()[0], motions(8, (0.63,)), side=case["pixels"], steps=case["steps"])
@@ -40,7 +40,7 @@ def totals(evidence):
 
 @comparison.side("broadsheet", packages=("jax",), devices=("cpu", "gpu"))
 def ours(case, given):
-    from broadsheet.networks import DelayConv
+    from broadsheet.vision import DelayConv
 
     layer = DelayConv(given["K"])
     table = layer.to_synapses()

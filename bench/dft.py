@@ -15,7 +15,7 @@ def inputs(case):
 def field_of(given):
     from ase import Atoms
 
-    from broadsheet.atoms.kohn_sham import mean_field
+    from broadsheet.electrons.kohn_sham import mean_field
 
     field = mean_field(Atoms(given["numbers"], given["positions"]), grid=3, fitted=False)
     field._eri = field.mol.intor("int2e", aosym="s8")
@@ -39,9 +39,9 @@ def ours(case, given):
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from broadsheet.atoms.functionals import named
-    from broadsheet.atoms.kohn_sham import Molecule
-    from broadsheet.atoms.self_consistency import converge
+    from broadsheet.electrons.functionals import named
+    from broadsheet.electrons.kohn_sham import Molecule
+    from broadsheet.electrons.self_consistency import converge
 
     functional = named(case["functional"])
     molecule = Molecule.from_pyscf(field_of(given), exchange=functional.exact_exchange > 0)

@@ -45,7 +45,7 @@ def ours(case, given):
     import jax
     import jax.numpy as jnp
 
-    from broadsheet.networks.conversion import Layer, Sequential, SpikingNet, run_dynamic
+    from broadsheet.conversion.conversion import Layer, Sequential, SpikingNet, run_dynamic
 
     layers = []
     for k in range(3):

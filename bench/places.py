@@ -9,8 +9,8 @@ def inputs(case):
     """Images, the input spikes of each presentation (ms, input), initial weights and delays (ms)."""
     import jax
 
-    from broadsheet.networks.place_modules import PlaceCells, PlaceModule, _draw, _most_events
-    from broadsheet.networks.places import photographed
+    from broadsheet.vision.place_modules import PlaceCells, PlaceModule, _draw, _most_events
+    from broadsheet.vision.places import photographed
 
     reference, _ = photographed(case["images"] // 2, np.random.default_rng(0), variants=1)
     images = reference.reshape(-1, 784)
@@ -46,7 +46,7 @@ def ours(case, given):
     import jax
     import jax.numpy as jnp
 
-    from broadsheet.networks.place_modules import Module, PlaceCells, PlaceModule
+    from broadsheet.vision.place_modules import Module, PlaceCells, PlaceModule
 
     net = PlaceModule(PlaceCells(case["neurons"], dt=case["dt"]))
     n = case["neurons"]

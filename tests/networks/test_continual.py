@@ -11,9 +11,9 @@ import pytest
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.networks import ContinualClassifier
 from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy, fire, fire_online
-from broadsheet.networks.images import cifar, digits, mnist
 from broadsheet.neurons import LIF
 from broadsheet.plasticity import LateralSubspace
+from broadsheet.vision.images import cifar, digits, mnist
 
 SMALL = {
     "hidden": (12,),

@@ -10,10 +10,11 @@ import nir
 import numpy as np
 import pytest
 
+from broadsheet.conversion import QuantisedNet
+from broadsheet.conversion.conversion import Sequential
 from broadsheet.dynamics import feedback, rollout, series
 from broadsheet.errors import CompositionError, DataError, InputError
-from broadsheet.networks import Dense, QuantisedNet, from_nir, to_nir, write_nir
-from broadsheet.networks.conversion import Sequential
+from broadsheet.networks import Dense, from_nir, to_nir, write_nir
 from broadsheet.neurons import LIF, ConductanceLIF
 
 FOLDER = Path(__file__).parents[1] / "references" / "spiking"

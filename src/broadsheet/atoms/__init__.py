@@ -16,15 +16,11 @@ from broadsheet.atoms.environments import (
 )
 from broadsheet.atoms.escaip import EScAIP, EScAIPConfig, LegendreAttention, bond_orientational_order, log_envelope, soft_rank
 from broadsheet.atoms.files import iterate_structures, read_structures, write_lmdb, write_structures
-from broadsheet.atoms.functionals import Density, Functional, named
-from broadsheet.atoms.kohn_sham import Molecule, fock, mean_field
-from broadsheet.atoms.kohn_sham_calculator import KohnShamCalculator
 from broadsheet.atoms.labels import frames, label, molecules
 from broadsheet.atoms.latent_equivariance import LatentEquivariance, latent_equivariance, latent_report, rotation_loss
 from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
 from broadsheet.atoms.motion import simulate, thermal_velocities
 from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
-from broadsheet.atoms.neural_functional import NeuralConfig, NeuralFunctional, train_functional
 from broadsheet.atoms.observables import angular_distribution, energy_drift, radial_distribution
 from broadsheet.atoms.pair import LennardJones, Morse, PairNet, PairPotential, Repulsion
 from broadsheet.atoms.posterior import (
@@ -50,7 +46,6 @@ from broadsheet.atoms.potential import (
 from broadsheet.atoms.relaxation import Relaxed, relax
 from broadsheet.atoms.relaxation_benchmark import frame_errors, relaxation_report
 from broadsheet.atoms.rotations import RotationAverage, equivariance_report, random_rotations
-from broadsheet.atoms.self_consistency import GroundState, converge, ground_state, scf
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, train
 from broadsheet.atoms.trajectories import TrajectorySet, embed_smiles, make_trajectories, read_pubchemqcr
@@ -59,26 +54,19 @@ __all__ = [
     "AtomTransformer",
     "AtomsBatch",
     "DeepEnsemble",
-    "Density",
     "EScAIP",
     "EScAIPConfig",
     "EnsembleCalculator",
     "EnvironmentSet",
     "Errors",
     "ForceMatchingPosterior",
-    "Functional",
-    "GroundState",
-    "KohnShamCalculator",
     "LabelledSet",
     "LatentEquivariance",
     "LegendreAttention",
     "LennardJones",
     "MessageConfig",
-    "Molecule",
     "Morse",
     "Neighbours",
-    "NeuralConfig",
-    "NeuralFunctional",
     "OutsideDomainError",
     "PaiNN",
     "PairNet",
@@ -103,7 +91,6 @@ __all__ = [
     "bond_orientational_order",
     "calibration_factor",
     "compress",
-    "converge",
     "coverage",
     "describe",
     "describe_all",
@@ -116,11 +103,9 @@ __all__ = [
     "entropy",
     "equivariance_report",
     "evaluate",
-    "fock",
     "frame_errors",
     "frames",
     "from_fairchem",
-    "ground_state",
     "iterate_structures",
     "label",
     "latent_equivariance",
@@ -128,9 +113,7 @@ __all__ = [
     "load_potential",
     "log_envelope",
     "make_trajectories",
-    "mean_field",
     "molecules",
-    "named",
     "neighbour_list",
     "novelty",
     "overlap",
@@ -147,7 +130,6 @@ __all__ = [
     "sample_chains",
     "save_potential",
     "scaled",
-    "scf",
     "select",
     "simulate",
     "soft_rank",
@@ -155,7 +137,6 @@ __all__ = [
     "thermal_velocities",
     "to_fairchem",
     "train",
-    "train_functional",
     "write_lmdb",
     "write_structures",
 ]

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from broadsheet.atoms.layers import Dense, FeedForward, RMSNorm, gelu, stacked
 from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
 from broadsheet.atoms.pair import gaussian_basis
 from broadsheet.atoms.potential import Potential, Prediction
 from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch
 from broadsheet.errors import InputError
+from broadsheet.learn.layers import Dense, FeedForward, RMSNorm, gelu, stacked
 from broadsheet.numerics import direction, generator, norm
 
 Rank = Literal["sigmoid", "sine", "hard"]

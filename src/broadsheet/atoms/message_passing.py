@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.atoms.layers import Dense, LayerNorm, TwoLayers, stacked
 from broadsheet.atoms.neighbours import Neighbours, separations
 from broadsheet.atoms.pair import cosine_taper, gaussian_basis
 from broadsheet.atoms.potential import Potential
 from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch
 from broadsheet.errors import InputError
+from broadsheet.learn.layers import Dense, LayerNorm, TwoLayers, stacked
 from broadsheet.numerics import generator
 
 UNROLLED = 4

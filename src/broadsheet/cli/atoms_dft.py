@@ -34,9 +34,9 @@ def dft(
     import numpy as np
 
     from broadsheet.atoms.files import read_structures, write_structures
-    from broadsheet.atoms.functionals import named
-    from broadsheet.atoms.kohn_sham_calculator import KohnShamCalculator
     from broadsheet.atoms.structures import labelled
+    from broadsheet.electrons.calculator import KohnShamCalculator
+    from broadsheet.electrons.functionals import named
 
     named(functional)
     structures = read_structures(file)

@@ -56,10 +56,10 @@ def convert(
     import jax.numpy as jnp
     import numpy as np
 
+    from broadsheet.conversion.conversion import SpikingNet, balanced_thresholds
+    from broadsheet.conversion.early_exit import DynamicConfidence
+    from broadsheet.conversion.model_files import read_network
     from broadsheet.files import load_arrays
-    from broadsheet.networks.conversion import SpikingNet, balanced_thresholds
-    from broadsheet.networks.early_exit import DynamicConfidence
-    from broadsheet.networks.model_files import read_network
     from broadsheet.networks.nir import write_nir
 
     body, theta = read_network(model)
@@ -183,8 +183,8 @@ def places(
     import numpy as np
 
     from broadsheet.cache import write_atomic
-    from broadsheet.networks.place_recognition import ModularVPR
-    from broadsheet.networks.places import precision_recall, read_traverse, recall_at, similarity_by_difference
+    from broadsheet.vision.place_recognition import ModularVPR
+    from broadsheet.vision.places import precision_recall, read_traverse, recall_at, similarity_by_difference
 
     first, names = read_traverse(reference)
     passages = [first, *(read_traverse(folder)[0] for folder in also or [])]

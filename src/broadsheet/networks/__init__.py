@@ -1,4 +1,4 @@
-"""Assemblies of neurons: projections and delays, memories, conversion of trained networks, and standard recurrent networks."""
+"""Assemblies of neurons: projections and delays, balanced networks, memories, a reservoir, NIR, and recurrent networks."""
 
 import lazy_loader
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -22,7 +22,6 @@ from broadsheet.dynamics.delay import RingBuffer
 from broadsheet.dynamics.system import System
 from broadsheet.errors import CompositionError, DataError, InputError, MissingExtraError
 from broadsheet.files import MIB, existing
-from broadsheet.networks.conversion import Sequential, SpikingNet
 from broadsheet.networks.projections import Dense
 from broadsheet.neurons.integrate_and_fire import LIF
 from broadsheet.neurons.surrogates import at_threshold, spike
@@ -263,8 +262,16 @@ def from_nir(source: Any, *, dt: float = 0.1, method: Method = "euler", reset: R
     return _with_shapes(network)
 
 
+@runtime_checkable
+class HasNIRGraph(Protocol):
+    """A system that says itself how it is written, as converted networks do."""
+
+    def nir_graph(self, nir: Any) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
+        """Nodes by name, edges, and what NIR cannot say (`reset`, `start`), made with the library `nir`."""
+
+
 def to_nir(system: System, *, unit_resistance: bool = False) -> Any:
-    """A `nir.NIRGraph` of a network: one read from NIR, LIF neurons with or without a dense loop, or a converted network.
+    """A `nir.NIRGraph` of a network: one read from NIR, LIF neurons with or without a dense loop, or a system with `nir_graph`.
 
     What NIR cannot say (resets by subtraction, a head start) is kept in the graph's metadata.
 
@@ -291,8 +298,8 @@ def to_nir(system: System, *, unit_resistance: bool = False) -> Any:
         weights = _jumps(system.back.weights, system.forward) if unit_resistance else np.asarray(system.back.weights)
         nodes["recurrent"] = nir.Linear(weight=weights)
         edges += [("neurons", "recurrent"), ("recurrent", "neurons")]
-    elif isinstance(system, SpikingNet) and isinstance(system.body, Sequential):
-        nodes, edges, note = _converted(nir, system)
+    elif isinstance(system, HasNIRGraph):
+        nodes, edges, note = system.nir_graph(nir)
     else:
         raise CompositionError(f"{type(system).__name__} cannot be written as a NIR graph.")
     graph = nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
@@ -500,52 +507,3 @@ def _neurons(nir: Any, cell: LIF, unit_resistance: bool) -> tuple[dict[str, Any]
         nodes["drive"] = nir.Affine(weight=np.diag(factor), bias=np.zeros_like(factor))
         edges = [("input", "drive"), ("drive", "neurons"), ("neurons", "output")]
     return nodes, edges, {"reset": "subtract", "start": 0.0} if cell.reset is None else {}
-
-
-def _converted(nir: Any, net: SpikingNet) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
-    """Layers, and integrate-and-fire neurons whose spikes are scaled to the height of their threshold; steps of 0.1 ms."""
-    assert isinstance(net.body, Sequential)
-    nodes: dict[str, Any] = {"input": nir.Input(input_type={"input": np.array(net.shape)})}
-    edges: list[tuple[str, str]] = []
-    last, number = "input", 0
-    shape = net.shape
-
-    def add(name: str, node: Any) -> None:
-        nonlocal last
-        nodes[name] = node
-        edges.append((last, name))
-        last = name
-
-    for k, layer in enumerate(net.body.layers):
-        bias = None if layer.bias is None else np.asarray(layer.bias)
-        if layer.kind == "activation":
-            theta = float(net.theta[number])
-            full = np.full(shape, theta, np.float32)
-            add(
-                f"{k}-neurons", nir.IF(r=np.full(shape, 1e4, np.float32), v_threshold=full, v_reset=np.zeros(shape, np.float32))
-            )
-            add(f"{k}-height", nir.Scale(scale=full))
-            number += 1
-        elif layer.kind == "linear":
-            weight = np.asarray(layer.weight)
-            add(f"{k}-linear", nir.Linear(weight=weight) if bias is None else nir.Affine(weight=weight, bias=bias))
-        elif layer.kind == "conv":
-            weight = np.asarray(layer.weight)
-            bias = np.zeros(len(weight), np.float32) if bias is None else bias
-            add(f"{k}-conv", nir.Conv2d(input_shape=shape[1:], weight=weight, stride=layer.size, padding=layer.padding,
-                                        dilation=1, groups=1, bias=bias))  # fmt: skip
-        elif layer.kind == "pool":
-            side = np.array([layer.size, layer.size])
-            add(f"{k}-pool", nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0])))
-        else:
-            add(f"{k}-flatten", nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1))
-        if layer.kind != "activation":
-            before = jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float))
-            shape = jax.eval_shape(layer, before).shape[1:]
-    classes = net.body.layers[-1].weight
-    if classes is None:
-        raise CompositionError("The converted network does not end in a layer with weights.")
-    add("output", nir.Output(output_type={"output": np.array([classes.shape[0]])}))
-    first = net.cells[0]
-    start = float(first.v0[0] / first.threshold)
-    return nodes, edges, {"reset": "subtract", "start": start}

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from broadsheet.conversion.conversion import Layer, QuantisedNet, Sequential, SpikingNet, lsq, qcfs
+from broadsheet.conversion.early_exit import THRESHOLDS, DynamicConfidence, answers_at, calibration_error
+from broadsheet.conversion.resnet import ResNet, calibrate_norms
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.learn import fit
-from broadsheet.networks.conversion import Layer, QuantisedNet, Sequential, SpikingNet, lsq, qcfs
-from broadsheet.networks.early_exit import THRESHOLDS, DynamicConfidence, answers_at, calibration_error
-from broadsheet.networks.images import cifar, digits
-from broadsheet.networks.resnet import ResNet, calibrate_norms
 from broadsheet.numerics import generator
+from broadsheet.vision.images import cifar, digits
 
 paper = Paper(
     slug="dynamic-confidence",
@@ -37,7 +37,7 @@ paper = Paper(
     "Here each input stops as soon as a calibrated confidence of the accumulated answer passes a threshold chosen on a Pareto "
     "front of speed and accuracy. Nothing is trained again.",
     topics=("spiking networks", "early exit", "calibration", "ANN-to-SNN conversion"),
-    parts=("broadsheet.networks.DynamicConfidence", "broadsheet.networks.QuantisedNet", "broadsheet.networks.SpikingNet"),
+    parts=("broadsheet.conversion.DynamicConfidence", "broadsheet.conversion.QuantisedNet", "broadsheet.conversion.SpikingNet"),
     verbs=("broadsheet networks convert MODEL.safetensors --early-exit",),
     tasks={"classify handwritten digits": "ablations:accuracy_fitted"},
     notes=(

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from broadsheet.atoms.constraints import exchange_scaling, lieb_oxford, nonpositivity, spin_scaling
-from broadsheet.atoms.functionals import Functional, Sum, named, pbe_correlation, pw92, pw92_mod, slater
-from broadsheet.atoms.kohn_sham import Molecule, energy, fock, grid_density, mean_field, spread, xc_energy
-from broadsheet.atoms.neural_functional import FixedDensities, NeuralConfig, NeuralFunctional, train_functional
-from broadsheet.atoms.self_consistency import converge, ground_state, next_density, scf
+from broadsheet.electrons.exact_conditions import exchange_scaling, lieb_oxford, nonpositivity, spin_scaling
+from broadsheet.electrons.functionals import Functional, Sum, named, pbe_correlation, pw92, pw92_mod, slater
+from broadsheet.electrons.kohn_sham import Molecule, energy, fock, grid_density, mean_field, spread, xc_energy
+from broadsheet.electrons.neural_functional import FixedDensities, NeuralConfig, NeuralFunctional, train_functional
+from broadsheet.electrons.self_consistency import converge, ground_state, next_density, scf
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator, seed_of
@@ -36,8 +36,8 @@ paper = Paper(
     "any other network. Here with PySCF's integrals, LDA to hybrid functionals that agree with libxc to rounding, gradients "
     "through self-consistency by one linear solve, and exact conditions as losses.",
     topics=("density functional theory", "differentiable physics", "machine-learned functionals"),
-    parts=("broadsheet.atoms.Molecule", "broadsheet.atoms.ground_state", "broadsheet.atoms.NeuralFunctional",
-           "broadsheet.atoms.KohnShamCalculator"),
+    parts=("broadsheet.electrons.Molecule", "broadsheet.electrons.ground_state", "broadsheet.electrons.NeuralFunctional",
+           "broadsheet.electrons.KohnShamCalculator"),
     verbs=("broadsheet atoms dft molecules.xyz --functional scan",),
     requires=("atoms",),
     tasks={"learn a density functional": "dissociation:gain"},

@@ -17,8 +17,9 @@ from sklearn.linear_model import LogisticRegression
 
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
-from broadsheet.networks.delay_layer import DelayConv, MotionDetector, contexts, decide, dense_evidence, fit_dense
-from broadsheet.networks.event_movies import (
+from broadsheet.numerics import generator, seed_of
+from broadsheet.vision.delay_layer import DelayConv, MotionDetector, contexts, decide, dense_evidence, fit_dense
+from broadsheet.vision.event_movies import (
     Movie,
     frames_to_events,
     motion_cloud,
@@ -27,7 +28,6 @@ from broadsheet.networks.event_movies import (
     read_images,
     sample_images,
 )
-from broadsheet.numerics import generator, seed_of
 
 paper = Paper(
     slug="heterogeneous-delays",
@@ -42,7 +42,7 @@ paper = Paper(
     "can be learned with labels. It tells the motion of natural scenes at each millisecond, and most of its synapses can be "
     "dropped.",
     topics=("synaptic delays", "event cameras", "motion detection", "spiking networks"),
-    parts=("broadsheet.networks.DelayConv", "broadsheet.networks.MotionDetector", "broadsheet.networks.event_movies"),
+    parts=("broadsheet.vision.DelayConv", "broadsheet.vision.MotionDetector", "broadsheet.vision.event_movies"),
     notes=(
         "The quick experiments train on the past of events, aligned to ON; the paper preset trains on all places, as the "
         "authors' program does. Their text and program differ in loss, learning rate and epochs; the program's are used.",

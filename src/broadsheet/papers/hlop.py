@@ -27,9 +27,9 @@ from broadsheet.networks.continual import (
     learn_in_turn,
 )
 from broadsheet.networks.continual import Feedback as Errors
-from broadsheet.networks.images import digits, mnist
 from broadsheet.numerics import generator, seed_of
 from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear
+from broadsheet.vision.images import digits, mnist
 
 paper = Paper(
     slug="hlop",

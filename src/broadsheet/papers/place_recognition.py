@@ -16,8 +16,9 @@ from sklearn.base import clone
 
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
-from broadsheet.networks.place_recognition import SILENT, ModularVPR, place_module
-from broadsheet.networks.places import (
+from broadsheet.numerics import generator, seed_of
+from broadsheet.vision.place_recognition import SILENT, ModularVPR, place_module
+from broadsheet.vision.places import (
     PrecisionRecall,
     Traverses,
     photographed,
@@ -27,7 +28,6 @@ from broadsheet.networks.places import (
     similarity_by_difference,
     similarity_by_gradients,
 )
-from broadsheet.numerics import generator, seed_of
 
 paper = Paper(
     slug="place-recognition",
@@ -40,7 +40,7 @@ paper = Paper(
     summary="One spiking network that learns places by STDP handles about a hundred. Here each of many small ones learns 25 "
     "consecutive places on its own, all answer every query, and neurons that answer to places all over the route are silenced.",
     topics=("visual place recognition", "spiking networks", "STDP", "robotics"),
-    parts=("broadsheet.networks.ModularVPR", "broadsheet.networks.PlaceModule", "broadsheet.networks.places.patch_normalise"),
+    parts=("broadsheet.vision.ModularVPR", "broadsheet.vision.PlaceModule", "broadsheet.vision.places.patch_normalise"),
     verbs=("broadsheet networks places REFERENCE_FOLDER QUERY_FOLDER",),
     notes=(
         "The authors' timer counts tenths, so that their refractory period of 5 ms lasts 50: at most seven spikes an image. It "

@@ -27,8 +27,8 @@ from broadsheet.dynamics.rollout import rollout
 from broadsheet.dynamics.system import System
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
-from broadsheet.networks.event_movies import Movie
 from broadsheet.neurons.integrate_and_fire import LIF
+from broadsheet.vision.event_movies import Movie
 
 Stream = Float[Array, "polarities time x y"]
 

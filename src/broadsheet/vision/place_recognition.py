@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
-from broadsheet.networks.place_modules import Module, PlaceCells, PlaceModule, Triplet
+from broadsheet.vision.place_modules import Module, PlaceCells, PlaceModule, Triplet
 
 Passages = Float[np.ndarray, "passages places side side"]
 SILENT = -1
@@ -23,7 +23,7 @@ class ModularVPR(BaseEstimator):
     """Recognises places after learning passages of a route, without gradients; modules never see each other.
 
     Neurons that answer to places all over the route are silenced: those that fire for more than `hyperactive` of the
-    reference images. Images are those of `broadsheet.networks.places.front_end`.
+    reference images. Images are those of `broadsheet.vision.places.front_end`.
 
     **Parameters:**
 

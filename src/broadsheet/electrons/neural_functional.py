@@ -18,12 +18,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from broadsheet.atoms.functionals import NOTHING, SMALLEST, Density, Functional, Level
-from broadsheet.atoms.kohn_sham import Molecule, energy, grid_density
-from broadsheet.atoms.layers import Dense, LayerNorm, stacked
-from broadsheet.atoms.self_consistency import ground_state
+from broadsheet.electrons.functionals import NOTHING, SMALLEST, Density, Functional, Level
+from broadsheet.electrons.kohn_sham import Molecule, energy, grid_density
+from broadsheet.electrons.self_consistency import ground_state
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
+from broadsheet.learn.layers import Dense, LayerNorm, stacked
 from broadsheet.numerics import generator
 
 F = TypeVar("F", bound=Functional)

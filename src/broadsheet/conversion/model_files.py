@@ -10,9 +10,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from broadsheet.conversion.conversion import Layer, QuantisedNet, Sequential
 from broadsheet.errors import DataError, InputError, MissingExtraError
 from broadsheet.files import MIB, existing, load_arrays
-from broadsheet.networks.conversion import Layer, QuantisedNet, Sequential
 
 MAX_BYTES = 2048 * MIB
 NOTE = "broadsheet"

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from broadsheet.conversion import DynamicConfidence
+from broadsheet.conversion.early_exit import calibration_error, fit_temperature
 from broadsheet.errors import InputError
-from broadsheet.networks import DynamicConfidence
-from broadsheet.networks.early_exit import calibration_error, fit_temperature
 
 
 @pytest.fixture

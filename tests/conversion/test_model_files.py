@@ -6,10 +6,10 @@ import pytest
 from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
+from broadsheet.conversion import QuantisedNet
+from broadsheet.conversion.conversion import Sequential
+from broadsheet.conversion.model_files import read_network, save_network
 from broadsheet.errors import DataError, InputError
-from broadsheet.networks import QuantisedNet
-from broadsheet.networks.conversion import Sequential
-from broadsheet.networks.model_files import read_network, save_network
 
 
 def relu(k, z):

@@ -1,4 +1,4 @@
-"""Residual networks for small images, with its activations left open (see `broadsheet.networks.conversion`)."""
+"""Residual networks for small images, with its activations left open (see `broadsheet.conversion.conversion`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.networks.conversion import Activation, QuantisedNet
+from broadsheet.conversion.conversion import Activation, QuantisedNet
 
 Images = Float[Array, "batch channels height width"]
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broadsheet.conversion import QuantisedNet, SpikingNet, run_dynamic
+from broadsheet.conversion.conversion import Layer, Sequential, balanced_thresholds, lsq, qcfs
+from broadsheet.conversion.resnet import ResNet, calibrate_norms
 from broadsheet.errors import InputError
-from broadsheet.networks import QuantisedNet, SpikingNet, run_dynamic
-from broadsheet.networks.conversion import Layer, Sequential, balanced_thresholds, lsq, qcfs
-from broadsheet.networks.resnet import ResNet, calibrate_norms
 
 BARE = Sequential((Layer("activation"),))
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from broadsheet.atoms.functionals import Functional
-from broadsheet.atoms.kohn_sham import Molecule, energy, energy_and_fock_of_orbitals, fock
+from broadsheet.electrons.functionals import Functional
+from broadsheet.electrons.kohn_sham import Molecule, energy, energy_and_fock_of_orbitals, fock
 from broadsheet.errors import InputError
 
 HISTORY = 8

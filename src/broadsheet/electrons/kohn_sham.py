@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from broadsheet.atoms.functionals import Density, Functional
+from broadsheet.electrons.functionals import Density, Functional
 from broadsheet.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:

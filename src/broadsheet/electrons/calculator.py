@@ -12,9 +12,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from broadsheet.atoms.functionals import Density, Functional, named
-from broadsheet.atoms.kohn_sham import Molecule, mean_field
-from broadsheet.atoms.self_consistency import GroundState, converge
+from broadsheet.electrons.functionals import Density, Functional, named
+from broadsheet.electrons.kohn_sham import Molecule, mean_field
+from broadsheet.electrons.self_consistency import GroundState, converge
 
 
 class KohnShamCalculator(Calculator):

@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from broadsheet.atoms.functionals import Density, Formula, slater
+from broadsheet.electrons.functionals import Density, Formula, slater
 
 LIEB_OXFORD = 2.27
 

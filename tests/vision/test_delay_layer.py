@@ -5,9 +5,10 @@ import pytest
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import DataError, InputError, MissingDataError
-from broadsheet.networks import DelayConv, MotionDetector
-from broadsheet.networks.delay_layer import FEW, cone_mask, contexts, dense_evidence
-from broadsheet.networks.event_movies import (
+from broadsheet.neurons import LIF
+from broadsheet.vision import DelayConv, MotionDetector
+from broadsheet.vision.delay_layer import FEW, cone_mask, contexts, dense_evidence
+from broadsheet.vision.event_movies import (
     Movie,
     frames_to_events,
     motion_cloud,
@@ -17,7 +18,6 @@ from broadsheet.networks.event_movies import (
     sample_images,
     whiten,
 )
-from broadsheet.neurons import LIF
 
 
 @pytest.fixture(scope="module")

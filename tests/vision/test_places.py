@@ -10,9 +10,9 @@ from PIL import Image
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import DataError, InputError, MissingDataError
-from broadsheet.networks import ModularVPR, PlaceModule
-from broadsheet.networks.place_modules import PlaceCells, Triplet, _draw, _present
-from broadsheet.networks.places import (
+from broadsheet.vision import ModularVPR, PlaceModule
+from broadsheet.vision.place_modules import PlaceCells, Triplet, _draw, _present
+from broadsheet.vision.places import (
     front_end,
     patch_normalise,
     photographed,

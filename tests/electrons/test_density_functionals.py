@@ -8,12 +8,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from broadsheet.atoms.constraints import correlation_scaling, self_correlation, uniform_gas
-from broadsheet.atoms.functionals import NAMED, Density, Sum, named, pbe_correlation, pbe_exchange, pw92, slater
-from broadsheet.atoms.kohn_sham import Molecule, energy_and_fock, energy_and_fock_of_orbitals, mean_field, spread
-from broadsheet.atoms.kohn_sham_calculator import KohnShamCalculator
-from broadsheet.atoms.neural_functional import NeuralConfig, NeuralFunctional, basis_densities
-from broadsheet.atoms.self_consistency import converge, ground_state, safe_eigh
+from broadsheet.electrons.calculator import KohnShamCalculator
+from broadsheet.electrons.exact_conditions import correlation_scaling, self_correlation, uniform_gas
+from broadsheet.electrons.functionals import NAMED, Density, Sum, named, pbe_correlation, pbe_exchange, pw92, slater
+from broadsheet.electrons.kohn_sham import Molecule, energy_and_fock, energy_and_fock_of_orbitals, mean_field, spread
+from broadsheet.electrons.neural_functional import NeuralConfig, NeuralFunctional, basis_densities
+from broadsheet.electrons.self_consistency import converge, ground_state, safe_eigh
 from broadsheet.errors import InputError
 
 pytest.importorskip("pyscf", reason="pip install 'broadsheet[atoms]'")

@@ -1,4 +1,4 @@
-"""Layers that networks over atoms are made of; weights are drawn on the host, so that a new model compiles nothing."""
+"""Layers of networks; their weights are drawn on the host, so that a new model compiles nothing."""
 
 from __future__ import annotations
 

@@ -241,6 +241,12 @@ class SpikingNet(System):
         """Runs inputs (batch, …): (read-out summed up to each step, spikes of each layer in each step)."""
         return _run(self, jnp.asarray(x), steps)
 
+    def nir_graph(self, nir: Any) -> tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
+        """Nodes, edges and note for `broadsheet.networks.to_nir`; raises `CompositionError` for a body that is no chain."""
+        from broadsheet.conversion.nir_graph import converted_graph
+
+        return converted_graph(nir, self)
+
 
 @eqx.filter_jit
 def _run(net: SpikingNet, x: Array, steps: int) -> tuple[Array, Array]:
