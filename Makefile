@@ -1,4 +1,5 @@
-# make run      the main job on the shipped facts, or on a saved page: make run PAGE=file; on a terminal as a site that fills
+# make run      the main job on the shipped facts, or on a saved page: make run PAGE=file; on a terminal as a site that fills;
+#               the first time it installs what all papers need, and says how large that is
 # make test     style, types, import contracts, licences, tests
 # make verify   check every claim again and write the ledger, docs/verdicts
 # make docs     the documentation, in site/
@@ -9,7 +10,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 CORE := $(VENV)/.core-installed
 FULL := $(VENV)/.all-installed
 PAGE ?=
@@ -23,8 +23,8 @@ test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(FULL)
-	$(BIN)/ruff check src tests bench docs
-	$(BIN)/ruff format --check --quiet src tests bench docs
+	$(BIN)/ruff check src tests bench docs tools
+	$(BIN)/ruff format --check --quiet src tests bench docs tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || (cat $(VENV)/imports.log; exit 1)
 	$(BIN)/pip-licenses --partial-match --fail-on "GPL;Affero;UNKNOWN;Proprietary" \
@@ -45,10 +45,10 @@ index: $(FULL)
 setup: $(FULL)
 
 $(CORE): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[web]'
-	touch $(CORE)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python tools/install.py papers,web
+	@touch $(CORE)
 
 $(FULL): $(CORE)
-	$(PIP) --editable '.[dev,docs,atoms,postgres,data,language,search,web]'
-	touch $(FULL)
+	@$(BIN)/python tools/install.py all
+	@touch $(FULL)

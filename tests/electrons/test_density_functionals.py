@@ -16,7 +16,7 @@ from broadsheet.electrons.neural_functional import NeuralConfig, NeuralFunctiona
 from broadsheet.electrons.self_consistency import converge, ground_state, safe_eigh
 from broadsheet.errors import InputError
 
-pytest.importorskip("pyscf", reason="pip install 'broadsheet[atoms]'")
+pytest.importorskip("pyscf", reason="pip install '.[atoms]'")
 LIBXC = {"lda": "lda,pw", "svwn": "lda,vwn", "pbe": "pbe,pbe", "blyp": "b88,lyp", "scan": "scan,scan", "b3lyp": "b3lyp",
          "b3lyp5": "b3lyp5", "pbe0": "pbe0"}  # fmt: skip
 
