@@ -20,7 +20,7 @@ LOG = Path(sys.prefix) / "install.log"
 SITE = Path(sysconfig.get_path("purelib"))
 ABOUT = {
     "papers,web": "what all papers and the site need, about 115 packages: 550 MB to download, 2.4 GB unpacked, 1 to 5 minutes",
-    "all": "what the tests, the documentation and all extras need, about 190 packages",
+    "all": "what the tests, the documentation and all extras need besides, about 65 packages: 200 MB",
 }
 CUDA = "Where the registry's PyTorch brings CUDA (Linux), it is 3 GB more; a CPU build that is installed before is kept."
 FILE = re.compile(r"^\s*(Downloading|Using cached|Processing) (\S+?)(?:\.metadata)?(?: \(([\d.]+) ([kMG])B\))?(?: \(from .*)?$")
