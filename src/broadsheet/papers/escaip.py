@@ -6,8 +6,8 @@ neighbours, and where every edge sees only itself. Forces are the energy's gradi
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import equinox as eqx
@@ -25,6 +25,7 @@ from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, ev
 from broadsheet.errors import InputError, MissingDataError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, figure, label
+from broadsheet.lab.timing import measure
 from broadsheet.numerics import generator
 
 paper = Paper(
@@ -458,14 +459,8 @@ def scaling(config: Cost, key, log: Log) -> Report:
             made.pbc = False
         batch = batch_atoms([made], count=1)
         neighbours = net.neighbours(batch, skin=1e3 if config.pairs_all else 0.0)
-        jax.block_until_ready(compiled_predict(net, batch, neighbours))
-        taken = []
-        for _ in range(config.repeats):
-            start = time.perf_counter()
-            jax.block_until_ready(compiled_predict(net, batch, neighbours))
-            taken.append(time.perf_counter() - start)
         atoms.append(len(made))
-        times.append(min(taken))
+        times.append(measure(partial(compiled_predict, net, batch, neighbours), repeats=config.repeats).minimum)
     ratios = np.diff(np.log(times)) / np.diff(np.log(atoms))
     return Report(
         metrics={"growth": 4 ** ratios.max()}, arrays={"atoms": np.array(atoms), "milliseconds": 1000 * np.array(times)}

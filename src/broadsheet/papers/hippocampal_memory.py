@@ -7,8 +7,8 @@ Hopfield network of the same units, or the circuit at shorter intervals.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+from broadsheet.lab.timing import measure
 from broadsheet.networks.hippocampus import (
     CONTENT_TO_CUE,
     CUE_TO_CONTENT,
@@ -559,9 +560,9 @@ def scaling(config: Scaling, key, log: Log) -> Report:
     recalled, seconds, hopfield = [], [], []
     for k, size in enumerate(config.sizes):
         contents = _contents(rng, 1, size, size)
-        start = time.perf_counter()
-        recalled.append(_by_cue(HippocampalNetwork(size, size), contents, 7, 6))
-        seconds.append((time.perf_counter() - start) / (size * 13 / 1000))
+        took = measure(partial(_by_cue, HippocampalNetwork(size, size), contents, 7, 6), repeats=1, warm_up=0)
+        recalled.append(took.result)
+        seconds.append(took.minimum / (size * 13 / 1000))
         hopfield.append(_hopfield(contents[0]))
         log.progress((k + 1) / (len(config.sizes) + 1))
     contents = _contents(rng, 4, 16, 16)

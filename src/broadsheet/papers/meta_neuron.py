@@ -7,7 +7,6 @@ data and number of updates with its neurons left as they were set, or reads rate
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from broadsheet.dynamics import rollout
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+from broadsheet.lab.timing import measure
 from broadsheet.networks.spiking_classifier import SNN, SNNClassifier, cells, cross_entropy, network
 from broadsheet.neurons.codes import markov_trains, poisson_trains
 from broadsheet.neurons.complexity import entropy, lz76, lzc, markov_entropy
@@ -666,25 +666,16 @@ def speed(config: Speed, key, log: Log) -> Report:
     """Time a train: compiled over many trains, one by one on the host, and by scanning for the longest match in Python."""
     trains = np.asarray(markov_trains(jnp.full(config.trains, 0.1), 0.0, config.length, key)).T
     few = trains[:3]
-    lzc(trains)  # compiles
-    arms = {
-        "system": {"milliseconds": milliseconds(lambda: lzc(trains), config.repeats) / len(trains),
-                   "milliseconds_one_by_one": milliseconds(lambda: [lz76(row) for row in few], config.repeats) / len(few)},
-        "scanning": {"milliseconds": milliseconds(lambda: [kaspar_schuster(row) for row in few], 1) / len(few)},
-    }  # fmt: skip
-    if [kaspar_schuster(row) for row in few] != [lz76(row) for row in few]:
+    compiled = measure(lambda: lzc(trains), repeats=config.repeats)
+    one_by_one = measure(lambda: [lz76(row) for row in few], repeats=config.repeats)
+    scanning = measure(lambda: [kaspar_schuster(row) for row in few], repeats=1, warm_up=0)
+    if scanning.result != one_by_one.result:
         raise ArithmeticError("The two ways to count components differ.")
-    return Report(arms=arms)
-
-
-def milliseconds(work: Any, repeats: int) -> float:
-    """The shortest of several times."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return 1000 * min(times)
+    return Report(arms={
+        "system": {"milliseconds": 1000 * compiled.minimum / len(trains),
+                   "milliseconds_one_by_one": 1000 * one_by_one.minimum / len(few)},
+        "scanning": {"milliseconds": 1000 * scanning.minimum / len(few)},
+    })  # fmt: skip
 
 
 def kaspar_schuster(bits: Any) -> int:

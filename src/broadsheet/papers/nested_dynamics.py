@@ -7,10 +7,9 @@ The controls compose wrongly (each part answers after it has moved), or take a n
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -26,6 +25,7 @@ from broadsheet.dynamics.interfaces import Poly, count_maps, hom
 from broadsheet.dynamics.learners import Learner, Market, Outcome, TargetLearner
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+from broadsheet.lab.timing import compare
 from broadsheet.numerics import generator
 
 paper = Paper(
@@ -475,15 +475,8 @@ def overhead(config: Overhead, key, log: Log) -> Report:
         "plain": jax.jit(lambda x, y: jax.lax.scan(step, start, (x, y))[0]),
         "pieces": in_pieces,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(config.repeats + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            jax.block_until_ready(way(x, y))
-            if repeat:  # the first compiles
-                seconds[name].append((time.perf_counter() - began) / (few if name == "pieces" else config.steps))
-        log.progress(repeat / config.repeats)
-    took = {name: statistics.median(values) for name, values in seconds.items()}
+    timings = compare({name: partial(way, x, y) for name, way in ways.items()}, repeats=config.repeats, report=log.progress)
+    took = {name: timing.median / (few if name == "pieces" else config.steps) for name, timing in timings.items()}
     return Report(
         arms={
             "system": {"time_ratio": took["composite"] / took["plain"], "microseconds": 1e6 * took["composite"]},

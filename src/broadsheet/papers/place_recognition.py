@@ -7,8 +7,8 @@ unsilenced, or put all places into one large network.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn.base import clone
 
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+from broadsheet.lab.timing import measure
 from broadsheet.numerics import generator, seed_of
 from broadsheet.vision.place_recognition import SILENT, ModularVPR, place_module
 from broadsheet.vision.places import (
@@ -253,9 +254,8 @@ def scaling(config: Scaling, key, log: Log) -> Report:
                            random_state=seed_of(key))  # fmt: skip
         part = reference[:, : count * config.places]
         clone(model).set_params(epochs=1).fit(part[:, : model.module_size])  # compiles
-        start = time.perf_counter()
-        model.fit(part)
-        return time.perf_counter() - start, model
+        took = measure(partial(model.fit, part), repeats=1, warm_up=0)
+        return took.minimum, took.result
 
     found = {count: trained(count) for count in config.counts}
     log.progress(0.7)
