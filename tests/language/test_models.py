@@ -12,7 +12,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from broadsheet.errors import InputError, MissingDataError
-from broadsheet.language.hooks import ablating, adding, blocks, captured, hooked, patching
+from broadsheet.language.anatomy import blocks
+from broadsheet.language.hooks import ablating, adding, captured, hooked, patching
 from broadsheet.language.models import (
     features,
     generate,

@@ -1,55 +1,39 @@
-"""Reading and changing the residual stream of a Hugging Face transformer while it runs."""
+"""Reading and changing what flows through a Hugging Face transformer while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from broadsheet.errors import InputError
+from broadsheet.language.anatomy import block, blocks, part
 
 Change = Callable[[torch.Tensor], torch.Tensor]
-PLACES = ("model.layers", "gpt_neox.layers", "transformer.h", "encoder.layer", "layers", "h")
-"""Where Llama, OLMo, Qwen and Mistral, GPT-NeoX, GPT-2, BERT and the bare models of these keep their blocks."""
-
-
-def blocks(model: Any) -> torch.nn.ModuleList:
-    """The transformer blocks of a model, in order.
-
-    **Raises:** `InputError` for an architecture whose blocks are not where they are known to be.
-    """
-    for place in PLACES:
-        try:
-            found = model.get_submodule(place)
-        except AttributeError:
-            continue
-        if isinstance(found, torch.nn.ModuleList):
-            return found
-    raise InputError(f"{type(model).__name__} keeps its blocks in none of {', '.join(PLACES)}.")
+Place = int | str | torch.nn.Module
+"""Where to look: a block by its number, a part by its path, or the part itself (see `broadsheet.language.anatomy`)."""
+AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 
 @contextmanager
-def hooked(model: Any, changes: Mapping[int, Change]) -> Iterator[None]:
-    """Passes the output of each named block, (batch, tokens, width), through its function.
+def hooked(model: Any, changes: Mapping[AnyPlace, Change], *, inputs: bool = False) -> Iterator[None]:
+    """Passes the output of each place, or with `inputs` its input, (batch, tokens, width), through its function.
 
-    Blocks count from 0; block l's output is `hidden_states[l + 1]`, before the final norm.
+    Blocks count from 0; block l's output is `hidden_states[l + 1]`, before the final norm. Of several outputs or inputs the
+    first is changed.
 
-    **Raises:** `InputError` for a block that does not exist.
+    **Raises:** `InputError` for a block or part that does not exist.
     """
-    layers = blocks(model)
-    if bad := [layer for layer in changes if not 0 <= layer < len(layers)]:
-        raise InputError(f"Block {bad[0]} does not exist; the model has {len(layers)}, counted from 0.")
-
-    def hook(change: Change) -> Callable[..., Any]:
-        def run(module: Any, given: Any, out: Any) -> Any:
-            return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
-
-        return run
-
-    handles = [layers[layer].register_forward_hook(hook(change)) for layer, change in changes.items()]
+    handles = []
     try:
+        for place, change in changes.items():
+            module = _module(model, place)
+            if inputs:
+                handles.append(module.register_forward_pre_hook(_changing_input(change), with_kwargs=True))
+            else:
+                handles.append(module.register_forward_hook(_changing_output(change)))
         yield
     finally:
         for handle in handles:
@@ -57,20 +41,46 @@ def hooked(model: Any, changes: Mapping[int, Change]) -> Iterator[None]:
 
 
 @contextmanager
-def captured(model: Any, layers: Iterable[int] | None = None) -> Iterator[dict[int, torch.Tensor]]:
-    """The outputs of blocks (all by default) in the last forward pass made within, by block."""
-    found: dict[int, torch.Tensor] = {}
+def captured(
+    model: Any, places: Iterable[AnyPlace] | None = None, *, inputs: bool = False
+) -> Iterator[dict[AnyPlace, torch.Tensor]]:
+    """The outputs (or inputs) of places, all blocks by default, in the last forward pass made within, by place."""
+    found: dict[Any, torch.Tensor] = {}
 
-    def keep(layer: int) -> Change:
+    def keep(place: Any) -> Change:
         def look(states: torch.Tensor) -> torch.Tensor:
-            found[layer] = states
+            found[place] = states
             return states
 
         return look
 
-    chosen = range(len(blocks(model))) if layers is None else layers
-    with hooked(model, {layer: keep(layer) for layer in chosen}):
+    chosen: Iterable[Any] = range(len(blocks(model))) if places is None else places
+    with hooked(model, {place: keep(place) for place in chosen}, inputs=inputs):
         yield found
+
+
+def _module(model: Any, place: Place) -> torch.nn.Module:
+    if isinstance(place, torch.nn.Module):
+        return place
+    return part(model, place) if isinstance(place, str) else block(model, place)
+
+
+def _changing_output(change: Change) -> Callable[..., Any]:
+    def run(module: Any, given: Any, out: Any) -> Any:
+        return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+    return run
+
+
+def _changing_input(change: Change) -> Callable[..., Any]:
+    def run(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if given:
+            return (change(given[0]), *given[1:]), named
+        if "hidden_states" not in named:
+            raise InputError(f"A {type(module).__name__} is called without hidden states; its input cannot be reached.")
+        return given, named | {"hidden_states": change(named["hidden_states"])}
+
+    return run
 
 
 def adding(direction: torch.Tensor, positions: Any = slice(None)) -> Change:
@@ -80,6 +90,17 @@ def adding(direction: torch.Tensor, positions: Any = slice(None)) -> Change:
         moved = states.clone()
         moved[:, positions] += direction if direction.ndim == 1 else direction[:, None]
         return moved
+
+    return change
+
+
+def clamping(neuron: int, value: float, positions: Any = slice(None)) -> Change:
+    """Holds one neuron, an index of the last axis, at a value at token positions."""
+
+    def change(states: torch.Tensor) -> torch.Tensor:
+        clamped = states.clone()
+        clamped[:, positions, neuron] = value
+        return clamped
 
     return change
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from broadsheet.errors import InputError, MissingDataError, MissingExtraError
+from broadsheet.files import read_json
 
 try:
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils import logging
 except ImportError:
     raise MissingExtraError("Reading language models", "language") from None
@@ -32,11 +33,12 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def load(name: str, revision: str | None = None, *, dtype: Any = None) -> tuple[Any, Any]:
+def load(name: str, revision: str | None = None, *, dtype: Any = None, attention: str | None = None) -> tuple[Any, Any]:
     """(model, tokenizer) of a causal language model or a sentence encoder, in evaluation mode.
 
     **Arguments:** `name`: a folder, or a name on the Hugging Face Hub; `revision`: a branch, tag or commit there (Pythia's
-    `step3000`); `dtype`: by default float32.
+    `step3000`); `dtype`: by default float32; `attention`: how it is computed (`eager`, `sdpa`, …), by default as
+    Transformers chooses.
 
     Code that comes with a model is never run (`trust_remote_code=False`), and weights are read from safetensors or with
     `weights_only=True`.
@@ -51,14 +53,22 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None) -> tuple[
         config = AutoConfig.from_pretrained(name, **place)
         causal = any("CausalLM" in architecture or "LMHead" in architecture for architecture in config.architectures or [])
         kind = AutoModelForCausalLM if causal else AutoModel
-        model = kind.from_pretrained(name, dtype=dtype or torch.float32, **place)
-        words = AutoTokenizer.from_pretrained(name, **place)
+        model = kind.from_pretrained(name, dtype=dtype or torch.float32, attn_implementation=attention, **place)
+        words = _tokenizer(name, place)
     except (OSError, ValueError, pickle.UnpicklingError) as error:
         first = str(error).strip().splitlines()[0]
         raise MissingDataError(f"{name}{f' at {revision}' if revision else ''} cannot be loaded: {first}") from None
     if words.pad_token_id is None:
         words.pad_token = words.eos_token
     return model.eval(), words
+
+
+def _tokenizer(name: str, place: dict[str, str]) -> Any:
+    """A folder's own tokenizer, whatever its model: `AutoTokenizer` reads any that stands beside a Qwen2 as Qwen2's."""
+    file = Path(name) / "tokenizer_config.json"
+    if file.is_file() and read_json(file).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+        return PreTrainedTokenizerFast.from_pretrained(name)
+    return AutoTokenizer.from_pretrained(name, **place)
 
 
 def tokenize(words: Any, texts: Sequence[str], max_length: int, min_tokens: int = 1) -> list[list[int]]:
