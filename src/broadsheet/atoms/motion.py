@@ -126,6 +126,17 @@ def simulate(
     own head; `report`: called with (steps made, phase) at each frame.
 
     **Raises:** `InputError` where an energy is no longer finite, with the step.
+
+    **Example:**
+
+        >>> from ase import Atoms
+        >>> from broadsheet.atoms import LennardJones, batch_atoms
+        >>> batch = batch_atoms([Atoms("Ar2", [[0, 0, 0], [0, 0, 4.0]])])
+        >>> argon = LennardJones(epsilon=0.0103, sigma=3.4, cutoff=12.0)
+        >>> path = simulate(argon, batch, steps=500, dt=2.0, temperature=20.0, key=jax.random.key(0), every=100)
+        >>> total = path.potential + path.kinetic
+        >>> path.positions.shape[0], bool(abs(total - total[0]).max() < 1e-4)  # frames, with the start; eV
+        (6, True)
     """
     if steps < 1 or every < 1 or not dt > 0 or friction < 0 or temperature < 0 or not skin > 0:
         raise InputError("simulate: steps, every, dt and skin must be positive, friction and temperature not negative.")

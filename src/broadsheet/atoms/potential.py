@@ -32,6 +32,20 @@ class Potential(eqx.Module):
     """An energy of structures. A subclass has a `cutoff` (Å, static) and `energy`; `neighbours` only where it wants other
     neighbours than all within the cutoff, `energy_and_forces` only where it knows its gradient better than differentiation
     does, `energy_and_direct_forces` only where it predicts forces beside the energy.
+
+    **Example:**
+
+        >>> from ase import Atoms
+        >>> from broadsheet.atoms import batch_atoms, displacements
+        >>> class Springs(Potential):  # of 2 eV/Å^2 between neighbours
+        ...     cutoff: float = eqx.field(static=True, default=4.0)
+        ...     def energy(self, batch, neighbours):
+        ...         square = jnp.sum(displacements(batch, neighbours) ** 2, axis=(1, 2))
+        ...         return batch.sum_atoms(square / 2)  # each pair lies in both rows
+        >>> springs, batch = Springs(), batch_atoms([Atoms("H2", [[0, 0, 0], [0, 0, 3.0]])])
+        >>> found = springs.energy_and_forces(batch, springs.neighbours(batch))
+        >>> float(found.energy[0]), found.forces[:2, 2].tolist()
+        (9.0, [6.0, -6.0])
     """
 
     cutoff: eqx.AbstractVar[float]

@@ -158,6 +158,14 @@ def feedback(forward: System, back: System | None = None, *, combine: Callable[[
     **Arguments:** `combine(inputs, fed)`: what `forward` receives; by default the sum.
 
     **Raises:** `CompositionError` where neither system has a `readout`: the loop then has no delay in it.
+
+    **Example:**
+
+        >>> import jax.numpy as jnp
+        >>> from broadsheet.dynamics import Delay, rollout
+        >>> echo = feedback(Delay(jnp.zeros(()), steps=3))
+        >>> rollout(echo, jnp.array([1.0, 0, 0, 0, 0, 0, 0]))[1].tolist()
+        [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     """
     if not (is_moore(forward) or (back is not None and is_moore(back))):
         names = type(forward).__name__ + ("" if back is None else f" and {type(back).__name__}")

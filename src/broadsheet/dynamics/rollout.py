@@ -43,6 +43,16 @@ def rollout(
     - `unroll`: how many steps XLA sees at once.
 
     **Returns:** (state, records), records with time first.
+
+    **Example:**
+
+        >>> import jax.numpy as jnp
+        >>> from broadsheet.neurons import LIF
+        >>> neurons = LIF(2, tau=20.0, rest=-70.0, threshold=-50.0, reset=-70.0, dt=1.0)
+        >>> kicks = jnp.tile(jnp.array([0.5, 2.0]), (100, 1))  # mV a step, (time, neurons)
+        >>> state, spikes = rollout(neurons, kicks)
+        >>> spikes.sum(0).tolist()
+        [0.0, 7.0]
     """
     total = _steps(inputs, steps)
     if every < 1 or total % every:

@@ -64,6 +64,17 @@ def fit(
 
     **Raises:** `InputError` where the loss is not finite (with the step), `DataError` where the checkpoint is of another
     model.
+
+    **Example:**
+
+        >>> import jax, jax.numpy as jnp, optax
+        >>> x = jnp.linspace(-1, 1, 32)
+        >>> def loss(line, batch, key):
+        ...     return jnp.mean((line["slope"] * batch + line["offset"] - (3 * batch + 1)) ** 2)
+        >>> line = {"slope": jnp.zeros(()), "offset": jnp.zeros(())}
+        >>> found = fit(line, loss, lambda key: x, optimiser=optax.adam(0.1), steps=300, key=jax.random.key(0))
+        >>> round(float(found.model["slope"]), 2), round(float(found.model["offset"]), 2)
+        (3.0, 1.0)
     """
     if steps < 1:
         raise InputError(f"fit: {steps} steps; at least 1 is wanted.")

@@ -73,6 +73,13 @@ def simulate(
     **Arguments:** those of `rollout`.
 
     **Returns:** (state after the last step, spikes).
+
+    **Example:**
+
+        >>> from broadsheet.networks.balanced import Cuba
+        >>> state, spikes = simulate(Cuba(size=500, probability=0.1).system(seed=1), steps=200)  # 20 ms
+        >>> bool((spikes.steps[1:] >= spikes.steps[:-1]).all()), 0 < len(spikes.neurons) < 200 * 500
+        (True, True)
     """
     state = initial_state(system, key) if state is None else state
     state, words = _record(system, inputs, state, key, steps)

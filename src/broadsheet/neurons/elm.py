@@ -57,6 +57,12 @@ class ELMCell(System):
     - `dt`: time step, ms. `variant`: see the module.
 
     **Raises:** `InputError` where sizes and routing do not fit.
+
+    **Example:**
+
+        >>> cell = ELMCell(d_in=8, d_out=2, d_m=5, key=jax.random.key(0))
+        >>> cell(jnp.zeros((100, 8))).shape  # (time, d_out)
+        (100, 2)
     """
 
     raw_weights: Float[Array, " n_syn"]
