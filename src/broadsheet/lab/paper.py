@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from broadsheet.errors import InputError
+from broadsheet.lab import schema
 from broadsheet.lab.claims import SYSTEM, Claim
 
 PRESETS = ("smoke", "quick", "paper")
@@ -96,68 +95,26 @@ class Experiment:
     def summary(self) -> str:
         return (inspect.getdoc(self.function) or "").split("\n\n")[0].replace("\n", " ")
 
+    @property
+    def fields(self) -> tuple[schema.Field, ...]:
+        """The settings of its config."""
+        return schema.fields_of(type(next(iter(self.presets.values()))))
+
     def variant_names(self) -> list[str]:
         return [SYSTEM, *self.variants]
 
     def configure(self, preset: str, variant: str = SYSTEM, overrides: Mapping[str, Any] | None = None) -> Any:
-        """The config of a preset with a variant's overrides and the user's, each checked by name and type."""
-        if preset not in self.presets:
-            raise InputError(f"{self.name} has no preset {preset!r}; there are {', '.join(self.presets)}.")
-        if variant != SYSTEM and variant not in self.variants:
-            raise InputError(f"{self.name} has no variant {variant!r}; there are {', '.join(self.variant_names())}.")
-        config = self.presets[preset]
-        changes = {**dict(overrides or {}), **dict(self.variants.get(variant, {}))}
-        return override(config, changes, self.name)
+        """The config of a preset with a variant's overrides and the user's, which count where both set a name."""
+        changed = schema.changes(self, preset, variant, overrides or {})
+        try:
+            return dataclasses.replace(self.presets[preset], **changed)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.name}: {error}") from None
 
     def figure(self, function: Callable[[Runs], Any]) -> Callable[[Runs], Any]:
         """Decorator: a function from the reports of all variants to a Matplotlib figure. Not part of the code hash."""
         self.figures[function.__name__] = function
         return function
-
-
-def override(config: Any, changes: Mapping[str, Any], owner: str) -> Any:
-    """A copy of a config dataclass with some fields changed; text is read as the field's type."""
-    types_of = typing.get_type_hints(type(config))
-    parsed = {}
-    for name, value in changes.items():
-        if name not in types_of:
-            raise InputError(f"{owner} has no setting {name!r}; there are {', '.join(types_of)}.")
-        parsed[name] = _parse(value, types_of[name], f"{owner}: {name}")
-    try:
-        return dataclasses.replace(config, **parsed)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{owner}: {error}") from None
-
-
-def _parse(value: Any, wanted: Any, name: str) -> Any:
-    """`value` as the type of a config field: bool, int, float, str, Literal, tuple of those, or one of them or None."""
-    origin = typing.get_origin(wanted)
-    if origin in (typing.Union, types.UnionType):
-        options = typing.get_args(wanted)
-        if type(None) in options and (value is None or value in ("none", "None")):
-            return None
-        (wanted,) = [option for option in options if option is not type(None)][:1]
-        return _parse(value, wanted, name)
-    if origin is Literal:
-        if value not in typing.get_args(wanted):
-            raise InputError(f"{name} is {value!r}; one of {', '.join(map(str, typing.get_args(wanted)))} is wanted.")
-        return value
-    if origin is tuple:
-        parts = value.replace("+", " ").split() if isinstance(value, str) else list(value)
-        return tuple(_parse(part, typing.get_args(wanted)[0], name) for part in parts)
-    if wanted is bool and not isinstance(value, bool):
-        if str(value).lower() not in ("true", "false", "1", "0", "yes", "no"):
-            raise InputError(f"{name} is {value!r}; true or false is wanted.")
-        return str(value).lower() in ("true", "1", "yes")
-    try:
-        if wanted is int and not isinstance(value, int):
-            number = float(value)
-            if number != int(number):
-                raise ValueError
-            return int(number)
-        return wanted(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {value!r}; a value of type {getattr(wanted, '__name__', wanted)} is wanted.") from None
 
 
 @dataclass
@@ -217,6 +174,8 @@ class Paper:
                 function.__name__.strip("_"), function, dict(presets), dict(variants or {}), tuple(claims),
                 precision=precision, deterministic=deterministic, exclusive=exclusive, data=data, cost=cost,
             )  # fmt: skip
+            if len({type(config) for config in made.presets.values()}) != 1:
+                raise InputError(f"{self.slug}: the presets of {made.name} are to be configs of one class.")
             for variant in made.variant_names():
                 for preset in made.presets:
                     made.configure(preset, variant)

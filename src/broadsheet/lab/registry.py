@@ -19,6 +19,7 @@ from typing import Any
 
 from broadsheet.cache import write_atomic
 from broadsheet.errors import InputError, MissingExtraError
+from broadsheet.lab import schema
 from broadsheet.lab.claims import SYSTEM, Claim
 
 PACKAGE = "broadsheet.papers"
@@ -38,6 +39,7 @@ class ExperimentEntry:
     presets: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Mapping[str, Any]]
     claims: tuple[Claim, ...]
+    fields: tuple[schema.Field, ...] = ()
     figures: tuple[str, ...] = ()
     precision: str = "float32"
     deterministic: bool = False
@@ -50,17 +52,9 @@ class ExperimentEntry:
         return [SYSTEM, *self.variants]
 
     def configure(self, preset: str, variant: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration as JSON values; names and types are checked against the preset's own values."""
-        if preset not in self.presets:
-            raise InputError(f"{self.name} has no preset {preset!r}; there are {', '.join(self.presets)}.")
-        if variant not in self.variant_names():
-            raise InputError(f"{self.name} has no variant {variant!r}; there are {', '.join(self.variant_names())}.")
-        config = dict(self.presets[preset])
-        for name, value in {**overrides, **self.variants.get(variant, {})}.items():
-            if name not in config:
-                raise InputError(f"{self.name} has no setting {name!r}; there are {', '.join(config) or 'none'}.")
-            config[name] = _like(config[name], value, f"{self.name}: {name}")
-        return config
+        """The configuration as JSON values, read by the same code as the experiment's own (`broadsheet.lab.schema`)."""
+        changed = schema.changes(self, preset, variant, overrides)
+        return {**self.presets[preset], **{name: schema.jsonable(value) for name, value in changed.items()}}
 
     def claims_at(self, preset: str) -> list[Claim]:
         """The claims that have a bound at this preset."""
@@ -75,13 +69,15 @@ class ExperimentEntry:
     def to_dict(self) -> dict[str, Any]:
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         data["claims"] = [claim.to_dict() for claim in self.claims]
+        data["fields"] = [field.to_json() for field in self.fields]
         data["figures"] = list(self.figures)
         return {name: value for name, value in data.items() if name != "command" or value}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ExperimentEntry:
         claims = tuple(Claim.from_dict(claim) for claim in data["claims"])
-        return cls(**{**data, "claims": claims, "figures": tuple(data["figures"])})
+        fields = tuple(schema.Field.from_json(field) for field in data["fields"])
+        return cls(**{**data, "claims": claims, "fields": fields, "figures": tuple(data["figures"])})
 
 
 @dataclass(frozen=True)
@@ -131,6 +127,7 @@ def describe(paper: Any, module: str) -> Entry:
             presets={preset: _json(dataclasses.asdict(config)) for preset, config in made.presets.items()},
             variants=_json(made.variants),
             claims=tuple(made.claims),
+            fields=made.fields,
             figures=tuple(made.figures),
             precision=made.precision,
             deterministic=made.deterministic,
@@ -211,28 +208,6 @@ def index_text() -> str:
 
 def _json(value: Any) -> Any:
     return json.loads(json.dumps(value))
-
-
-def _like(old: Any, value: Any, name: str) -> Any:
-    """`value` as the type that `old` has, for JSON values and text from the command line."""
-    if old is None or value is None:
-        return value
-    try:
-        if isinstance(old, bool):
-            text = str(value).lower()
-            if text not in ("true", "false", "1", "0", "yes", "no"):
-                raise ValueError
-            return text in ("true", "1", "yes")
-        if isinstance(old, list):
-            parts = value.replace("+", " ").split() if isinstance(value, str) else list(value)
-            return [_like(old[0], part, name) for part in parts] if old else parts
-        if isinstance(old, int):
-            if float(value) != int(float(value)):
-                raise ValueError
-            return int(float(value))
-        return type(old)(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {value!r}; a value of type {type(old).__name__} is wanted.") from None
 
 
 if __name__ == "__main__":
