@@ -41,7 +41,7 @@ def ours(case, given):
 
     from broadsheet.plasticity import RecursiveLeastSquares
 
-    rule = RecursiveLeastSquares(case["neurons"], 2, alpha=ALPHA)
+    rule = RecursiveLeastSquares(jnp.zeros((case["neurons"], 2)), alpha=ALPHA)
     X, Y, chosen = (jnp.asarray(given[name]) for name in ("X", "Y", "chosen"))
     gate = jnp.ones(X.shape[1])
 
@@ -52,7 +52,7 @@ def ours(case, given):
             return rule.trial(state, X[which], wanted, gate), None
 
         state, _ = jax.lax.scan(one, rule.init(jax.random.key(0)), (chosen, Y))
-        return jnp.linalg.norm(rule.weights(state))
+        return jnp.linalg.norm(rule.learned(state))
 
     def run():
         return {"norm": jax.block_until_ready(train(X, Y, chosen))}

@@ -57,7 +57,7 @@ def test_orthogonal_features_learn_time_and_probability(split):
     """With rate 0.1 and the gate open, the mean of the last trials is the probability itself."""
     given = orthogonal_library()
     trials = cue_trials(jax.random.key(1), [Block(400, (0.7, 0.3), 150.0)])
-    found = learn(ErrorModulated(10, 2, rate=0.1, split=split), given, trials, jax.random.key(2))
+    found = learn(ErrorModulated(jnp.zeros((10, 2)), rate=0.1, split=split), given, trials, jax.random.key(2))
     assert (np.asarray(found.time)[50:] == 150).all()
     np.testing.assert_allclose(np.asarray(found.probability)[100:].mean(0), [0.7, 0.3], atol=0.06)
 
@@ -66,7 +66,7 @@ def test_split_and_joint_rules_give_the_same_weights():
     rng = np.random.default_rng(0)
     given = Library(jnp.asarray(rng.standard_normal((3, 20, 15)) / 4), jnp.arange(20) * 10.0)
     trials = cue_trials(jax.random.key(1), [Block(30, (0.5, 0.3), 100.0)])
-    split, joint = (learn(ErrorModulated(15, 2, split=s), given, trials, jax.random.key(2)).weights for s in (True, False))
+    split, joint = (learn(ErrorModulated(jnp.zeros((15, 2)), split=s), given, trials, jax.random.key(2)).weights for s in (True, False))
     np.testing.assert_allclose(split, joint, atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_least_squares_steps_blocks_and_the_normal_equations_agree():
         rng = np.random.default_rng(0)
         X, Y = rng.standard_normal((2, 25, 8)), rng.standard_normal((2, 25, 3))
         for forget in (1.0, 0.97):
-            rule = RecursiveLeastSquares(8, 3, alpha=0.1, forget=forget)
+            rule = RecursiveLeastSquares(jnp.zeros((8, 3)), alpha=0.1, forget=forget)
             one = block = rule.init(jax.random.key(0))
             for x, y in zip(jnp.asarray(X), jnp.asarray(Y), strict=True):
                 one, _ = rollout(rule, (x, y, jnp.ones(25)), state=one)
@@ -115,7 +115,7 @@ def test_angles_of_known_planes():
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: ErrorModulated(0, 2), lambda: RecursiveLeastSquares(3, 0), lambda: double_exponential(jnp.zeros((3, 1)), rise=0.0),
+    [lambda: ErrorModulated(jnp.zeros((0, 2))), lambda: RecursiveLeastSquares(jnp.zeros((3, 0))), lambda: double_exponential(jnp.zeros((3, 1)), rise=0.0),
      lambda: rollout(reservoir(jax.random.key(0), 10), jnp.zeros((2, 1)))],
 )  # fmt: skip
 def test_mistakes_are_named(make):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
-from broadsheet.plasticity import STDP
+from broadsheet.plasticity import STDP, Triplet
 
 WIDE = (-1e3, 1e3)
 
@@ -38,10 +38,10 @@ def test_traces_sum_over_all_pairs_and_triplets(seed, axonal, dendritic, triplet
     rng = np.random.default_rng(seed)
     pre, post = (rng.random((60, 1)) < 0.2 for _ in range(2))
     terms = (0.7, 0.4) if triplet else (0.0, 0.0)
-    rule = STDP(
-        [[0.0]], a_plus=0.5, a_minus=0.3, tau_plus=20.0, tau_minus=30.0, triplet_plus=terms[0], triplet_minus=terms[1],
-        bounds=WIDE, axonal=axonal, dendritic=dendritic,
-    )  # fmt: skip
+    options = {"a_plus": 0.5, "a_minus": 0.3, "tau_plus": 20.0, "tau_minus": 30.0, "bounds": WIDE, "axonal": axonal,
+               "dendritic": dendritic}  # fmt: skip
+    extra = {"triplet_plus": 0.5 * terms[0], "triplet_minus": 0.3 * terms[1], "tau_x": 101.0, "tau_y": 125.0}
+    rule = Triplet([[0.0]], **options, **extra) if triplet else STDP([[0.0]], **options)
     expected = by_pairs(pre[:, 0], post[:, 0], (0.5, 0.3), axonal, dendritic, terms)
     np.testing.assert_allclose(run(rule, pre, post)[0][0, 0], expected, rtol=1e-4, atol=1e-4)
 
@@ -102,9 +102,11 @@ def test_output_uses_the_weights_after_the_change_and_learning_is_kept():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"tau_plus": -1.0}, "tau_plus = -1.0"), ({"tau_y": float("nan")}, "tau_y"), ({"axonal": -1}, "axonal = -1"),
+    [({"tau_plus": -1.0}, "tau_plus = -1.0"), ({"axonal": -1}, "axonal = -1"),
      ({"bounds": (1.0, 0.0)}, "bounds"), ({"weights": [1.0]}, "weights have the shape")],
 )  # fmt: skip
 def test_mistakes_are_named(options, said):
     with pytest.raises(InputError, match=said):
         STDP(**({"weights": [[0.0]]} | options))
+    with pytest.raises(InputError, match="tau_y = nan"):
+        Triplet(tau_y=float("nan"))

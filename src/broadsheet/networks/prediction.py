@@ -104,8 +104,8 @@ def learn(
 
     On trials without an outcome the gate opens at the time that was predicted.
 
-    **Arguments:** `rule`: `ErrorModulated` or `RecursiveLeastSquares`; `off`, `on`: of the gate; `reset`: whether the rule is
-    told when statistics change.
+    **Arguments:** `rule`: one that is modulated by a gate, `ErrorModulated` or `RecursiveLeastSquares`, on weights (features,
+    outcomes); `off`, `on`: of the gate; `reset`: whether the rule is told when statistics change.
     """
     chosen = jax.random.randint(key, trials.outcomes.shape, 0, given.features.shape[0])
 
@@ -115,14 +115,14 @@ def learn(
             fresh = rule.reset(state)
             state = jax.tree.map(lambda new, old: jnp.where(switched, new, old), fresh, state)
         X = given.features[which]
-        z = X @ rule.weights(state).T
+        z = X @ rule.learned(state)
         when, chance = prediction_object(z, given.times)
         Y = target(outcome, time, given.times, z.shape[1])
         gate = attention(jnp.where(outcome == OMITTED, when, time), given.times, off=off, on=on)
         return rule.trial(state, X, Y, gate), (when, chance, z)
 
     state, (when, chance, z) = jax.lax.scan(one, rule.init(key), (trials, chosen))
-    return Course(when, chance, z, rule.weights(state))
+    return Course(when, chance, z, rule.learned(state).T)
 
 
 def subspace_angle(first: Float[np.ndarray, "features _"], second: Float[np.ndarray, "features _"]) -> float:

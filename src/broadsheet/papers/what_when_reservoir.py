@@ -32,7 +32,7 @@ from broadsheet.networks.prediction import (
 )
 from broadsheet.networks.reservoir import cue_course, reservoir, trajectories
 from broadsheet.neurons.integrate_and_fire import Izhikevich
-from broadsheet.plasticity.readouts import ErrorModulated, RecursiveLeastSquares
+from broadsheet.plasticity import ErrorModulated, RecursiveLeastSquares
 
 paper = Paper(
     slug="what-when-reservoir",
@@ -165,11 +165,12 @@ def forms(config: Forms, key, log: Log) -> Report:
     n = config.trials
     p = np.repeat([config.before, config.after], n)
     draws = jax.random.uniform(key, (config.repeats, 2 * n)) < p
-    rules = {"modulated": ErrorModulated(1, 1, rate=config.rate), "squares": RecursiveLeastSquares(1, 1, alpha=config.alpha)}
+    blank = jnp.zeros((1, 1))
+    rules = {"modulated": ErrorModulated(blank, rate=config.rate), "squares": RecursiveLeastSquares(blank, alpha=config.alpha)}
 
     def course(rule: Any, outcomes: jax.Array) -> jax.Array:
         inputs = (jnp.ones((2 * n, 1)), outcomes[:, None].astype(float), jnp.ones(2 * n))
-        return rollout(rule, inputs, record=lambda state, z: rule.weights(state)[0, 0])[1]
+        return rollout(rule, inputs, record=lambda state, z: rule.learned(state)[0, 0])[1]
 
     found = {name: np.asarray(jax.jit(jax.vmap(lambda y, rule=rule: course(rule, y)))(draws)) for name, rule in rules.items()}
     a, k = config.rate, np.arange(1, 2 * n + 1)
@@ -248,15 +249,15 @@ def blocks(config: Learning) -> dict[str, tuple[Block, Block]]:
 
 def rules(config: Learning) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Each arm's rule, and how it is run."""
-    size, count = config.neurons, len(config.probabilities)
-    squares = RecursiveLeastSquares(size, count)
+    blank = jnp.zeros((config.neurons, len(config.probabilities)))
+    squares = RecursiveLeastSquares(blank)
     return {
-        "system": (ErrorModulated(size, count, rate=config.rate, split=True), {"off": config.off}),
+        "system": (ErrorModulated(blank, rate=config.rate, split=True), {"off": config.off}),
         "least-squares": (squares, {}),
         "reset": (squares, {"reset": True}),
-        "forgetting": (RecursiveLeastSquares(size, count, forget=config.forget), {}),
-        "hebb": (ErrorModulated(size, count, rate=config.rate, split=True, hebbian=True), {"off": config.off}),
-        "gate-shut": (ErrorModulated(size, count, rate=config.rate, split=True), {"off": config.off, "on": 0.0}),
+        "forgetting": (RecursiveLeastSquares(blank, forget=config.forget), {}),
+        "hebb": (ErrorModulated(blank, rate=config.rate, split=True, hebbian=True), {"off": config.off}),
+        "gate-shut": (ErrorModulated(blank, rate=config.rate, split=True), {"off": config.off, "on": 0.0}),
     }
 
 

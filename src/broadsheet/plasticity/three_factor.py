@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.dynamics.system import System, as_array, fixed
+from broadsheet.dynamics.system import as_array, fixed
 from broadsheet.errors import InputError
 from broadsheet.numerics.checks import positive
+from broadsheet.plasticity.rule import LearningRule
 
 
 class ThreeFactorState(NamedTuple):
@@ -21,7 +23,7 @@ class ThreeFactorState(NamedTuple):
     eligibility: Float[Array, "pre post"]
 
 
-class ThreeFactor(System):
+class ThreeFactor(LearningRule):
     """A dense projection that learns by `dw = rate * modulator_j * e_ij`. Input: presynaptic spikes (pre,), a postsynaptic
     factor (post,) and a modulator (post,) or (). Output: `pre @ weights` before the change.
 
@@ -33,7 +35,8 @@ class ThreeFactor(System):
     for what is eligible in this step alone; `bounds`: on weights; `dt`: ms.
     """
 
-    weights: Float[Array, "pre post"]
+    modulators: ClassVar[Mapping[str, Literal["one", "post"]]] = {"modulator": "post"}
+
     rate: Array = fixed()
     tau: Array = fixed()
     tau_e: Array | None = fixed()
@@ -41,12 +44,10 @@ class ThreeFactor(System):
     dt: float = eqx.field(static=True)
 
     def __init__(
-        self, weights: Any, *, rate: Any = 0.01, tau: Any = 20.0, tau_e: Any = 0.0,
+        self, weights: Any = None, *, rate: Any = 0.01, tau: Any = 20.0, tau_e: Any = 0.0,
         bounds: tuple[float, float] = (-jnp.inf, jnp.inf), dt: float = 1.0,
     ) -> None:  # fmt: skip
-        self.weights = as_array(weights)
-        if self.weights.ndim != 2:
-            raise InputError(f"weights have the shape {self.weights.shape}; (pre, post) is wanted.")
+        super().__init__(weights)
         positive("tau, the time constant of the trace,", tau)
         if isinstance(tau_e, (int, float)) and tau_e == 0:
             self.tau_e = None
@@ -57,8 +58,12 @@ class ThreeFactor(System):
             raise InputError(f"bounds = {bounds}; the lower one has to be below the upper one.")
         self.rate, self.tau, self.bounds, self.dt = as_array(rate), as_array(tau), as_array(bounds), dt
 
+    @property
+    def limits(self) -> tuple[Any, Any]:
+        return self.bounds[0], self.bounds[1]
+
     def init(self, key: PRNGKeyArray) -> ThreeFactorState:
-        return ThreeFactorState(self.weights, jnp.zeros(self.weights.shape[0]), jnp.zeros_like(self.weights))
+        return ThreeFactorState(self.start, jnp.zeros(self.start.shape[0]), jnp.zeros_like(self.start))
 
     def step(
         self, state: ThreeFactorState, inputs: tuple[Array, Array, Array], key: PRNGKeyArray | None = None
@@ -69,6 +74,3 @@ class ThreeFactor(System):
         eligibility = kept + trace[:, None] * post
         weights = jnp.clip(state.weights + self.rate * modulator * eligibility, *self.bounds)
         return ThreeFactorState(weights, trace, eligibility), pre @ state.weights
-
-    def consolidate(self, state: ThreeFactorState) -> ThreeFactor:
-        return eqx.tree_at(lambda rule: rule.weights, self, state.weights)
