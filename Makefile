@@ -4,6 +4,7 @@
 # make verify   check every claim again and write the ledger, docs/verdicts
 # make docs     the documentation, in site/
 # make bench    every comparison of speed, or one: make bench ONLY=cuba; on a GPU: make bench DEVICE=gpu
+# make index    what is generated and committed: the index of papers, the table of rooms
 # make setup    the environment only
 .PHONY: run test lint verify setup index docs bench
 
@@ -41,6 +42,7 @@ bench: $(CORE)
 
 index: $(FULL)
 	$(BIN)/python -m broadsheet.lab.registry
+	$(BIN)/python docs/architecture.py
 
 setup: $(FULL)
 

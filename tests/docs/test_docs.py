@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -112,3 +113,17 @@ def test_the_rooms_name_what_they_export():
     classes = {"Batch", "Feedback", "Parallel", "Series", "Substep"}  # what series() and the like return
     listed = set(re.findall(r"\w+", " ".join(re.findall(r"members: \[(.*?)\]", text))))
     assert set(room.__all__) - beneath - classes == listed
+
+
+def test_the_table_of_rooms_is_fresh_and_names_every_room():
+    """Made from the contracts, which import-linter enforces; a package that no layer names would be in no row."""
+    made = runpy.run_path(str(ROOT / "docs" / "architecture.py"))
+    text = made["PAGE"].read_text()
+    assert text == made["page_text"](text), "run: make index"
+    rows = dict(re.findall(r"^\| \d+ \| `(\w+)` \| [^|]+ \| ([^|]+) \|", text, re.M))
+    source = ROOT / "src" / "broadsheet"
+    rooms = {file.parent.name for file in source.glob("*/__init__.py")} | {file.stem for file in source.glob("*.py")}
+    assert set(rows) == rooms - {"__init__"}
+    assert rows["errors"] == "nothing of ours"
+    assert "`lab`" in rows["page"]
+    assert "neurons" not in rows["page"]
