@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -127,3 +128,9 @@ def test_the_table_of_rooms_is_fresh_and_names_every_room():
     assert rows["errors"] == "nothing of ours"
     assert "`lab`" in rows["page"]
     assert "neurons" not in rows["page"]
+
+
+def test_the_picture_of_a_verdict_shows_the_ledger():
+    made = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
+    assert escape(made["caption"](), quote=False) in made["PICTURE"].read_text(), "run: python docs/pictures.py"
+    assert made["PICTURE"].name in (ROOT / "README.md").read_text()
