@@ -28,17 +28,9 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """JSON on standard output; numbers that are not finite become null."""
-    print(json.dumps(_finite(value), indent=1, ensure_ascii=False))
+    from broadsheet.lab.metrics import finite
 
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    print(json.dumps(finite(value), indent=1, ensure_ascii=False))
 
 
 def table(columns: Sequence[str | tuple[str, dict[str, Any]]], rows: Sequence[Sequence[Any]], title: str = "") -> Any:

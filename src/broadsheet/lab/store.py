@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from broadsheet.cache import home, locked
 from broadsheet.errors import StoreError
 from broadsheet.files import load_arrays
 from broadsheet.lab.location import database_url
+from broadsheet.lab.metrics import from_json
 from broadsheet.lab.paper import Report
 from broadsheet.lab.tables import Revision, Run, Verification
 
@@ -161,7 +161,7 @@ class Store:
     def report(self, run: Run) -> Report:
         """A run's metrics, and its arrays where they are still kept."""
         arrays = self.runs / run.id / ARRAYS_FILE
-        scalars = {arm: {k: math.nan if v is None else v for k, v in row.items()} for arm, row in run.scalars.items()}
+        scalars = from_json(run.scalars)
         kept: dict[str, Any] = load_arrays(arrays) if arrays.exists() else {}
         return Report(scalars.pop("", {}), kept, scalars)
 

@@ -31,6 +31,7 @@ from broadsheet.cache import home, write_atomic
 from broadsheet.errors import BroadsheetError, JobError
 from broadsheet.files import load_arrays, read_json
 from broadsheet.lab.claims import SYSTEM
+from broadsheet.lab.metrics import from_json, to_json
 from broadsheet.lab.paper import Report
 from broadsheet.lab.store import ARRAYS_FILE, RECORD_FILE
 
@@ -172,13 +173,9 @@ def write_run(
         np.savez_compressed(folder / ARRAYS_FILE, **arrays)
     size = (folder / ARRAYS_FILE).stat().st_size if arrays else 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Linux" else 1024**2)
-    scalars = {
-        arm: {name: value if np.isfinite(value) else None for name, value in row.items()}
-        for arm, row in report.scalars().items()
-    }
     record = {
         "id": run["id"], "slug": job["slug"], "experiment": job["experiment"], "preset": job["preset"],
-        "variant": run["variant"], "seed": run["seed"], "config": dict(config), "scalars": scalars,
+        "variant": run["variant"], "seed": run["seed"], "config": dict(config), "scalars": to_json(report.scalars()),
         "code_hash": job["code_hash"], "precision": job["precision"], "device": job["device"],
         "environment": environment(), "finished": datetime.now(UTC).isoformat(), "seconds": round(seconds, 3),
         "peak_mib": round(peak, 1), "arrays_bytes": size,
@@ -274,10 +271,8 @@ def _draw(job: Mapping[str, Any], made: dict[str, Report], scratch: Path, emit: 
 
 def _load(folder: Path) -> Report:
     record = json.loads((folder / RECORD_FILE).read_text())
-    scalars = {arm: {k: np.nan if v is None else v for k, v in row.items()} for arm, row in record["scalars"].items()}
+    scalars = from_json(record["scalars"])
     arrays = load_arrays(folder / ARRAYS_FILE) if (folder / ARRAYS_FILE).exists() else {}
-    for name, value in scalars.get("", {}).items():
-        scalars[""][name] = np.float64(value)
     return Report(scalars.pop("", {}), arrays, scalars)
 
 

@@ -12,12 +12,11 @@ from broadsheet.lab import ledger, location
 from broadsheet.lab.identity import code_hash
 from broadsheet.lab.ledger import Recorded
 from broadsheet.lab.location import figures_folder
+from broadsheet.lab.metrics import Filled, Table, add_run, from_json
 from broadsheet.lab.paper import FIRST_SEED
 from broadsheet.lab.registry import Entry, entries
 from broadsheet.lab.store import Store
 from broadsheet.lab.verdicts import Verdict, judge
-
-Table = Mapping[int, Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -98,24 +97,30 @@ def _here(entry: Entry, state: Recorded, runs: Mapping[tuple[str, str], Table]) 
     return None if found.verdict == "not run" else found
 
 
-def _stored_runs(slugs: Iterable[str], store: Store | None) -> dict[tuple[str, str], Table]:
-    """(slug, experiment) -> metrics by seed and arm, of runs at quick size of this home with the present code."""
+def _stored_runs(slugs: Iterable[str], store: Store | None) -> dict[tuple[str, str], Filled]:
+    """(slug, experiment) -> metrics by seed and arm, of runs at quick size of this home with the present code.
+
+    Runs with settings or data of a user's own say nothing of the claims.
+    """
     if store is None and not location.exists():
         return {}
     wanted = set(slugs)
-    table: dict[tuple[str, str], Any] = {}
+    table: dict[tuple[str, str], Filled] = {}
+    configs: dict[tuple[str, str, str], dict[str, Any]] = {}
     for run in (store or Store()).find(preset="quick"):
         made = entries().get(run.slug)
         if made is None or run.slug not in wanted or run.experiment not in made.experiments:
             continue
         experiment = made.experiments[run.experiment]
-        untouched = run.variant == "system" or run.variant in experiment.variants
-        if run.seed < FIRST_SEED or not untouched or run.code_hash != code_hash(made, experiment):
+        known = run.variant in experiment.variant_names()
+        if run.seed < FIRST_SEED or not known or run.code_hash != code_hash(made, experiment):
             continue
-        arms = table.setdefault((run.slug, run.experiment), {}).setdefault(run.seed, {})
-        for arm, metrics in run.scalars.items():
-            if not arm or run.variant == "system":
-                arms[arm or run.variant] = {k: float("nan") if v is None else v for k, v in metrics.items()}
+        key = (run.slug, run.experiment, run.variant)
+        if key not in configs:
+            configs[key] = experiment.configure("quick", run.variant, {})
+        if run.config != configs[key]:
+            continue
+        add_run(table.setdefault((run.slug, run.experiment), {}), run.seed, run.variant, from_json(run.scalars))
     return table
 
 

@@ -1,0 +1,36 @@
+from datetime import UTC, datetime
+
+from broadsheet.lab.identity import code_hash
+from broadsheet.lab.registry import entry
+from broadsheet.lab.store import Store
+from broadsheet.lab.tables import Run
+from broadsheet.page.standing import standings
+
+SLUG, EXPERIMENT, CLAIM = "sdr-dendrites", "online", "C7"
+
+
+def record(store, variant, changed, **metrics):
+    """A run of seed 100 at quick size with these settings and numbers."""
+    made = entry(SLUG)
+    experiment = made.experiments[EXPERIMENT]
+    row = Run(
+        id=f"{variant} {changed}", slug=SLUG, experiment=EXPERIMENT, preset="quick", variant=variant, seed=100,
+        config=experiment.configure("quick", variant, changed), scalars={"": metrics}, code_hash=code_hash(made, experiment),
+        precision="float32", device="cpu", environment={}, finished=datetime.now(UTC), seconds=1.0, peak_mib=1.0,
+        arrays_bytes=0,
+    )  # fmt: skip
+    with store.session() as session:
+        session.add(row)
+
+
+def test_only_runs_with_the_papers_own_settings_speak_of_its_claims(home):
+    store = Store()
+    changed = {"segments": "3"}
+    record(store, "system", changed, recall=0.0, false_match=1.0)
+    record(store, "dense", changed, recall=1.0, false_match=1.0)
+    assert CLAIM not in standings([SLUG], store)[SLUG].here
+    record(store, "system", {}, recall=1.0, false_match=0.0)
+    record(store, "dense", {}, recall=1.0, false_match=1.0)
+    assert standings([SLUG], store)[SLUG].here[CLAIM].leaning == "holds"
+    record(store, "system", {"theta": "9"}, recall=0.0, false_match=1.0)  # the newest
+    assert standings([SLUG], store)[SLUG].here[CLAIM].leaning == "holds"
