@@ -39,6 +39,7 @@ class ErrorModulated(LearningRule):
     """
 
     modulators: ClassVar[Mapping[str, Literal["one", "post"]]] = {"gate": "one"}
+    sees_output: ClassVar[bool] = True
 
     rate: Array = fixed()
     split: bool = eqx.field(static=True)

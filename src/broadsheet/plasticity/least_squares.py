@@ -31,6 +31,7 @@ class RecursiveLeastSquares(LearningRule):
     """
 
     modulators: ClassVar[Mapping[str, Literal["one", "post"]]] = {"gate": "one"}
+    sees_output: ClassVar[bool] = True
     local: ClassVar[bool] = False
 
     alpha: Array = fixed()

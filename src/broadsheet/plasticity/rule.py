@@ -25,7 +25,8 @@ class LearningRule(System):
 
     - `modulators`: names of further inputs, in their order, with `"one"` for a number, which all synapses share, or `"post"`
       for one a postsynaptic neuron. A rule of two factors has none.
-    - `local`: whether a synapse changes by the activity of its own two neurons and modulators alone.
+    - `local`: whether a synapse changes by the activity of its own two neurons and modulators alone;
+    - `sees_output`: whether the activity of the postsynaptic neuron includes what its synapses send it, as for an error.
     - `decays`: whether weights shrink where no neuron is active.
     - `limits`: between what weights stay.
 
@@ -36,6 +37,7 @@ class LearningRule(System):
 
     modulators: ClassVar[Mapping[str, Literal["one", "post"]]] = {}
     local: ClassVar[bool] = True
+    sees_output: ClassVar[bool] = False
     decays: ClassVar[bool] = False
 
     def __init__(self, weights: Any = None) -> None:
