@@ -1,5 +1,6 @@
 """The documentation: built strictly, without a broken link, and its tutorials run as they stand."""
 
+import importlib.util
 import os
 import re
 import runpy
@@ -134,3 +135,11 @@ def test_the_picture_of_a_verdict_shows_the_ledger():
     made = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
     assert escape(made["caption"](), quote=False) in made["PICTURE"].read_text(), "run: python docs/pictures.py"
     assert made["PICTURE"].name in (ROOT / "README.md").read_text()
+
+
+def test_what_is_said_to_be_public_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    said = text.partition("in the `__all__` of")[2].partition("; the formats of")[0]
+    names = [name.removeprefix("broadsheet.") for name in re.findall(r"`([\w.]+)`", said)]
+    assert len(names) > 20
+    assert [name for name in names if importlib.util.find_spec(f"broadsheet.{name}") is None] == []
