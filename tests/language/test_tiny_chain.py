@@ -12,25 +12,18 @@ from numpy.testing import assert_allclose
 from broadsheet.errors import InputError, JobError
 from broadsheet.language import tiny_world as tiny
 from broadsheet.language.models import one_thread
-from broadsheet.language.tiny_chain import (
-    STAGES,
-    Recipe,
-    bigram_log_probabilities,
-    check_stages,
-    fine_tune,
-    measure,
-    new_model,
-    pretrain,
-    read_model,
-    reinforce,
-    tiny_chain,
-    world_batches,
-)
+from broadsheet.language.stages.tiny_grpo import reinforce
+from broadsheet.language.stages.tiny_pretraining import pretrain, world_batches
+from broadsheet.language.stages.tiny_sft import fine_tune
+from broadsheet.language.tiny_chain import Recipe, tiny_chain
+from broadsheet.language.tiny_model import bigram_log_probabilities, measure, require, tiny_model
 from broadsheet.language.tiny_world import World
+
+STAGES = ["base", "sft", "dpo", "rl"]
 
 
 def test_the_model_and_its_words():
-    assert sum(weights.numel() for weights in new_model(0).parameters()) == 219_456
+    assert sum(weights.numel() for weights in tiny_model(0).parameters()) == 219_456
     assert len(tiny.WORDS) == 463 == len(set(tiny.WORDS))
     world = World(0)
     for objects in world.objects.values():
@@ -55,55 +48,64 @@ def test_filler_follows_its_law():
         assert abs((after[here] == word).mean() - p) < 5 * np.sqrt(p * (1 - p) / count)
 
 
-def test_pretraining_starts_as_it_did_elsewhere(shipped):
+def test_pretraining_starts_as_it_did_elsewhere(record):
     """The losses of the first steps, against those on record."""
-    wanted = json.loads((shipped / "record.json").read_text())["first_losses"]
+    wanted = json.loads(record.read_text())["first_losses"]
     with one_thread():
-        model = new_model(7)
+        model = tiny_model(7)
         found = [loss for _, loss in itertools.islice(pretrain(model, world_batches(World(0), 7)), len(wanted))]
     assert_allclose(found, wanted, rtol=1e-4)
     assert wanted[0] == pytest.approx(np.log(463), rel=0.02)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_stages_can_do_what_they_were_taught(shipped, stage):
-    wanted = json.loads((shipped / "record.json").read_text())["stages"]
-    found = measure(read_model(shipped / f"{stage}.safetensors"), World(0))
+def test_stages_can_do_what_they_were_taught(shipped, record, stage):
+    wanted = json.loads(record.read_text())["stages"]
+    found = measure(shipped(stage), World(0))
     assert found == pytest.approx(wanted[stage], abs=0.02)
-    check_stages({**wanted, stage: found}, 7)
+    require("base" if stage == "base" else "chat", found, stage)
 
 
 def test_reinforcement_teaches_what_is_rewarded(shipped):
     """After a short fine-tuning that leaves two answers in three wrong."""
     with one_thread():
-        model = read_model(shipped / "base.safetensors")
+        model = shipped("base")
         fine_tune(model, World(0), steps=80, facts=0.2)
         rewards = reinforce(model, copy.deepcopy(model), World(0), steps=40)
     assert np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.1
 
 
-def test_the_check_of_stages_tells_failure_from_success(shipped):
-    wanted = json.loads((shipped / "record.json").read_text())["stages"]
-    with pytest.raises(JobError, match=r"truth of base is 0\.50"):
-        check_stages({**wanted, "base": {**wanted["base"], "truth": 0.5}}, 7)
+def test_a_lesson_not_learned_is_named(record):
+    wanted = json.loads(record.read_text())["stages"]
+    with pytest.raises(JobError, match=r"lessons in DPO: answers is 0\.50"):
+        require("chat", {**wanted["dpo"], "answers": 0.5}, "DPO")
+    with pytest.raises(JobError, match=r"refuses_harmless is 0\.60"):
+        require("chat", {**wanted["sft"], "refuses_harmless": 0.6}, "SFT")
+    with pytest.raises(JobError, match=r"truth is 0\.50"):
+        require("base", {**wanted["base"], "truth": 0.5}, "pretraining")
 
 
 def test_two_builds_are_the_same_and_a_chain_reads_its_own(home, monkeypatch, tmp_path):
     short = Recipe(6, 2, 2, 2)
     chain = tiny_chain(1, recipe=short)
+    first = {stage: (chain.model(stage).state_dict(), chain.record(stage)) for stage in STAGES}
     monkeypatch.setenv("BROADSHEET_HOME", str(tmp_path / "second"))
     again = tiny_chain(1, recipe=short)
-    assert chain.folder != again.folder
-    assert chain.record == again.record
-    assert chain.steps == [0, 1, 2, 5]
-    for stage in STAGES:
-        for one, other in zip(chain.model(stage).parameters(), again.model(stage).parameters(), strict=True):
-            assert torch.equal(one, other)
+    assert chain.names == STAGES
+    assert chain.steps("base") == [0, 1, 2, 5]
+    for stage, (weights, kept) in first.items():
+        assert chain.folder(stage) != again.folder(stage)
+        assert again.record(stage) == kept
+        for name, other in again.model(stage).state_dict().items():
+            assert torch.equal(weights[name], other)
     assert not torch.equal(chain.model("sft").lm_head.weight, chain.model("base").lm_head.weight)
-    with pytest.raises(InputError, match="no checkpoint 99"):
-        chain.model(99)
+    assert not torch.equal(chain.model("base", 0).lm_head.weight, chain.model("base", 5).lm_head.weight)
+    assert chain.words("rl")(["the city"])["input_ids"] == [tiny.encode("the city")]
+    with pytest.raises(InputError, match="base has no checkpoint 99"):
+        chain.model("base", 99)
 
 
 def test_words_without_skew_make_another_chain(home):
     even = tiny_chain(1, recipe=Recipe(20, 2, 2, 2), skewed=False)
-    assert even.steps == [0, 1, 2]
+    assert even.names == ["base"]
+    assert even.steps("base") == [0, 1, 2]

@@ -10,7 +10,7 @@ import commands
 from broadsheet.language import tiny_world as tiny
 from broadsheet.language.geometry import rankme, spectrum, spectrum_of
 from broadsheet.language.models import features
-from broadsheet.language.tiny_chain import new_model, read_model
+from broadsheet.language.tiny_model import tiny_model
 from broadsheet.language.tiny_world import World
 from broadsheet.language.tracking import GeometryCallback, model_features, track
 
@@ -21,7 +21,7 @@ def folders(shipped, tmp_path_factory):
     made = {}
     for stage in ("base", "sft"):
         folder = tmp_path_factory.mktemp(stage)
-        read_model(shipped / f"{stage}.safetensors").save_pretrained(folder)
+        shipped(stage).save_pretrained(folder)
         tiny.tokenizer().save_pretrained(folder)
         made[stage] = str(folder)
     return made
@@ -44,8 +44,8 @@ def test_track_reads_each_checkpoint(folders, texts, base):
 def test_callback_in_a_trainer(tmp_path):
     from transformers import Trainer, TrainingArguments
 
-    model, rows = new_model(2), World(0).probe(80, 24).tolist()
-    before = rankme(spectrum_of(features(new_model(2).eval(), rows)))
+    model, rows = tiny_model(2), World(0).probe(80, 24).tolist()
+    before = rankme(spectrum_of(features(tiny_model(2).eval(), rows)))
     callback = GeometryCallback(rows, every=5)
     data = [{"input_ids": row, "labels": row} for row in rows]
     arguments = TrainingArguments(

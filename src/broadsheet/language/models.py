@@ -63,6 +63,17 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     return model.eval(), words
 
 
+def commit(name: str, revision: str | None = None) -> str | None:
+    """The commit of a model on the Hugging Face Hub, or in its cache on this machine.
+
+    **Raises:** `MissingDataError` where there is no such model.
+    """
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision or "main")._commit_hash
+    except (OSError, ValueError) as error:
+        raise MissingDataError(f"{name} cannot be read: {str(error).strip().splitlines()[0]}") from None
+
+
 def _tokenizer(name: str, place: dict[str, str]) -> Any:
     """A folder's own tokenizer, whatever its model: `AutoTokenizer` reads any that stands beside a Qwen2 as Qwen2's."""
     file = Path(name) / "tokenizer_config.json"

@@ -19,19 +19,12 @@ from broadsheet.files import MIB, read_text
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language import tiny_world as tiny
+from broadsheet.language.chain import Chain
 from broadsheet.language.geometry import GeometryTrace, alpha_req, plot_trace, rankme, spectrum, spectrum_of
 from broadsheet.language.models import features, load, read_log_probabilities
-from broadsheet.language.tiny_chain import (
-    STAGES,
-    Chain,
-    Recipe,
-    answer_accuracy,
-    answer_loss,
-    bigram_log_probabilities,
-    even_words,
-    tiny_chain,
-    truth_accuracy,
-)
+from broadsheet.language.stages.tiny_even_words import even_words
+from broadsheet.language.tiny_chain import Recipe, tiny_chain
+from broadsheet.language.tiny_model import answer_accuracy, answer_loss, bigram_log_probabilities, truth_accuracy
 from broadsheet.language.tiny_world import World
 from broadsheet.language.tracking import model_features, track
 from broadsheet.numerics import generator, seed_of
@@ -286,19 +279,20 @@ def pretraining(config: Pretraining, key, log: Log) -> Report:
     trace = _trace(chain, probe)
     log.progress(0.85)
     control = _trace(even, even_words(np.random.default_rng(99), config.texts, 40).tolist())
+    losses = np.array(chain.record("base")["losses"])
     memory, truth = [], []
-    for step in chain.steps:
-        model = chain.model(step)
+    for step in chain.steps("base"):
+        model = chain.model("base", step)
         memory.append(float(spearmanr(read_log_probabilities(model, filler).ravel(), law).statistic))
         truth.append(truth_accuracy(model, world))
     return Report(
         arms={
-            "system": _readings(trace, chain.losses) | {"learned_in_expansion": _in_expansion(trace["rankme"], memory)},
-            "even-words": _readings(control, even.losses),
+            "system": _readings(trace, losses) | {"learned_in_expansion": _in_expansion(trace["rankme"], memory)},
+            "even-words": _readings(control, np.array(even.record("base")["losses"])),
             "truth": {"learned_in_expansion": _in_expansion(trace["rankme"], truth)},
         },
         arrays={
-            "steps": trace.steps, "rankme": trace["rankme"], "alpha": trace["alpha"], "loss": chain.losses,
+            "steps": trace.steps, "rankme": trace["rankme"], "alpha": trace["alpha"], "loss": losses,
             "memory": memory, "truth": truth, "even_steps": control.steps, "even_rankme": control["rankme"],
             "spectra": np.array(trace.spectra),
         },
@@ -312,8 +306,8 @@ def _recipe(steps: int) -> Recipe:
 
 def _trace(chain: Chain, rows: list[list[int]]) -> GeometryTrace:
     trace = GeometryTrace()
-    for step in chain.steps:
-        trace.add(step, spectrum_of(features(chain.model(step), rows, batch=100)))
+    for step in chain.steps("base"):
+        trace.add(step, spectrum_of(features(chain.model("base", step), rows, batch=100)))
     return trace
 
 
@@ -400,7 +394,7 @@ def post_training(config: PostTraining, key, log: Log) -> Report:
     rng = np.random.default_rng(97)
     chats = [tiny.chat(*tiny.request_and_help(rng, harmful=False)) for _ in range(64)]
     arms = {}
-    for stage in STAGES:
+    for stage in chain.names:
         model = chain.model(stage)
         values = spectrum_of(features(model, probe.tolist(), batch=100))
         arms["system" if stage == "base" else stage] = {
@@ -487,7 +481,9 @@ def _suite(config: Suite, seed: int) -> tuple[list[tuple[int, str, str | None]],
     if not config.model:
         chain = tiny_chain(seed, recipe=Recipe(10, 2, 2, 2))
         rng = np.random.default_rng(0)
-        folders: list[tuple[int, str, str | None]] = [(step, str(chain.saved(step)), None) for step in chain.steps]
+        folders: list[tuple[int, str, str | None]] = [
+            (step, str(chain.folder("base", step)), None) for step in chain.steps("base")
+        ]
         return folders, [World(0).filler(rng) for _ in range(config.texts)]
     if config.data is None:
         raise MissingDataError(
@@ -542,7 +538,7 @@ def post_training_suite(config: Stages, key, log: Log) -> Report:
         texts = _texts(config.data, config.texts)
     else:
         chain = tiny_chain(seed_of(key), recipe=Recipe(10, 2, 2, 2))
-        names = [str(chain.saved(stage)) for stage in STAGES]
+        names = [str(chain.folder(stage)) for stage in chain.names]
         texts = [World(0).filler(np.random.default_rng(k)) for k in range(config.texts)]
     ranks = []
     halves: list[float] = []
