@@ -48,6 +48,16 @@ class STDP(LearningRule):
     - `skip_silence`: whether to ask in each step for spikes, and to leave the weights alone where there are none; by default
       where there are more than 4096 weights, as for fewer to ask takes longer than to change them.
     - `dt`: ms.
+
+    **Example:**
+
+        >>> from broadsheet.dynamics import rollout
+        >>> rule = STDP([[0.5]], a_plus=0.01, a_minus=0.012, tau_plus=20.0)
+        >>> pre, post = jnp.zeros((20, 1)).at[2].set(1.0), jnp.zeros((20, 1)).at[12].set(1.0)
+        >>> state, _ = rollout(rule, (pre, post))
+        >>> grown = rule.consolidate(state).weights - rule.weights
+        >>> bool(jnp.isclose(grown, 0.01 * jnp.exp(-10 / 20)).all())
+        True
     """
 
     a_plus: Array = fixed()
