@@ -40,6 +40,7 @@ def test_example(module, name, text, line, home):
 def test_the_first_things_that_a_reader_meets_have_one():
     named = {case.id for case in FOUND}
     for wanted in (
+        "lab.verdicts.judge",
         "load",
         "dynamics.rollout.rollout",
         "networks.spikes.simulate",

@@ -58,6 +58,18 @@ def judge(claim: Claim, table: Table, preset: str, *, deterministic: bool = Fals
 
     A mean holds when its 95 % t-interval lies inside the bound, fails when it lies outside, and is mixed between. A claim
     that the control meets too is vacuous, whatever else it is.
+
+    **Example:**
+
+        >>> from broadsheet.lab import at_least, at_most
+        >>> checks = [at_least("accuracy", 0.9), at_most("accuracy", 0.6, of="off")]
+        >>> claim = Claim("C1", "memory carries the long range", kind="check", checks=checks, seeds=2)
+        >>> runs = {seed: {"system": {"accuracy": 0.95}, "off": {"accuracy": 0.5}} for seed in (100, 101)}
+        >>> judge(claim, runs, "quick").verdict
+        'holds'
+        >>> runs = {seed: {"system": {"accuracy": 0.95}, "off": {"accuracy": 0.93}} for seed in (100, 101)}
+        >>> judge(claim, runs, "quick").verdict  # without the mechanism it is as good
+        'vacuous'
     """
     seeds = tuple(sorted(seed for seed in table if _complete(claim, table[seed])))
     if not seeds or not claim.judged_at(preset):
