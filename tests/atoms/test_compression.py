@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,8 +10,17 @@ from ase.build import bulk, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadsheet.atoms.compression import compress, select, structure_entropies
-from broadsheet.atoms.environments import bandwidth, describe, describe_all, diversity, entropy, novelty, overlap
+from broadsheet.atoms.compression import Method, best_size, compress, fractions_curve, select, structure_entropies
+from broadsheet.atoms.environments import (
+    EnvironmentSet,
+    bandwidth,
+    describe,
+    describe_all,
+    diversity,
+    entropy,
+    novelty,
+    overlap,
+)
 from broadsheet.atoms.parts import select_in_parts
 from broadsheet.errors import InputError
 
@@ -63,12 +73,60 @@ def test_bounds(n, seed):
 def test_every_sampler_chooses_as_many_as_asked():
     cells = [bulk("Cu", cubic=True, a=3.5 + 0.02 * k) for k in range(12)]
     environments = describe_all(cells)
-    for method in ("cover", "random", "mean_fps", "k_means", "fps", "cover_mean"):
+    for method in get_args(Method):
         found = select(environments, 5, method, seed=3).indices
         assert len(set(found.tolist())) == 5
         assert (found == select(environments, 5, method, seed=3).indices).all()
     assert len(compress(cells, 0.3).indices) == 4
     assert 1 <= len(compress(cells).indices) <= 12
+
+
+def line(*structures):
+    """Environments with one number each."""
+    X = np.array([number for each in structures for number in each])[:, None]
+    return EnvironmentSet(X, np.repeat(np.arange(len(structures)), [len(each) for each in structures]))
+
+
+def test_samplers_on_a_line_choose_what_they_look_at():
+    """After the first structure: the second has one environment far away, 9 from the nearest; all of the third are 5 away."""
+    environments = line([0.0, 2.0, 4.0, 6.0], [0.0, 0.0, 0.0, 15.0], [11.0, 11.0, 11.0, 11.0])
+    for method, second in (("cover", 1), ("environment_fps", 1), ("novelty_mean", 2), ("fps", 2)):
+        assert select(environments, 2, method, h=1.0).indices.tolist() == [0, second], method
+    assert select(environments, 3, "entropy", h=1.0).indices.tolist() == [0, 1, 2]
+
+
+def test_the_best_size_is_where_the_product_peaks_and_not_the_end_of_a_grid():
+    rng = np.random.default_rng(0)
+    kinds = rng.standard_normal((5, 6))
+    copies = EnvironmentSet(kinds[np.r_[0:5, np.zeros(95, int)]], np.arange(100))
+    assert best_size(copies, np.arange(100)) == 5  # H = D = log 5; later picks add copies, and H falls
+    apart = EnvironmentSet(rng.standard_normal((20, 6)), np.arange(20))
+    assert best_size(apart, np.arange(20)) == 20
+    with pytest.raises(InputError, match="at least 3"):
+        best_size(apart, np.arange(20), grid=2)
+
+
+def test_elements_tell_apart_what_distances_do_not():
+    salt, swapped = bulk("NaCl", "rocksalt", a=5.64, cubic=True), bulk("ClNa", "rocksalt", a=5.64, cubic=True)
+    plain = [describe(each, 12) for each in (salt, swapped)]
+    np.testing.assert_allclose(*plain, atol=1e-12)
+    found = [describe(each, 12, elements=("Cl", "Na")) for each in (salt, swapped)]
+    assert found[0].shape == (8, 3 * 23 + 2)
+    np.testing.assert_allclose(found[0][:, :23], plain[0], atol=1e-12)
+    assert np.linalg.norm(found[0] - found[1], axis=1).min() > 1
+    # with one element's atoms alone as neighbours: those of the lattice without the other, for its own atoms
+    alone = describe(salt[salt.symbols == "Na"], 12)
+    np.testing.assert_allclose(found[0][salt.symbols == "Na"][:, 46:69], alone, atol=1e-12)
+    np.testing.assert_array_equal(found[0][:, 69:], np.array([salt.symbols == "Cl", salt.symbols == "Na"]).T)
+    hydrogen, nitrogen = molecule("H2"), molecule("H2")
+    nitrogen.symbols[:] = "N"
+    kinds = describe_all([hydrogen, nitrogen, hydrogen], elements=("H", "N"))
+    np.testing.assert_allclose(diversity(kinds.X), np.log(2), atol=1e-12)
+    assert select(kinds, 2).indices.tolist() in ([0, 1], [1, 0])
+    with pytest.raises(InputError, match="structure 1 has \\['O'\\]"):
+        describe_all([hydrogen, molecule("H2O")], elements=("H",))
+    with pytest.raises(InputError, match="once"):
+        describe(hydrogen, elements=("H", "H"))
 
 
 def test_bandwidths_at_known_volumes():

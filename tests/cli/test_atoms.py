@@ -116,6 +116,9 @@ def test_compress_outliers_and_entropy(folder):
     assert [each.info["source_index"] for each in kept] == found["indices"]
     parts = json.loads(run("compress", cells, "--count", 2, "--part", 100, "--out", folder / "d.extxyz", "--json").stdout)
     assert 7 in parts["indices"]
+    blind = json.loads(run("entropy", cells, "--json").stdout)["entropy"]
+    assert json.loads(run("entropy", cells, "--by-element", "--json").stdout)["entropy"] >= blind - 1e-9
+    assert "rises up to the whole file" in run("compress", folder / "start.extxyz", "--out", folder / "e.extxyz").stdout
     novel = json.loads(run("outliers", cells, "--out", folder / "o.extxyz", "--json").stdout)
     assert novel["top"][0]["structure"] == 7
     assert "dH" in read_structures(folder / "o.extxyz")[0].arrays

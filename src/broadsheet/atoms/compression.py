@@ -19,7 +19,7 @@ from broadsheet.errors import InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
-Method = Literal["cover", "random", "mean_fps", "k_means", "fps", "cover_mean"]
+Method = Literal["cover", "random", "mean_fps", "k_means", "fps", "environment_fps", "novelty_mean", "entropy", "cover_mean"]
 UNDERFLOW = 745.1332191019412
 """Exponents from which exp(-x) is 0 in float64."""
 
@@ -72,7 +72,9 @@ def select(
       first is the one of largest entropy. With `reference` environments, novelty is counted from those from the start.
     - "random"; "mean_fps": farthest points of the structures' mean descriptors, the first at random; "k_means": one of each
       of `size` clusters of the mean descriptors; "fps": farthest structures by the mean distance of their environments;
-      "cover_mean": the same distance times the structure's entropy.
+      "environment_fps": the structure whose farthest environment is the farthest from all chosen, by plain distance.
+    - "novelty_mean": as "cover", by the mean novelty of a structure's environments; "entropy": the structures of largest
+      entropy, without any novelty; "cover_mean": the distance of "fps" times the structure's entropy.
 
     **Arguments:** `underflow`: novelties above 745 are infinite and tie, as in the authors' code, where the kernel underflows;
     `report`: called with the share done.
@@ -87,10 +89,14 @@ def select(
     if reference is not None and method != "cover":
         raise InputError(f"Only 'cover' takes reference environments; {method!r} does not.")
     rng = np.random.default_rng(seed)
-    if method == "cover":
-        return _cover(environments, size, reference, h, underflow, report)
+    if method in ("cover", "novelty_mean"):
+        return _cover(environments, size, reference, h, underflow, method == "novelty_mean", report)
     if method == "random":
         return Selection(rng.choice(count, size, replace=False))
+    if method == "entropy":
+        return Selection(np.argsort(-structure_entropies(environments, h), kind="stable")[:size])
+    if method == "environment_fps":
+        return Selection(_farthest_environments(environments, size, h))
     if method in ("fps", "cover_mean"):
         return Selection(_farthest_structures(environments, size, h, method == "cover_mean"))
     counts = np.bincount(environments.owner, minlength=count)
@@ -101,7 +107,7 @@ def select(
 
 
 def _cover(
-    environments: EnvironmentSet, size: int, reference: np.ndarray | None, h: float, underflow: bool,
+    environments: EnvironmentSet, size: int, reference: np.ndarray | None, h: float, underflow: bool, mean: bool,
     report: Callable[[float], None] | None,
 ) -> Selection:  # fmt: skip
     own = structure_entropies(environments, h)
@@ -123,7 +129,7 @@ def _cover(
         scale, cap = np.float64(1 / (2 * h**2)), np.float64(UNDERFLOW if underflow else np.inf)
         while len(picks) < size:
             steps = min(64, size - len(picks))
-            state, (chosen, gained) = _pick(*arrays, state, scale, cap, np.int32(steps), longest)
+            state, (chosen, gained) = _pick(*arrays, state, scale, cap, np.int32(steps), longest, mean)
             picks += np.asarray(chosen)[:steps].tolist()
             trace += np.asarray(gained)[:steps].tolist()
             if report is not None:
@@ -131,10 +137,10 @@ def _cover(
     return Selection(np.array(picks), np.array(trace))
 
 
-@partial(jax.jit, static_argnums=8)
+@partial(jax.jit, static_argnums=(8, 9))
 def _pick(
     X: jax.Array, owner: jax.Array, first: jax.Array, own: jax.Array, state: tuple, scale: jax.Array, cap: jax.Array,
-    steps: jax.Array, longest: int,
+    steps: jax.Array, longest: int, mean: bool,
 ) -> tuple[tuple, tuple[jax.Array, jax.Array]]:  # fmt: skip
     """Up to 64 picks: each adds the newest structure's kernels to what is known of all environments."""
     n, square = len(owner), jnp.sum(X**2, axis=1)
@@ -146,7 +152,10 @@ def _pick(
         real = (jnp.arange(longest) < first[newest + 1] - begin) & (newest >= 0)
         exponent = -scale * jnp.maximum(square + norms[:, None] - 2 * new @ X.T, 0)
         known = jnp.logaddexp(known, jax.nn.logsumexp(jnp.where(real[:, None], exponent, -jnp.inf), axis=0))
-        novelty = jax.ops.segment_max(-known[:n], owner, len(own), indices_are_sorted=True)
+        if mean:
+            novelty = jax.ops.segment_sum(-known[:n], owner, len(own), indices_are_sorted=True) / jnp.diff(first)
+        else:
+            novelty = jax.ops.segment_max(-known[:n], owner, len(own), indices_are_sorted=True)
         novelty = jnp.where(novelty > cap, jnp.inf, novelty)
         best = jnp.argmax(jnp.where(free, novelty + own, -jnp.inf))
         return (known, free.at[best].set(False), best), chosen.at[k].set(best), gained.at[k].set(novelty[best])
@@ -167,6 +176,21 @@ def _farthest_structures(environments: EnvironmentSet, size: int, h: float, time
         apart = np.sqrt(np.maximum(square + square[rows][:, None] - 2 * X[rows] @ X.T, 0)).mean(axis=0)
         nearest = np.minimum(nearest, np.add.reduceat(apart, first[:-1]) / counts)
         score = nearest * own if times_entropy else nearest.copy()
+        score[picks] = -np.inf
+        picks.append(int(score.argmax()))
+    return np.array(picks)
+
+
+def _farthest_environments(environments: EnvironmentSet, size: int, h: float) -> np.ndarray:
+    """Farthest-point sampling where a structure is as far as the environment of it that is farthest from all chosen."""
+    first = np.searchsorted(environments.owner, np.arange(environments.structures + 1))
+    X = environments.X - environments.X.mean(axis=0)
+    square = (X**2).sum(axis=1)
+    picks, nearest = [int(structure_entropies(environments, h).argmax())], np.full(len(X), np.inf)
+    while len(picks) < size:
+        rows = slice(first[picks[-1]], first[picks[-1] + 1])
+        nearest = np.minimum(nearest, np.maximum(square + square[rows][:, None] - 2 * X[rows] @ X.T, 0).min(axis=0))
+        score = np.maximum.reduceat(nearest, first[:-1])
         score[picks] = -np.inf
         picks.append(int(score.argmax()))
     return np.array(picks)
@@ -206,13 +230,28 @@ def fractions_curve(
     return np.array(found)[:, 0], np.array(found)[:, 1]
 
 
-def best_size(environments: EnvironmentSet, order: Int[np.ndarray, " chosen"], grid: int = 10, h: float = BANDWIDTH) -> int:
-    """How many of the first structures of a selection have the largest entropy times diversity, over a grid of fractions."""
-    count = environments.structures
-    sizes = np.unique(np.ceil(np.linspace(0.1, 1.0, grid) * count).astype(int))
-    sizes = sizes[sizes <= len(order)].tolist()
-    have = fractions_curve(environments, {size: order[:size] for size in sizes}, sizes, h)
-    return int(sizes[np.argmax(have[0] * have[1])])
+def best_size(environments: EnvironmentSet, order: Int[np.ndarray, " chosen"], grid: int = 12, h: float = BANDWIDTH) -> int:
+    """How many of the first structures of a selection have the largest entropy times diversity.
+
+    Tried from a single structure to the whole selection, `grid` sizes evenly on a logarithmic scale, then as many between the
+    neighbours of the best. The whole selection is the answer where the product still rises there: nothing is redundant.
+
+    **Raises:** `InputError` for fewer than 3 sizes.
+    """
+    if grid < 3:
+        raise InputError(f"best_size: {grid} sizes are tried; at least 3 are wanted.")
+    tried: dict[int, float] = {}
+    low, high = 1, len(order)
+    for _ in range(2):
+        new = np.unique(np.geomspace(low, high, grid).round().astype(int)).tolist()
+        new = [size for size in new if size not in tried]
+        if new:
+            have = fractions_curve(environments, {size: order[:size] for size in new}, new, h)
+            tried |= dict(zip(new, (have[0] * have[1]).tolist(), strict=True))
+        sizes = sorted(tried)
+        best = int(np.argmax([tried[size] for size in sizes]))
+        low, high = sizes[max(best - 1, 0)], sizes[min(best + 1, len(sizes) - 1)]
+    return sizes[best]
 
 
 def compress(
@@ -222,16 +261,19 @@ def compress(
     *,
     neighbours: int = 32,
     cutoff: float = 5.0,
+    elements: Sequence[str] | None = None,
     h: float = BANDWIDTH,
     seed: int = 0,
 ) -> Selection:
     """A fraction of the structures, rounded up; "auto" takes the size at which entropy times diversity is largest.
 
+    With `elements` environments that differ by an element only count as different (see `describe`).
+
     **Raises:** `InputError` for a fraction that is not in (0, 1].
     """
     if fraction != "auto" and not 0 < fraction <= 1:
         raise InputError(f"compress: the fraction is {fraction}; a number above 0 and up to 1, or 'auto', is wanted.")
-    environments = describe_all(structures, neighbours, cutoff)
+    environments = describe_all(structures, neighbours, cutoff, elements=elements)
     count = environments.structures
     size = count if fraction == "auto" else int(np.ceil(fraction * count))
     found = select(environments, size, method, h=h, seed=seed)

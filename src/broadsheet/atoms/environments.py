@@ -48,34 +48,56 @@ class EnvironmentSet(NamedTuple):
 
 
 def describe(
-    structure: Atoms, neighbours: int = 32, cutoff: float = 5.0, *, whole_shells: bool = True
+    structure: Atoms,
+    neighbours: int = 32,
+    cutoff: float = 5.0,
+    *,
+    whole_shells: bool = True,
+    elements: Sequence[str] | None = None,
 ) -> Float[np.ndarray, "atoms features"]:
     """Descriptors of all atoms of a structure: 2 `neighbours` - 1 numbers each, 1/Å.
 
     First w(r)/r of the nearest neighbours, with w(r) = (1 - (r/cutoff)^2)^2; then the mean over these neighbours of their own
     ranked nearness to each other, sqrt(w(r_j) w(r_l))/r_jl. Turning, shifting and renumbering a structure leave them;
-    elements do not enter. Images count along periodic directions (in the authors' code only where all three are periodic).
+    elements do not enter unless they are given. Images count along periodic directions (in the authors' code only where all
+    three are periodic).
 
     **Arguments:** `whole_shells`: where the last shell would be cut, the mean goes over all of it, so that the descriptor
     does not depend on the order in which equal distances are sorted; without, as in the authors' code. Without such ties both
-    are equal.
+    are equal. `elements`: symbols of all elements that occur; the same numbers follow once more for each of them with its
+    atoms alone as neighbours, then a 1 in the place of the atom's own. (The authors' experimental form has the atoms of one
+    element among themselves only: distances between unlike atoms enter it without their elements.)
 
-    **Raises:** `InputError` for fewer than 2 neighbours or a cutoff that is not positive.
+    **Raises:** `InputError` for fewer than 2 neighbours, a cutoff that is not positive, or an atom of another element.
     """
-    return describe_all([structure], neighbours, cutoff, whole_shells=whole_shells).X
+    return describe_all([structure], neighbours, cutoff, whole_shells=whole_shells, elements=elements).X
 
 
 def describe_all(
-    structures: Iterable[Atoms], neighbours: int = 32, cutoff: float = 5.0, *, whole_shells: bool = True
+    structures: Iterable[Atoms],
+    neighbours: int = 32,
+    cutoff: float = 5.0,
+    *,
+    whole_shells: bool = True,
+    elements: Sequence[str] | None = None,
 ) -> EnvironmentSet:
     """Descriptors of all atoms of all structures, which may come from a generator: only descriptors are kept."""
     if neighbours < 2 or not cutoff > 0:
         raise InputError(f"describe: {neighbours} neighbours and a cutoff of {cutoff:g} Å; at least 2 and above 0 are wanted.")
-    parts, sizes = [], []
+    if elements is not None and (not len(elements) or len(set(elements)) < len(elements)):
+        raise InputError(f"describe: the elements are {list(elements)}; each that occurs, once, is wanted.")
+    parts, sizes, owns = [], [], []
     waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for k, structure in enumerate(structures):
         check_structure(structure, f"structure {k}")
         waiting.append(_near(structure, neighbours, cutoff, whole_shells))
+        if elements is not None:
+            symbols = structure.get_chemical_symbols()
+            if not set(symbols) <= set(elements):
+                raise InputError(f"describe: structure {k} has {sorted(set(symbols) - set(elements))}; not among the elements.")
+            own = np.array([list(elements).index(symbol) for symbol in symbols])
+            waiting += [_near(structure, neighbours, cutoff, whole_shells, own == which) for which in range(len(elements))]
+            owns.append(own)
         sizes.append(len(structure))
         if sum(len(each[0]) for each in waiting) >= BLOCK:
             parts.append(_descriptors(waiting, neighbours, cutoff))
@@ -84,13 +106,24 @@ def describe_all(
         parts.append(_descriptors(waiting, neighbours, cutoff))
     if not parts:
         raise InputError("There are no structures to describe.")
-    return EnvironmentSet(np.concatenate(parts), np.repeat(np.arange(len(sizes)), sizes))
+    X, owner = np.concatenate(parts), np.repeat(np.arange(len(sizes)), sizes)
+    if elements is None:
+        return EnvironmentSet(X, owner)
+    each = np.split(X, (1 + len(elements)) * np.cumsum(sizes)[:-1])  # of a structure all, then with one element after another
+    X = np.concatenate([np.hstack(np.split(rows, 1 + len(elements))) for rows in each])
+    return EnvironmentSet(np.concatenate([X, np.eye(len(elements))[np.concatenate(owns)]], axis=1), owner)
 
 
-def _near(structure: Atoms, k: int, cutoff: float, whole: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances and vectors of the nearest neighbours of each atom, nearest first, and how many there are."""
+def _near(
+    structure: Atoms, k: int, cutoff: float, whole: bool, among: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distances and vectors of the nearest neighbours of each atom, nearest first, and how many there are; `among`: which
+    atoms can be neighbours.
+    """
     n = len(structure)
     i, j, shifts, r = pairs(structure.positions, structure.cell.array, structure.pbc, cutoff)
+    if among is not None:
+        i, j, shifts, r = (each[among[j]] for each in (i, j, shifts, r))
     order = np.lexsort((r, i))
     i, j, shifts, r = i[order], j[order], shifts[order], r[order]
     counts = np.bincount(i, minlength=n)

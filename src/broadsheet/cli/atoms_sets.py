@@ -24,11 +24,24 @@ class Sampler(StrEnum):
     k_means = "k_means"
     mean_fps = "mean_fps"
     fps = "fps"
+    environment_fps = "environment_fps"
 
 
 Neighbours = Annotated[int, typer.Option(min=2, max=200, help="Neighbours in a descriptor.")]
 Cutoff = Annotated[float, typer.Option(min=1, max=20, help="Å.")]
 Width = Annotated[float, typer.Option(min=1e-4, help="Width of the kernel, 1/Å.")]
+ByElement = Annotated[bool, typer.Option("--by-element", help="Tell elements apart; without, only distances count.")]
+
+
+def _elements(by_element: bool, *files: Path | None) -> list[str] | None:
+    """The elements in all of these files, or None where they are not told apart."""
+    from broadsheet.atoms.files import iterate_structures
+
+    if not by_element:
+        return None
+    return sorted(
+        {symbol for file in files if file is not None for each in iterate_structures(file) for symbol in each.symbols}
+    )
 
 
 def compress(
@@ -44,6 +57,7 @@ def compress(
     neighbours: Neighbours = 32,
     cutoff: Cutoff = 5.0,
     width: Width = 0.015,
+    by_element: ByElement = False,
     part: Annotated[
         int, typer.Option(min=100, help="Environments of one choice; larger sets are chosen from in parts.")
     ] = 50_000,
@@ -63,7 +77,7 @@ def compress(
         raise InputError("Give --fraction or --count, not both.")
     if fraction == 0:
         raise InputError("--fraction 0 keeps nothing.")
-    environments = describe_all(iterate_structures(file), neighbours, cutoff)
+    environments = describe_all(iterate_structures(file), neighbours, cutoff, elements=_elements(by_element, file))
     total = environments.structures
     size = count if count is not None else math.ceil((fraction or 1.0) * total)
     with bar("choosing") as show, _mapped(scheduler) as mapped:
@@ -72,6 +86,8 @@ def compress(
     chosen = found.indices
     if fraction is None and count is None:
         chosen = chosen[: best_size(environments, chosen, h=width)]
+        if len(chosen) == total and not as_json:
+            print("Entropy times diversity rises up to the whole file: nothing in it is redundant.")
     wanted = set(chosen.tolist())
     kept = {k: each for k, each in enumerate(iterate_structures(file)) if k in wanted}
     for rank, k in enumerate(chosen.tolist()):
@@ -112,6 +128,7 @@ def outliers(
     neighbours: Neighbours = 32,
     cutoff: Cutoff = 5.0,
     width: Width = 0.015,
+    by_element: ByElement = False,
     as_json: AsJson = False,
 ) -> None:
     """How new each structure is: the largest differential entropy of its environments, above 0 where unlike all others."""
@@ -120,10 +137,11 @@ def outliers(
     from broadsheet.atoms.environments import describe_all, novelty
     from broadsheet.atoms.files import iterate_structures, read_structures, write_structures
 
-    structures = read_structures(file)
-    environments = describe_all(structures, neighbours, cutoff)
+    structures, elements = read_structures(file), _elements(by_element, file, reference)
+    environments = describe_all(structures, neighbours, cutoff, elements=elements)
     if reference is not None:
-        per_atom = novelty(environments.X, describe_all(iterate_structures(reference), neighbours, cutoff).X, width)
+        known = describe_all(iterate_structures(reference), neighbours, cutoff, elements=elements)
+        per_atom = novelty(environments.X, known.X, width)
     else:
         if len(structures) < 2:
             raise InputError(f"{file} has one structure; give --reference.")
@@ -157,6 +175,7 @@ def entropy(
     neighbours: Neighbours = 32,
     cutoff: Cutoff = 5.0,
     width: Width = 0.015,
+    by_element: ByElement = False,
     as_json: AsJson = False,
 ) -> None:
     """Entropy and diversity of the atomic environments in a file."""
@@ -166,13 +185,15 @@ def entropy(
     from broadsheet.atoms.environments import entropy as entropy_of
     from broadsheet.atoms.files import iterate_structures
 
-    found = describe_all(iterate_structures(file), neighbours, cutoff)
+    elements = _elements(by_element, file, reference)
+    found = describe_all(iterate_structures(file), neighbours, cutoff, elements=elements)
     d = diversity(found.X, width)
     result: dict[str, Any] = {"structures": found.structures, "environments": len(found.X),
                               "entropy": entropy_of(found.X, width),
                               "diversity": d, "distinct": math.exp(d)}  # fmt: skip
     if reference is not None:
-        result["covered"] = overlap(found.X, describe_all(iterate_structures(reference), neighbours, cutoff).X, width)
+        known = describe_all(iterate_structures(reference), neighbours, cutoff, elements=elements)
+        result["covered"] = overlap(found.X, known.X, width)
     if as_json:
         print_json(result)
         return
