@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -48,6 +49,30 @@ def test_every_requirement_is_pinned():
 
 def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+PIP = """\
+Processing /somewhere/broadsheet
+Collecting jaxlib>=0.7 (from broadsheet==0.1.0)
+  Downloading jaxlib-0.10.2-cp311-cp311-manylinux_2_27_x86_64.whl.metadata (1.3 kB)
+Collecting rich>=13.7 (from broadsheet==0.1.0)
+  Using cached rich-15.0.0-py3-none-any.whl (300 kB)
+Downloading jaxlib-0.10.2-cp311-cp311-manylinux_2_27_x86_64.whl (85.4 MB)
+Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (0.9 GB)
+Installing collected packages: rich, jaxlib, torch
+"""
+
+
+def test_the_installation_says_how_far_it_is(capsys, tmp_path):
+    """From what pip prints, older ones, which take each file at once, and newer ones, which take its metadata first."""
+    install = runpy.run_path(str(ROOT / "tools" / "install.py"))
+    with (tmp_path / "log").open("w") as log:
+        install["follow"](PIP.splitlines(keepends=True), log)
+    said = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "2 packages, 86 MB so far: jaxlib 0.10.2, 85 MB" in said
+    assert "3 packages, 986 MB so far: torch 2.13.0, 900 MB" in said
+    assert "Unpacking 3 packages." in said
+    assert (tmp_path / "log").read_text() == PIP
 
 
 def tracked():

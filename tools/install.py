@@ -13,7 +13,9 @@ import sys
 import sysconfig
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).parents[1]
 LOG = Path(sys.prefix) / "install.log"
@@ -35,12 +37,11 @@ def main(extras: str) -> int:
         print(CUDA, flush=True)
     pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
     began = time.monotonic()
-    with LOG.open("w") as log:
+    with LOG.open("w", buffering=1) as log:  # by line, as what pip says of mistakes goes there directly
         process = subprocess.Popen(
             [*pip, "--constraint", "constraints.txt", "--editable", f".[{extras}]"],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
         )  # fmt: skip
-        assert process.stdout is not None
         follow(process.stdout, log)
         status = process.wait()
     if status:
@@ -50,7 +51,7 @@ def main(extras: str) -> int:
     return status
 
 
-def follow(lines, log) -> None:
+def follow(lines: Iterable[str], log: TextIO) -> None:
     """Tells of large files as they come, of all others now and then, and how many packages are unpacked."""
     seen: set[str] = set()
     megabytes, spoke = 0.0, time.monotonic()
@@ -58,7 +59,9 @@ def follow(lines, log) -> None:
     for line in lines:
         log.write(line)
         if line.startswith("Installing collected packages"):
-            threading.Thread(target=count, args=(line.count(",") + 1, done), daemon=True).start()
+            wanted = line.count(",") + 1
+            print(f"  Unpacking {wanted} packages.", flush=True)
+            threading.Thread(target=count, args=(wanted, done), daemon=True).start()
         found = FILE.match(line)
         if found is None or not found[2].endswith((".whl", ".tar.gz")):
             continue
@@ -77,7 +80,6 @@ def follow(lines, log) -> None:
 def count(wanted: int, done: threading.Event) -> None:
     """Says now and then how many of the packages that are wanted are unpacked."""
     before = len(list(SITE.glob("*.dist-info")))
-    print(f"  Unpacking {wanted} packages.", flush=True)
     while not done.wait(QUIET):
         print(f"  {len(list(SITE.glob('*.dist-info'))) - before} of {wanted} are unpacked.", flush=True)
 
