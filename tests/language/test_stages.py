@@ -54,6 +54,14 @@ def halves(model, words, context):
     return add(load(str(kept))[0], 0.125)
 
 
+@stage("needing")
+def needing(
+    model, words, context, *, mix: tuple[float, ...] = (), rate: float = 1.0, texts: list[Path], more: dict | None = None
+):
+    made.append((mix, rate, texts))
+    return model
+
+
 @stage("started")
 def started(model, words, context, *, kind: str = "gpt2"):
     made.append("started")
@@ -199,6 +207,18 @@ def test_own_stages_bear_the_names_of_their_files():
 def test_mistakes_get_a_sentence(links, said):
     with pytest.raises(InputError, match=said):
         Chain(links).build()
+
+
+def test_settings_are_json_and_some_have_to_be_given(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    texts = [str(tmp_path / name) for name in "ab"]
+    Chain([BASE, Link("a", "needing", {"mix": [0.5], "rate": 2, "texts": texts})]).build()
+    assert made[1:] == [([0.5], 2, texts)]
+    with pytest.raises(InputError, match="needing needs the setting 'texts'"):
+        Chain([BASE, Link("a", "needing")])
+    with pytest.raises(InputError, match="no JSON value"):
+        Chain([BASE, Link("a", "needing", {"texts": texts, "more": {"of": object()}})]).build()
 
 
 @pytest.mark.parametrize(

@@ -189,17 +189,18 @@ class Chain:
         return load(str(self.folder(name, step)), attention=self.attention)
 
     @cached_property
-    def _origin(self) -> str:
+    def _origin(self) -> str | None:
         """What the start is: the content of a folder, the commit of a model on the Hub."""
-        assert self.start is not None
+        if self.start is None:
+            return None
         if Path(self.start).is_dir():
             return checksum(Path(self.start))
         return f"{self.start}@{commit(self.start, self.revision)}"
 
     def _identity(self, name: str | None) -> Any:
         """What decides the weights of a link, as JSON: its stage, and the hash of the same of each that it is made from."""
-        if name is None or name == START:
-            return None if name is None else self._origin
+        if name in (None, START):
+            return self._origin
         if name not in self._identities:
             link = self.links[name]
             self._identities[name] = {

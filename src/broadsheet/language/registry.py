@@ -53,9 +53,10 @@ class Stage:
             default = defaults[name]
             if value is inspect.Parameter.empty:
                 raise InputError(f"{self.name} needs the setting {name!r}.")
-            fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
-            plain = default is not inspect.Parameter.empty and default is not None
-            if plain and (not fits or isinstance(value, bool) != isinstance(default, bool)):
+            if default is inspect.Parameter.empty or default is None:
+                continue
+            like = {float: (float, int), tuple: (tuple, list)}.get(type(default), type(default))
+            if not isinstance(value, like) or isinstance(value, bool) != isinstance(default, bool):
                 raise InputError(f"{self.name}: {name} is {value!r}; {type(default).__name__} is wanted.")
         return chosen
 
@@ -68,7 +69,7 @@ class Stage:
         values = dict(self.settings(given))
         for name, value in values.items():
             if value is not None and "Path" in str(kinds[name].annotation):
-                values[name] = checksum(existing(value))
+                values[name] = [checksum(existing(path)) for path in (value if isinstance(value, list | tuple) else [value])]
         try:
             return {"stage": self.name, "version": self.version, "settings": json.loads(json.dumps(values, allow_nan=False))}
         except (TypeError, ValueError) as error:
