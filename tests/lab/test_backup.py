@@ -6,15 +6,16 @@ import pytest
 
 from broadsheet.errors import DataError, InputError, StoreError
 from broadsheet.lab.backup import backup, restore
-from broadsheet.lab.engine import Request, execute, plan
+from broadsheet.lab.engine import execute, plan
 from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.messages import JobSpec
 from broadsheet.lab.store import SCHEMA, Store
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
 
 
 def filled(store, toy):
-    made = plan(toy, Request("coin"), store)
+    made = plan(toy, JobSpec("toy", "coin"), store)
     execute([made], store)
     store.add_verification("toy", {"slug": "toy", "made": "2025-01-01", "experiments": {}})
     Catalogue(store).add("hub", [Facts("Brand new", arxiv="2501.00001", comments=2), Facts("Ünïcode 中文")], date(2025, 1, 1))
@@ -46,7 +47,7 @@ def test_a_backup_restores_the_same_in_either_database(toy, store, tmp_path, mon
         assert restore(other, tmp_path / "all.zip") == counts
         assert Catalogue(other).paper("brand-new") == Catalogue(store).paper("brand-new")
         before, after = ({run.id: run for run in kept.find()} for kept in (store, other))
-        assert set(before) == set(after) == {run["id"] for run in made.runs}
+        assert set(before) == set(after) == {run.id for run in made.runs}
         for run in before:
             assert after[run].scalars == before[run].scalars
             assert after[run].finished == before[run].finished
@@ -54,8 +55,8 @@ def test_a_backup_restores_the_same_in_either_database(toy, store, tmp_path, mon
             assert set(old) == set(new)
             assert all((old[name] == new[name]).all() for name in old)
         assert other.verifications() == store.verifications()
-        assert plan(toy, Request("coin"), other).missing == []
-        assert Jobs(other).start({"slug": "toy", "experiment": "coin"}) > max(job.id for job in Jobs(store).recent())
+        assert plan(toy, JobSpec("toy", "coin"), other).missing == []
+        assert Jobs(other).start(JobSpec("toy", "coin")) > max(job.id for job in Jobs(store).recent())
 
 
 @pytest.mark.parametrize("harm", ["not a zip", "no manifest", "foreign", "other schema", "row lost", "leaves its folder"])

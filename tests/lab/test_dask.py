@@ -7,8 +7,9 @@ import time
 import pytest
 
 from broadsheet.errors import JobError
-from broadsheet.lab.engine import Request, execute, plan, raise_failures
-from broadsheet.lab.executors import DaskExecutor
+from broadsheet.lab.cluster import DaskExecutor
+from broadsheet.lab.engine import execute, plan, raise_failures
+from broadsheet.lab.messages import JobSpec, Recorded, Started
 from waiting import until
 
 
@@ -74,15 +75,17 @@ def cluster(toy, tmp_path):
 def test_two_workers_without_a_shared_disk_and_one_killed(toy, store, cluster, tmp_path, moment, places):
     """Killed while it is at a run, or with a run's end in its memory: Dask then takes the task as lost until it ran again."""
     client, workers = cluster
-    made = plan(toy, Request("coin", variants=("system",), seeds=(100, 101, 102, 103), overrides={"pause": "0.5"}), store)
+    made = plan(
+        toy, JobSpec("toy", "coin", variants=("system",), seeds=(100, 101, 102, 103), overrides={"pause": "0.5"}), store
+    )
     killed, begun = [], []
 
     def kill_one(plan_, event):
-        begun.extend([event["id"]] if event["event"] == "start" else [])
-        if event["event"] == moment and not killed:
-            addresses = until(lambda: [a for a, keys in places(client).items() if any(event["id"][:16] in key for key in keys)])
+        begun.extend([event.id] if isinstance(event, Started) else [])
+        if event.kind == moment and not killed:
+            addresses = until(lambda: [a for a, keys in places(client).items() if any(event.id[:16] in key for key in keys)])
             os.killpg(workers[int(client.scheduler_info()["workers"][addresses[0]]["name"])].pid, signal.SIGKILL)
-            killed.append(event["id"])
+            killed.append(event.id)
             until(lambda: len(client.scheduler_info()["workers"]) == 1)
 
     execute([made], store, DaskExecutor(client), kill_one)
@@ -97,12 +100,12 @@ def test_two_workers_without_a_shared_disk_and_one_killed(toy, store, cluster, t
 def test_cancel_and_failure_on_the_cluster(toy, store, cluster):
     client, _ = cluster
     executor = DaskExecutor(client)
-    slow = plan(toy, Request("coin", variants=("system",), overrides={"pause": "100"}), store)
+    slow = plan(toy, JobSpec("toy", "coin", variants=("system",), overrides={"pause": "100"}), store)
     began = time.monotonic()
-    execute([slow], store, executor, lambda p, event: executor.cancel(slow.task) if event["event"] == "start" else None)
+    execute([slow], store, executor, lambda p, event: executor.cancel(slow.task) if isinstance(event, Started) else None)
     assert time.monotonic() - began < 60
     assert slow.failure == "cancelled"
-    bad = plan(toy, Request("coin", variants=("system",), overrides={"crash": "error"}), store)
+    bad = plan(toy, JobSpec("toy", "coin", variants=("system",), overrides={"crash": "error"}), store)
     execute([bad], store, executor)
     assert "fell off the table" in bad.failure
 
@@ -110,10 +113,10 @@ def test_cancel_and_failure_on_the_cluster(toy, store, cluster):
 @pytest.mark.parametrize("any_home", ["sqlite"], indirect=True)
 def test_a_scheduler_that_goes_away_leaves_what_has_come(toy, store, cluster):
     client, _ = cluster
-    made = plan(toy, Request("coin", seeds=(100, 101), overrides={"pause": "0.5"}), store)
+    made = plan(toy, JobSpec("toy", "coin", seeds=(100, 101), overrides={"pause": "0.5"}), store)
 
     def kill_it(plan_, event):
-        if event["event"] == "run":
+        if isinstance(event, Recorded):
             os.killpg(client.run_on_scheduler(os.getpid), signal.SIGKILL)
 
     with pytest.raises(JobError, match="scheduler went away"):

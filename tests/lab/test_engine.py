@@ -12,26 +12,27 @@ import psutil
 import pytest
 
 from broadsheet.errors import InputError, JobError, StoreError
-from broadsheet.lab.engine import Request, execute, metrics_table, plan, raise_failures
-from broadsheet.lab.executors import LocalExecutor
+from broadsheet.lab.engine import execute, metrics_table, plan, raise_failures
 from broadsheet.lab.ledger import keep_figures, make_entry, shown_figures, states, write
+from broadsheet.lab.local import LocalExecutor
+from broadsheet.lab.messages import Ended, JobSpec, Progress, Recorded, Started
 from broadsheet.lab.store import RECORD_FILE, Store
 from broadsheet.lab.tables import Job, Run
 from waiting import until
 
 
-def run(toy, store, request, executor=None, deadline=None):
-    made = plan(toy, request, store)
+def run(toy, store, job, executor=None, deadline=None):
+    made = plan(toy, job, store)
     events = []
     execute([made], store, executor, lambda p, event: events.append(event), deadline)
     return made, events
 
 
 def test_runs_are_recorded_whole_and_found_again(toy, store):
-    made, events = run(toy, store, Request("coin", seeds=(100, 101)))
+    made, events = run(toy, store, JobSpec("toy", "coin", seeds=(100, 101)))
     raise_failures([made])
-    assert [e["event"] for e in events if e["event"] in ("run", "figure", "end")] == ["run"] * 4 + ["figure", "end"]
-    assert any(e["event"] == "progress" and e["metrics"] == {"live": 1.0} for e in events)
+    assert [e.kind for e in events if e.kind in ("run", "figure", "end")] == ["run"] * 4 + ["figure", "end"]
+    assert any(isinstance(e, Progress) and e.metrics == {"live": 1.0} for e in events)
     table = metrics_table([made], store)["coin"]
     assert set(table) == {100, 101}
     assert 0.8 < table[100]["system"]["heads"] < 1
@@ -42,56 +43,56 @@ def test_runs_are_recorded_whole_and_found_again(toy, store):
     assert store.report(record).arrays["shown"].shape == (400,)
     figure = store.folder / "figures/toy/coin/quick/heads.svg"
     assert "<svg" in figure.read_text()
-    again, events = run(toy, store, Request("coin", seeds=(100, 101)))
+    again, events = run(toy, store, JobSpec("toy", "coin", seeds=(100, 101)))
     assert not again.missing
     assert events == []
-    more, events = run(toy, store, Request("coin", seeds=(100, 102)))
-    assert sum(e["event"] == "run" for e in events) == 2
+    more, events = run(toy, store, JobSpec("toy", "coin", seeds=(100, 102)))
+    assert sum(isinstance(e, Recorded) for e in events) == 2
     assert not (store.folder / "scratch").exists() or list((store.folder / "scratch").iterdir()) == []
 
 
 def test_precision_is_set_before_jax(toy, store):
-    made, _ = run(toy, store, Request("thirds"))
+    made, _ = run(toy, store, JobSpec("toy", "thirds"))
     metrics = metrics_table([made], store)["thirds"][100]["system"]
     assert metrics["x64"] == 1.0
     assert metrics["error"] < 1e-15
 
 
 def test_overrides_and_data_change_the_identity(toy, store, tmp_path):
-    base = plan(toy, Request("coin"), store).runs[0]["id"]
-    assert plan(toy, Request("coin"), store).runs[0]["id"] == base
-    assert plan(toy, Request("coin", overrides={"bias": "0.8"}), store).runs[0]["id"] != base
-    assert plan(toy, Request("coin", overrides={"bias": "0.9"}), store).runs[0]["id"] == base
-    assert plan(toy, Request("coin", seeds=(7,)), store).runs[0]["id"] != base
-    assert plan(toy, Request("coin", preset="smoke"), store).runs[0]["id"] != base
+    base = plan(toy, JobSpec("toy", "coin"), store).runs[0].id
+    assert plan(toy, JobSpec("toy", "coin"), store).runs[0].id == base
+    assert plan(toy, JobSpec("toy", "coin", overrides={"bias": "0.8"}), store).runs[0].id != base
+    assert plan(toy, JobSpec("toy", "coin", overrides={"bias": "0.9"}), store).runs[0].id == base
+    assert plan(toy, JobSpec("toy", "coin", seeds=(7,)), store).runs[0].id != base
+    assert plan(toy, JobSpec("toy", "coin", preset="smoke"), store).runs[0].id != base
     data = tmp_path / "d.csv"
     data.write_text("1")
-    first = plan(toy, Request("coin", data=str(data)), store).runs[0]["id"]
+    first = plan(toy, JobSpec("toy", "coin", data=str(data)), store).runs[0].id
     data.write_text("2")
-    assert plan(toy, Request("coin", data=str(data)), store).runs[0]["id"] not in (first, base)
+    assert plan(toy, JobSpec("toy", "coin", data=str(data)), store).runs[0].id not in (first, base)
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("job", "words"),
     [
-        (Request("dice"), "no experiment 'dice'"),
-        (Request("coin", preset="huge"), "no preset 'huge'"),
-        (Request("coin", variants=("odd",)), "no variant 'odd'"),
-        (Request("coin", overrides={"colour": "red"}), "no setting 'colour'"),
-        (Request("coin", overrides={"tosses": "many"}), "a whole number is wanted"),
-        (Request("coin", overrides={"tosses": "1.5"}), "a whole number is wanted"),
-        (Request("coin", data="/does/not/exist"), "no such file"),
-        (Request("thirds", data="/tmp"), "takes no data"),
+        (JobSpec("toy", "dice"), "no experiment 'dice'"),
+        (JobSpec("toy", "coin", preset="huge"), "no preset 'huge'"),
+        (JobSpec("toy", "coin", variants=("odd",)), "no variant 'odd'"),
+        (JobSpec("toy", "coin", overrides={"colour": "red"}), "no setting 'colour'"),
+        (JobSpec("toy", "coin", overrides={"tosses": "many"}), "a whole number is wanted"),
+        (JobSpec("toy", "coin", overrides={"tosses": "1.5"}), "a whole number is wanted"),
+        (JobSpec("toy", "coin", data="/does/not/exist"), "no such file"),
+        (JobSpec("toy", "thirds", data="/tmp"), "takes no data"),
     ],
 )
-def test_mistakes_are_named_before_anything_runs(toy, store, request_, words):
+def test_mistakes_are_named_before_anything_runs(toy, store, job, words):
     with pytest.raises(InputError, match=words):
-        plan(toy, request_, store)
+        plan(toy, job, store)
 
 
 def test_a_failing_experiment_is_told_and_stops_no_other(toy, store):
-    bad = plan(toy, Request("coin", overrides={"crash": "error"}), store)
-    good = plan(toy, Request("thirds"), store)
+    bad = plan(toy, JobSpec("toy", "coin", overrides={"crash": "error"}), store)
+    good = plan(toy, JobSpec("toy", "thirds"), store)
     execute([bad, good], store)
     assert "it fell off the table" in bad.failure
     assert not good.failure
@@ -103,18 +104,18 @@ def test_a_failing_experiment_is_told_and_stops_no_other(toy, store):
 
 
 def test_a_lost_process_is_started_again_with_the_next_run(toy, store):
-    made, events = run(toy, store, Request("coin", overrides={"crash": "kill"}))
+    made, events = run(toy, store, JobSpec("toy", "coin", overrides={"crash": "kill"}))
     raise_failures([made])
     assert made.task.attempts == 3  # each of the two runs killed its first process
-    assert sum(e["event"] == "run" for e in events) == 2
+    assert sum(isinstance(e, Recorded) for e in events) == 2
 
 
 def test_cancel_keeps_what_is_finished(toy, store):
     executor = LocalExecutor()
-    made = plan(toy, Request("coin", variants=("system",), seeds=(1, 2, 3), overrides={"pause": "0.3"}), store)
+    made = plan(toy, JobSpec("toy", "coin", variants=("system",), seeds=(1, 2, 3), overrides={"pause": "0.3"}), store)
 
     def stop_after_first(plan_, event):
-        if event["event"] == "run":
+        if isinstance(event, Recorded):
             executor.cancel(made.task)
 
     execute([made], store, executor, stop_after_first)
@@ -124,7 +125,7 @@ def test_cancel_keeps_what_is_finished(toy, store):
 
 
 def test_a_deadline_cancels_what_is_left(toy, store):
-    slow = Request("coin", overrides={"pause": "60"})
+    slow = JobSpec("toy", "coin", overrides={"pause": "60"})
     began = time.monotonic()
     made, _ = run(toy, store, slow, deadline=time.monotonic() + 1)
     assert time.monotonic() - began < 30
@@ -137,12 +138,12 @@ def test_jobs_side_by_side_share_the_cores_out(toy, store):
     if len(mine) < 2:
         pytest.skip("one core")
     executor = LocalExecutor(processes=2)
-    plans = [plan(toy, Request("coin", "quick", ("system",), (seed,), {"pause": "1"}), store) for seed in (1, 2, 3)]
+    plans = [plan(toy, JobSpec("toy", "coin", "quick", ("system",), (seed,), {"pause": "1"}), store) for seed in (1, 2, 3)]
     plans[2].task.exclusive = True
     seen = {}
 
     def watch(made, event):
-        if event["event"] == "start":
+        if isinstance(event, Started):
             seen[id(made)] = os.sched_getaffinity(executor._running[id(made.task)].process.pid)
 
     execute(plans, store, executor, watch)
@@ -155,13 +156,13 @@ def test_jobs_side_by_side_share_the_cores_out(toy, store):
 
 def test_a_process_takes_the_next_job_unless_one_failed_or_is_exclusive(toy, store):
     executor = LocalExecutor()
-    plans = [plan(toy, Request("coin", variants=("system",), seeds=(seed,)), store) for seed in range(1, 7)]
-    plans[2] = plan(toy, Request("coin", variants=("system",), seeds=(3,), overrides={"crash": "error"}), store)
+    plans = [plan(toy, JobSpec("toy", "coin", variants=("system",), seeds=(seed,)), store) for seed in range(1, 7)]
+    plans[2] = plan(toy, JobSpec("toy", "coin", variants=("system",), seeds=(3,), overrides={"crash": "error"}), store)
     plans[4].task.exclusive = True
     seen = {}
 
     def watch(made, event):
-        if event["event"] == "start":
+        if isinstance(event, Started):
             seen[id(made)] = executor._running[id(made.task)].process.pid
 
     execute(plans, store, executor, watch)
@@ -173,25 +174,25 @@ def test_a_process_takes_the_next_job_unless_one_failed_or_is_exclusive(toy, sto
 
 
 def test_the_longest_job_starts_first(toy, store):
-    plans = [plan(toy, Request("coin", variants=("system",), seeds=seeds), store) for seeds in ((1,), (2, 3, 4), (5, 6))]
+    plans = [plan(toy, JobSpec("toy", "coin", variants=("system",), seeds=seeds), store) for seeds in ((1,), (2, 3, 4), (5, 6))]
     ends = []
-    execute(plans, store, LocalExecutor(), lambda made, event: event["event"] == "end" and ends.append(len(made.runs)))
+    execute(plans, store, LocalExecutor(), lambda made, event: isinstance(event, Ended) and ends.append(len(made.runs)))
     raise_failures(plans)
     assert ends == [3, 2, 1]
 
 
 def test_exclusive_jobs_run_alone(toy, store):
     executor = LocalExecutor(processes=3)
-    plans = [plan(toy, Request("coin", ("quick"), ("system",), (seed,), {"pause": "0.5"}), store) for seed in (1, 2, 3)]
+    plans = [plan(toy, JobSpec("toy", "coin", ("quick"), ("system",), (seed,), {"pause": "0.5"}), store) for seed in (1, 2, 3)]
     plans[1].task.exclusive = True
     running, most_beside = set(), []
 
     def watch(made, event):
-        if event["event"] == "start":
+        if isinstance(event, Started):
             running.add(id(made))
             if len(running) > 1 and any(id(plans[1]) == r for r in running):
                 most_beside.append(len(running))
-        elif event["event"] == "end":
+        elif isinstance(event, Ended):
             running.discard(id(made))
 
     execute(plans, store, executor, watch)
@@ -208,7 +209,7 @@ def told(file):
 def test_jobs_stand_still_while_one_measures(toy, store, tmp_path):
     diary = tmp_path / "diary"
     plans = [
-        plan(toy, Request("coin", "quick", ("system",), (seed,), {"diary": str(diary), "alone": f"{seed < 3}"}), store)
+        plan(toy, JobSpec("toy", "coin", "quick", ("system",), (seed,), {"diary": str(diary), "alone": f"{seed < 3}"}), store)
         for seed in (1, 2, 3)
     ]
     execute(plans, store, LocalExecutor(processes=3))
@@ -225,14 +226,15 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {here!r})
 import toy
-from broadsheet.lab.engine import Request, execute, plan
+from broadsheet.lab.engine import execute, plan
 from broadsheet.lab.registry import describe
 from broadsheet.lab.store import Store
-from broadsheet.lab.executors import LocalExecutor
+from broadsheet.lab.local import LocalExecutor
+from broadsheet.lab.messages import JobSpec
 store = Store()
 store.tidy()
-requests = [Request("coin", "quick", ("system",), seeds, overrides) for seeds, overrides in {jobs!r}]
-made = [plan(describe(toy.paper, "toy"), request, store) for request in requests]
+asked = [JobSpec("toy", "coin", "quick", ("system",), seeds, overrides) for seeds, overrides in {jobs!r}]
+made = [plan(describe(toy.paper, "toy"), job, store) for job in asked]
 print(sum(len(one.missing) for one in made), flush=True)
 execute(made, store, LocalExecutor(len(made)))
 """
@@ -286,7 +288,7 @@ def _workers(home: Path) -> list[int]:
 
 
 def test_a_folder_without_its_row_is_adopted(toy, store):
-    made, _ = run(toy, store, Request("coin"))
+    made, _ = run(toy, store, JobSpec("toy", "coin"))
     with store.session() as session:
         session.query(Run).delete()
     assert store.tidy() == 2
@@ -299,7 +301,7 @@ def test_a_folder_without_its_row_is_adopted(toy, store):
 
 
 def test_size_budget_frees_arrays_and_keeps_metrics(toy, store):
-    run(toy, store, Request("coin", seeds=(1, 2)))
+    run(toy, store, JobSpec("toy", "coin", seeds=(1, 2)))
     rows = store.find()
     before = store.size()
     assert store.free(before, set()) == (0, 0)
@@ -314,7 +316,7 @@ def test_size_budget_frees_arrays_and_keeps_metrics(toy, store):
 
 
 def test_ledger_judges_again_and_knows_stale_code(toy, store, tmp_path, monkeypatch):
-    plans = [plan(toy, Request("coin", seeds=(100, 101, 102)), store), plan(toy, Request("thirds"), store)]
+    plans = [plan(toy, JobSpec("toy", "coin", seeds=(100, 101, 102)), store), plan(toy, JobSpec("toy", "thirds"), store)]
     execute(plans, store)
     path = write(toy, make_entry(toy, plans, store), tmp_path)
     data = json.loads(path.read_text())
@@ -330,7 +332,7 @@ def test_ledger_judges_again_and_knows_stale_code(toy, store, tmp_path, monkeypa
 
 
 def test_figures_are_kept_with_the_ledger_in_place_of_older_ones(toy, store, tmp_path):
-    plans = [plan(toy, Request("coin", seeds=(100,)), store)]
+    plans = [plan(toy, JobSpec("toy", "coin", seeds=(100,)), store)]
     execute(plans, store)
     place = shown_figures(tmp_path, "toy", "coin")
     place.mkdir(parents=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from broadsheet.errors import DataError, InputError
-from broadsheet.lab.engine import Request, execute, metrics_table, plan
+from broadsheet.lab.engine import execute, metrics_table, plan
 from broadsheet.lab.external import load_repository
+from broadsheet.lab.messages import JobSpec
 from broadsheet.lab.verdicts import judge
 
 EXAMPLE = Path(__file__).parent / "repository"
@@ -24,7 +25,7 @@ def repository(tmp_path, home):
 
 def check(folder, store, seeds=(100, 101, 102)):
     entry = load_repository(folder)
-    plans = [plan(entry, Request(name, seeds=seeds), store) for name in entry.experiments]
+    plans = [plan(entry, JobSpec(entry.slug, name, seeds=seeds), store) for name in entry.experiments]
     execute(plans, store)
     table = metrics_table(plans, store)
     verdicts = {c.id: judge(c, table[name], "quick").verdict for name, c in entry.claims()}
@@ -39,7 +40,7 @@ def test_claims_of_a_repository_in_another_language(repository, store):
     again, _ = check(repository, store)
     assert not again[0].missing  # found, not repeated
     (repository / "walk.awk").write_text((repository / "walk.awk").read_text() + "\n# changed\n")
-    changed = plan(load_repository(repository), Request("walk"), store)
+    changed = plan(load_repository(repository), JobSpec("walker", "walk"), store)
     assert changed.missing
 
 

@@ -5,7 +5,8 @@ from datetime import date
 import pytest
 
 from broadsheet.errors import StoreError
-from broadsheet.lab.engine import Request, execute, plan, raise_failures
+from broadsheet.lab.engine import execute, plan, raise_failures
+from broadsheet.lab.messages import JobSpec, Started
 from broadsheet.lab.store import Store
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
@@ -31,7 +32,7 @@ def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server,
     home = tmp_path / "home"
     os.environ["BROADSHEET_HOME"] = str(home)
     store = Store()
-    first = plan(toy, Request("coin"), store)
+    first = plan(toy, JobSpec("toy", "coin"), store)
     execute([first], store)
     raise_failures([first])
     assert len(store.find()) == 2
@@ -39,9 +40,9 @@ def test_the_same_store_in_postgresql_and_a_killed_server(toy, tmp_path, server,
     Catalogue().add("page", [Facts("Brand new", comments=2)], date(2025, 1, 1))
     assert Catalogue().paper("brand-new").comments == 2
 
-    second = plan(toy, Request("coin", seeds=(101,), overrides={"pause": "0.3"}), store)
+    second = plan(toy, JobSpec("toy", "coin", seeds=(101,), overrides={"pause": "0.3"}), store)
     with pytest.raises(StoreError) as caught:
-        execute([second], store, None, lambda p, event: kill_server(place) if event["event"] == "start" else None)
+        execute([second], store, None, lambda p, event: kill_server(place) if isinstance(event, Started) else None)
     assert "\n" not in str(caught.value)
     assert len(list((home / "runs").iterdir())) == 3  # the finished run is on disk, whole
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,12 +12,13 @@ import pytest
 from broadsheet.errors import InputError, JobError, NotFoundError, StoreError
 from broadsheet.lab import registry
 from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.messages import JobSpec, Recorded, Started
 from broadsheet.lab.runner import Runner, queue_runs
 from broadsheet.lab.store import Store
 from broadsheet.lab.tables import Job
 from waiting import until
 
-COIN = {"slug": "toy", "experiment": "coin", "preset": "quick", "seeds": [100]}
+COIN = JobSpec("toy", "coin")
 
 
 @pytest.fixture
@@ -37,16 +39,16 @@ def working(store, processes=1):
 def test_the_queue_is_in_order_and_holds_a_job_once(store):
     jobs = Jobs(store)
     low = jobs.queue(COIN)
-    high = jobs.queue({**COIN, "seeds": [101]}, priority=5)
+    high = jobs.queue(replace(COIN, seeds=(101,)), priority=5)
     assert jobs.queue(COIN) == low
     assert [job.id for job in jobs.recent()] == [high, low]
     assert jobs.claim().id == high
     assert [job.state for job in jobs.recent()] == ["running", "queued"]
     assert [job.id for job in jobs.recent(slug="toy", states=("queued",))] == [low]
     assert jobs.recent(slug="other") == []
-    assert jobs.queue({**COIN, "seeds": [101]}) == high  # it runs
+    assert jobs.queue(replace(COIN, seeds=(101,))) == high  # it runs
     jobs.end(high, "done")
-    assert jobs.queue({**COIN, "seeds": [101]}) != high  # it is over, and will be found
+    assert jobs.queue(replace(COIN, seeds=(101,))) != high  # it is over, and will be found
     assert jobs.cancel(low) == "cancelled"
     with pytest.raises(NotFoundError, match="no job 999"):
         jobs.cancel(999)
@@ -58,7 +60,7 @@ def test_the_queue_is_in_order_and_holds_a_job_once(store):
 def test_two_claims_never_take_the_same_job(store):
     jobs = Jobs(store)
     for seed in range(12):
-        jobs.queue({**COIN, "seeds": [seed]})
+        jobs.queue(replace(COIN, seeds=(seed,)))
     taken = []
 
     def take():
@@ -77,16 +79,16 @@ def test_two_claims_never_take_the_same_job(store):
 
 def test_jobs_of_killed_commands_are_lost_and_those_of_a_killed_runner_go_back(store):
     jobs = Jobs(store)
-    mine, gone = jobs.start(COIN), jobs.start({**COIN, "seeds": [101]})
+    mine, gone = jobs.start(COIN), jobs.start(replace(COIN, seeds=(101,)))
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     with store.session() as session:
         session.get(Job, gone).owner = session.get(Job, gone).owner.rpartition(":")[0] + f":{process.pid}"
-    jobs.tell(mine, "start", {})
+    jobs.tell(mine, Recorded("x", 1))
     assert jobs.tidy() == 1
     assert {job for _, job, *_ in jobs.events(0)} == {mine, gone}
     assert (jobs.job(mine).state, jobs.job(gone).state) == ("running", "lost")
-    queued = jobs.queue({**COIN, "seeds": [102]})
+    queued = jobs.queue(replace(COIN, seeds=(102,)))
     jobs.claim()
     assert jobs.requeue() == 1
     assert jobs.job(queued).state == "queued"
@@ -99,12 +101,12 @@ def test_jobs_of_killed_commands_are_lost_and_those_of_a_killed_runner_go_back(s
 def test_the_runner_runs_the_queue_and_tells_what_happens(known, store):
     jobs = Jobs(store)
     first = jobs.queue(COIN)
-    wrong = jobs.queue({**COIN, "experiment": "nope"})
+    wrong = jobs.queue(replace(COIN, experiment="nope"))
     runner, thread = working(store)
     until(lambda: jobs.job(first).state == "done" and jobs.job(wrong).state == "failed")
     assert "no experiment" in jobs.job(wrong).message
     assert len(store.find(slug="toy")) == 2
-    kinds = [kind for _, job, kind, _ in jobs.events(0) if job == first]
+    kinds = [said.kind for _, job, said in jobs.events(0) if job == first]
     assert kinds[0] == "start"
     assert kinds[-1] == "end"
     assert kinds.count("run") == 2
@@ -121,10 +123,10 @@ def test_the_runner_runs_the_queue_and_tells_what_happens(known, store):
 
 def test_cancel_and_stop_keep_what_is_finished(known, store):
     jobs = Jobs(store)
-    slow = {**COIN, "overrides": {"pause": "30"}}
-    job, later = jobs.queue(slow), jobs.queue({**slow, "seeds": [101]})
+    slow = replace(COIN, overrides={"pause": "30"})
+    job, later = jobs.queue(slow), jobs.queue(replace(slow, seeds=(101,)))
     runner, thread = working(store)
-    until(lambda: any(kind == "start" for *_, kind, _ in jobs.events(0)))
+    until(lambda: any(isinstance(said, Started) for *_, said in jobs.events(0)))
     jobs.cancel(job)
     until(lambda: jobs.job(job).state == "cancelled")
     until(lambda: jobs.job(later).state == "running")
@@ -171,7 +173,7 @@ runner.Runner(Store(), 2).run()
 def test_kill_the_runner_again_and_again(known, store):
     """Whenever it is killed: afterwards every run is there, once, and no job is left."""
     jobs = Jobs(store)
-    wanted = [jobs.queue({**COIN, "seeds": [seed], "overrides": {"pause": "0.4"}}) for seed in range(100, 104)]
+    wanted = [jobs.queue(replace(COIN, seeds=(seed,), overrides={"pause": "0.4"})) for seed in range(100, 104)]
     for wait in (2.0, 3.8):
         process = subprocess.Popen([sys.executable, "-c", RUN], env=os.environ.copy(), start_new_session=True)
         time.sleep(wait)

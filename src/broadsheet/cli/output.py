@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from broadsheet.lab.engine import Plan, Watch
+    from broadsheet.lab.messages import News
 
 STYLES = {
     "holds": "green", "reference": "green", "mixed": "yellow", "fails": "red", "vacuous": "magenta",
@@ -80,12 +81,15 @@ def counts_text(counts: Mapping[str, int]) -> Any:
 def progress(plans: Sequence[Plan]) -> Iterator[Watch]:
     """A watcher for `execute`: a bar an experiment on a terminal, nothing off it."""
     if not sys.stderr.isatty():
-        yield lambda plan, event: None
+        yield lambda plan, news: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
-    bars = Progress(
+    from broadsheet.lab.messages import Progress, Recorded, Started
+
+    bars = Bars(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[live]}"), TimeElapsedColumn(),
         console=Console(stderr=True), transient=True,
     )  # fmt: skip
@@ -99,19 +103,19 @@ def progress(plans: Sequence[Plan]) -> Iterator[Watch]:
         }
         finished = dict.fromkeys(tasks, 0)
 
-        def watch(made: Plan, event: dict[str, Any]) -> None:
+        def watch(made: Plan, news: News) -> None:
             task = tasks.get(id(made))
             if task is None:
                 return
-            if event["event"] == "start":
+            if isinstance(news, Started):
                 bars.start_task(task)
-                bars.update(task, live=f"{event['variant']}, seed {event['seed']}")
-            elif event["event"] == "progress":
-                live = " ".join(f"{name} {value:.3g}" for name, value in event["metrics"].items())
-                bars.update(task, completed=finished[id(made)] + event["fraction"])
+                bars.update(task, live=f"{news.variant}, seed {news.seed}")
+            elif isinstance(news, Progress):
+                live = " ".join(f"{name} {value:.3g}" for name, value in news.metrics.items())
+                bars.update(task, completed=finished[id(made)] + news.fraction)
                 if live:
                     bars.update(task, live=live)
-            elif event["event"] == "run":
+            elif isinstance(news, Recorded):
                 finished[id(made)] += 1
                 bars.update(task, completed=finished[id(made)])
 

@@ -17,6 +17,7 @@ from broadsheet.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from broadsheet.lab.engine import Plan
     from broadsheet.lab.executors import Executor
+    from broadsheet.lab.messages import News
 
 Scheduler = Annotated[str | None, typer.Option(metavar="tcp://…", help="A Dask scheduler; local processes by default.")]
 PROCESSES = min(2, os.cpu_count() or 1)  # one job seldom keeps two cores busy
@@ -25,9 +26,13 @@ Processes = Annotated[int, typer.Option(min=1, help="Local processes at once.")]
 
 def executor_for(scheduler: str | None, processes: int) -> Executor:
     """Local processes, or the Dask cluster at an address."""
-    from broadsheet.lab.executors import DaskExecutor, LocalExecutor
+    if scheduler:
+        from broadsheet.lab.cluster import DaskExecutor
 
-    return DaskExecutor(scheduler) if scheduler else LocalExecutor(processes)
+        return DaskExecutor(scheduler)
+    from broadsheet.lab.local import LocalExecutor
+
+    return LocalExecutor(processes)
 
 
 def run(
@@ -45,7 +50,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a paper's experiments; runs that are there already are found."""
-    from broadsheet.lab.engine import Request, execute, plan, raise_failures
+    from broadsheet.lab.engine import execute, plan, raise_failures
+    from broadsheet.lab.messages import JobSpec
     from broadsheet.lab.registry import entry
     from broadsheet.lab.store import Store
 
@@ -63,14 +69,12 @@ def run(
     store = Store()
     store.tidy()
     plans = [
-        plan(
-            made,
-            Request(n, preset, tuple(variant) if variant else None, tuple(seed or [0]), overrides, data, trust),
-            store,
-        )
+        plan(made, JobSpec(slug, n, preset, tuple(variant or ()), tuple(seed or [0]), overrides, data, trust), store)
         for n in names
         for overrides in swept
     ]
+    for line in _left_out(plans):
+        print(line, file=sys.stderr)
     with progress(plans) as watch:
         execute(plans, store, executor_for(scheduler, processes), watch)
     raise_failures(plans)
@@ -85,16 +89,28 @@ def run(
         out.print(table(["arm", "metric", ("value", {"justify": "right"})], cells, f"{row['experiment']}: {', '.join(what)}"))
 
 
+def _left_out(plans: list[Plan]) -> list[str]:
+    """A line for each variant that some settings make the same as the system."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for made in plans:
+        for variant, settings in made.left_out.items():
+            found.setdefault((made.experiment.name, variant), []).append(settings)
+    return [
+        f"{experiment}: {variant!r} is left out with {' and with '.join(settings)}: that is the system itself."
+        for (experiment, variant), settings in found.items()
+    ]
+
+
 def _rows(plans: list[Plan], store: Any) -> list[dict[str, Any]]:
     rows = []
     for made in plans:
         recorded = {run.id: run for run in store.find(slug=made.entry.slug, experiment=made.experiment.name)}
         for item in made.runs:
-            done = recorded[item["id"]]
+            done = recorded[item.id]
             rows.append(
                 {
-                    "paper": made.entry.slug, "experiment": made.experiment.name, "preset": made.request.preset,
-                    "variant": item["variant"], "seed": item["seed"], "set": dict(made.request.overrides),
+                    "paper": made.entry.slug, "experiment": made.experiment.name, "preset": made.job.preset,
+                    "variant": item.variant, "seed": item.seed, "set": dict(made.job.overrides),
                     "metrics": done.scalars, "seconds": done.seconds, "id": done.id, "folder": str(store.runs / done.id),
                 }
             )  # fmt: skip
@@ -116,8 +132,8 @@ def build(
     processes: Processes = PROCESSES,
 ) -> None:
     """The main job: show every paper with what is known, run what fits in the time, write the report."""
-    from broadsheet.lab.engine import Request, execute, plan
-    from broadsheet.lab.paper import FIRST_SEED
+    from broadsheet.lab.engine import execute, plan
+    from broadsheet.lab.messages import Ended, JobSpec
     from broadsheet.lab.registry import entries, missing_extra
     from broadsheet.lab.store import Store
     from broadsheet.page.catalogue import Catalogue
@@ -142,14 +158,15 @@ def build(
     plans = [
         plan(
             made,
-            Request(name, "quick", seeds=(FIRST_SEED,), priority=-costs.get((made.slug, name), experiment.cost)),
+            JobSpec(made.slug, name),
             store,
+            priority=-costs.get((made.slug, name), experiment.cost),
         )
         for made in entries().values()
         for name, experiment in made.experiments.items()
         if "quick" in experiment.presets and made.slug not in lacking
     ]
-    plans.sort(key=lambda made: -made.request.priority)
+    plans.sort(key=lambda made: -made.task.priority)
     waiting = [made for made in plans if made.missing]
     print(
         f"{len(plans)} experiments at quick size, one seed: {len(plans) - len(waiting)} found, {len(waiting)} to run.",
@@ -158,13 +175,13 @@ def build(
     spare = 10.0  # for the report
     with progress(plans) as watch:
 
-        def tell(made: Plan, event: dict[str, Any]) -> None:
-            watch(made, event)
-            if event["event"] == "end" and not sys.stderr.isatty():
+        def tell(made: Plan, news: News) -> None:
+            watch(made, news)
+            if isinstance(news, Ended) and not sys.stderr.isatty():
                 state = made.failure or "done"
                 print(f"  {made.entry.slug} {made.experiment.name}: {state}", flush=True)
 
-        from broadsheet.lab.executors import LocalExecutor
+        from broadsheet.lab.local import LocalExecutor
 
         execute(plans, store, LocalExecutor(processes), tell, deadline - spare)
     _tell_provisional(screen, plans, store)
@@ -225,7 +242,8 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Free the arrays that no verdict needs, oldest first; metrics are kept for ever."""
-    from broadsheet.lab.engine import Request, plan
+    from broadsheet.lab.engine import plan
+    from broadsheet.lab.messages import JobSpec
     from broadsheet.lab.paper import FIRST_SEED
     from broadsheet.lab.registry import entries
     from broadsheet.lab.store import Store
@@ -237,7 +255,7 @@ def gc(
         for name, experiment in made.experiments.items():
             for preset in set(experiment.presets) - {"smoke"}:
                 seeds = tuple(range(FIRST_SEED, FIRST_SEED + experiment.seeds_at(preset)))
-                keep |= {run["id"] for run in plan(made, Request(name, preset, seeds=seeds), store).runs}
+                keep |= {run.id for run in plan(made, JobSpec(made.slug, name, preset, seeds=seeds), store).runs}
     count, freed = store.free(_bytes(budget), keep, dry_run)
     left = store.size() - (freed if dry_run else 0)
     if as_json:

@@ -96,8 +96,9 @@ def _check(
     made: Entry, preset: str, seeds: int | None, wanted: set[str], data: str | None, trust: bool, store: Store,
     scheduler: str | None, processes: int, whole: bool,
 ) -> Checked:  # fmt: skip
-    from broadsheet.lab.engine import Request, execute, plan
+    from broadsheet.lab.engine import execute, plan
     from broadsheet.lab.ledger import verdict_list
+    from broadsheet.lab.messages import JobSpec
     from broadsheet.lab.paper import FIRST_SEED
 
     unknown = wanted - {claim.id.upper() for _, claim in made.claims()}
@@ -111,14 +112,14 @@ def _check(
         if preset in experiment.presets and (asked or (whole and experiment.figures)):
             count = seeds or max((1 if experiment.deterministic else c.seeds for c in asked), default=1)
             given = data if experiment.data else None
-            request = Request(name, preset, seeds=tuple(range(FIRST_SEED, FIRST_SEED + count)), data=given, trust=trust)
-            plans.append(plan(made, request, store))
+            numbers = tuple(range(FIRST_SEED, FIRST_SEED + count))
+            plans.append(plan(made, JobSpec(made.slug, name, preset, seeds=numbers, data=given, trust=trust), store))
     if not plans:
         raise InputError(f"{made.slug} has no claim that is judged at {preset!r}{' among those asked for' if wanted else ''}.")
     with progress(plans) as watch:
         execute(plans, store, executor_for(scheduler, processes), watch)
     verdicts = [(n, v) for n, v in verdict_list(plans, store) if not wanted or v.claim.id.upper() in wanted]
-    ids = {run["id"] for p in plans for run in p.runs}
+    ids = {run.id for p in plans for run in p.runs}
     seconds = sum(run.seconds for run in store.find(slug=made.slug) if run.id in ids)
     return Checked(made, plans, verdicts, round(seconds, 1))
 
@@ -127,7 +128,7 @@ def _json(done: Checked, preset: str) -> dict[str, Any]:
     return {
         "slug": done.entry.slug,
         "preset": preset,
-        "seeds": sorted({run["seed"] for made in done.plans for run in made.runs}),
+        "seeds": sorted({run.seed for made in done.plans for run in made.runs}),
         "seconds": done.seconds,
         "failures": {made.experiment.name: made.failure for made in done.plans if made.failure},
         "claims": [

@@ -8,9 +8,10 @@ from typing import Any
 
 from broadsheet.errors import InputError
 from broadsheet.lab.claims import SYSTEM
-from broadsheet.lab.engine import Plan, Request, execute, plan, raise_failures
+from broadsheet.lab.engine import Plan, execute, plan, raise_failures
 from broadsheet.lab.executors import Executor
 from broadsheet.lab.ledger import Recorded, latest, states, verdict_list
+from broadsheet.lab.messages import JobSpec
 from broadsheet.lab.paper import FIRST_SEED, Paper, Report
 from broadsheet.lab.registry import Entry, entry, import_paper
 from broadsheet.lab.store import Store
@@ -62,6 +63,9 @@ class LoadedPaper:
     ) -> Result:
         """Runs one experiment, or all that have the preset, in a process of their own; finds runs that are there already.
 
+        Where `overrides` and a variant set the same name, the override counts; a variant that it makes the same as the system
+        is left out.
+
         **Raises:** `InputError` for names that do not exist, `JobError` where a run fails.
         """
         store = Store()
@@ -69,10 +73,8 @@ class LoadedPaper:
         names = [experiment] if experiment else [n for n, made in self.entry.experiments.items() if preset in made.presets]
         if not names:
             raise InputError(f"{self.entry.slug} has no experiment with the preset {preset!r}.")
-        plans = [
-            plan(self.entry, Request(name, preset, variants, (seed,), overrides or {}, data, trust, figures=False), store)
-            for name in names
-        ]
+        asked = (preset, variants, (seed,), overrides or {}, data, trust, False)
+        plans = [plan(self.entry, JobSpec(self.entry.slug, name, *asked), store) for name in names]
         execute(plans, store, executor)
         raise_failures(plans)
         return Result(
@@ -84,6 +86,6 @@ class LoadedPaper:
 def collect(made: Plan, store: Store) -> dict[str, Report]:
     """variant -> report of the first seed, the system first."""
     rows = {run.id: run for run in store.find(slug=made.entry.slug, experiment=made.experiment.name)}
-    seed = made.runs[0]["seed"]
-    found = {run["variant"]: store.report(rows[run["id"]]) for run in made.runs if run["seed"] == seed and run["id"] in rows}
+    seed = made.runs[0].seed
+    found = {run.variant: store.report(rows[run.id]) for run in made.runs if run.seed == seed and run.id in rows}
     return dict(sorted(found.items(), key=lambda item: item[0] != SYSTEM))

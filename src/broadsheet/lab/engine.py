@@ -1,8 +1,9 @@
-"""From a request to recorded runs: plan, find what is there, run the rest, record each run as it ends."""
+"""From a job to recorded runs: plan it, find what is there, run the rest, record each run as it ends."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import shutil
@@ -14,47 +15,53 @@ from typing import Any
 
 from broadsheet.cache import write_atomic
 from broadsheet.errors import InputError, JobError, StoreError
-from broadsheet.lab.executors import Executor, LocalExecutor, Task
+from broadsheet.lab import schema
+from broadsheet.lab.claims import SYSTEM
+from broadsheet.lab.executors import Event, Executor, Task
 from broadsheet.lab.identity import code_hash, data_checksum, device_kind, run_identity
 from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.local import LocalExecutor
 from broadsheet.lab.location import figures_folder
-from broadsheet.lab.paper import FIRST_SEED
+from broadsheet.lab.messages import (
+    Begun,
+    Drawn,
+    Ended,
+    JobSpec,
+    News,
+    Painted,
+    Progress,
+    Recorded,
+    RunSpec,
+    Started,
+    TaskSpec,
+    Written,
+)
+from broadsheet.lab.metrics import Filled, add_run, from_json
 from broadsheet.lab.registry import Entry, ExperimentEntry
 from broadsheet.lab.store import Store
 
-Watch = Callable[["Plan", dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A job by names only: an experiment at a preset, its variants, seeds and overrides."""
-
-    experiment: str
-    preset: str = "quick"
-    variants: tuple[str, ...] | None = None  # None: all
-    seeds: tuple[int, ...] = (FIRST_SEED,)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    data: str | None = None
-    trust: bool = False
-    figures: bool = True
-    priority: float = 0.0
+Watch = Callable[["Plan", News], None]
 
 
 @dataclass
 class Plan:
-    """A request made concrete: every run with its identity, and which of them are recorded already."""
+    """A job made concrete: every run with its identity, and which of them are recorded already.
+
+    `left_out`: variants that the job's settings make the same as the system -> the settings that do.
+    """
 
     entry: Entry
     experiment: ExperimentEntry
-    request: Request
-    runs: list[dict[str, Any]]
+    job: JobSpec
+    runs: list[RunSpec]
     task: Task
     found: set[str]
+    left_out: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
 
     @property
-    def missing(self) -> list[dict[str, Any]]:
-        return [run for run in self.runs if run["id"] not in self.found]
+    def missing(self) -> list[RunSpec]:
+        return [run for run in self.runs if run.id not in self.found]
 
     @property
     def seconds(self) -> float:
@@ -62,21 +69,26 @@ class Plan:
         return self.experiment.cost * len(self.missing) / len(self.experiment.variant_names())
 
 
-def plan(entry: Entry, request: Request, store: Store) -> Plan:
-    """Works out the runs of a request, without importing the paper, JAX or torch."""
-    experiment = entry.experiment(request.experiment)
-    variants = request.variants or tuple(experiment.variant_names())
-    overrides = dict(request.overrides)
-    if request.data is not None:
+def plan(entry: Entry, job: JobSpec, store: Store, priority: float = 0.0) -> Plan:
+    """Works out the runs of a job, without importing the paper, JAX or torch.
+
+    The user's settings count before a variant's own. A variant that they make the same as the system is left out, and named in
+    the plan; `InputError` where none is left.
+    """
+    experiment = entry.experiment(job.experiment)
+    given = schema.jsonable(schema.changes(experiment, job.preset, SYSTEM, job.overrides))
+    job = dataclasses.replace(job, slug=entry.slug, overrides=given)
+    if job.data is not None:
         if experiment.data is None:
             raise InputError(f"{experiment.name} takes no data of its own; leave --data out.")
-        overrides[experiment.data] = str(Path(request.data).expanduser().absolute())
-    seeds = request.seeds[:1] if experiment.deterministic else request.seeds
+        given = given | {experiment.data: str(Path(job.data).expanduser().absolute())}
+    variants, left_out = _variants(experiment, job, given)
+    seeds = job.seeds[:1] if experiment.deterministic else job.seeds
     device = device_kind() if experiment.command is None else "cpu"
-    runs: list[dict[str, Any]] = []
+    runs: list[RunSpec] = []
     for seed in seeds:
         for variant in variants:
-            config = experiment.configure(request.preset, variant, overrides)
+            config = experiment.configure(job.preset, variant, given)
             if experiment.command is not None:
                 config = {"command": experiment.command["commands"][variant]}
             checksum = None
@@ -84,27 +96,36 @@ def plan(entry: Entry, request: Request, store: Store) -> Plan:
                 checksum = data_checksum(config[experiment.data])
                 config[experiment.data] = "given"
             identity = run_identity(entry, experiment, config, seed, device=device, data_checksum=checksum)
-            runs.append({"id": identity, "variant": variant, "seed": seed})
-    found = store.has([run["id"] for run in runs])
-    spec = {
-        "slug": entry.slug,
-        "module": entry.module,
-        "experiment": experiment.name,
-        "preset": request.preset,
-        "overrides": overrides,
-        "precision": experiment.precision,
-        "device": device,
-        "code_hash": code_hash(entry, experiment),
-        "trust": request.trust,
-        "command": dict(experiment.command) if experiment.command else None,
-        "figure_seed": seeds[0],
-        "runs": [],
-        "figures": None,
-    }
-    made = Plan(entry, experiment, request, runs, Task(spec, experiment.exclusive, request.priority), found)
-    # configurations that are the same run once
-    spec["runs"] = list({run["id"]: run for run in made.missing}.values())
-    return made
+            runs.append(RunSpec(identity, variant, seed))
+    found = store.has([run.id for run in runs])
+    spec = TaskSpec(
+        slug=entry.slug, module=entry.module, experiment=experiment.name, preset=job.preset, overrides=given,
+        precision=experiment.precision, device=device, code_hash=code_hash(entry, experiment), trust=job.trust,
+        command=experiment.command, figure_seed=seeds[0],
+        # configurations that are the same run once
+        runs=tuple({run.id: run for run in runs if run.id not in found}.values()),
+    )  # fmt: skip
+    return Plan(entry, experiment, job, runs, Task(spec, experiment.exclusive, priority), found, left_out)
+
+
+def _variants(experiment: ExperimentEntry, job: JobSpec, given: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """A job's variants, and those among them that its settings make the same as the system -> these settings in words."""
+    wanted = list(job.variants or experiment.variant_names())
+    system = experiment.configure(job.preset, SYSTEM, given)
+    left_out = {}
+    for variant in wanted:
+        config = experiment.configure(job.preset, variant, given)
+        both = [name for name in experiment.variants.get(variant, ()) if name in given]
+        if both and config == system:
+            left_out[variant] = ", ".join(f"{name}={_text(given[name])}" for name in both)
+    if len(left_out) == len(wanted):
+        variant, settings = next(iter(left_out.items()))
+        raise InputError(f"{experiment.name}: with {settings} the variant {variant!r} is the same as the system; run that.")
+    return [variant for variant in wanted if variant not in left_out], left_out
+
+
+def _text(value: Any) -> str:
+    return "+".join(map(_text, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def execute(
@@ -125,7 +146,7 @@ def execute(
         if not isinstance(executor, LocalExecutor):  # a cluster's workers have no reports to draw from
             late = [made for made in todo if not made.missing and _wants_figures(made, store)]
             for made in late:
-                made.task.spec |= {"runs": [], "figures": _folders(made, store)}
+                made.task.spec = dataclasses.replace(made.task.spec, runs=(), figures=_folders(made, store))
                 made.task.state, made.task.attempts = "queued", 0
             LocalExecutor().run([made.task for made in late], execution.handle)
 
@@ -159,10 +180,9 @@ class Execution:
     def add(self, made: Plan, job_id: int | None = None) -> Task:
         """The task of a plan, ready for an executor; `job_id` where the job is in the queue already."""
         scratch = self.store.scratch()
-        made.task.spec["scratch"] = str(scratch)
-        if _wants_figures(made, self.store):
-            made.task.spec["figures"] = _folders(made, self.store)
-        job_id = job_id or self.jobs.start(job_spec(made))
+        figures = _folders(made, self.store) if _wants_figures(made, self.store) else None
+        made.task.spec = dataclasses.replace(made.task.spec, scratch=str(scratch), figures=figures)
+        job_id = job_id or self.jobs.start(made.job)
         self._plans[id(made.task)] = (made, job_id, scratch)
         return made.task
 
@@ -171,96 +191,85 @@ class Execution:
         _, _, scratch = self._plans.pop(id(task))
         shutil.rmtree(scratch, ignore_errors=True)
 
-    def handle(self, task: Task, message: dict[str, Any]) -> None:
+    def handle(self, task: Task, event: Event) -> None:
         """Takes what an executor says of a task."""
         made, job_id, _ = self._plans[id(task)]
-        if message["event"] == "run":
-            self.store.record(Path(message["folder"]))
-            made.found.add(message["id"])
-            self._tell(job_id, "run", {"id": message["id"], "done": len(made.runs) - len(made.missing)})
-        elif message["event"] == "figure":
-            keep_figure(self.store, made, message)
-            self._tell(job_id, "figure", {"name": message["name"]})
-        elif message["event"] == "start":
-            run = {"id": message["id"], "variant": message["variant"], "seed": message["seed"]}
-            self._tell(job_id, "start", {**run, "done": len(made.runs) - len(made.missing), "of": len(made.runs)})
-        elif message["event"] == "progress":
-            self._progress(job_id, message)
-        elif message["event"] == "end":
-            if task.state != "done":
-                made.failure = task.message or task.state
-            self.jobs.end(job_id, task.state, task.message)
-        self.watch(made, message)
+        match event:
+            case Begun():
+                done = len(made.runs) - len(made.missing)
+                self._tell(made, job_id, Started(event.id, event.variant, event.seed, done, len(made.runs)))
+            case Progress():
+                self._progress(made, job_id, event)
+            case Written():
+                self.store.record(Path(event.folder))
+                made.found.add(event.id)
+                self._tell(made, job_id, Recorded(event.id, len(made.runs) - len(made.missing)))
+            case Painted():
+                keep_figure(self.store, made, event)
+                self._tell(made, job_id, Drawn(event.name))
+            case Ended():
+                if event.state != "done":
+                    made.failure = event.message or event.state
+                self.jobs.end(job_id, event.state, event.message)
+                self.watch(made, event)
 
-    def _tell(self, job_id: int, kind: str, data: dict[str, Any]) -> None:
+    def _tell(self, made: Plan, job_id: int, news: News) -> None:
         """An event that readers miss stops no run."""
         with contextlib.suppress(StoreError):
-            self.jobs.tell(job_id, kind, data)
+            self.jobs.tell(job_id, news)
+        self.watch(made, news)
 
-    def _progress(self, job_id: int, message: dict[str, Any]) -> None:
-        """Tells the store twice a second at the most."""
+    def _progress(self, made: Plan, job_id: int, news: Progress) -> None:
+        """Tells the store twice a second at the most, and only of numbers that can be drawn."""
         now = time.monotonic()
-        if now - self._told.get(job_id, 0.0) < 0.5 and message["fraction"] < 1:
+        if now - self._told.get(job_id, 0.0) < 0.5 and news.fraction < 1:
+            self.watch(made, news)
             return
         self._told[job_id] = now
-        metrics = {name: value for name, value in message["metrics"].items() if math.isfinite(value)}
-        self._tell(job_id, "progress", {"id": message["id"], "fraction": message["fraction"], "metrics": metrics})
+        shown = {name: value for name, value in news.metrics.items() if math.isfinite(value)}
+        self._tell(made, job_id, dataclasses.replace(news, metrics=shown))
 
 
-def keep_figure(store: Store, made: Plan, message: Mapping[str, Any]) -> None:
+def keep_figure(store: Store, made: Plan, figure: Painted) -> None:
     """Moves a drawn figure into the store, with its caption and what it was drawn from."""
-    folder = figures_folder(store.folder, made.entry.slug, made.experiment.name, made.request.preset)
+    folder = figures_folder(store.folder, made.entry.slug, made.experiment.name, made.job.preset)
     folder.mkdir(parents=True, exist_ok=True)
-    os.replace(message["path"], folder / f"{message['name']}.svg")
-    write_atomic(folder / f"{message['name']}.txt", message["caption"])
+    os.replace(figure.path, folder / f"{figure.name}.svg")
+    write_atomic(folder / f"{figure.name}.txt", figure.caption)
     write_atomic(folder / "drawn-from", _drawn_from(made))
 
 
 def _drawn_from(made: Plan) -> str:
-    seed = made.runs[0]["seed"]
-    return " ".join(sorted(run["id"] for run in made.runs if run["seed"] == seed))
+    seed = made.runs[0].seed
+    return " ".join(sorted(run.id for run in made.runs if run.seed == seed))
 
 
 def _wants_figures(made: Plan, store: Store) -> bool:
     """Whether figures are to be drawn: a whole set of variants without overrides, not drawn from these runs yet."""
-    request = made.request
-    whole = {run["variant"] for run in made.runs} == set(made.experiment.variant_names())
-    if not (request.figures and made.experiment.figures and whole and not request.overrides and request.data is None):
+    job = made.job
+    whole = {run.variant for run in made.runs} == set(made.experiment.variant_names())
+    if not (job.figures and made.experiment.figures and whole and not job.overrides and job.data is None):
         return False
-    stamp = figures_folder(store.folder, made.entry.slug, made.experiment.name, request.preset) / "drawn-from"
+    stamp = figures_folder(store.folder, made.entry.slug, made.experiment.name, job.preset) / "drawn-from"
     return not stamp.exists() or stamp.read_text() != _drawn_from(made)
 
 
 def _folders(made: Plan, store: Store) -> dict[str, str]:
     """Variant -> folder of the recorded run of the figures' seed."""
-    seed = made.runs[0]["seed"]
-    return {run["variant"]: str(store.runs / run["id"]) for run in made.runs if run["seed"] == seed and run["id"] in made.found}
+    seed = made.runs[0].seed
+    return {run.variant: str(store.runs / run.id) for run in made.runs if run.seed == seed and run.id in made.found}
 
 
-def job_spec(made: Plan) -> dict[str, Any]:
-    """A plan as the row of its job."""
-    request = made.request
-    return {
-        "slug": made.entry.slug, "experiment": made.experiment.name, "preset": request.preset,
-        "variants": list(request.variants or made.experiment.variant_names()), "seeds": list(request.seeds),
-        "overrides": {name: str(value) for name, value in request.overrides.items()}, "runs": len(made.missing),
-    }  # fmt: skip
-
-
-def metrics_table(plans: Sequence[Plan], store: Store) -> dict[str, dict[int, dict[str, dict[str, float]]]]:
-    """experiment -> seed -> variant or arm -> metrics, of all recorded runs of the plans."""
-    table: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
+def metrics_table(plans: Sequence[Plan], store: Store) -> dict[str, Filled]:
+    """experiment -> metrics by seed and by variant or arm, of all recorded runs of the plans."""
+    tables: dict[str, Filled] = {}
     rows = {run.id: run for made in plans for run in store.find(slug=made.entry.slug, experiment=made.experiment.name)}
     for made in plans:
-        seeds = table.setdefault(made.experiment.name, {})
+        table = tables.setdefault(made.experiment.name, {})
         for run in made.runs:
-            if run["id"] in rows:
-                arms = seeds.setdefault(run["seed"], {})
-                for arm, metrics in rows[run["id"]].scalars.items():
-                    name = arm if arm and run["variant"] == "system" else run["variant"]
-                    if not arm or run["variant"] == "system":
-                        arms[name] = {k: float("nan") if v is None else v for k, v in metrics.items()}
-    return table
+            if run.id in rows:
+                add_run(table, run.seed, run.variant, from_json(rows[run.id].scalars))
+    return tables
 
 
 def raise_failures(plans: Sequence[Plan]) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import case, delete, func, select, update
 
-from broadsheet.errors import InputError, NotFoundError
+from broadsheet.errors import DataError, InputError, NotFoundError, StoreError
+from broadsheet.lab.messages import Ended, JobSpec, News, read
 from broadsheet.lab.store import Store, alive
 from broadsheet.lab.tables import Event, Job
 
@@ -32,25 +32,25 @@ class Jobs:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def start(self, spec: Mapping[str, Any]) -> int:
+    def start(self, spec: JobSpec) -> int:
         """A job that this process runs itself."""
         return self._add(spec, "running", _me(), 0.0)
 
-    def queue(self, spec: Mapping[str, Any], priority: float = 0.0) -> int:
+    def queue(self, spec: JobSpec, priority: float = 0.0) -> int:
         """A job for the runner. The same job again, while it waits or runs, is that job."""
         with self.store.session() as session:
             waiting = session.scalars(select(Job).where(Job.state.in_(("queued", "running")), Job.owner == QUEUE)).all()
             for job in waiting:
-                if job.spec == dict(spec):
+                if job.spec == spec:
                     return job.id
             if len(waiting) >= NEVER_MORE_THAN:
                 raise InputError(f"{len(waiting)} jobs wait already; cancel some first.")
         return self._add(spec, "queued", QUEUE, priority)
 
-    def _add(self, spec: Mapping[str, Any], state: str, owner: str, priority: float) -> int:
+    def _add(self, spec: JobSpec, state: str, owner: str, priority: float) -> int:
         now = datetime.now(UTC)
         with self.store.session() as session:
-            job = Job(spec=dict(spec), state=state, created=now, updated=now, message="", owner=owner, priority=priority)
+            job = Job(row=spec.to_json(), state=state, created=now, updated=now, message="", owner=owner, priority=priority)
             session.add(job)
             session.flush()
             return job.id
@@ -75,7 +75,7 @@ class Jobs:
                 update(Job).where(Job.id == job_id).values(state=state, message=message[:4000], updated=datetime.now(UTC))
             )
             session.execute(delete(Event).where(Event.job_id == job_id, Event.kind == "progress"))
-            session.add(Event(job_id=job_id, kind="end", data={"state": state, "message": message[:4000]}))
+            session.add(_event(job_id, Ended(state, message[:4000])))
 
     def cancel(self, job_id: int) -> str:
         """Cancels a job of the queue, waiting or running; its state is `cancelling` until the runner has seen it."""
@@ -90,7 +90,7 @@ class Jobs:
                     .values(state="cancelling", updated=datetime.now(UTC))
                 )
             else:
-                session.add(Event(job_id=job_id, kind="end", data={"state": "cancelled", "message": ""}))
+                session.add(_event(job_id, Ended("cancelled")))
             state = session.scalars(select(Job.state).where(Job.id == job_id)).one_or_none()
         if state is None:
             raise NotFoundError(f"There is no job {job_id}.")
@@ -123,18 +123,22 @@ class Jobs:
             self.end(job_id, "lost", "its process was killed")
         return len(gone)
 
-    def tell(self, job_id: int, kind: str, data: Mapping[str, Any]) -> None:
+    def tell(self, job_id: int, news: News) -> None:
         """Writes an event of a job."""
         with self.store.session() as session:
-            session.add(Event(job_id=job_id, kind=kind, data=dict(data)))
+            session.add(_event(job_id, news))
 
-    def events(self, after: int, job_id: int | None = None, most: int = 2000) -> list[tuple[int, int, str, dict[str, Any]]]:
-        """(id, job, kind, data) of events with a higher id, of one job or of all."""
+    def events(self, after: int, job_id: int | None = None, most: int = 2000) -> list[tuple[int, int, News]]:
+        """(id, job, what it said) of events with a higher id, of one job or of all."""
         wanted = select(Event).where(Event.id > after).order_by(Event.id).limit(most)
         if job_id is not None:
             wanted = wanted.where(Event.job_id == job_id)
         with self.store.session() as session:
-            return [(row.id, row.job_id, row.kind, row.data) for row in session.scalars(wanted)]
+            rows = [(row.id, row.job_id, row.kind, row.data) for row in session.scalars(wanted)]
+        try:
+            return [(number, job, read(kind, data, News)) for number, job, kind, data in rows]
+        except DataError as error:
+            raise StoreError(f"The store holds an event that this Broadsheet cannot read: {error}") from None
 
     def last_event(self) -> int:
         with self.store.session() as session:
@@ -158,11 +162,15 @@ class Jobs:
         if states:
             wanted = wanted.where(Job.state.in_(states))
         if slug is not None:
-            wanted = wanted.where(Job.spec["slug"].as_string() == slug)
+            wanted = wanted.where(Job.row["slug"].as_string() == slug)
         with self.store.session() as session:
             found = list(session.scalars(wanted.limit(most)))
             session.expunge_all()
         return found
+
+
+def _event(job_id: int, news: News) -> Event:
+    return Event(job_id=job_id, kind=news.kind, data=news.to_json())
 
 
 def _me() -> str:

@@ -48,9 +48,9 @@ def make_entry(entry: Entry, plans: Sequence[Plan], store: Store) -> dict[str, A
     runs = {run.id: run for run in store.find(slug=entry.slug)}
     experiments = {}
     for made in plans:
-        mine = [runs[run["id"]] for run in made.runs if run["id"] in runs]
+        mine = [runs[run.id] for run in made.runs if run.id in runs]
         experiments[made.experiment.name] = {
-            "preset": made.request.preset,
+            "preset": made.job.preset,
             "code_hash": code_hash(entry, made.experiment),
             "device": mine[0].device if mine else "cpu",
             "seconds": round(sum(run.seconds for run in {run.id: run for run in mine}.values()), 1),
@@ -93,7 +93,7 @@ def write(entry: Entry, data: dict[str, Any], folder: Path) -> Path:
 def keep_figures(entry: Entry, plans: Sequence[Plan], store: Store, folder: Path) -> None:
     """Copies the figures of verified experiments, with their captions, beside the ledger, in place of older ones."""
     for made in plans:
-        drawn = location.figures_folder(store.folder, entry.slug, made.experiment.name, made.request.preset)
+        drawn = location.figures_folder(store.folder, entry.slug, made.experiment.name, made.job.preset)
         place = shown_figures(folder, entry.slug, made.experiment.name)
         if not drawn.is_dir():
             continue
@@ -209,10 +209,10 @@ def verdict_list(plans: Sequence[Plan], store: Store) -> list[tuple[str, Verdict
     return [
         (
             made.experiment.name,
-            judge(claim, table[made.experiment.name], made.request.preset, deterministic=made.experiment.deterministic),
+            judge(claim, table[made.experiment.name], made.job.preset, deterministic=made.experiment.deterministic),
         )
         for made in plans
-        for claim in made.experiment.claims_at(made.request.preset)
+        for claim in made.experiment.claims_at(made.job.preset)
     ]
 
 

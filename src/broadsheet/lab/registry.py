@@ -54,7 +54,7 @@ class ExperimentEntry:
     def configure(self, preset: str, variant: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration as JSON values, read by the same code as the experiment's own (`broadsheet.lab.schema`)."""
         changed = schema.changes(self, preset, variant, overrides)
-        return {**self.presets[preset], **{name: schema.jsonable(value) for name, value in changed.items()}}
+        return {**self.presets[preset], **schema.jsonable(changed)}
 
     def claims_at(self, preset: str) -> list[Claim]:
         """The claims that have a bound at this preset."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any
 
 from broadsheet.errors import BroadsheetError, InputError, JobError, MissingExtraError, StoreError
-from broadsheet.lab.engine import Execution, Plan, Request, plan
-from broadsheet.lab.executors import LocalExecutor, Task
+from broadsheet.lab.engine import Execution, Plan, plan
+from broadsheet.lab.executors import Task
 from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.local import LocalExecutor
+from broadsheet.lab.messages import Ended, JobSpec, News
 from broadsheet.lab.paper import FIRST_SEED
 from broadsheet.lab.registry import entries, entry, missing_extra
 from broadsheet.lab.store import Store
@@ -94,10 +95,10 @@ class Runner:
     def _prepare(self, job: Job, execution: Execution) -> Task | None:
         """The task of a claimed job; a job that needs nothing, or cannot be planned, is over at once."""
         try:
-            made = plan(entry(job.spec["slug"]), request_of(job.spec, job.priority), self.store)
+            made = plan(entry(job.spec.slug), job.spec, self.store, job.priority)
         except StoreError:
             raise
-        except (BroadsheetError, KeyError, TypeError) as error:
+        except BroadsheetError as error:
             self.jobs.end(job.id, "failed", str(error))
             return None
         if not execution.needed(made):
@@ -108,29 +109,17 @@ class Runner:
         self._tasks[job.id] = task
         return task
 
-    def _watch(self, made: Plan, event: dict[str, Any]) -> None:
-        if event["event"] == "end":
+    def _watch(self, made: Plan, news: News) -> None:
+        if isinstance(news, Ended):
             self._tasks = {job_id: task for job_id, task in self._tasks.items() if task is not made.task}
-            done = {"slug": made.entry.slug, "experiment": made.experiment.name, "state": made.task.state}
-            logger.info("job ended", extra={**done, "reason": made.failure})
+            done = {"slug": made.entry.slug, "experiment": made.experiment.name, "state": news.state}
+            logger.info("job ended", extra={**done, "reason": news.message, "trace": made.task.trace})
 
     def _forget(self, execution: Execution) -> None:
         """Lets go of jobs that were stopped in the middle, without ending them: they wait for the next turn."""
         for task in self._tasks.values():
             execution.forget(task)
         self._tasks.clear()
-
-
-def request_of(spec: dict[str, Any], priority: float = 0.0) -> Request:
-    """The request that a job's row stands for."""
-    return Request(
-        spec["experiment"],
-        spec.get("preset", "quick"),
-        tuple(spec["variants"]) if spec.get("variants") else None,
-        tuple(spec.get("seeds") or (FIRST_SEED,)),
-        dict(spec.get("overrides") or {}),
-        priority=priority,
-    )
 
 
 def queue_runs(
@@ -156,12 +145,8 @@ def queue_runs(
         found = made.experiment(name)
         found.configure(preset, "system", {})
         count = seeds or found.seeds_at(preset)
-        specs.append(
-            {
-                "slug": slug, "experiment": name, "preset": preset,
-                "seeds": list(range(FIRST_SEED, FIRST_SEED + (1 if found.deterministic else count))),
-            }
-        )  # fmt: skip
+        seeds = range(FIRST_SEED, FIRST_SEED + (1 if found.deterministic else count))
+        specs.append(JobSpec(slug, name, preset, seeds=tuple(seeds)))
     return [jobs.queue(spec, priority) for spec in specs]
 
 

@@ -210,9 +210,11 @@ def _default(item: dataclasses.Field) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """A setting's value as JSON has it: lists for tuples, tables for configs."""
+    """A value as JSON has it: lists for tuples, tables for dataclasses."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: jsonable(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: jsonable(part) for name, part in value.items()}
     return [jsonable(part) for part in value] if isinstance(value, list | tuple) else value
 
 

@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from broadsheet.lab.messages import JobSpec
+
 
 class Moment(TypeDecorator[datetime]):
     """A time with its zone. SQLite forgets the zone; all our times are in UTC."""
@@ -64,13 +66,18 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    row: Mapped[dict[str, Any]] = mapped_column("spec", JSON)
     state: Mapped[str] = mapped_column(String(20), index=True)
     created: Mapped[datetime] = mapped_column(Moment)
     updated: Mapped[datetime] = mapped_column(Moment)
     message: Mapped[str] = mapped_column(Text, default="")
     priority: Mapped[float] = mapped_column(Float, default=0.0)
     owner: Mapped[str] = mapped_column(String(120), default="")
+
+    @property
+    def spec(self) -> JobSpec:
+        """What is asked; raises `DataError` where the row does not say it."""
+        return JobSpec.from_json(self.row)
 
 
 class Event(Base):

@@ -246,7 +246,7 @@ async def topics(request: Request) -> dict[str, int]:
 
 def job_out(job: Job) -> JobOut:
     return JobOut(
-        id=job.id, slug=job.spec["slug"], experiment=job.spec["experiment"], preset=job.spec["preset"], state=job.state,
+        id=job.id, slug=job.spec.slug, experiment=job.spec.experiment, preset=job.spec.preset, state=job.state,
         message=job.message, created=job.created.isoformat(), updated=job.updated.isoformat(),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from broadsheet.errors import StoreError
 from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.messages import JobSpec, News
 from broadsheet.page.edition import Edition
 
 logger = logging.getLogger("broadsheet.site")
@@ -35,7 +36,7 @@ class Live:
         self._readers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._last: int | None = None  # the last event that was read; none before the first look
-        self._specs: dict[int, dict[str, Any]] = {}
+        self._specs: dict[int, JobSpec] = {}
 
     async def run(self) -> None:
         """Looks again and again until it is cancelled."""
@@ -68,30 +69,28 @@ class Live:
             self._seen.update(dict.fromkeys(number for number, *_ in self.jobs.events(last - OVERLAP)))
             self._last = last
             return news
-        for number, job_id, kind, data in self.jobs.events(self._last - OVERLAP):
+        for number, job_id, said in self.jobs.events(self._last - OVERLAP):
             if number in self._seen:
                 continue
             self._seen[number] = None
             self._last = max(self._last, number)
-            news.append(self._event(job_id, kind, data))
+            news.append(self._event(job_id, said))
         while len(self._seen) > 4 * OVERLAP + 4000:
             self._seen.popitem(last=False)
         return news
 
-    def _event(self, job_id: int, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    def _event(self, job_id: int, said: News) -> dict[str, Any]:
         if job_id not in self._specs:
             if len(self._specs) > 2000:
                 self._specs.clear()
             self._specs[job_id] = self.jobs.job(job_id).spec
         spec = self._specs[job_id]
-        return {"job": job_id, "slug": spec["slug"], "experiment": spec["experiment"], "kind": kind, **data}
+        return {"job": job_id, "slug": spec.slug, "experiment": spec.experiment, "kind": said.kind, **said.to_json()}
 
     def history(self, slug: str | None) -> list[dict[str, Any]]:
         """What the jobs that run now have said so far."""
         running = self.jobs.recent(50, slug, ("running", "cancelling"))
-        return [
-            self._event(job.id, kind, data) for job in running for _, _, kind, data in self.jobs.events(0, job.id)
-        ]  # fmt: skip
+        return [self._event(job.id, said) for job in running for _, _, said in self.jobs.events(0, job.id)]
 
     async def events(self, slug: str | None) -> AsyncIterator[dict[str, str]]:
         """Server-sent events of one paper's jobs or of all: what is so far, then news."""
