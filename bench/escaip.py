@@ -23,7 +23,7 @@ def molecules(count):
 
 
 def configuration(case):
-    from broadsheet.atoms.escaip import EScAIPConfig
+    from broadsheet.atoms.potentials.escaip import EScAIPConfig
 
     return EScAIPConfig(
         **SIZES[case["size"]], nearest=NEAREST, slots=SLOTS,
@@ -36,8 +36,8 @@ def inputs(case):
     """Weights by fairchem's names."""
     import jax
 
-    from broadsheet.atoms.checkpoints import to_fairchem
-    from broadsheet.atoms.escaip import EScAIP
+    from broadsheet.atoms.fairchem import to_fairchem
+    from broadsheet.atoms.potentials.escaip import EScAIP
 
     net = EScAIP(configuration(case), 0)
     rng = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def ours(case, given):
     import jax.numpy as jnp
     import optax
 
-    from broadsheet.atoms.checkpoints import from_fairchem
+    from broadsheet.atoms.fairchem import from_fairchem
     from broadsheet.atoms.potential import compiled_predict, predict
     from broadsheet.atoms.structures import batch_atoms
 

@@ -71,8 +71,8 @@ def escaip(case, given):
     import optax
     from ase import Atoms
 
-    from broadsheet.atoms.escaip import SMALL, EScAIP
     from broadsheet.atoms.potential import scaled
+    from broadsheet.atoms.potentials.escaip import SMALL, EScAIP
     from broadsheet.atoms.structures import labelled
     from broadsheet.atoms.training import LabelledSet, Training, evaluate, label_loss
 

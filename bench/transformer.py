@@ -12,7 +12,7 @@ def inputs(case):
     import jax
     from ase.build import molecule
 
-    from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
+    from broadsheet.atoms.potentials.transip import AtomTransformer, TransformerConfig
 
     rng = np.random.default_rng(0)
     made = [molecule(name) for name in ("C6H6", "CH3CH2OH", "C3H8")] * (case["molecules"] // 3)
@@ -45,8 +45,8 @@ def ours(case, given):
     import jax
     from ase import Atoms
 
-    from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
     from broadsheet.atoms.potential import compiled_predict
+    from broadsheet.atoms.potentials.transip import AtomTransformer, TransformerConfig
     from broadsheet.atoms.structures import batch_atoms
 
     net = AtomTransformer(TransformerConfig(case["width"], case["blocks"], HEADS), 0)

@@ -13,8 +13,9 @@ from ase.optimize import BFGS
 
 from broadsheet.atoms.calculator import EnsembleCalculator, OutsideDomainError, PotentialCalculator
 from broadsheet.atoms.motion import BOLTZMANN, simulate, thermal_velocities
-from broadsheet.atoms.pair import LennardJones, Morse, PairNet, Repulsion
+from broadsheet.atoms.pair import LennardJones, Morse, Repulsion
 from broadsheet.atoms.potential import SumPotential, compiled_predict
+from broadsheet.atoms.potentials.pairnet import PairConfig, PairNet
 from broadsheet.atoms.relaxation import relax
 from broadsheet.atoms.structures import batch_atoms
 from broadsheet.errors import InputError
@@ -61,7 +62,7 @@ def test_morse_of_a_near_pair_is_that_of_ase():
 
 
 def test_forces_of_networks_are_the_gradient():
-    potential = SumPotential(PairNet(jax.random.key(0), cutoff=6.0), Repulsion(0.01, 3.0, 6.0))
+    potential = SumPotential(PairNet(PairConfig(cutoff=6.0), jax.random.key(0)), Repulsion(0.01, 3.0, 6.0))
     batch = batch_atoms([argon()])
     near = potential.neighbours(batch)
     forces = np.asarray(potential.energy_and_forces(batch, near).forces)

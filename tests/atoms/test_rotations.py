@@ -16,9 +16,9 @@ from broadsheet.atoms import (
     label,
     random_rotations,
 )
-from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
 from broadsheet.atoms.message_passing import MessageConfig
 from broadsheet.atoms.potential import compiled_predict
+from broadsheet.atoms.potentials.transip import AtomTransformer, TransformerConfig
 from broadsheet.atoms.rotations import RotationAverage, doubled, joined, randomly_turned, rotated, rotation_matrices
 from broadsheet.errors import InputError
 

@@ -10,7 +10,7 @@ from ase.build import molecule
 from ase.units import Bohr, Hartree
 
 from broadsheet.atoms.pair import Morse
-from broadsheet.atoms.relaxation_benchmark import frame_errors, heavy_rmsd, network_named, relaxation_report
+from broadsheet.atoms.relaxation_benchmark import frame_errors, heavy_rmsd, relaxation_report, untrained
 from broadsheet.atoms.structures import batch_atoms, labelled
 from broadsheet.atoms.trajectories import (
     ISOLATED,
@@ -188,8 +188,8 @@ def test_relaxations_are_judged():
         np.testing.assert_allclose([*errors.energy, *errors.force], 0, atol=1e-6)
     with pytest.raises(InputError, match="pairs"):
         relaxation_report(truth, starts, ends[:1])
-    with pytest.raises(InputError, match="neither"):
-        network_named("nequip", 8, 0)
+    with pytest.raises(InputError, match="no potential called"):
+        untrained("nequip", 0, 8)
 
 
 def test_rmsd_of_heavy_atoms():

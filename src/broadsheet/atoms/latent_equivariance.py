@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from broadsheet.atoms.atom_transformer import AtomTransformer, LinearRotationMap, RotationMap
 from broadsheet.atoms.neighbours import Neighbours
 from broadsheet.atoms.potential import Prediction, ScaledPotential
+from broadsheet.atoms.potentials.transip import AtomTransformer, LinearRotationMap, RotationMap
 from broadsheet.atoms.rotations import doubled, joined, random_rotations, rotated, rotations_from
 from broadsheet.atoms.structures import AtomsBatch
 from broadsheet.atoms.training import Training, label_error

@@ -1,21 +1,15 @@
-"""Message-passing potentials: SchNet, which knows distances, and PaiNN, whose vectors turn with the structure.
-
-**Source:** SchNet: Schütt et al., J. Chem. Phys. 148, 241722 (2018). PaiNN: Schütt, Unke and Gastegger, ICML 2021,
-arXiv 2102.03150.
-"""
+"""What message-passing potentials share: sizes, edges, and rounds of messages between an embedding and a read-out."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from broadsheet.atoms.neighbours import Neighbours, separations
@@ -23,7 +17,7 @@ from broadsheet.atoms.pair import cosine_taper, gaussian_basis
 from broadsheet.atoms.potential import Potential
 from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch
 from broadsheet.errors import InputError
-from broadsheet.learn.layers import Dense, LayerNorm, TwoLayers, stacked
+from broadsheet.learn.layers import TwoLayers, stacked
 from broadsheet.numerics import generator
 
 UNROLLED = 4
@@ -49,6 +43,9 @@ class MessageConfig:
         return self
 
 
+SIZES = {"standard": MessageConfig(cutoff=6.0), "tiny": MessageConfig(width=64, interactions=3, basis=32)}
+
+
 class Edges(eqx.Module):
     """Gaussians of the distances, their weight, which goes to 0 at the cutoff, and unit vectors to the neighbours."""
 
@@ -67,66 +64,9 @@ def edges_of(batch: AtomsBatch, neighbours: Neighbours, config: MessageConfig) -
     return Edges(gaussian_basis(r, config.basis, config.cutoff), weight, jnp.stack(parts, axis=-1) / r[..., None])
 
 
-def shifted_softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """ln(1 + e^x) - ln 2."""
-    return jax.nn.softplus(x) - math.log(2)
-
-
-class SchNetInteraction(eqx.Module):
-    """x + MLP(sum over neighbours of (W x_j) times a filter of the distance)."""
-
-    inner: Float[Array, "width width"]
-    filter: TwoLayers
-    outer: TwoLayers
-
-    def __init__(self, rng: np.random.Generator, config: MessageConfig):
-        width = config.width
-        self.inner = Dense(rng, width, width, xavier=True).weight
-        self.filter = TwoLayers(rng, config.basis, width, width, shifted_softplus)
-        self.outer = TwoLayers(rng, width, width, width, shifted_softplus)
-
-    def __call__(self, x: Float[Array, "atoms width"], edges: Edges, neighbours: Neighbours) -> Float[Array, "atoms width"]:
-        weighted = self.filter(edges.basis) * edges.weight[..., None]
-        return x + self.outer(jnp.sum((x @ self.inner.T)[neighbours.index] * weighted, axis=1))
-
-
-class PaiNNInteraction(eqx.Module):
-    """Messages along the edges, then an update of each atom by itself; scalars s and vectors v."""
-
-    norm: LayerNorm
-    message: TwoLayers
-    filter: Dense
-    mix: Float[Array, "both width"]
-    update: TwoLayers
-
-    def __init__(self, rng: np.random.Generator, config: MessageConfig):
-        width = config.width
-        self.norm = LayerNorm(width)
-        self.message = TwoLayers(rng, width, width, 3 * width, jax.nn.silu)
-        self.filter = Dense(rng, config.basis, 3 * width, xavier=True)
-        self.mix = Dense(rng, width, 2 * width, xavier=True).weight
-        self.update = TwoLayers(rng, 2 * width, width, 3 * width, jax.nn.silu)
-
-    def __call__(
-        self, features: tuple[Float[Array, "atoms width"], Float[Array, "atoms 3 width"]], edges: Edges, neighbours: Neighbours
-    ) -> tuple[Float[Array, "atoms width"], Float[Array, "atoms 3 width"]]:
-        s, v = features
-        width = s.shape[1]
-        phi = self.message(self.norm(s))[neighbours.index] * (self.filter(edges.basis) * edges.weight[..., None])
-        a, b, c = jnp.split(phi, 3, axis=-1)
-        # one component at a time: (atoms, neighbours, 3, width) would not fit into a processor's cache
-        dv = [jnp.sum(v[:, d][neighbours.index] * b / math.sqrt(3) + c * edges.unit[..., d, None], axis=1) for d in range(3)]
-        s, v = (s + jnp.sum(a, axis=1)) / math.sqrt(2), v + jnp.stack(dv, axis=1) / math.sqrt(width)
-        v1, v2 = jnp.split(v @ self.mix.T, 2, axis=-1)
-        along = jnp.sum(v1 * v2, axis=1) / math.sqrt(width)
-        p, q, t = jnp.split(self.update(jnp.concatenate([s, jnp.sqrt(jnp.sum(v2**2, axis=1) + 1e-8)], axis=-1)), 3, axis=-1)
-        return s + (p + q * along) / math.sqrt(2), v + t[:, None] * v1
-
-
 class MessagePassing(Potential):
     """Embedded elements, rounds of messages along the edges, a read-out of each atom."""
 
-    settings: ClassVar[type] = MessageConfig
     atom_embedding: Float[Array, "numbers width"]
     interactions: Any
     readout: TwoLayers
@@ -156,30 +96,3 @@ class MessagePassing(Potential):
 
     def energy(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, " structures"]:
         return batch.sum_atoms(self.readout(self.embed(batch, neighbours))[:, 0])
-
-
-class SchNet(MessagePassing):
-    """Continuous-filter convolutions of the distances: all features are invariant."""
-
-    def __init__(self, config: MessageConfig, key: PRNGKeyArray | int):
-        super().__init__(config, key, SchNetInteraction, shifted_softplus)
-
-    def embed(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms width"]:
-        return self.rounds(self.atom_embedding[batch.numbers], batch, neighbours)
-
-
-class PaiNN(MessagePassing):
-    """Scalars and vectors of the atoms; the vectors carry directions, so that angles are seen without triplets."""
-
-    def __init__(self, config: MessageConfig, key: PRNGKeyArray | int):
-        super().__init__(config, key, PaiNNInteraction, jax.nn.silu)
-
-    def features(
-        self, batch: AtomsBatch, neighbours: Neighbours
-    ) -> tuple[Float[Array, "atoms width"], Float[Array, "atoms 3 width"]]:
-        """Scalars, and vectors that turn with the structure, after the last round."""
-        s = self.atom_embedding[batch.numbers]
-        return self.rounds((s, jnp.zeros((s.shape[0], 3, s.shape[1]), s.dtype)), batch, neighbours)
-
-    def embed(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms width"]:
-        return self.features(batch, neighbours)[0]

@@ -1,4 +1,4 @@
-"""Pair potentials: Lennard-Jones, Morse, soft repulsion, and one that a small network learns."""
+"""Pair potentials: Lennard-Jones, Morse and soft repulsion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import abstractmethod
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from broadsheet.atoms.neighbours import Neighbours, separations
 from broadsheet.atoms.potential import Potential, Prediction
@@ -127,20 +127,3 @@ def gaussian_basis(r: Float[Array, "*shape"], size: int, cutoff: float, width: f
     centres = jnp.linspace(0, cutoff, size, dtype=r.dtype)
     spacing = cutoff / (size - 1)
     return jnp.exp(-((r[..., None] - centres) ** 2) / (2 * (width * spacing) ** 2))
-
-
-class PairNet(PairPotential):
-    """A pair energy that a small network of the distance learns: Gaussians, two hidden layers, a cosine taper."""
-
-    layers: eqx.nn.MLP
-    basis: int = eqx.field(static=True)
-    cutoff: float = eqx.field(static=True)
-    unit: float = eqx.field(static=True)
-
-    def __init__(self, key: PRNGKeyArray, cutoff: float = 5.0, basis: int = 16, hidden: int = 32, unit: float = 1.0):
-        self.layers = eqx.nn.MLP(basis, "scalar", hidden, 2, activation=jax.nn.silu, key=key)
-        self.basis, self.cutoff, self.unit = basis, float(cutoff), unit
-
-    def pair(self, r: Float[Array, "atoms neighbours"]) -> Float[Array, "atoms neighbours"]:
-        features = gaussian_basis(r, self.basis, self.cutoff)
-        return self.unit * jax.vmap(jax.vmap(self.layers))(features)

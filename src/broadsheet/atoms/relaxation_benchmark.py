@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
-from broadsheet.atoms.escaip import SMALL, TINY, EScAIP
 from broadsheet.atoms.labels import Method, label
-from broadsheet.atoms.latent_equivariance import LatentEquivariance, rotation_loss
-from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
 from broadsheet.atoms.potential import Potential, scaled
+from broadsheet.atoms.registry import build, kind, own_loss
 from broadsheet.atoms.relaxation import relax
 from broadsheet.atoms.structures import batch_atoms, energies_of, forces_of
 from broadsheet.atoms.training import LabelledSet, Trained, Training, predictions, train
@@ -31,27 +27,20 @@ PUBLISHED = {
     "Equiformer": (5.38, 35.11),
 }  # fmt: skip
 """Test errors on PubChemQCR-S, energy MAE (meV an atom) and force RMSE (meV/Å): arXiv 2507.01131, table 1."""
+CUTOFF = 4.5
+"""Å; the benchmark's."""
 FAR = 2.0
 """Å; a relaxation that moves an atom further has left the basin it began in."""
 
 
-def network_named(name: str, config: MessageConfig | int, key: PRNGKeyArray | int) -> Potential:
-    """An untrained network of the benchmark by its name, of the sizes of `config` (of a width alone: three interactions).
+def untrained(name: str, key: PRNGKeyArray | int, width: int | None = None) -> Potential:
+    """A potential by its name, tiny where it has such a size, with the benchmark's cutoff where it has one.
 
-    **Raises:** `InputError` for a name that is none.
+    **Raises:** `InputError` for a name that is none, and a width that makes no network.
     """
-    if isinstance(config, int):
-        config = MessageConfig(width=config, interactions=3, basis=32)
-    if name == "painn":
-        return PaiNN(config, key)
-    if name == "schnet":
-        return SchNet(config, key)
-    if name == "transip":
-        heads = max(n for n in (1, 2, 4, 8) if config.width % n == 0)
-        return AtomTransformer(TransformerConfig(config.width, config.interactions, heads, direct=False), key)
-    if name == "escaip":
-        return EScAIP(replace(TINY if config.width <= 64 else SMALL, cutoff=config.cutoff), key)
-    raise InputError(f"{name!r} is neither a file of a potential (.safetensors) nor painn, schnet, escaip or transip.")
+    found = kind(name)
+    size = "tiny" if "tiny" in found.sizes else None
+    return build(name, key, size=size, width=width, cutoff=CUTOFF if found.has("cutoff") else None)
 
 
 def fitted(
@@ -63,13 +52,12 @@ def fitted(
 ) -> Trained:
     """The network trained on frames of trajectories, its scale and element references fitted on them.
 
-    An `AtomTransformer` learns with rotations and latent equivariance.
+    A network with an objective of its own, as an `AtomTransformer`, learns from that.
     """
     structures = training.frames()
     potential = scaled(network, structures)
     first, second = (LabelledSet(part, potential) for part in (structures, validation.frames()))
-    loss = rotation_loss(settings, LatentEquivariance()) if isinstance(network, AtomTransformer) else None
-    return train(potential, first, second, settings, key, loss=loss, devices=jax.devices()[:1])
+    return train(potential, first, second, settings, key, loss=own_loss(network, settings), devices=jax.devices()[:1])
 
 
 class FrameErrors(NamedTuple):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
+from broadsheet.atoms.registry import own_names
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import DataError, InputError
@@ -23,25 +24,6 @@ Potentials = Annotated[
 ]
 
 
-class Size(StrEnum):
-    """Sizes of the model; S, M and L are those of the paper."""
-
-    tiny = "tiny"
-    small = "small"
-    S = "S"
-    M = "M"
-    L = "L"
-
-
-class Network(StrEnum):
-    """Which network."""
-
-    escaip = "escaip"
-    painn = "painn"
-    schnet = "schnet"
-    transip = "transip"
-
-
 class Optimiser(StrEnum):
     """How to relax."""
 
@@ -54,23 +36,19 @@ def _group() -> None:
     pass
 
 
-def _settings(size: Size) -> Any:
-    from broadsheet.atoms.escaip import SMALL, TINY, published
-
-    if size in (Size.tiny, Size.small):
-        return TINY if size is Size.tiny else SMALL
-    return published(cast(Literal["S", "M", "L"], size.value))
-
-
 @app.command("train")
 def train(
     file: File,
     out: Annotated[Path, typer.Option(help="Where the potential goes (.safetensors).")] = Path("potential.safetensors"),
     validation: Annotated[Path | None, typer.Option(help="Structures to validate on; a tenth of FILE by default.")] = None,
-    network: Annotated[Network, typer.Option(help="Attention, message passing, or a Transformer.")] = Network.escaip,
-    size: Annotated[Size, typer.Option(help="Size of EScAIP; S, M and L are the paper's.")] = Size.small,
-    width: Annotated[int, typer.Option(min=2, help="Features of an atom; not of escaip.")] = 128,
-    cutoff: Annotated[float, typer.Option(min=1, max=20, help="Å; transip has none.")] = 6.0,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{', '.join(own_names())}, or a potential of another package.")
+    ] = "escaip",
+    size: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A size that it names: of escaip small, the default, tiny, and S, M, L.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=2, help="Features of an atom; those of its size by default.")] = None,
+    cutoff: Annotated[float | None, typer.Option(min=1, max=20, help="Å; 6 by default, and transip has none.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 5000,
     batch: Annotated[int, typer.Option(min=1, help="Structures a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
@@ -78,24 +56,21 @@ def train(
     force_weight: Annotated[float, typer.Option(min=0)] = 10.0,
     stress_weight: Annotated[float, typer.Option(min=0, help="Above 0 where FILE has stress.")] = 0.0,
     direct: Annotated[bool, typer.Option("--direct", help="Forces from a head of their own, which keeps no energy.")] = False,
-    equivariance: Annotated[float, typer.Option(min=0, help="Weight of transip's second objective; 0: augmentation.")] = 3.0,
+    equivariance: Annotated[
+        float | None, typer.Option(min=0, help="Weight of transip's second objective, 3 by default; 0: augmentation.")
+    ] = None,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between validations and checkpoints.")] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Forget the checkpoint of an interrupted training.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a potential on labelled structures; an interrupted training goes on where it was."""
-    from dataclasses import replace
-
     import jax
     import numpy as np
 
-    from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
-    from broadsheet.atoms.escaip import EScAIP
     from broadsheet.atoms.files import read_structures
-    from broadsheet.atoms.latent_equivariance import LatentEquivariance, rotation_loss
-    from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
     from broadsheet.atoms.potential import scaled
+    from broadsheet.atoms.registry import build, own_loss
     from broadsheet.atoms.training import Errors, LabelledSet, Training
     from broadsheet.atoms.training import train as train_potential
 
@@ -114,18 +89,9 @@ def train(
         steps=steps, batch=min(batch, len(structures)), learning_rate=learning_rate, energy_weight=energy_weight,
         force_weight=force_weight, stress_weight=stress_weight, direct=direct, evaluate=evaluate_every,
     ).check()  # fmt: skip
-    loss = None
-    if network is Network.escaip:
-        potential = scaled(EScAIP(replace(_settings(size), cutoff=cutoff, direct=direct), seed), structures)
-    elif network is Network.transip:
-        potential = scaled(AtomTransformer(TransformerConfig(width, blocks=4, direct=direct), seed), structures)
-        loss = rotation_loss(settings, LatentEquivariance(equivariance))
-    else:
-        if direct:
-            raise InputError(f"--direct: {network.value} has no direct forces; escaip and transip have.")
-        potential = scaled(
-            (PaiNN if network is Network.painn else SchNet)(MessageConfig(width, cutoff=cutoff), seed), structures
-        )
+    untrained = build(network, seed, size=size, width=width, cutoff=cutoff, direct=direct)
+    loss = own_loss(untrained, settings, equivariance)
+    potential = scaled(untrained, structures)
     first, second = (LabelledSet(part, potential, stress_weight > 0) for part in (structures, held))
     checkpoint = out.with_suffix(".checkpoint")
     if restart:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from broadsheet.atoms.registry import own_names
 from broadsheet.cli.output import console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import InputError
@@ -36,7 +37,7 @@ def pubchemqcr(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A trained potential (.safetensors), or painn, schnet, escaip or transip: trained here first."
+            metavar="MODEL", help=f"A trained potential (.safetensors), or {', '.join(own_names())}: trained here first."
         ),
     ],
     data: Annotated[
@@ -48,7 +49,9 @@ def pubchemqcr(
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Frames a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
-    width: Annotated[int, typer.Option(min=8, help="Features of an atom, of a network that is trained here.")] = 64,
+    width: Annotated[
+        int | None, typer.Option(min=8, help="Features of an atom, of a network that is trained here; a tiny one by default.")
+    ] = None,
     relaxations: Annotated[int, typer.Option(min=0, help="Unseen start geometries to relax; 0: none.")] = 20,
     out: Annotated[Path | None, typer.Option(help="Where a potential trained here goes (.safetensors).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -108,16 +111,16 @@ def pubchemqcr(
               f"{result['steps']:.0f} steps.")  # fmt: skip
 
 
-def _potential(model: str, training: Any, validation: Any, steps: int, batch: int, learning_rate: float, width: int,
+def _potential(model: str, training: Any, validation: Any, steps: int, batch: int, learning_rate: float, width: int | None,
                seed: int) -> Any:  # fmt: skip
     import jax
 
     from broadsheet.atoms.checkpoints import load_potential
-    from broadsheet.atoms.relaxation_benchmark import fitted, network_named
+    from broadsheet.atoms.relaxation_benchmark import fitted, untrained
     from broadsheet.atoms.training import Training
 
     if model.endswith(".safetensors"):
         return load_potential(model)
     settings = Training(steps=steps, batch=min(batch, len(training)), learning_rate=learning_rate, force_weight=1.0,
                         evaluate=max(1, steps // 10)).check()  # fmt: skip
-    return fitted(network_named(model, width, seed), training, validation, settings, jax.random.key(seed)).potential
+    return fitted(untrained(model, seed, width), training, validation, settings, jax.random.key(seed)).potential

@@ -19,7 +19,7 @@ import numpy as np
 from broadsheet.atoms.dumbbells import DumbbellFluid, coarse_frames, read_coarse
 from broadsheet.atoms.motion import simulate
 from broadsheet.atoms.observables import angular_distribution, radial_distribution
-from broadsheet.atoms.pair import PairNet, Repulsion
+from broadsheet.atoms.pair import Repulsion
 from broadsheet.atoms.posterior import (
     DeepEnsemble,
     ForceMatchingPosterior,
@@ -31,6 +31,7 @@ from broadsheet.atoms.posterior import (
     summarised,
 )
 from broadsheet.atoms.potential import SumPotential
+from broadsheet.atoms.potentials.pairnet import PairConfig, PairNet
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, figure, label
 from broadsheet.numerics import generator
@@ -570,7 +571,7 @@ def fluid(config: Fluid, key, log: Log) -> Report:
     template = frames.batch(0)
     prior = Repulsion(frames.repulsion, frames.size, cutoff=frames.cutoff)
     nets = [
-        SumPotential(PairNet(k, cutoff=frames.cutoff, unit=frames.unit), prior)
+        SumPotential(PairNet(PairConfig(cutoff=frames.cutoff, unit=frames.unit), k), prior)
         for k in jax.random.split(keys[1], config.chains)
     ]
     pairs = [eqx.partition(net, lambda leaf: eqx.is_inexact_array(leaf) and leaf.ndim > 0) for net in nets]

@@ -22,8 +22,9 @@ from broadsheet.atoms.environments import (
     overlap,
 )
 from broadsheet.atoms.files import read_structures
-from broadsheet.atoms.message_passing import MessageConfig, PaiNN
+from broadsheet.atoms.message_passing import MessageConfig
 from broadsheet.atoms.potential import scaled
+from broadsheet.atoms.potentials.painn import PaiNN
 from broadsheet.atoms.structures import forces_of, labelled
 from broadsheet.atoms.training import LabelledSet, Training, evaluate, train
 from broadsheet.errors import DataError, MissingDataError

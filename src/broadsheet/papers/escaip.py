@@ -14,12 +14,12 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from broadsheet.atoms.escaip import SMALL, TINY, EScAIP, EScAIPConfig, bond_orientational_order
 from broadsheet.atoms.files import read_structures
 from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.motion import Phase, kinetic_energy, masses_of, simulate
 from broadsheet.atoms.observables import energy_drift
 from broadsheet.atoms.potential import ScaledPotential, compiled_predict, predict, scaled
+from broadsheet.atoms.potentials.escaip import SMALL, TINY, EScAIP, EScAIPConfig, bond_orientational_order
 from broadsheet.atoms.structures import batch_atoms, forces_of, labelled
 from broadsheet.atoms.training import Errors, LabelledSet, Trained, Training, evaluate, predictions, train
 from broadsheet.errors import InputError, MissingDataError

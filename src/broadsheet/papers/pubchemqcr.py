@@ -18,12 +18,17 @@ import numpy as np
 from broadsheet.atoms.compression import select
 from broadsheet.atoms.environments import describe_all
 from broadsheet.atoms.labels import Method, calculator
-from broadsheet.atoms.message_passing import MessageConfig, PaiNN, SchNet
+from broadsheet.atoms.message_passing import MessageConfig
 from broadsheet.atoms.potential import Potential, scaled
-from broadsheet.atoms.relaxation_benchmark import fitted, frame_errors, network_named, relaxation_report
+from broadsheet.atoms.potentials.escaip import EScAIP
+from broadsheet.atoms.potentials.painn import PaiNN
+from broadsheet.atoms.potentials.schnet import SchNet
+from broadsheet.atoms.potentials.transip import AtomTransformer
+from broadsheet.atoms.registry import build
+from broadsheet.atoms.relaxation_benchmark import fitted, frame_errors, relaxation_report
 from broadsheet.atoms.training import Training
 from broadsheet.atoms.trajectories import MOLECULES, TrajectorySet, g2_relaxations, label_from_atoms, read_pubchemqcr
-from broadsheet.errors import MissingDataError
+from broadsheet.errors import InputError, MissingDataError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator, seed_of
@@ -358,17 +363,28 @@ def architectures(config: Architectures, key, log: Log) -> Report:
     arms: dict[str, dict[str, float]] = {}
     arrays: dict[str, Any] = {"atoms": np.array([len(each) for each in frames]), "place": place}
     for k, name in enumerate(config.models):
-        trained = fitted(network_named(name, config.network, key), first, second, config.training(), key).potential
+        trained = fitted(_network(name, config.network, key), first, second, config.training(), key).potential
         arm = "system" if name == "painn" else name
         arms[arm] = _judge(trained, frames, starts, ends, config.reference(), arrays, arm)
         log.progress((k + 1) / (len(config.models) + 1))
-    untrained = scaled(network_named(config.models[0], config.network, key), first.frames())
+    untrained = scaled(_network(config.models[0], config.network, key), first.frames())
     arms["untrained"] = _judge(untrained, frames, starts, ends, config.reference(), arrays, "untrained")
     learned = [arm for name, arm in arms.items() if name != "untrained"]
     worse = np.array([[arm["force_rmse"], -arm["relaxed"]] for arm in learned])
     agreement = spearmanr(*worse.T).statistic if (np.ptp(worse, axis=0) > 0).all() else 0.0
     arms["ranks"] = {"rank_agreement": float(agreement)}
     return Report(arms=arms, arrays=arrays)
+
+
+def _network(name: str, sizes: MessageConfig, key) -> Potential:
+    """A network of these sizes, or of about their cost where it has others."""
+    if name in ("painn", "schnet"):
+        return (PaiNN if name == "painn" else SchNet)(sizes, key)
+    if name == "escaip":
+        return build(EScAIP, key, size="tiny" if sizes.width <= 64 else "small", cutoff=sizes.cutoff)
+    if name == "transip":
+        return build(AtomTransformer, key, width=sizes.width, blocks=sizes.interactions)
+    raise InputError(f"Architectures: {name!r} is neither painn, schnet, escaip nor transip.")
 
 
 def _pairs(test: TrajectorySet, most: int) -> tuple[list, list]:

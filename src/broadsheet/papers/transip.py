@@ -15,8 +15,6 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from broadsheet.atoms.atom_transformer import AtomTransformer, TransformerConfig
-from broadsheet.atoms.escaip import SMALL, EScAIP, EScAIPConfig, published
 from broadsheet.atoms.files import read_structures
 from broadsheet.atoms.labels import label as with_labels
 from broadsheet.atoms.latent_equivariance import (
@@ -27,8 +25,11 @@ from broadsheet.atoms.latent_equivariance import (
     rotation_loss,
     turned_features,
 )
-from broadsheet.atoms.message_passing import MessageConfig, PaiNN
+from broadsheet.atoms.message_passing import MessageConfig
 from broadsheet.atoms.potential import Potential, ScaledPotential, compiled_predict, scaled
+from broadsheet.atoms.potentials.escaip import SMALL, EScAIP, EScAIPConfig, published
+from broadsheet.atoms.potentials.painn import PaiNN
+from broadsheet.atoms.potentials.transip import AtomTransformer, TransformerConfig
 from broadsheet.atoms.rotations import equivariance_report, randomly_turned
 from broadsheet.atoms.structures import batch_atoms
 from broadsheet.atoms.training import LabelledSet, Trained, Training, evaluate, train

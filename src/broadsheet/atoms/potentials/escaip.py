@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from broadsheet.atoms.neighbours import Neighbours, displacements, neighbour_list
 from broadsheet.atoms.pair import gaussian_basis
 from broadsheet.atoms.potential import Potential, Prediction
+from broadsheet.atoms.registry import potential
 from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch
 from broadsheet.errors import InputError
 from broadsheet.learn.layers import Dense, FeedForward, RMSNorm, gelu, stacked
@@ -85,6 +86,23 @@ SMALL = EScAIPConfig(
 )
 """A size for CPUs; the papers here and the command line train with it, and with `TINY`."""
 TINY = replace(SMALL, width=32, heads=2, basis=48, basis_width=32, order_width=8, atom_width=16)
+
+
+def published(size: Literal["S", "M", "L"]) -> EScAIPConfig:
+    """The sizes of the paper."""
+    width, blocks, heads = {"S": (512, 10, 8), "M": (640, 6, 10), "L": (1024, 8, 16)}[size]
+    return replace(EScAIPConfig(), width=width, blocks=blocks, heads=heads)
+
+
+SIZES = {"small": SMALL, "tiny": TINY, "S": published("S"), "M": published("M"), "L": published("L")}
+
+
+def as_wide(config: EScAIPConfig, width: int) -> EScAIPConfig:
+    """The same with so many features, in heads as wide as they are there."""
+    each = config.width // config.heads
+    if width < each or width % each:
+        raise InputError(f"EScAIP: heads have {each} features; a multiple of that is wanted as the width, not {width}.")
+    return replace(config, width=width, heads=width // each)
 
 
 class Graph(eqx.Module):
@@ -353,6 +371,7 @@ class Head(eqx.Module):
         return self.ffn(self.norm(joined)) @ self.answer.T
 
 
+@potential("escaip", settings=EScAIPConfig, sizes=SIZES, sized=as_wide)
 class EScAIP(Potential):
     """The potential. Energies by default, forces as their gradient; with `direct` also forces of their own, which do not turn
     with the structure. Blocks and readouts are stacked along the first axis of their weights and run as one scan.
@@ -360,7 +379,6 @@ class EScAIP(Potential):
     Its energy is NaN where an atom has more edges than `slots`, so that nothing goes on without them.
     """
 
-    settings: ClassVar[type] = EScAIPConfig
     input: EdgeEmbedding
     input_ffn: FeedForward
     input_norms: tuple[RMSNorm, RMSNorm]
@@ -473,9 +491,3 @@ def _joined(readouts: Readout | None, projection: Projection | None, stages: Arr
     assert stages is not None
     read = eqx.filter_vmap(lambda readout, x: readout(x))(readouts, stages)
     return projection(jnp.moveaxis(read, 0, -2).reshape(*stages.shape[1:-1], -1))
-
-
-def published(size: Literal["S", "M", "L"]) -> EScAIPConfig:
-    """The sizes of the paper."""
-    width, blocks, heads = {"S": (512, 10, 8), "M": (640, 6, 10), "L": (1024, 8, 16)}[size]
-    return replace(EScAIPConfig(), width=width, blocks=blocks, heads=heads)

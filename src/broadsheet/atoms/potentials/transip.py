@@ -7,8 +7,8 @@ One token an atom, full attention within a structure. What a rotation does to th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
@@ -19,10 +19,14 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from broadsheet.atoms.neighbours import Neighbours, whole_structures
 from broadsheet.atoms.pair import gaussian_basis
 from broadsheet.atoms.potential import Potential, Prediction
+from broadsheet.atoms.registry import potential
 from broadsheet.atoms.structures import MAX_NUMBER, AtomsBatch
 from broadsheet.errors import InputError
 from broadsheet.learn.layers import Dense, FeedForward, LayerNorm, TwoLayers, gelu, stacked
 from broadsheet.numerics import generator
+
+if TYPE_CHECKING:
+    from broadsheet.atoms.training import Training
 
 CHARGES = 8
 """Largest total charge, of either sign, that has an embedding, e."""
@@ -179,12 +183,27 @@ def _of_tensors(R: Float[Array, "rows 3 3"]) -> Float[Array, "rows 5 5"]:
     return jnp.einsum("aij,nik,njl,bkl->nab", units, R, R, units)
 
 
+SIZES = {"standard": TransformerConfig(width=128, blocks=4), "tiny": TransformerConfig(width=64, blocks=3)}
+
+
+def as_wide(config: TransformerConfig, width: int) -> TransformerConfig:
+    """The same with so many features, in 8 heads or as many as divide them."""
+    return replace(config, width=width, heads=max(n for n in (1, 2, 4, 8) if width % n == 0))
+
+
+def turned(settings: Training, weight: float | None) -> Any:
+    """Labels under rotations, and latent equivariance with its weight, 3 by default."""
+    from broadsheet.atoms.latent_equivariance import LatentEquivariance, rotation_loss
+
+    return rotation_loss(settings, LatentEquivariance() if weight is None else LatentEquivariance(weight))
+
+
+@potential("transip", settings=TransformerConfig, sizes=SIZES, sized=as_wide, objective=turned, equivariant=False)
 class AtomTransformer(Potential):
     """The potential. Neither its energy nor its forces follow rotations unless it has learned to; translations and the order of
     the atoms are exact. Structures without periodic directions alone.
     """
 
-    settings: ClassVar[type] = TransformerConfig
     atom_embedding: Float[Array, "numbers width"]
     charge_embedding: Float[Array, "charges width"]
     spin_embedding: Float[Array, "spins width"]
