@@ -167,7 +167,7 @@ def matrix(module: Module) -> torch.Tensor:
     if not _is_map(module):
         raise InputError(f"A {type(module).__name__} has no matrix; a linear map is wanted.")
     weight = module.weight
-    return weight.T if hasattr(module, "nf") else weight  # type: ignore[return-value,union-attr,operator]
+    return weight.T if hasattr(module, "nf") else weight  # type: ignore[return-value]
 
 
 def _is_map(module: Module) -> bool:

@@ -227,7 +227,8 @@ class Chain:
             context = Context(self.seed, unfinished, report, folder, models)
             model, words = (None, None) if after is None else self._load(after)
             made = self._stages[name].run(model, words, context, **self._stages[name].settings(link.settings))
-            save(*(made if isinstance(made, tuple) else (made, words)), folder)
+            model, words = made if isinstance(made, tuple) else (made, words)
+            save(model, words, folder)
             (folder / "record.json").write_text(json.dumps(context.record))
 
         self._folders[name] = fixture(CACHE, identity, make)
