@@ -131,7 +131,7 @@ def test_run_sweeps_and_json(home):
     rows = read(
         "run", "sdr-dendrites", "-e", "online", "-p", "smoke", "--variant", "system", "--sweep", "theta=8,10", "--seed", "3"
     )
-    assert [row["set"] for row in rows] == [{"theta": "8"}, {"theta": "10"}]
+    assert [row["set"] for row in rows] == [{"theta": 8}, {"theta": 10}]
     assert all(0 <= row["metrics"][""]["recall"] <= 1 for row in rows)
     assert all((Path(row["folder"]) / "run.json").exists() for row in rows)
     assert (

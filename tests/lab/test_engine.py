@@ -63,6 +63,7 @@ def test_overrides_and_data_change_the_identity(toy, store, tmp_path):
     assert plan(toy, JobSpec("toy", "coin"), store).runs[0].id == base
     assert plan(toy, JobSpec("toy", "coin", overrides={"bias": "0.8"}), store).runs[0].id != base
     assert plan(toy, JobSpec("toy", "coin", overrides={"bias": "0.9"}), store).runs[0].id == base
+    assert plan(toy, JobSpec("toy", "coin", overrides={"data": "none"}), store).runs[0].id == base
     assert plan(toy, JobSpec("toy", "coin", seeds=(7,)), store).runs[0].id != base
     assert plan(toy, JobSpec("toy", "coin", preset="smoke"), store).runs[0].id != base
     data = tmp_path / "d.csv"
