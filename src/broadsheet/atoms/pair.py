@@ -54,6 +54,15 @@ class LennardJones(PairPotential):
     """4 epsilon ((sigma/r)^12 - (sigma/r)^6), as ASE's: shifted to 0 at the cutoff, or `smooth` between `onset` and the cutoff.
 
     **Arguments:** `epsilon`: eV; `sigma`, `cutoff`, `onset`: Å (3 sigma and two thirds of the cutoff by default).
+
+    **Example:**
+
+        >>> from ase import Atoms
+        >>> from broadsheet.atoms import PotentialCalculator
+        >>> argon = Atoms("Ar2", [[0, 0, 0], [0, 0, 3.4 * 2 ** (1 / 6)]])
+        >>> argon.calc = PotentialCalculator(LennardJones(epsilon=0.01, sigma=3.4, cutoff=100.0))
+        >>> round(argon.get_potential_energy(), 4), bool(abs(argon.get_forces()).max() < 1e-6)
+        (-0.01, True)
     """
 
     epsilon: Float[Array, ""]
