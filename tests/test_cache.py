@@ -64,3 +64,14 @@ def test_atomic_writes_keep_the_old_content_on_failure(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
     assert cache.checksum(path) == cache.checksum(path)
     assert cache.digest({"b": 1, "a": [1.0]}) == cache.digest({"a": [1.0], "b": 1})
+
+
+def test_a_file_that_is_being_written_is_not_there_yet(tmp_path):
+    path = cache.write_atomic(tmp_path / "a.txt", "old")
+    with cache.writing(path) as stream:
+        stream.write(b"n")
+        stream.flush()
+        assert path.read_text() == "old"
+        stream.write(b"ew")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def home() -> Path:
@@ -42,13 +42,15 @@ def checksum(path: Path) -> str:
     return total.hexdigest()
 
 
-def write_atomic(path: Path, content: bytes | str) -> Path:
-    """Writes a file so that a reader sees the old content or the new one, never a part."""
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A stream into a file that appears when the block has ended well: a reader sees the old content or the new one, never a
+    part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, 0o644)
@@ -57,6 +59,12 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def write_atomic(path: Path, content: bytes | str) -> Path:
+    """Writes a whole file, as `writing` does."""
+    with writing(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
     return path
 
 

@@ -166,7 +166,6 @@ def write_structures(structures: Sequence[Atoms], path: str | Path) -> Path:
 
     **Raises:** `InputError` for a suffix that ASE cannot write.
     """
-    import os
     import tempfile
 
     from ase.io import write
@@ -185,7 +184,7 @@ def write_structures(structures: Sequence[Atoms], path: str | Path) -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             scratch = Path(folder) / path.name
             write(scratch, list(structures), format=kind)
-            os.replace(scratch, path)
+            write_atomic(path, scratch.read_bytes())
     except (UnknownFileTypeError, ValueError, TypeError) as error:
         raise InputError(f"{path}: ASE cannot write this format ({str(error)[:80]}); use .extxyz.") from None
     return path

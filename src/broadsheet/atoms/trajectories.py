@@ -19,7 +19,7 @@ import numpy as np
 from broadsheet.atoms.files import reading_lmdb
 from broadsheet.atoms.labels import Method, calculator, few_threads, label
 from broadsheet.atoms.structures import labelled
-from broadsheet.cache import fixture
+from broadsheet.cache import fixture, writing
 from broadsheet.errors import DataError, InputError, MissingExtraError, UntrustedError
 from broadsheet.files import existing, load_arrays, trusted
 
@@ -141,7 +141,8 @@ class TrajectorySet:
 
     def save(self, path: str | Path) -> None:
         """Writes arrays and names as .npz."""
-        np.savez_compressed(path, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})  # type: ignore[arg-type]
+        with writing(Path(path)) as stream:
+            np.savez_compressed(stream, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | Path) -> TrajectorySet:

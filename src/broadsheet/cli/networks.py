@@ -56,6 +56,7 @@ def convert(
     import jax.numpy as jnp
     import numpy as np
 
+    from broadsheet.cache import write_atomic
     from broadsheet.conversion.conversion import SpikingNet, balanced_thresholds
     from broadsheet.conversion.early_exit import DynamicConfidence
     from broadsheet.conversion.model_files import read_network
@@ -97,7 +98,7 @@ def convert(
         rows.append(Row("early exit", float(left.mean()), policy.score(total[second], y[second]), spent))
         settings = {"alpha": policy.alpha_, "threshold": policy.threshold_, "signal": policy.signal, "max_steps": steps}
         exit_file = out.with_suffix(".exit.json")
-        exit_file.write_text(json.dumps(settings, indent=1) + "\n")
+        write_atomic(exit_file, json.dumps(settings, indent=1) + "\n")
         result |= {"exit": settings, "exit_file": str(exit_file)}
     result["runs"] = [row._asdict() for row in rows]
     if as_json:
@@ -238,6 +239,7 @@ def places(
 
 def _place_figure(path: Path, curves: dict[str, Any], scores: Any) -> Path:
     """Precision against recall, and the scores of queries for places."""
+    from broadsheet.cache import writing
     from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 
     fig, (left, right) = figure(2)
@@ -248,5 +250,6 @@ def _place_figure(path: Path, curves: dict[str, Any], scores: Any) -> Path:
     image = right.imshow(scores, aspect="auto", cmap="viridis")
     fig.colorbar(image, ax=right, label="mean spikes")
     label(right, "place", "query")
-    fig.savefig(path, dpi=150)
+    with writing(path) as stream:
+        fig.savefig(stream, format=path.suffix[1:] or "png", dpi=150)
     return path

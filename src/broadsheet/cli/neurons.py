@@ -69,8 +69,9 @@ def fit_elm(
     if "spikes" in targets and not (0 < y[:, cut:, 0].sum() < y[:, cut:, 0].size):
         raise InputError(f"{recording}: the held-out part has no output spike; hold out more with --test.")
 
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
+    from broadsheet.cache import write_atomic
     from broadsheet.neurons import ELMNeuron, to_official
 
     neuron = ELMNeuron(
@@ -86,7 +87,7 @@ def fit_elm(
         "routing": neuron.routing,
         "targets": list(targets),
     }
-    save_file(to_official(neuron.cell_), out, metadata={"elm": json.dumps(options)})
+    write_atomic(out, save(to_official(neuron.cell_), metadata={"elm": json.dumps(options)}))
     if as_json:
         print_json({"weights": str(out), "parameters": neuron.n_parameters_, "scores": scores})
         return
@@ -121,6 +122,7 @@ def simulate(
     import jax.numpy as jnp
     import numpy as np
 
+    from broadsheet.cache import writing
     from broadsheet.dynamics import rollout
     from broadsheet.networks.nir import from_nir
     from broadsheet.neurons.spike_trains import SpikeTrains
@@ -157,7 +159,8 @@ def simulate(
             row |= {"mean": float(flat.mean()), "largest": float(flat.max())}
             kept[f"output{suffix}"] = array
         results.append(row)
-    np.savez_compressed(out, **kept)
+    with writing(out) as stream:
+        np.savez_compressed(stream, **kept)
     if as_json:
         print_json({"out": str(out), "steps": len(drive), "runs": results})
         return

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from broadsheet.cache import write_atomic
 from broadsheet.conversion.conversion import Layer, QuantisedNet, Sequential
 from broadsheet.errors import DataError, InputError, MissingExtraError
 from broadsheet.files import MIB, existing, load_arrays
@@ -39,7 +40,7 @@ def read_network(path: str | Path) -> tuple[Sequential, list[float] | None]:
 
 def save_network(net: QuantisedNet, path: str | Path) -> None:
     """Writes a quantised network of `Sequential` layers as safetensors, its layers' kinds in the metadata."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     if not isinstance(net.body, Sequential):
         raise InputError(f"{type(net.body).__name__} cannot be written as a row of layers.")
@@ -48,7 +49,8 @@ def save_network(net: QuantisedNet, path: str | Path) -> None:
     for k, layer in enumerate(net.body.layers):
         kinds.append({"kind": layer.kind, "size": layer.size, "padding": layer.padding})
         arrays |= {f"{k}.{name}": np.asarray(part) for name in ("weight", "bias") if (part := getattr(layer, name)) is not None}
-    save_file(arrays, path, metadata={NOTE: json.dumps({"layers": kinds, "levels": net.levels, "shape": list(net.shape)})})
+    note = json.dumps({"layers": kinds, "levels": net.levels, "shape": list(net.shape)})
+    write_atomic(Path(path), save(arrays, metadata={NOTE: note}))
 
 
 def _note(path: Path) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import LargeBinary, Table, func, insert, select, text
 
+from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import existing, unpack
 from broadsheet.lab.store import SCHEMA, Store
@@ -34,24 +35,14 @@ def backup(store: Store, file: Path) -> dict[str, int]:
     """Writes the archive and returns how many rows of each table it holds. The file appears when it is whole."""
     if file.exists():
         raise InputError(f"{file} is there already; nothing was changed.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    os.close(handle)
     counts: dict[str, int] = {}
-    try:
-        with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive:
-            runs = _write_tables(store, archive, counts)
-            for run in runs:
-                _write_folder(archive, store.runs / run, f"runs/{run}")
-            _write_folder(archive, store.folder / "figures", "figures")
-            made = datetime.now(UTC).isoformat(timespec="seconds")
-            archive.writestr(
-                "manifest.json", json.dumps({"kind": KIND, "schema": SCHEMA, "made": made, "rows": counts}, indent=1)
-            )
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with writing(file) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        runs = _write_tables(store, archive, counts)
+        for run in runs:
+            _write_folder(archive, store.runs / run, f"runs/{run}")
+        _write_folder(archive, store.folder / "figures", "figures")
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        archive.writestr("manifest.json", json.dumps({"kind": KIND, "schema": SCHEMA, "made": made, "rows": counts}, indent=1))
     return counts
 
 

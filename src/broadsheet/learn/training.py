@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
+from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError
 
 
@@ -192,11 +191,8 @@ def with_average(optimiser: optax.GradientTransformation, decay: float) -> optax
 
 
 def _save(path: Path, carry: PyTree, done: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as stream:
+    with writing(path) as stream:
         eqx.tree_serialise_leaves(stream, (np.asarray(done), carry))
-    os.replace(name, path)
 
 
 def _load(path: Path, like: PyTree) -> tuple[Any, Any, int]:

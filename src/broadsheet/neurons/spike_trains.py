@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from broadsheet.cache import writing
 from broadsheet.errors import DataError, EventOverflowError, InputError, MissingExtraError
 from broadsheet.files import MIB, load_arrays
 
@@ -104,7 +105,8 @@ class SpikeTrains:
 
     def save(self, path: str | Path) -> None:
         """As a `.npz` of times, neurons, size and duration."""
-        np.savez_compressed(path, times=self.times, neurons=self.neurons, size=self.size, duration=self.duration)
+        with writing(Path(path)) as stream:
+            np.savez_compressed(stream, times=self.times, neurons=self.neurons, size=self.size, duration=self.duration)
 
     @classmethod
     def load(cls, path: str | Path) -> SpikeTrains:
