@@ -16,10 +16,12 @@ from broadsheet.atoms import (
     label,
     random_rotations,
 )
+from broadsheet.atoms.latent_equivariance import LatentEquivariance, fit_map, latent_report
 from broadsheet.atoms.message_passing import MessageConfig
 from broadsheet.atoms.potential import compiled_predict
 from broadsheet.atoms.potentials.transip import AtomTransformer, TransformerConfig
 from broadsheet.atoms.rotations import RotationAverage, doubled, joined, randomly_turned, rotated, rotation_matrices
+from broadsheet.atoms.training import LabelledSet, Training
 from broadsheet.errors import InputError
 
 SMALL = TransformerConfig(width=16, blocks=1, heads=2, octaves=1)
@@ -110,3 +112,28 @@ def test_turned_molecules_keep_energies_and_turn_forces():
     before.pbc = True
     with pytest.raises(InputError, match="without periodic"):
         randomly_turned([before], np.random.default_rng(1))
+
+
+def test_a_map_is_fitted_to_features_as_they_are():
+    structures = label([molecule("H2O"), molecule("NH3"), molecule("CH4")])
+    net = AtomTransformer(SMALL, 0)
+    data, settings = LabelledSet(structures, net), Training(steps=150, batch=3, learning_rate=1e-2)
+    fitted = fit_map(net, data, LatentEquivariance(kind="mse"), settings, jax.random.key(1))
+    for before, after in zip(
+        *(jax.tree.leaves(eqx.tree_at(lambda n: n.rotation_map, one, None)) for one in (net, fitted)), strict=True
+    ):
+        np.testing.assert_array_equal(before, after)  # the network itself stays
+    batch = batch_atoms(structures)
+    first, last = (latent_report(one, batch, net.neighbours(batch), jax.random.key(2)) for one in (net, fitted))
+    assert first.ratio == pytest.approx(1, abs=0.05)  # it begins as the identity
+    assert last.ratio < 0.9
+    assert last.shuffled.mean() > 1.02
+
+
+def test_features_that_collapse_are_told():
+    batch = batch_atoms([molecule("CH3OH"), molecule("H2O")])
+    net = AtomTransformer(SMALL, 0)
+    before = latent_report(net, batch, net.neighbours(batch), jax.random.key(0), 2)
+    assert before.spread > 0
+    with pytest.warns(UserWarning, match="collapse"):
+        latent_report(net, batch, net.neighbours(batch), jax.random.key(0), 2, before=before._replace(spread=5 * before.spread))

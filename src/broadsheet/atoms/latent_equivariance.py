@@ -5,13 +5,16 @@ The paper's text was not at hand; the losses' forms and weights are ours, after 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from broadsheet.atoms.neighbours import Neighbours
@@ -19,10 +22,13 @@ from broadsheet.atoms.potential import Prediction, ScaledPotential
 from broadsheet.atoms.potentials.transip import AtomTransformer, LinearRotationMap, RotationMap
 from broadsheet.atoms.rotations import doubled, joined, random_rotations, rotated, rotations_from
 from broadsheet.atoms.structures import AtomsBatch
-from broadsheet.atoms.training import Training, label_error
+from broadsheet.atoms.training import LabelledSet, Training, label_error
 from broadsheet.errors import InputError
+from broadsheet.learn import fit
 from broadsheet.numerics import generator
 
+COLLAPSED = 0.25
+"""Share of the spread before training below which features are said to collapse."""
 ALIKE = 0.005
 """Relative difference of two atoms' distances to all others below which they count as equivalent by symmetry."""
 
@@ -165,6 +171,46 @@ def _answers(network: AtomTransformer, batch: AtomsBatch, neighbours: Neighbours
     return Prediction(energy, -gradient), h
 
 
+class _MapLoss(eqx.Module):
+    """The second objective as a loss of the map alone, over the features of a network that stays as it is."""
+
+    network: AtomTransformer
+    loss: RotationLoss
+
+    def __call__(
+        self, rotation_map: RotationMap | LinearRotationMap, parts: tuple[AtomsBatch, Neighbours], key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        batch, near = jax.tree.map(lambda leaf: leaf[0], parts)
+        network = eqx.tree_at(lambda net: net.rotation_map, self.network, rotation_map)
+        first, second = jnp.split(random_rotations(key, 2 * batch.structures), 2)
+        h, target = (network.embed(rotated(batch, turns), near) for turns in (first, second))
+        return self.loss.objective(network, batch, h, target, jnp.einsum("gij,gkj->gik", second, first))
+
+
+def fit_map(
+    network: AtomTransformer, data: LabelledSet, aim: LatentEquivariance, settings: Training, key: PRNGKeyArray
+) -> AtomTransformer:
+    """The network with its map fitted to its features as they are, by the second objective alone.
+
+    What a map can make of features that were never taught to turn; `settings` say how many steps, batches and at which rate,
+    those of the training that it is compared with.
+    """
+    seed = int(np.asarray(jax.random.key_data(key)).ravel()[-1])
+    size = min(settings.batch, len(data))
+    fitted = fit(
+        network.rotation_map, _MapLoss(network, RotationLoss(settings, replace(aim, weight=1.0, mapped=True))),
+        data.stream(size, seed), optimiser=map_optimiser(settings.learning_rate, settings.steps), steps=settings.steps, key=key,
+        chunk=settings.steps,
+    ).model  # fmt: skip
+    return eqx.tree_at(lambda net: net.rotation_map, network, fitted)
+
+
+@lru_cache(maxsize=8)
+def map_optimiser(rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam on a cosine to a hundredth of the rate."""
+    return optax.adam(optax.cosine_decay_schedule(rate, steps, 0.01))
+
+
 class LatentReport(NamedTuple):
     """How features follow rotations, in units of their size.
 
@@ -183,9 +229,19 @@ class LatentReport(NamedTuple):
 
 
 def latent_report(
-    network: AtomTransformer, batch: AtomsBatch, neighbours: Neighbours, key: PRNGKeyArray, shuffles: int = 20
+    network: AtomTransformer,
+    batch: AtomsBatch,
+    neighbours: Neighbours,
+    key: PRNGKeyArray,
+    shuffles: int = 20,
+    *,
+    before: LatentReport | None = None,
 ) -> LatentReport:
-    """One random rotation a structure, and `shuffles` ways of giving structures each other's."""
+    """One random rotation a structure, and `shuffles` ways of giving structures each other's.
+
+    Warns where features have lost three quarters of the spread that they had `before` training: a map of features that are
+    all alike errs little, whatever it says.
+    """
     rng, mask, graph = generator(key), np.asarray(batch.node_mask), np.asarray(batch.graph)
     turns, more = (rotations_from(rng, batch.structures) for _ in range(2))
     h, target = turned_features(network, batch, neighbours), turned_features(network, batch, neighbours, turns)
@@ -206,10 +262,15 @@ def latent_report(
     own, still = off(turns), length(target - h)
     at_once = mapped_features(network, h, (more @ turns)[graph])
     twice = mapped_features(network, mapped_features(network, h, turns[graph]), more[graph])
+    spread = float(h[mask].std(axis=0).mean())
+    if before is not None and spread < COLLAPSED * before.spread:
+        warnings.warn(
+            f"Features spread by {spread:.3g} over atoms, {before.spread:.3g} before training: they collapse.", stacklevel=2
+        )
     return LatentReport(
         own / length(target), still / length(target), own / max(still, 1e-12),
         length(twice - at_once) / max(length(at_once - h), 1e-12),
-        np.array([off(cycled()) for _ in range(shuffles)]) / max(own, 1e-12), float(h[mask].std(axis=0).mean()),
+        np.array([off(cycled()) for _ in range(shuffles)]) / max(own, 1e-12), spread,
     )  # fmt: skip
 
 
