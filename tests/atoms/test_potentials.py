@@ -1,6 +1,7 @@
 """What every potential passes that is built by name; and how one of another package comes in."""
 
 import json
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from ase.build import molecule
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
+from broadsheet import atoms
 from broadsheet.atoms import registry
 from broadsheet.atoms.checkpoints import load_potential, read_header, save_potential
 from broadsheet.atoms.files import write_structures
@@ -24,6 +26,7 @@ from broadsheet.atoms.registry import potential as registered
 from broadsheet.atoms.structures import batch_atoms, labelled
 from broadsheet.cli.app import app
 from broadsheet.errors import BroadsheetError, InputError
+from broadsheet.lab import identity
 
 SIZES = 6, 3  # atoms of methanol and water
 FEWER = {"blocks": 1, "interactions": 2}  # of those that a potential has, which compiles sooner
@@ -269,6 +272,16 @@ def test_what_is_not_registered(springs, tmp_path):
     with pytest.raises(InputError, match="no setting 'depth'"):
         build("painn", 0, depth=3)
     assert build(kind("painn").network, 0, size="tiny", basis=8).config == build("painn", 0, size="tiny", basis=8).config
+
+
+def test_the_room_is_cheap_to_import_and_a_run_depends_on_the_file_behind_a_name():
+    code = "import sys, broadsheet.atoms, broadsheet.atoms.registry as r; r.names(); print('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    defined = [identity._defined_in("broadsheet.atoms", name) for name in ("EScAIP", "PaiNN", "build", "train")]
+    assert defined == [f"broadsheet.atoms.{name}" for name in ("potentials.escaip", "potentials.painn", "registry", "training")]
+    assert "broadsheet.atoms.latent_equivariance" in identity._closure({"broadsheet.atoms.potentials.transip"}, ("broadsheet",))
+    assert not any("potentials" in name for name in identity._closure({"broadsheet.atoms.training"}, ("broadsheet",)))
+    assert all(hasattr(atoms, name) for name in atoms.__all__)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
 
     from broadsheet.atoms.potential import Potential
+    from broadsheet.atoms.training import LossTerm, Training
 
 PACKAGE = "broadsheet.atoms.potentials"
 GROUP = "broadsheet.potentials"
@@ -37,7 +38,7 @@ class Kind:
     settings: type
     sizes: Mapping[str, Any]
     sized: Callable[[Any, int], Any] | None
-    objective: Callable[..., Any] | None
+    objective: Callable[[Training, float | None], LossTerm] | None
     equivariant: bool
 
     def has(self, setting: str) -> bool:
@@ -78,7 +79,7 @@ def potential(
     settings: type,
     sizes: Mapping[str, Any] | None = None,
     sized: Callable[[Any, int], Any] | None = None,
-    objective: Callable[..., Any] | None = None,
+    objective: Callable[[Training, float | None], LossTerm] | None = None,
     equivariant: bool = True,
 ) -> Callable[[Class], Class]:
     """Marks a class of potentials as one that is built, trained, saved and loaded by its name.
@@ -141,9 +142,9 @@ def kind(of: str | type | Potential) -> Kind:
 
 def kind_of_class(name: str) -> Kind:
     """The kind whose class has this name, as saved files say it; raises `InputError` where there is none."""
-    for each in own_names():
-        if each not in _kinds:
-            _load(each)
+    for own in own_names():
+        if own not in _kinds:
+            _load(own)
     for each in _kinds.values():
         if each.network.__name__ == name:
             return each
@@ -178,7 +179,7 @@ def build(
     cutoff: float | None = None,
     direct: bool = False,
     **settings: Any,
-) -> Any:
+) -> Potential:
     """An untrained potential.
 
     **Arguments:** `of`: its name, or its class; `size`: one of its named sizes; `width`: features of an atom; `cutoff`: Å;
@@ -191,10 +192,10 @@ def build(
     return found.network(found.config(size, width, cutoff, direct, settings), key)
 
 
-def own_loss(network: Potential, settings: Any, weight: float | None = None) -> Any:
+def own_loss(network: Potential, settings: Training, weight: float | None = None) -> LossTerm | None:
     """The loss that a network of this kind is trained with, for `train(…, loss=…)`; None where labels are all it learns from.
 
-    **Arguments:** `settings`: a `Training`; `weight`: of what it learns beside labels.
+    **Arguments:** `weight`: of what it learns beside labels; by default, the network's own.
 
     **Raises:** `InputError` where a weight is given and labels are all.
     """

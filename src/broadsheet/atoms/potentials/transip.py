@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import equinox as eqx
 import jax
@@ -26,7 +26,7 @@ from broadsheet.learn.layers import Dense, FeedForward, LayerNorm, TwoLayers, ge
 from broadsheet.numerics import generator
 
 if TYPE_CHECKING:
-    from broadsheet.atoms.training import Training
+    from broadsheet.atoms.training import LossTerm, Training
 
 CHARGES = 8
 """Largest total charge, of either sign, that has an embedding, e."""
@@ -191,7 +191,7 @@ def as_wide(config: TransformerConfig, width: int) -> TransformerConfig:
     return replace(config, width=width, heads=max(n for n in (1, 2, 4, 8) if width % n == 0))
 
 
-def turned(settings: Training, weight: float | None) -> Any:
+def turned(settings: Training, weight: float | None) -> LossTerm:
     """Labels under rotations, and latent equivariance with its weight, 3 by default."""
     from broadsheet.atoms.latent_equivariance import LatentEquivariance, rotation_loss
 
