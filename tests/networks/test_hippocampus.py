@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from broadsheet.errors import InputError
+from broadsheet.errors import CompositionError, InputError
 from broadsheet.networks import HippocampalCAM
-from broadsheet.networks.hippocampus import CELLS, PLASTIC, _kind, connections, schedule
+from broadsheet.networks.hippocampus import CELLS, PLASTIC, _kind, connections, fast_stdp, schedule
+from broadsheet.plasticity import STDP, ThreeFactor
 
 
 def simulate(spikes_in, n_cue, n_cont):
@@ -91,6 +92,22 @@ def test_store_recall_overwrite_and_forget():
     cam.reset()
     assert cam.time == 0
     assert cam.recall_content(0) == []
+
+
+def test_the_memory_takes_another_rule_and_writes_back_what_it_learned():
+    """A stored pair reaches the bound; with a rule that never changes a weight nothing is recalled."""
+    cam = HippocampalCAM(3, 4, rule=fast_stdp())
+    cam.store(1, [0, 3])
+    learned = cam.network.consolidate(cam.state)
+    np.testing.assert_array_equal(learned.rules[0].weights, cam.weights["CueCue-ContCue"])
+    assert cam.weights["CueCue-ContCue"].max() == 6
+    none = HippocampalCAM(3, 4, rule=STDP(a_plus=0.0, a_minus=0.0, bounds=(0.0, 6.0)))
+    none.store(1, [0, 3])
+    assert none.recall_content(1) == []
+    with pytest.raises(InputError, match="ThreeFactor also wants modulator; the memory"):
+        HippocampalCAM(3, 4, rule=ThreeFactor())
+    with pytest.raises(CompositionError, match="Time steps differ"):
+        HippocampalCAM(3, 4, rule=STDP(dt=0.5))
 
 
 @pytest.mark.parametrize(

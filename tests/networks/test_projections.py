@@ -8,7 +8,7 @@ from scipy import stats
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
-from broadsheet.networks.projections import Dense, PoissonBackground, Projection
+from broadsheet.networks.projections import Dense, PoissonBackground, Projection, Uniform
 from broadsheet.networks.spikes import events, pack
 
 
@@ -48,6 +48,18 @@ def test_a_dense_projection_carries_derivatives():
     np.testing.assert_allclose(gradient, [[1.0, 2.0]] * 3)
 
 
+@pytest.mark.parametrize("delay", [1, 3])
+@pytest.mark.parametrize(
+    ("pattern", "matrix"),
+    [("one to one", np.eye(6)), ("all to others", 1 - np.eye(6)), ("all to all", np.ones((4, 6)))],
+)  # fmt: skip
+def test_synapses_that_are_alike_equal_their_matrix(pattern, matrix, delay):
+    spikes = jnp.asarray(np.random.default_rng(0).random((20, 6)) < 0.3, jnp.float32)
+    alike = Uniform(-1.5, 6, len(matrix), pattern, delay=delay)
+    expected = rollout(Dense(jnp.asarray(-1.5 * matrix, jnp.float32), delay), spikes)[1]
+    np.testing.assert_allclose(rollout(alike, spikes)[1], expected, rtol=1e-6)
+
+
 def test_background_is_poisson():
     """Counts of 200 000 draws against the law, by a chi-squared test."""
     _, drive = rollout(PoissonBackground(500, 1.7, 0.5), jnp.zeros((400, 500)), key=jax.random.key(3))
@@ -66,6 +78,9 @@ def test_background_is_poisson():
         (lambda: Projection.from_pairs([5], [0], 1.0, size=2, out=(3,)), "pre must lie"),
         (lambda: Projection.from_pairs([[0]], [0], 1.0, size=2, out=(3,)), "pre is"),
         (lambda: Dense(jnp.ones((2, 2)), delay=0), "delay = 0"),
+        (lambda: Uniform(1.0, 2, 3, "one to one"), "one to one joins"),
+        (lambda: Uniform(1.0, 2, 2, "some"), "pattern = 'some'"),
+        (lambda: Uniform(1.0, 2, 3, "all to all", delay=0), "delay = 0"),
         (lambda: PoissonBackground(3, 0.0, 1.0), "rate = 0"),
         (lambda: rollout(PoissonBackground(3, 1.0, 1.0), jnp.zeros((2, 3))), "give rollout a key"),
     ],

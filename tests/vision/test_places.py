@@ -10,8 +10,9 @@ from PIL import Image
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import DataError, InputError, MissingDataError
+from broadsheet.plasticity import STDP, Triplet
 from broadsheet.vision import ModularVPR, PlaceModule
-from broadsheet.vision.place_modules import PlaceCells, Triplet, _draw, _present
+from broadsheet.vision.place_modules import PlaceCells, _draw, _present, diehl_cook
 from broadsheet.vision.places import (
     front_end,
     patch_normalise,
@@ -28,20 +29,21 @@ from broadsheet.vision.places import (
 def step_by_step(net, module, given):
     """One presentation with pre, post1 and post2 traces on each synapse, changed at each arrival and each spike."""
     cells, rule, dt = net.cells, net.rule, net.cells.dt
+    pre_change = -float(rule.a_minus)
     w = np.asarray(net.normalised(module.weights), float)
     delays, inputs = np.asarray(module.delays), np.arange(w.shape[0])
     steps, sent = int(500 / dt), np.zeros((int(500 / dt), w.shape[0]), int)
     for s, i in zip(np.asarray(given.steps)[: int(given.drawn)], np.asarray(given.inputs), strict=False):
         sent[s, i] += 1
     pre, post1, post2 = np.zeros_like(w), np.zeros(w.shape[1]), np.zeros(w.shape[1])
-    state = cells.init(jax.random.key(0))._replace(rise=module.rise, since=module.since)
+    state = cells.start(module.rise, module.since)
     counts = np.zeros(w.shape[1])
     step = jax.jit(lambda state, drive: cells.step(state, drive))
     for t in range(steps):
         arrived = np.where(t >= delays, sent[np.maximum(t - delays, 0), inputs[:, None]], 0)
         state, fired = step(state, jnp.asarray((w * arrived).sum(axis=0), jnp.float32))
         pre, post1, post2 = pre * np.exp(-dt / 20), post1 * np.exp(-dt / 20), post2 * np.exp(-dt / 40)
-        w = np.clip(w + rule.pre_sign * 1e-4 * arrived * post1, 0, 1)
+        w = np.clip(w + pre_change * arrived * post1, 0, 1)
         pre = np.where(arrived > 0, 1.0, pre)
         fired = np.asarray(fired) > 0
         w[:, fired] = np.clip(w[:, fired] + 0.01 * pre[:, fired] * post2[fired], 0, 1)
@@ -52,7 +54,7 @@ def step_by_step(net, module, given):
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_a_presentation_is_what_traces_on_every_synapse_make_of_it(sign):
-    net = PlaceModule(PlaceCells(6, inhibit=2.0), Triplet(pre_sign=sign))
+    net = PlaceModule(PlaceCells(6, inhibit=2.0), diehl_cook(sign))
     module = net.init(jax.random.key(0), 100)
     rates = jnp.asarray(np.random.default_rng(0).uniform(0, 250, 100), jnp.float32)  # as many spikes as of 784 inputs
     given = _draw(rates, jax.random.key(1), 0.5, 8192)
@@ -85,7 +87,7 @@ def test_neurons_wait_and_silence_each_other():
         assert (np.diff(np.flatnonzero(spikes[0.0][:, k])) >= 100).all()
     assert spikes[0.0].sum() == 4 * 7
     state, _ = rollout(PlaceCells(4, inhibit=0.0), drive)
-    np.testing.assert_allclose(state.rise, 7 * 0.05, rtol=1e-3)
+    np.testing.assert_allclose(state.exc.rise, 7 * 0.05, rtol=1e-3)
 
 
 def test_patches_are_normalised_by_their_windows():
@@ -182,11 +184,20 @@ def test_traverses_from_folders(tmp_path):
         read_traverse(tmp_path)
 
 
+def test_a_module_takes_another_rule():
+    """Pairs of nearest spikes, with amplitudes of zero: the weights stay as they are normalised."""
+    net = PlaceModule(PlaceCells(4), STDP(a_plus=0.0, a_minus=0.0, pairing="nearest", dt=0.5), norm=30.0)
+    module = net.init(jax.random.key(0), 100)
+    learned, counts = net.train(module, np.full((2, 100), 255.0), jax.random.key(1))
+    assert counts.sum() > 4
+    np.testing.assert_allclose(learned.weights, net.normalised(module.weights), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "make",
     [lambda: patch_normalise(np.ones((1, 9, 9)), 4), lambda: photographed(10_000, np.random.default_rng(0)),
      lambda: ModularVPR().fit(np.ones((3, 28, 28))), lambda: ModularVPR(0).fit(np.ones((1, 2, 28, 28))),
-     lambda: front_end([]),
+     lambda: front_end([]), lambda: PlaceModule(PlaceCells(2), STDP(dt=0.5)), lambda: PlaceModule(PlaceCells(2), Triplet(dt=0.5, pairing="nearest")),
      lambda: PlaceModule(PlaceCells(2)).respond(PlaceModule(PlaceCells(2)).init(jax.random.key(0)), np.ones((1, 9)), jax.random.key(0)),
      lambda: PlaceModule(PlaceCells(2)).respond(PlaceModule(PlaceCells(2)).init(jax.random.key(0), 9), 300 * np.ones((1, 9)),
                                                 jax.random.key(0))],

@@ -1,7 +1,7 @@
 from .continual import ContinualClassifier
 from .hippocampus import HippocampalCAM
 from .nir import NIRNetwork, from_nir, to_nir, write_nir
-from .projections import Dense, PoissonBackground, Projection
+from .projections import Dense, PoissonBackground, Projection, Uniform
 from .recurrent import Recurrent
 from .reservoir import Reservoir
 from .spikes import Spikes, simulate
@@ -20,6 +20,7 @@ __all__ = [
     "SNNClassifier",
     "Spikes",
     "SpikingLayer",
+    "Uniform",
     "from_nir",
     "simulate",
     "to_nir",

@@ -1,8 +1,8 @@
-"""Projections between populations: sparse and event-driven, dense, and a Poisson background."""
+"""Projections between populations: sparse and event-driven, dense, of synapses that are alike, and a Poisson background."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -84,6 +84,22 @@ class Projection(System):
         return for_each_spike(state.oldest(), deliver, empty)[:size].reshape(self.out)
 
 
+Late = RingBuffer | Array
+"""Spikes on their way: those of the last step where the delay is one, else a buffer."""
+
+
+def _silence(spikes: Float[Array, " pre"], delay: int) -> Late:
+    return spikes if delay == 1 else RingBuffer.filled(spikes, delay)
+
+
+def _after(state: Late, spikes: Float[Array, " pre"]) -> Late:
+    return state.push(spikes) if isinstance(state, RingBuffer) else spikes
+
+
+def _arriving(state: Late) -> Float[Array, " pre"]:
+    return state.oldest() if isinstance(state, RingBuffer) else state
+
+
 @jax.custom_jvp
 def _product(weights: Float[Array, "post pre"], spikes: Float[Array, " pre"]) -> Float[Array, " post"]:
     return weights @ spikes
@@ -110,17 +126,62 @@ class Dense(System):
         if self.delay < 1:
             raise InputError(f"delay = {self.delay} steps; a projection has at least 1.")
 
-    def init(self, key: PRNGKeyArray) -> RingBuffer | Float[Array, " pre"]:
-        silence = jnp.zeros(self.weights.shape[1], self.weights.dtype)
-        return silence if self.delay == 1 else RingBuffer.filled(silence, self.delay)
+    def init(self, key: PRNGKeyArray) -> Late:
+        return _silence(jnp.zeros(self.weights.shape[1], self.weights.dtype), self.delay)
 
     def step(
-        self, state: RingBuffer | Array, inputs: Float[Array, " pre"], key: PRNGKeyArray | None = None
-    ) -> tuple[RingBuffer | Array, Float[Array, " post"]]:
-        return state.push(inputs) if isinstance(state, RingBuffer) else inputs, self.readout(state)
+        self, state: Late, inputs: Float[Array, " pre"], key: PRNGKeyArray | None = None
+    ) -> tuple[Late, Float[Array, " post"]]:
+        return _after(state, inputs), self.readout(state)
 
-    def readout(self, state: RingBuffer | Array) -> Float[Array, " post"]:
-        return _product(self.weights, state.oldest() if isinstance(state, RingBuffer) else state)
+    def readout(self, state: Late) -> Float[Array, " post"]:
+        return _product(self.weights, _arriving(state))
+
+
+Pattern = Literal["one to one", "all to others", "all to all"]
+
+
+class Uniform(System):
+    """A projection of synapses that are all alike, (pre,) to (post,): what it costs is a sum, not a matrix.
+
+    **Arguments:** `weight`; `pre`, `post`: neurons on either side; `pattern`: `"one to one"` and `"all to others"` (all but the
+    neuron of the same number) join populations of one size, `"all to all"` any; `delay`: steps, at least 1.
+    """
+
+    weight: Array
+    pre: int = eqx.field(static=True)
+    post: int = eqx.field(static=True)
+    pattern: Pattern = eqx.field(static=True)
+    delay: int = eqx.field(static=True)
+
+    def __init__(self, weight: Any, pre: int, post: int, pattern: Pattern, *, delay: int = 1) -> None:
+        if pattern not in get_args(Pattern):
+            raise InputError(f"pattern = {pattern!r}; one of {', '.join(get_args(Pattern))} is wanted.")
+        if pattern != "all to all" and pre != post:
+            raise InputError(f"{pattern} joins as many neurons as there are; {pre} and {post} are not.")
+        if delay < 1:
+            raise InputError(f"delay = {delay} steps; a projection has at least 1.")
+        self.weight, self.pre, self.post, self.pattern, self.delay = as_array(weight), pre, post, pattern, delay
+
+    def send(self, spikes: Float[Array, " pre"]) -> Float[Array, " post"]:
+        """What these spikes bring when they arrive."""
+        if self.pattern == "one to one":
+            return self.weight * spikes
+        total = jnp.sum(spikes)
+        if self.pattern == "all to others":
+            return self.weight * (total - spikes)
+        return jnp.broadcast_to(self.weight * total, (self.post,))
+
+    def init(self, key: PRNGKeyArray) -> Late:
+        return _silence(jnp.zeros(self.pre), self.delay)
+
+    def step(
+        self, state: Late, inputs: Float[Array, " pre"], key: PRNGKeyArray | None = None
+    ) -> tuple[Late, Float[Array, " post"]]:
+        return _after(state, inputs), self.readout(state)
+
+    def readout(self, state: Late) -> Float[Array, " post"]:
+        return self.send(_arriving(state))
 
 
 class PoissonBackground(System):

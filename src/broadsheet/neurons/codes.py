@@ -5,11 +5,11 @@ Spikes are arrays (time, …) of 0 and 1, one entry a step.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from broadsheet.errors import InputError
 from broadsheet.numerics.checks import concrete
@@ -32,6 +32,33 @@ def poisson_trains(
     """Poisson spikes at a rate in spikes/s, at most one a step of `dt` ms: probability `1 - exp(-rate dt / 1000)`."""
     _within("rate", rate, 0.0, jnp.inf)
     return rate_code(-jnp.expm1(-rate * dt / 1000), steps, key)
+
+
+class PoissonEvents(NamedTuple):
+    """Spikes in order of time: step and input of each (events,), of which the first `drawn` are real; how many more there would
+    have been."""
+
+    steps: Int[Array, " events"]
+    inputs: Int[Array, " events"]
+    drawn: Int[Array, ""]
+    lost: Int[Array, ""]
+
+
+def poisson_events(rates: Float[Array, " inputs"], steps: int, key: PRNGKeyArray, *, dt: float, size: int) -> PoissonEvents:
+    """The spikes of `poisson_trains` as events, several of an input in a step possible: work is that of `size` events.
+
+    **Arguments:** `rates`: spikes/s of each input; `steps`: of `dt` ms; `size`: room for events.
+    """
+    k_count, k_times, k_inputs = jax.random.split(key, 3)
+    total = rates.sum()
+    drawn = jax.random.poisson(k_count, total * (steps * dt) / 1000).astype(jnp.int32)
+    count = jnp.minimum(drawn, size)
+    gaps = jnp.where(jnp.arange(size + 1) <= count, jax.random.exponential(k_times, (size + 1,)), 0.0)
+    reached = jnp.cumsum(gaps)  # as a share of the last, uniform times in their order
+    at = jnp.minimum(reached[:-1] / reached[-1] * steps, steps - 1).astype(jnp.int32)
+    shares = jnp.cumsum(rates) / jnp.maximum(total, 1e-9)
+    inputs = jnp.searchsorted(shares, jax.random.uniform(k_inputs, (size,))).astype(jnp.int32)
+    return PoissonEvents(at, jnp.minimum(inputs, rates.shape[0] - 1), count, drawn - count)
 
 
 def markov_trains(

@@ -22,6 +22,8 @@ from broadsheet.numerics.checks import concrete, positive
 
 Neurons = Float[Array, " neurons"]
 Drive = Float[Array, "2 neurons"]
+LONG_AGO = 1e6
+"""ms since the last spike of a neuron that never fired."""
 
 
 class Membrane(NamedTuple):
@@ -284,31 +286,51 @@ class Izhikevich(System):
         return (v * (1 - fired) + self.c * fired, u + self.d * fired), spikes
 
 
+class Adapted(NamedTuple):
+    """The neuron's state, the rise of its threshold (mV), and the time since its last spike (ms) where it pauses."""
+
+    neuron: Any
+    rise: Neurons
+    since: Neurons | None
+
+
 class AdaptiveThreshold(System):
     """A neuron whose threshold rises with each of its spikes and falls back exponentially.
 
-    Works for every neuron here that has a `threshold`. State: (of the neuron, rise of the threshold (neurons,) in mV).
+    Works for every neuron here that has a `threshold`.
 
-    **Arguments:** `neuron`; `increment`: mV a spike; `tau`: ms.
+    **Arguments:** `neuron`; `increment`: mV a spike; `tau`: ms; `pause`: ms between two spikes at least, in which the
+    potential goes on, unlike in a refractory period; by default there is no such time.
     """
 
     neuron: IntegrateAndFire | Izhikevich
     increment: Array = fixed()
     tau: Array = fixed()
+    pause: Array | None = fixed()
     dt: float = eqx.field(static=True)
 
-    def __init__(self, neuron: IntegrateAndFire | Izhikevich, *, increment: Any, tau: Any) -> None:
+    def __init__(self, neuron: IntegrateAndFire | Izhikevich, *, increment: Any, tau: Any, pause: Any = None) -> None:
         if not hasattr(neuron, "threshold"):
             raise InputError(f"{type(neuron).__name__} has no threshold that could adapt.")
         positive("tau, the time constant of the threshold,", tau)
         self.neuron, self.increment, self.tau = neuron, as_array(increment), as_array(tau)
+        self.pause = None if pause is None else as_array(pause)
         self.dt = neuron.dt
 
-    def init(self, key: PRNGKeyArray) -> tuple:
-        return self.neuron.init(key), jnp.zeros(self.neuron.size)
+    def init(self, key: PRNGKeyArray) -> Adapted:
+        silence = jnp.zeros(self.neuron.size)
+        return Adapted(self.neuron.init(key), silence, None if self.pause is None else silence + LONG_AGO)
 
-    def step(self, state: tuple, inputs: Array, key: PRNGKeyArray | None = None) -> tuple[tuple, Neurons]:
-        inner, rise = state
-        raised = eqx.tree_at(lambda neuron: neuron.threshold, self.neuron, self.neuron.threshold + rise)
-        inner, spikes = raised.step(inner, inputs, key)
-        return (inner, jnp.exp(-self.dt / self.tau) * rise + self.increment * spikes), spikes
+    def step(self, state: Adapted, inputs: Array, key: PRNGKeyArray | None = None) -> tuple[Adapted, Neurons]:
+        threshold = self.neuron.threshold + state.rise
+        if self.pause is not None:
+            threshold = jnp.where(state.since >= self.pause, threshold, jnp.inf)
+        raised = eqx.tree_at(lambda neuron: neuron.threshold, self.neuron, threshold)
+        inner, spikes = raised.step(state.neuron, inputs, key)
+        rise = jnp.exp(-self.dt / self.tau) * state.rise + self.increment * spikes
+        since = None if state.since is None else jnp.where(spikes > 0, self.dt, state.since + self.dt)
+        return Adapted(inner, rise, since), spikes
+
+    def frozen(self) -> AdaptiveThreshold:
+        """With a threshold that stays where it is."""
+        return eqx.tree_at(lambda cell: (cell.increment, cell.tau), self, (jnp.zeros(()), jnp.full((), jnp.inf)))

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.lab.timing import measure
 from broadsheet.numerics import generator, seed_of
+from broadsheet.vision.place_modules import diehl_cook
 from broadsheet.vision.place_recognition import SILENT, ModularVPR, place_module
 from broadsheet.vision.places import (
     PrecisionRecall,
@@ -76,11 +77,14 @@ class Region:
         "paper": Region(places=25, neurons=400, epochs=30, dt=0.1),
     },
     claims=[
-        Claim("P1", "a module learns its region", kind="paper", where="title: region-specific", seeds=6, checks=[
+        Claim("P1", "a module learns its region", kind="paper", where="title: region-specific", seeds=6,
+              ablation="no-stdp", null="difference", grows="epochs",
+              reason="Differences of pixels, without any learning, recognise these few places as well.", checks=[
             at_least("recall", {"quick": 0.375}), at_least("recall", {"quick": 0.3}, minus="no-stdp")]),
-        Claim("P5", "adaptive thresholds give every place its neurons", kind="paper", where="code: theta", seeds=6, checks=[
+        Claim("P5", "adaptive thresholds give every place its neurons", kind="paper", where="code: theta", seeds=6,
+              ablation="no-theta", null=NONE_YET, grows="epochs", checks=[
             at_least("covered", {"quick": 0.9}), at_least("covered", {"quick": 0.15}, minus="no-theta")]),
-        Claim("P6", "a neuron fires at most once in 50 ms", kind="check", control="pause-5", reference="7 spikes in 350 ms",
+        Claim("P6", "a neuron fires at most once in 50 ms", kind="check", ablation="pause-5", reference="7 spikes in 350 ms",
               checks=[at_most("most_spikes", 7.0)]),
         Claim("P7", "weights are normalised and bounded", kind="check", reference="a sum of 78, and 0 to 1 before it",
               checks=[at_most("norm_error", 1e-3), at_most("out_of_bounds", 0.0)]),
@@ -97,8 +101,8 @@ def region(config: Region, key, log: Log) -> Report:
     arms: dict[str, dict[str, Any]] = {}
     arrays: dict[str, Any] = {}
     for k, (name, options) in enumerate(changed.items()):
-        model = ModularVPR(config.places, config.neurons, epochs=config.epochs, dt=config.dt, pre_sign=config.pre_sign,
-                           random_state=seed_of(key), **options).fit(reference)  # fmt: skip
+        model = ModularVPR(config.places, config.neurons, epochs=config.epochs, rule=diehl_cook(config.pre_sign, config.dt),
+                           dt=config.dt, random_state=seed_of(key), **options).fit(reference)  # fmt: skip
         counts = model.responses(images)
         scores = model.place_scores(counts)
         (module,) = model.modules_
@@ -163,12 +167,14 @@ class Ensemble:
     },
     claims=[
         Claim("P2", "silencing neurons that answer everywhere helps", kind="paper", where="abstract: regularised",
+              ablation="unsilenced", null=NONE_YET, grows="epochs",
               checks=[at_least("recall", {"quick": 0.0}, minus="unsilenced", over="each"),
                       at_least("recall", {"quick": 0.05}, minus="unsilenced")],
               reason="At this size no neurons stand apart: with 48 neurons a module nearly all answer to a third or more of "
               "the 32 reference images, and silencing any share of them costs recall. Calibration chooses a threshold that "
               "silences hardly any. The effect needs modules that see many foreign places (132 in the paper)."),
-        Claim("P3", "few neurons have to be silenced", kind="paper", where="code: thresholds tried", control="all",
+        Claim("P3", "few neurons have to be silenced", kind="paper", where="code: thresholds tried", ablation="unsilenced",
+              null="all", grows="epochs",
               checks=[at_least("silenced", {"quick": 0.01}), at_most("silenced", {"quick": 0.5})],
               reason="As for P2: the calibrated threshold silences none, or hardly any."),
     ],
@@ -237,7 +243,8 @@ class Scaling:
     },
     claims=[
         Claim("P4", "modules cost in proportion to their number; one large network costs more", kind="paper",
-              where="abstract: scalable", control="one-large",
+              where="abstract: scalable", ablation="one-large",
+              no_null="a time is a program's: there is none without the system",
               checks=[at_least("cost", {"quick": 0.75}), at_most("cost", {"quick": 1.25})]),
     ],
     exclusive=True,

@@ -129,11 +129,11 @@ class STDP(LearningRule):
         weights, sent = self._where_any(pre, shrunk_and_sent, (weights, nothing))
         return STDPState(weights, self._remember(before, pre), with_post, axon, dendrite), sent
 
-    def potentiation(self, pre: Float[Array, "traces *#shape"], post: Float[Array, "traces *#shape"]) -> Float[Array, "..."]:
+    def potentiation(self, pre: Float[Array, "_ *#shape"], post: Float[Array, "_ *#shape"]) -> Float[Array, "..."]:
         """What a postsynaptic spike adds to synapses with these traces of earlier spikes; shapes are broadcast."""
         return self.a_plus * pre[0]
 
-    def depression(self, pre: Float[Array, "traces *#shape"], post: Float[Array, "traces *#shape"]) -> Float[Array, "..."]:
+    def depression(self, pre: Float[Array, "_ *#shape"], post: Float[Array, "_ *#shape"]) -> Float[Array, "..."]:
         """What a presynaptic spike takes off synapses with these traces of earlier spikes; shapes are broadcast."""
         return self.a_minus * post[0]
 

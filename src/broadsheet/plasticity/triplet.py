@@ -37,10 +37,10 @@ class Triplet(STDP):
         )
         self.tau_pre, self.tau_post = as_array([[tau_plus], [tau_x]]), as_array([[tau_minus], [tau_y]])
 
-    def potentiation(self, pre: Float[Array, "traces *#shape"], post: Float[Array, "traces *#shape"]) -> Float[Array, "..."]:
+    def potentiation(self, pre: Float[Array, "_ *#shape"], post: Float[Array, "_ *#shape"]) -> Float[Array, "..."]:
         return _with_triplets(self.a_plus, self.triplet_plus, pre[0], post[1])
 
-    def depression(self, pre: Float[Array, "traces *#shape"], post: Float[Array, "traces *#shape"]) -> Float[Array, "..."]:
+    def depression(self, pre: Float[Array, "_ *#shape"], post: Float[Array, "_ *#shape"]) -> Float[Array, "..."]:
         return _with_triplets(self.a_minus, self.triplet_minus, post[0], pre[1])
 
 

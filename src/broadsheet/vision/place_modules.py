@@ -17,9 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from broadsheet.dynamics.system import System, as_array, fixed
+from broadsheet.dynamics.system import System, common_dt, fixed
 from broadsheet.errors import EventOverflowError, InputError
-from broadsheet.neurons.integrate_and_fire import ConductanceLIF, Synapses
+from broadsheet.networks.projections import Uniform
+from broadsheet.neurons.codes import PoissonEvents, poisson_events
+from broadsheet.neurons.integrate_and_fire import LONG_AGO, Adapted, AdaptiveThreshold, ConductanceLIF, Synapses
+from broadsheet.plasticity.rule import LearningRule, of_two_factors
+from broadsheet.plasticity.stdp import STDP
+from broadsheet.plasticity.triplet import Triplet
 
 Neurons = Float[Array, " neurons"]
 PIXELS = 784
@@ -30,12 +35,10 @@ CHUNK = 1024
 
 
 class PlaceState(NamedTuple):
-    """Excitatory and inhibitory neurons, rise of the thresholds (mV), time since the last spike (ms), spikes on their way."""
+    """Excitatory and inhibitory neurons, and the spikes of either, which arrive at the other in the next step."""
 
-    exc: Synapses
+    exc: Adapted
     inh: Synapses
-    rise: Neurons
-    since: Neurons
     fired: Neurons
     inhibited: Neurons
 
@@ -54,13 +57,10 @@ class PlaceCells(System):
     - `dt`: ms.
     """
 
-    exc: ConductanceLIF
+    exc: AdaptiveThreshold
     inh: ConductanceLIF
-    theta_plus: Array = fixed()
-    theta_tau: Array = fixed()
-    pause: Array = fixed()
-    excite: Array = fixed()
-    inhibit: Array = fixed()
+    excite: Uniform = fixed()
+    inhibit: Uniform = fixed()
     size: int = eqx.field(static=True)
     dt: float = eqx.field(static=True)
 
@@ -70,65 +70,48 @@ class PlaceCells(System):
     ) -> None:  # fmt: skip
         settled = -65.0 - 40.0 * np.exp(-5.0)  # half a second after a start at -105 mV
         synapses: dict[str, Any] = {"tau_syn": (1.0, 0.5), "dt": dt}
-        self.exc = ConductanceLIF(
-            size,
-            tau=100.0,
-            rest=-65.0,
-            threshold=-52.0,
-            reset=-65.0,
-            refractory=5.0,
-            v0=settled,
-            reversal=(0.0, -100.0),
+        exc = ConductanceLIF(
+            size, tau=100.0, rest=-65.0, threshold=-52.0, reset=-65.0, refractory=5.0, v0=settled, reversal=(0.0, -100.0),
             **synapses,
-        )
+        )  # fmt: skip
+        self.exc = AdaptiveThreshold(exc, increment=theta_plus, tau=theta_tau, pause=pause)
         self.inh = ConductanceLIF(
             size, tau=10.0, rest=-60.0, threshold=-40.0, reset=-45.0, refractory=2.0, reversal=(0.0, -85.0), **synapses
         )
-        self.theta_plus, self.theta_tau, self.pause = as_array(theta_plus), as_array(theta_tau), as_array(pause)
-        self.excite, self.inhibit, self.size, self.dt = as_array(excite), as_array(inhibit), size, dt
+        self.excite = Uniform(excite, size, size, "one to one")
+        self.inhibit = Uniform(inhibit, size, size, "all to others")
+        self.size, self.dt = size, dt
 
     def init(self, key: PRNGKeyArray) -> PlaceState:
-        silence = jnp.zeros(self.size)
-        return PlaceState(self.exc.init(key), self.inh.init(key), silence, silence + 1e6, silence, silence)
+        return PlaceState(self.exc.init(key), self.inh.init(key), self.excite.init(key), self.inhibit.init(key))
 
     def step(self, state: PlaceState, inputs: Neurons, key: PRNGKeyArray | None = None) -> tuple[PlaceState, Neurons]:
-        others = self.inhibit * (state.inhibited.sum() - state.inhibited)
-        threshold = jnp.where(state.since >= self.pause, self.exc.threshold + state.rise, jnp.inf)
-        ready = eqx.tree_at(lambda cells: cells.threshold, self.exc, threshold)
-        exc, fired = ready.step(state.exc, jnp.stack([inputs, others]))
-        inh, inhibited = self.inh.step(state.inh, jnp.stack([self.excite * state.fired, jnp.zeros(self.size)]))
-        rise = jnp.exp(-self.dt / self.theta_tau) * state.rise + self.theta_plus * fired
-        since = jnp.where(fired > 0, self.dt, state.since + self.dt)
-        return PlaceState(exc, inh, rise, since, fired, inhibited), fired
+        exc, fired = self.exc.step(state.exc, jnp.stack([inputs, self.inhibit.readout(state.inhibited)]))
+        arriving = jnp.stack([self.excite.readout(state.fired), jnp.zeros(self.size)])
+        inh, inhibited = self.inh.step(state.inh, arriving)
+        return PlaceState(exc, inh, fired, inhibited), fired
+
+    def start(self, rise: Neurons, since: Neurons | None = None) -> PlaceState:
+        """At rest, but for the rise of the thresholds (mV) and the time since the last spike (ms)."""
+        state = self.init(jax.random.key(0))
+        exc = state.exc._replace(rise=rise)
+        return state._replace(exc=exc if since is None else exc._replace(since=since))
 
     def frozen(self) -> PlaceCells:
         """With thresholds that stay where they are."""
-        return eqx.tree_at(lambda cells: (cells.theta_plus, cells.theta_tau), self, (jnp.zeros(()), jnp.full((), jnp.inf)))
+        return eqx.tree_at(lambda cells: cells.exc, self, self.exc.frozen())
 
 
-class Triplet(NamedTuple):
-    """Nearest-spike triplet STDP, traces set to 1 by each spike: at a presynaptic spike `w += pre_sign pre_rate post1`, at a
-    postsynaptic one `w += post_rate pre post2`; time constants in ms. Weights stay within 0 and 1.
+def diehl_cook(sign: float = -1.0, dt: float = 0.5) -> Triplet:
+    """Diehl and Cook's rule (2015): the nearest triplets of two postsynaptic spikes and a presynaptic one between them
+    potentiate, the nearest pairs depress at presynaptic spikes.
 
-    Diehl and Cook's rule depresses at presynaptic spikes (`pre_sign=-1`); the authors' program potentiates (+1).
+    **Arguments:** `sign`: of the change at presynaptic spikes; in the authors' program of arXiv 2209.08723 it is +1; `dt`: ms.
     """
-
-    pre_rate: float = 1e-4
-    post_rate: float = 0.01
-    tau_pre: float = 20.0
-    tau_post1: float = 20.0
-    tau_post2: float = 40.0
-    pre_sign: float = -1.0
-
-
-class Arrivals(NamedTuple):
-    """Input spikes of one presentation: step and input of each (events,), of which the first `drawn` are real; how many more
-    there would have been."""
-
-    steps: Int[Array, " events"]
-    inputs: Int[Array, " events"]
-    drawn: Int[Array, ""]
-    lost: Int[Array, ""]
+    return Triplet(
+        a_plus=0.0, a_minus=-1e-4 * sign, triplet_plus=0.01, triplet_minus=0.0, tau_plus=20.0, tau_minus=20.0, tau_y=40.0,
+        pairing="nearest", bounds=(0.0, 1.0), dt=dt,
+    )  # fmt: skip
 
 
 class Module(NamedTuple):
@@ -143,15 +126,30 @@ class Module(NamedTuple):
 class PlaceModule(eqx.Module):
     """One module: it learns images without labels and answers each with spike counts.
 
-    **Arguments:** `cells`; `rule`; `norm`: sum to which a neuron's weights are scaled before each image; `intensity`: pixels of
-    0 to 255 over it are rates in spikes/s; `max_delay`: ms.
+    **Arguments:**
+
+    - `cells`: whose `dt` is the rule's too.
+    - `rule`: `STDP` or `Triplet` of nearest spikes, by default `diehl_cook()`; a synapse is changed when its neuron fires, by
+      all that has arrived since, so that changes by presynaptic spikes have to add up, which other rules do not promise.
+      Where both spikes meet in one step the presynaptic one counts as the earlier.
+    - `norm`: sum to which a neuron's weights are scaled before each image.
+    - `intensity`: pixels of 0 to 255 over it are rates in spikes/s.
+    - `max_delay`: ms.
     """
 
     cells: PlaceCells
-    rule: Triplet = Triplet()
-    norm: float = 78.0
-    intensity: float = 4.0
-    max_delay: float = 10.0
+    rule: STDP
+    norm: float
+    intensity: float
+    max_delay: float
+
+    def __init__(
+        self, cells: PlaceCells, rule: LearningRule | None = None, *, norm: float = 78.0, intensity: float = 4.0,
+        max_delay: float = 10.0,
+    ) -> None:  # fmt: skip
+        self.cells, self.rule = cells, diehl_cook(dt=cells.dt) if rule is None else _event_driven(rule)
+        self.norm, self.intensity, self.max_delay = norm, intensity, max_delay
+        common_dt(self.cells, self.rule)
 
     def init(self, key: PRNGKeyArray, inputs: int = PIXELS) -> Module:
         """Weights from 0.003 to 0.303 and delays from 0 to `max_delay`, both uniform."""
@@ -159,7 +157,7 @@ class PlaceModule(eqx.Module):
         shape = (inputs, self.cells.size)
         weights = 0.3 * (jax.random.uniform(k_weights, shape) + 0.01)
         steps = jnp.floor(jax.random.uniform(k_delays, shape, maxval=self.max_delay) / self.cells.dt).astype(jnp.int32)
-        return Module(weights, steps, jnp.zeros(self.cells.size), jnp.full(self.cells.size, 1e6))
+        return Module(weights, steps, jnp.zeros(self.cells.size), jnp.full(self.cells.size, LONG_AGO))
 
     def normalised(self, weights: Float[Array, "inputs neurons"]) -> Float[Array, "inputs neurons"]:
         """Each neuron's weights scaled to the sum `norm`."""
@@ -190,6 +188,18 @@ class PlaceModule(eqx.Module):
         return array / self.intensity
 
 
+def _event_driven(rule: Any) -> STDP:
+    """The rule, where the change by all presynaptic spikes between two postsynaptic ones is one sum over them."""
+    of_two_factors(rule, "a place module")
+    plain = isinstance(rule, STDP) and rule.pairing == "nearest" and not (rule.soft or rule.axonal or rule.dendritic)
+    if not plain or getattr(rule, "triplet_minus", None) is not None:
+        raise InputError(
+            f"{type(rule).__name__} cannot be summed between spikes: a place module takes STDP or Triplet of nearest spikes, "
+            "without soft bounds, delays of the rule or presynaptic triplets."
+        )
+    return rule
+
+
 def _most_events(rates: Float[np.ndarray, "images pixels"]) -> int:
     """More input spikes than any image gives, but once in a thousand million; a round number, so that it compiles once."""
     mean = float(rates.sum(axis=1).max(initial=1.0)) * IMAGE / 1000
@@ -201,21 +211,12 @@ def _no_loss(lost: Any) -> None:
         raise EventOverflowError(f"{int(lost)} input spikes were more than a presentation holds; try another key.")
 
 
-def _draw(rates: Float[Array, " pixels"], key: PRNGKeyArray, dt: float, size: int) -> Arrivals:
-    """A Poisson process of all inputs while the image is shown, in the order of time."""
-    k_count, k_times, k_inputs = jax.random.split(key, 3)
-    total = rates.sum()
-    drawn = jax.random.poisson(k_count, total * IMAGE / 1000).astype(jnp.int32)
-    count = jnp.minimum(drawn, size)
-    gaps = jnp.where(jnp.arange(size + 1) <= count, jax.random.exponential(k_times, (size + 1,)), 0.0)
-    reached = jnp.cumsum(gaps)  # as a share of the last, uniform times in their order
-    steps = jnp.minimum(reached[:-1] / reached[-1] * round(IMAGE / dt), round(IMAGE / dt) - 1).astype(jnp.int32)
-    shares = jnp.cumsum(rates) / jnp.maximum(total, 1e-9)
-    inputs = jnp.searchsorted(shares, jax.random.uniform(k_inputs, (size,))).astype(jnp.int32)
-    return Arrivals(steps, jnp.minimum(inputs, rates.shape[0] - 1), count, drawn - count)
+def _draw(rates: Float[Array, " pixels"], key: PRNGKeyArray, dt: float, size: int) -> PoissonEvents:
+    """A Poisson process of all inputs while the image is shown."""
+    return poisson_events(rates, round(IMAGE / dt), key, dt=dt, size=size)
 
 
-def _summed(module: Module, given: Arrivals, steps: int) -> Float[Array, "time neurons"]:
+def _summed(module: Module, given: PoissonEvents, steps: int) -> Float[Array, "time neurons"]:
     """What arrives at each neuron in each step."""
     neurons = module.weights.shape[1]
     places = module.delays * neurons + jnp.arange(neurons)
@@ -236,7 +237,7 @@ class _Past(NamedTuple):
     ahead: Float[Array, "time inputs"]
 
 
-def _past(given: Arrivals, steps: int, inputs: int, decay: Array) -> _Past:
+def _past(given: PoissonEvents, steps: int, inputs: int, decay: Array) -> _Past:
     real = jnp.arange(given.steps.shape[0]) < given.drawn
     count = jnp.zeros((steps, inputs)).at[given.steps, given.inputs].add(real)
     time = jnp.arange(steps, dtype=count.dtype)[:, None]
@@ -255,31 +256,33 @@ class _Showing(NamedTuple):
     settled: Neurons
 
 
-def _present(net: PlaceModule, module: Module, given: Arrivals) -> tuple[Module, Neurons]:
+def _present(net: PlaceModule, module: Module, given: PoissonEvents) -> tuple[Module, Neurons]:
     """One image and the rest after it, with plastic weights."""
     cells, rule, dt, n = net.cells, net.rule, net.cells.dt, net.cells.size
     shown, steps = round(IMAGE / dt), round((IMAGE + REST) / dt)
     module = module._replace(weights=net.normalised(module.weights))
-    past = _past(given, steps, module.weights.shape[0], jnp.asarray(dt / rule.tau_post1))
+    tau_plus, tau_post = rule.tau_pre[0, 0], rule.tau_post
+    past = _past(given, steps, module.weights.shape[0], dt / tau_post[0, 0])
     every = jnp.arange(module.weights.shape[0])
     longest = round(net.max_delay / dt)
+    none = jnp.zeros((1, 1))  # of presynaptic triplets, which the rule does not have
 
     def pushed(state: _Showing, k: Array, now: Array, delays: Array) -> Array:
         """Weights of neuron k after the presynaptic spikes that arrived since they were last looked at."""
         sent = past.ahead.at[(state.settled[k] - delays).astype(jnp.int32), every].get(mode="clip")
         sent = jnp.where(state.settled[k] < delays, past.ahead[0] + (past.latest[0] == 0), sent)
         sent = sent - jnp.where(now < delays, sent, past.ahead.at[(now - delays).astype(jnp.int32), every].get(mode="clip"))
-        traces = sent * jnp.exp((state.last[k] - delays) * dt / rule.tau_post1)
-        return jnp.clip(state.weights[:, k] + rule.pre_sign * rule.pre_rate * traces, 0.0, 1.0)
+        traces = sent * jnp.exp((state.last[k] - delays) * dt / tau_post[0])
+        return jnp.clip(state.weights[:, k] - rule.depression(none, traces[None]), *rule.limits)
 
     def spiked(state: _Showing, k: Array, now: Array) -> _Showing:
         """The state after a spike of neuron k."""
         delays = module.delays[:, k]
         old = state.weights[:, k]
         latest = jnp.where(now < delays, -1e9, past.latest.at[now - delays, every].get(mode="clip") + delays)
-        pre = jnp.exp(-(now - latest) * dt / rule.tau_pre)
-        post2 = jnp.exp(-(now - state.last[k]) * dt / rule.tau_post2)
-        new = jnp.clip(pushed(state, k, now, delays) + rule.post_rate * pre * post2, 0.0, 1.0)
+        pre = jnp.exp(-(now - latest) * dt / tau_plus)
+        post = jnp.exp(-(now - state.last[k]) * dt / tau_post)
+        new = jnp.clip(pushed(state, k, now, delays) + rule.potentiation(pre[None], post), *rule.limits)
         change = new - old
 
         def correct(chunk: Array, arriving: Array) -> Array:
@@ -313,14 +316,14 @@ def _present(net: PlaceModule, module: Module, given: Arrivals) -> tuple[Module,
         moving = until_spike(moving, state.arriving)
         return moving, each_spike(state, moving[1].fired, moving[0] - 1)
 
-    start = cells.init(jax.random.key(0))._replace(rise=module.rise, since=module.since)
+    start = cells.start(module.rise, module.since)
     state = _Showing(module.weights, _summed(module, given, steps), -module.since / dt, jnp.full(n, -1.0))
     moving = (jnp.zeros((), jnp.int32), start, jnp.zeros(n))
     (_, last, counts), state = jax.lax.while_loop(lambda c: c[0][0] < steps, segment, (moving, state))
     end = jnp.asarray(steps - 1)
     final = jax.vmap(lambda k: pushed(state, k, end, module.delays[:, k]), out_axes=1)(jnp.arange(n))
     weights = jnp.where(state.last >= 0, final, state.weights)  # who has not fired here has no trace left
-    return Module(weights, module.delays, last.rise, last.since), counts
+    return Module(weights, module.delays, last.exc.rise, last.exc.since), counts
 
 
 @eqx.filter_jit
@@ -345,7 +348,7 @@ def _respond(net: PlaceModule, module: Module, rates: Array, key: PRNGKeyArray, 
     def one(lost: Array, now: tuple) -> tuple[Array, Array]:
         rate, t = now
         given = _draw(rate, jax.random.fold_in(key, t), cells.dt, size)
-        start = cells.init(key)._replace(rise=module.rise)
+        start = cells.start(module.rise)
 
         def step(carry: tuple, drive: Array) -> tuple[tuple, None]:
             state, counts = carry

@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
-from broadsheet.vision.place_modules import Module, PlaceCells, PlaceModule, Triplet
+from broadsheet.plasticity.rule import LearningRule
+from broadsheet.vision.place_modules import Module, PlaceCells, PlaceModule
 
 Passages = Float[np.ndarray, "passages places side side"]
 SILENT = -1
@@ -30,8 +31,8 @@ class ModularVPR(BaseEstimator):
     - `module_size`: consecutive places a module learns; `n_exc`: its excitatory neurons.
     - `epochs`: how often each image is shown, always in the same order.
     - `hyperactive`: images; 0 silences no neuron.
-    - `pre_sign`: of the change at presynaptic spikes (`Triplet`); `theta_plus`, `pause`: of `PlaceCells`; `learn`: False leaves
-      the weights as they were drawn, which is a control.
+    - `rule`: of `PlaceModule`; None for `diehl_cook()`; `theta_plus`, `pause`: of `PlaceCells`; `learn`: False leaves the
+      weights as they were drawn, which is a control.
     - `dt`: ms; `random_state`: integer.
 
     **Attributes:** `modules_`; `assignment_` (neurons,): the place for which a neuron fired most, -1 for none;
@@ -40,14 +41,15 @@ class ModularVPR(BaseEstimator):
     """
 
     def __init__(
-        self, module_size: int = 25, n_exc: int = 400, *, epochs: int = 20, hyperactive: int = 0, pre_sign: float = -1.0,
-        theta_plus: float = 0.05, pause: float = 50.0, learn: bool = True, dt: float = 0.5, random_state: int = 0,
+        self, module_size: int = 25, n_exc: int = 400, *, epochs: int = 20, hyperactive: int = 0,
+        rule: LearningRule | None = None, theta_plus: float = 0.05, pause: float = 50.0, learn: bool = True,
+        dt: float = 0.5, random_state: int = 0,
     ) -> None:  # fmt: skip
         self.module_size = module_size
         self.n_exc = n_exc
         self.epochs = epochs
         self.hyperactive = hyperactive
-        self.pre_sign = pre_sign
+        self.rule = rule
         self.theta_plus = theta_plus
         self.pause = pause
         self.learn = learn
@@ -139,7 +141,7 @@ class ModularVPR(BaseEstimator):
 def place_module(settings: dict[str, Any]) -> PlaceModule:
     """A module by the parameters of `ModularVPR`."""
     cells = PlaceCells(settings["n_exc"], theta_plus=settings["theta_plus"], pause=settings["pause"], dt=settings["dt"])
-    return PlaceModule(cells, Triplet(pre_sign=settings["pre_sign"]))
+    return PlaceModule(cells, settings["rule"])
 
 
 def _train_module(given: tuple[dict[str, Any], np.ndarray, int]) -> tuple[Module, np.ndarray, np.ndarray]:
