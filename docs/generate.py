@@ -59,7 +59,6 @@ def papers_page(known: dict[str, Any]) -> str:
 def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
     """One paper: facts, how to use it, its claims with their verdicts, its experiments with figures."""
     facts, recorded = entry.facts, ledger.states(entry, data)
-    presets = sorted({state.preset for state in recorded if state.preset})
     lines = [f"# {facts['title']}", ""]
     about = [
         f"[arXiv {facts['arxiv']}](https://arxiv.org/abs/{facts['arxiv']})",
@@ -73,9 +72,9 @@ def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
     lines += [f'result = broadsheet.load("{entry.slug}").run("{first}", preset="quick", seed=0)', "```", ""]
     lines += ["```sh", f"broadsheet verify {entry.slug}", "```", "", "## Claims", ""]
     if data:
-        scales = ", ".join(ledger.scale(preset, facts["basis"]) for preset in presets)
+        scales = "; ".join(sorted({state.scale for state in recorded if state.scale}))
         lines += [f"Verdicts of {data['made'][:10]}: {scales}. ([ledger](../verdicts/{entry.slug}.json))", ""]
-    lines += ["| | claim | verdict | value, bound, control |", "| --- | --- | --- | --- |"]
+    lines += ["| | claim | verdict | value, bound, controls |", "| --- | --- | --- | --- |"]
     for state in recorded:
         claim = state.claim
         source = "the paper's" if claim.kind == "paper" else "our own check"
@@ -88,7 +87,7 @@ def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
         )
         if not state.verdict and claim.checks and not claim.judged_at("quick"):
             seeds = "<br><small>paper's size only</small>"
-        checks = "<br>".join(check_text(check) for check in state.outcomes)
+        checks = "<br>".join([*map(check_text, state.outcomes), *map(trial_text, state.trials), *growth_text(state.growth)])
         lines.append(f"| {claim.id} | {cell(claim.statement)}{note} | {verdict(state.verdict)}{seeds} | {checks} |")
     lines += ["", "## Experiments", ""]
     for name, made in entry.experiments.items():
@@ -117,11 +116,23 @@ def imports(parts: list[str]) -> list[str]:
 
 
 def check_text(check: Any) -> str:
-    """One outcome: metric, value with its interval, bound, control."""
+    """One outcome: metric, value with its interval, bound."""
     of = "" if check.of == "system" else f" of {check.of}"
     interval = "" if check.low is None else f" ({number(check.low)} to {number(check.high)})"
-    control = "" if check.control is None else f"; control {number(check.control)}"
-    return f"`{check.metric}`{cell(of)}: {number(check.value)}{interval}, {check.bound}{control}"
+    return f"`{check.metric}`{cell(of)}: {number(check.value)}{interval}, {check.bound}"
+
+
+def trial_text(trial: Any) -> str:
+    """A control in the system's place: its value for each check, whether it meets the claim, and what is odd about it."""
+    kind = "ablation" if trial.kind == "ablation" else "null model"
+    said = f"{kind} {trial.control}: {', '.join(number(check.value) for check in trial.outcomes)}"
+    odd = "; ".join(filter(None, [*trial.warnings, trial.answer]))
+    return f"<small>{cell(said)}{', meets it too' if trial.met else ''}{f' ({cell(odd)})' if odd else ''}</small>"
+
+
+def growth_text(growth: Any) -> list[str]:
+    """What a claim does as a setting grows."""
+    return [f"<small>as {cell(grown.setting)} grows: {cell(grown.text)}</small>" for grown in growth]
 
 
 def verdict(name: str | None) -> str:

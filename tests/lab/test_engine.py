@@ -338,8 +338,10 @@ def test_figures_are_kept_with_the_ledger_in_place_of_older_ones(toy, store, tmp
     place = shown_figures(tmp_path, "toy", "coin")
     place.mkdir(parents=True)
     (place / "gone.svg").write_text("old")
+    (place / "growth-T1-tosses.svg").write_text("a curve")  # drawn from the ledger, by whoever grew it
+    write(toy, make_entry(toy, plans, store), tmp_path)
     keep_figures(toy, plans, store, tmp_path)
-    assert sorted(file.name for file in place.iterdir()) == ["heads.svg", "heads.txt"]
+    assert sorted(file.name for file in place.iterdir()) == ["growth-T1-tosses.svg", "heads.svg", "heads.txt"]
     assert (place / "heads.txt").read_text() == "Heads so far."
     assert "<svg" in (place / "heads.svg").read_text()
 

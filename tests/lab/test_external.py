@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from broadsheet.errors import DataError, InputError
+from broadsheet.lab import growth
 from broadsheet.lab.engine import execute, metrics_table, plan
 from broadsheet.lab.external import load_repository
 from broadsheet.lab.messages import JobSpec
@@ -36,7 +37,7 @@ def test_claims_of_a_repository_in_another_language(repository, store):
     plans, verdicts = check(repository, store)
     assert [made.failure for made in plans] == [""]
     assert verdicts == {"C1": "holds", "C2": "vacuous", "C3": "fails"}
-    assert len(store.find()) == 6
+    assert len(store.find()) == 9
     again, _ = check(repository, store)
     assert not again[0].missing  # found, not repeated
     (repository / "walk.awk").write_text((repository / "walk.awk").read_text() + "\n# changed\n")
@@ -53,7 +54,7 @@ def test_only_the_commands_metrics_count(repository, store):
         ("sh -c 'echo [] > $0' {out}", "no object"),
         ("sh -c 'sleep 30' {out}", "longer than"),
     ):
-        text = toml.replace("./walk.sh 0.5 {seed} {out}", command).replace("timeout = 60", "timeout = 1")
+        text = toml.replace("./walk.sh 0.5 {seed} {out} {steps}", command).replace("timeout = 60", "timeout = 1")
         (repository / "claims.toml").write_text(text)
         plans, verdicts = check(repository, store, (100,))
         assert words in plans[0].failure, command
@@ -65,9 +66,22 @@ def test_only_the_commands_metrics_count(repository, store):
     [
         ("[repository]", "[repository", "not valid TOML"),
         ("{out}", "", "has no {out}"),
-        ('metric = "late"', 'metrics = "late"', "a check has a metric"),
+        ('metric = "late"', 'metrics = "late"', "no key 'metrics'"),
+        ('metric = "late", ', "", "a check has a metric"),
         ("at_least = 10", "at_least = 10, at_most = 2", "one of"),
-        ('of = "tied"', 'of = "free"', "no command is given for the control free"),
+        ('of = "tied"', 'of = "free"', "no command is given for free"),
+        ('ablation = "tied"', 'ablation = "free"', "no command is given for free"),
+        ('ablation = "tied"', 'control = "tied"', "claim C2: there is no key 'control'"),
+        ("nulls =", "controls =", "experiment 'walk': there is no key 'controls'"),
+        ('title = "A', 'titel = "A', r"\[repository\]: there is no key 'titel'"),
+        ('null = "none yet"', 'no_null = ""', "no null model"),
+        ('grows = "steps"', 'grows = "epochs"', "grows with 'epochs'"),
+        ("steps = 200", "step = 200", "which its settings do not give"),
+        ("steps = 200", "steps = [1]", "settings is a table"),
+        ("steps = 200", "steps = 200, seed = 1", "seed cannot be a setting"),
+        ("loose =", "tied =", "have one name"),
+        ("at_least = 1 ", 'at_least = 1, over = "all" ', "over='all'"),
+        ('no_null = "there is no walk without a walker"', 'no_null = "x"\nseeds = "three"', "claim C2"),
         ('id = "C1"', 'id = ""', "id"),
         ("[[experiment]]", "[experiment]", "list of tables"),
     ],
@@ -89,3 +103,27 @@ def test_a_draft_can_be_read(tmp_path):
 
     (tmp_path / "claims.toml").write_text(DRAFT.format(slug="x", arxiv="2501.00001", title=json.dumps('A "title"')))
     assert load_repository(tmp_path).facts["title"] == 'A "title"'
+
+
+def test_a_repository_grows(repository, store):
+    entry = load_repository(repository)
+    experiment = entry.experiments["walk"]
+    assert growth.sizes(experiment, "quick", "steps", (1, 2.5)) == [200, 500]
+    plans = {
+        factor: plan(entry, JobSpec("walker", "walk", seeds=(100, 101, 102), overrides={"steps": size}), store)
+        for factor, size in ((1.0, 200), (2.0, 400))
+    }
+    execute(list(plans.values()), store)
+    assert not plan(entry, JobSpec("walker", "walk", seeds=(100, 101, 102)), store).missing  # 1x is the preset itself
+    kept = growth.record(plans, "steps", store)
+    by_claim = {claim.id: growth.growths(claim, experiment, {"steps": kept}, kept["code_hash"]) for claim in experiment.claims}
+    assert by_claim["C1"][0].text == "holds at 1x, 2x"
+    assert by_claim["C1"][0].sizes == (200, 400)
+    assert by_claim["C2"][0].text == "vacuous at 1x, 2x"
+
+
+def test_all_of_an_experiments_controls_are_tried_unless_a_claim_names_some():
+    claims = {claim.id: claim for _, claim in load_repository(EXAMPLE).claims()}
+    assert (claims["C1"].ablations, claims["C1"].nulls) == (("tied",), ("loose",))
+    assert (claims["C2"].controls, claims["C2"].no_null) == (("tied",), "there is no walk without a walker")
+    assert claims["C3"].waits_for_null

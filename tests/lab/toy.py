@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import figure, label
 
 paper = Paper(slug="toy", arxiv="2501.99999", title="A toy", published="2025-01-01", authors=1, basis="code", summary="A toy.")
@@ -37,7 +37,10 @@ def toss(config: Coin, key) -> np.ndarray:
 @paper.experiment(
     presets={"smoke": Coin(tosses=20), "quick": Coin()},
     variants={"fair": {"bias": 0.5}},
-    claims=[Claim("T1", "heads win", kind="paper", checks=[at_least("heads", 0.8), at_most("heads", 0.7, of="fair")])],
+    claims=[
+        Claim("T1", "heads win", kind="paper", ablation="fair", null=NONE_YET, grows="tosses",
+              checks=[at_least("heads", 0.8), at_most("heads", 0.7, of="fair")])
+    ],  # fmt: skip
     data="data",
 )
 def coin(config: Coin, key, log: Log) -> Report:

@@ -8,6 +8,7 @@ import pytest
 
 from broadsheet.lab import Report
 from broadsheet.lab.claims import SYSTEM
+from broadsheet.lab.growth import FACTORS, sizes
 from broadsheet.lab.registry import describe, entries, import_paper, index_text, papers_folder
 
 
@@ -39,11 +40,7 @@ def test_experiment(slug, name):
     arms = {arm or SYSTEM: row for arm, row in runs[SYSTEM].scalars().items()}
     arms |= {variant: run.scalars()[""] for variant, run in runs.items() if "" in run.scalars()}
     for claim in experiment.claims:
-        for check in claim.checks:
-            for arm in filter(None, (check.of, check.minus)):
-                assert arm in arms, f"{claim.id} looks at {arm}"
-        for control in claim.controls:
-            assert control in arms, f"{claim.id} has the control {control}"
+        assert set(claim.needs()) <= set(arms), f"{claim.id} looks at {set(claim.needs()) - set(arms)}"
     drawn = {figure: draw(runs) for figure, draw in experiment.figures.items()}
     for figure in drawn.values():
         for axis in figure.axes:
@@ -60,9 +57,17 @@ def test_metrics_of_claims_exist_at_quick_in_the_ledger():
             if not name or not claim.judged_at("quick"):
                 continue
             for arms in known[slug]["experiments"][name]["metrics"].values():
-                for check in claim.checks:
-                    value = arms[check.of][check.metric]
-                    assert value is None or math.isfinite(value)
+                for arm, names in claim.needs().items():  # of its controls too: one without a metric would be decorative
+                    for metric in names:
+                        value = arms[arm][metric]
+                        assert value is None or math.isfinite(value)
+
+
+def test_what_claims_grow_with_is_a_number_that_no_variant_sets():
+    for entry in entries().values():
+        for name, claim in entry.claims():
+            if claim.grows:
+                assert all(size > 0 for size in sizes(entry.experiments[name], "paper", claim.grows, FACTORS))
 
 
 def test_the_index_is_fresh():

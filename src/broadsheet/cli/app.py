@@ -60,7 +60,7 @@ for name, command in {
     "new": pages.new,
     "gc": running.gc,
 }.items():
-    app.command(name)(command)  # type: ignore[type-var]
+    app.command(name, cls=verifying.WithGrowth if name == "verify" else None)(command)  # type: ignore[type-var]
 app.add_typer(serving.db, name="db", help="The database: upgrade, backup, restore.")
 app.add_typer(neurons.app, name="neurons", help="Neurons, on your own recordings and networks.")
 app.add_typer(networks.app, name="networks", help="Networks of neurons.")

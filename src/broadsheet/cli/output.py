@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from broadsheet.lab.claims import Claim
     from broadsheet.lab.engine import Plan, Watch
     from broadsheet.lab.messages import News
+    from broadsheet.lab.verdicts import Trial
 
 STYLES = {
     "holds": "green", "reference": "green", "mixed": "yellow", "fails": "red", "vacuous": "magenta",
@@ -75,6 +77,25 @@ def counts_text(counts: Mapping[str, int]) -> Any:
     for name, count in counts.items():
         made.append(f"{', ' if len(made) else ''}{count} {name}", style=STYLES.get(name, ""))
     return made
+
+
+def controls_text(trials: Sequence[Trial]) -> str:
+    """Each control with its value for each check, and whether it meets the claim."""
+    lines = []
+    for trial in trials:
+        values = ", ".join(number(outcome.value) for outcome in trial.outcomes)
+        lines.append(f"{trial.control} {values}{' meets it' if trial.met else ' may meet it' if trial.unclear else ''}")
+    return "\n".join(lines)
+
+
+def warning_lines(claim: Claim, trials: Sequence[Trial], warnings: Sequence[str]) -> list[str]:
+    """What is to be said of a claim and of each control that may fail by construction, with the paper's answer."""
+    lines = [f"{claim.id}: {warning}." for warning in warnings]
+    for trial in trials:
+        if trial.warnings:
+            answer = f" The paper's file: {trial.answer}" if trial.answer else ""
+            lines.append(f"{claim.id}, control {trial.control}: {'; '.join(trial.warnings)}.{answer}")
+    return lines
 
 
 @contextlib.contextmanager

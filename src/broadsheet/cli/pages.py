@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadsheet.cli.output import console, counts_text, number, print_json, table, verdict
+from broadsheet.cli.output import console, controls_text, counts_text, number, print_json, table, verdict, warning_lines
 from broadsheet.errors import InputError
 
 if TYPE_CHECKING:
@@ -148,11 +148,12 @@ def show(
 
         print(entry_of(paper))
     elif as_json:
-        from broadsheet.lab.ledger import counts
+        from broadsheet.lab.ledger import counts, waiting_for_null
 
         facts = {
             "slug": paper.slug, "arxiv": paper.arxiv, "title": paper.title, "published": paper.published,
             "authors": paper.authors, "comments": paper.comments, "basis": paper.basis, "verdicts": counts(claims),
+            "no_null_model_yet": waiting_for_null(claims),
             "summary": paper.summary, "abstract": paper.abstract, "topics": paper.topics, "code": paper.code,
             "parts": paper.parts, "sources": paper.sources,
         }  # fmt: skip
@@ -185,7 +186,7 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
             out.print(f"Nearest parts: {escape(', '.join(paper.parts))}")
         out.print(f"Add claims to its code: broadsheet new {paper.arxiv or 'ARXIV_ID'}, then broadsheet verify FOLDER")
         return
-    from broadsheet.lab.ledger import scale
+    from broadsheet.lab.ledger import waiting_for_null
     from broadsheet.lab.registry import entry
 
     made = entry(paper.slug)
@@ -195,15 +196,21 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
         out.print(f"broadsheet run {paper.slug} -e {name}  [dim]{escape(experiment.summary)} ({presets})[/dim]")
     rows = []
     for state in claims:
-        checks = "\n".join(
-            f"{c.metric} {number(c.value)} {c.bound}" + (f" [{number(c.control)}]" if c.control is not None else "")
-            for c in state.outcomes
-        )
-        rows.append((state.claim.id, state.claim.statement, verdict(state.verdict), checks))
-    out.print(table(["", ("claim", {"ratio": 1}), "verdict", ("check: value, bound [control]", {"ratio": 1})], rows))
-    preset = next((state.preset for state in claims if state.preset), None)
-    if preset:
-        out.print(f"Verdicts: {scale(preset, paper.basis)}.")
+        checks = "\n".join(f"{c.metric} {number(c.value)} {c.bound}" for c in state.outcomes)
+        rows.append((state.claim.id, state.claim.statement, verdict(state.verdict), checks, controls_text(state.trials)))
+    columns: list[Any] = ["", ("claim", {"ratio": 1}), "verdict", ("check: value, bound", {"ratio": 1}), "controls"]
+    out.print(table(columns, rows))
+    scales = sorted({state.scale for state in claims if state.scale})
+    if scales:
+        out.print(f"Verdicts: {'; '.join(scales)}.")
+    for state in claims:
+        for line in warning_lines(state.claim, state.trials, state.warnings):
+            out.print(escape(line))
+        for grown in state.growth:
+            out.print(f"{state.claim.id} as {grown.setting} grows: {grown.text}")
+    waiting = waiting_for_null(claims)
+    if waiting:
+        out.print(f"No null model yet: {', '.join(waiting)}.")
     for state in claims:
         reason = state.claim.reason or state.claim.untested
         if reason:
@@ -249,7 +256,8 @@ def _near(catalogue: Catalogue, words: str) -> list[str]:
 
 
 DRAFT = """# Claims of this repository, checked with: broadsheet verify .
-# A command writes its metrics as JSON to {{out}}; a control is the same experiment with the mechanism switched off.
+# A command writes its metrics as JSON to {{out}}. A claim holds when it does and none of its controls meets it: an ablation is
+# the same experiment with the mechanism switched off, a null model explains the result without the system.
 
 [repository]
 name = "{slug}"
@@ -258,8 +266,10 @@ title = {title}
 
 [[experiment]]
 name = "main"
-command = "python experiment.py --seed {{seed}} --out {{out}}"
-controls = {{ off = "python experiment.py --seed {{seed}} --out {{out}} --off" }}
+command = "python experiment.py --seed {{seed}} --steps {{steps}} --out {{out}}"
+ablations = {{ off = "python experiment.py --seed {{seed}} --steps {{steps}} --out {{out}} --off" }}
+nulls = {{ constant = "python baseline.py --seed {{seed}} --out {{out}}" }}
+settings = {{ steps = 1000 }}
 timeout = 600
 
 [[experiment.claim]]
@@ -267,6 +277,7 @@ id = "C1"
 statement = "what the paper asserts, in one sentence"
 where = "abstract"
 seeds = 3
+grows = "steps"
 checks = [
   {{ metric = "accuracy", at_least = 0.9 }},
   {{ metric = "accuracy", at_most = 0.6, of = "off" }},

@@ -90,7 +90,7 @@ def plan(entry: Entry, job: JobSpec, store: Store, priority: float = 0.0) -> Pla
         for variant in variants:
             config = experiment.configure(job.preset, variant, given)
             if experiment.command is not None:
-                config = {"command": experiment.command["commands"][variant]}
+                config = {"command": experiment.command["commands"][variant], **({"settings": config} if config else {})}
             checksum = None
             if experiment.data is not None and config.get(experiment.data):
                 checksum = data_checksum(config[experiment.data])

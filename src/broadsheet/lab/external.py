@@ -6,13 +6,16 @@ title = "A sampler that forgets its start"
 
 [[experiment]]
 name = "mixing"
-command = "./sample --seed {seed} --out {out}"        # writes {"error": 0.01, …} to {out}
-controls = { frozen = "./sample --frozen --seed {seed} --out {out}" }
+command = "./sample --seed {seed} --steps {steps} --out {out}"        # writes {"error": 0.01, …} to {out}
+ablations = { frozen = "./sample --frozen --seed {seed} --steps {steps} --out {out}" }
+nulls = { constant = "./always-the-mean --seed {seed} --out {out}" }
+settings = { steps = 1000 }
 
 [[experiment.claim]]
 id = "C1"
 statement = "the mean is right after 1000 steps"
 where = "section 3"
+grows = "steps"
 checks = [{ metric = "error", at_most = 0.05 }, { metric = "error", at_least = 0.5, of = "frozen" }]
 """
 
@@ -20,16 +23,25 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import MIB, read_text
-from broadsheet.lab.claims import SYSTEM, Check, Claim
+from broadsheet.lab.claims import NONE_YET, SYSTEM, Check, Claim
 from broadsheet.lab.registry import Entry, ExperimentEntry
+from broadsheet.lab.schema import PLAIN, Field
 
 SENSES = ("at_least", "at_most", "equals")
+TOP = ("repository", "experiment")
+ABOUT = ("name", "arxiv", "title", "published", "authors", "summary")
+EXPERIMENT = (
+    "name", "summary", "command", "ablations", "nulls", "settings", "deterministic", "exclusive", "timeout", "claim",
+)  # fmt: skip
+OPTIONS = ("no_ablation", "no_null", "about", "grows", "answers_to", "seeds", "reason", "reference", "published")
+CLAIM = ("id", "statement", "kind", "where", "checks", "ablation", "null", *OPTIONS)
+CHECK = ("metric", *SENSES, "tol", "of", "minus", "over", "count", "within", "chance")
 
 
 def load_repository(folder: str | Path) -> Entry:
@@ -45,7 +57,9 @@ def load_repository(folder: str | Path) -> Entry:
         data = tomllib.loads(read_text(path, MIB))
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path} is not valid TOML: {error}.") from None
+    _only(data, TOP, path)
     about = data.get("repository", {})
+    _only(about, ABOUT, f"{path}, [repository]")
     name = _text(about, "name", path, default=path.absolute().parent.name)
     experiments = {}
     for item in _list(data, "experiment", path):
@@ -72,58 +86,107 @@ def load_repository(folder: str | Path) -> Entry:
 def _experiment(item: Mapping[str, Any], path: Path) -> ExperimentEntry:
     name = _text(item, "name", path)
     where = f"{path}, experiment {name!r}"
+    _only(item, EXPERIMENT, where)
     command = _text(item, "command", where)
-    controls = item.get("controls", {})
-    if not isinstance(controls, dict) or not all(isinstance(line, str) for line in controls.values()):
-        raise DataError(f'{where}: controls is a table of name = "command".')
-    commands = {SYSTEM: command, **controls}
+    ablations, nulls = (_commands(item, key, where) for key in ("ablations", "nulls"))
+    commands = {SYSTEM: command, **ablations, **nulls}
+    if len(commands) < 1 + len(ablations) + len(nulls):
+        raise DataError(f"{where}: two commands have one name, or that of the system.")
+    settings = _settings(item, where)
     for line in commands.values():
         if "{out}" not in line:
             raise DataError(f"{where}: the command {line!r} has no {{out}}, the file that it has to write.")
-    claims = tuple(_claim(claim, where) for claim in _list(item, "claim", where))
-    used = {
-        name
-        for claim in claims
-        for name in (*claim.controls, *(c.of for c in claim.checks), *filter(None, (c.minus for c in claim.checks)))
-    }
-    if used - set(commands):
-        raise DataError(f"{where}: no command is given for the control {', '.join(sorted(used - set(commands)))}.")
+        for word in re.findall(r"\{(\w+)\}", line):
+            if word not in ("seed", "out", *settings):
+                raise DataError(f"{where}: the command {line!r} has {{{word}}}, which its settings do not give.")
+    claims = tuple(_claim(claim, where, ablations, nulls) for claim in _list(item, "claim", where))
+    for claim in claims:
+        unknown = set(claim.needs()) - set(commands)
+        if unknown:
+            raise DataError(f"{where}: no command is given for {', '.join(sorted(unknown))}.")
+        if claim.grows and f"{{{claim.grows}}}" not in command:
+            raise DataError(f"{where}, claim {claim.id} grows with {claim.grows!r}, which the command does not take.")
     return ExperimentEntry(
         name=name,
         summary=item.get("summary", ""),
-        presets={"quick": {}},
-        variants={control: {} for control in controls},
+        presets={"quick": settings},
+        variants={control: {} for control in (*ablations, *nulls)},
         claims=claims,
+        fields=tuple(Field(name, PLAIN[type(value)], default=value) for name, value in settings.items()),
         deterministic=bool(item.get("deterministic", "{seed}" not in command)),
         exclusive=bool(item.get("exclusive", False)),
         command={
             "commands": commands,
             "folder": str(path.absolute().parent),
             "timeout": float(item.get("timeout", 600)),
+            **({"settings": settings} if settings else {}),
         },
     )
 
 
-def _claim(item: Mapping[str, Any], where: str) -> Claim:
+def _commands(item: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
+    found = item.get(key, {})
+    if not isinstance(found, dict) or not all(isinstance(line, str) for line in found.values()):
+        raise DataError(f'{where}: {key} is a table of name = "command".')
+    return found
+
+
+def _settings(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of the commands' placeholders where nobody asks for others."""
+    found = item.get("settings", {})
+    if not isinstance(found, dict) or not all(type(value) in PLAIN for value in found.values()):
+        raise DataError(f"{where}: settings is a table of name = number, text, true or false.")
+    taken = set(found) & {"seed", "out"}
+    if taken:
+        raise DataError(f"{where}: {', '.join(sorted(taken))} cannot be a setting; it is given anyway.")
+    return found
+
+
+def _claim(item: Mapping[str, Any], where: str, ablations: Iterable[str], nulls: Iterable[str]) -> Claim:
+    """A claim; where it names no controls, all of its experiment's are tried on it."""
     name = _text(item, "id", where)
-    checks = []
-    for check in _list(item, "checks", f"{where}, claim {name}"):
-        senses = [sense for sense in SENSES if sense in check]
-        if len(senses) != 1 or "metric" not in check:
-            raise DataError(f"{where}, claim {name}: a check has a metric and one of {', '.join(SENSES)}; got {check}.")
-        rest = {key: value for key, value in check.items() if key not in (*SENSES, "metric")}
-        try:
-            checks.append(Check(check["metric"], senses[0], float(check[senses[0]]), **rest))  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{where}, claim {name}: {error}.") from None
+    place = f"{where}, claim {name}"
+    _only(item, CLAIM, place)
+    checks = [_check(check, place) for check in _list(item, "checks", place)]
+    rest = {key: item[key] for key in OPTIONS if key in item}
+    for key, found in (("ablation", ablations), ("null", nulls)):
+        if key in item:
+            rest[key] = item[key]
+        elif f"no_{key}" not in item:
+            rest[key] = tuple(found)
     try:
         return Claim(
-            name, _text(item, "statement", where), item.get("kind", "paper"), tuple(checks), where=item.get("where", ""),
-            control=item.get("control"), seeds=int(item.get("seeds", 3)), reason=item.get("reason", ""),
-            reference=item.get("reference", ""),
+            name, _text(item, "statement", place), item.get("kind", "paper"), checks, where=item.get("where", ""), **rest
         )  # fmt: skip
+    except DataError:
+        raise
     except InputError as error:
-        raise DataError(f"{where}: {error}") from None
+        raise DataError(f"{where}: {str(error).replace('NONE_YET', repr(NONE_YET))}") from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: {error}.") from None
+
+
+def _check(item: Mapping[str, Any], place: str) -> Check:
+    _only(item, CHECK, f"{place}, a check")
+    senses = [sense for sense in SENSES if sense in item]
+    if len(senses) != 1 or "metric" not in item:
+        raise DataError(f"{place}: a check has a metric and one of {', '.join(SENSES)}; got {dict(item)}.")
+    rest = {key: value for key, value in item.items() if key not in (*SENSES, "metric")}
+    try:
+        return Check(item["metric"], senses[0], float(item[senses[0]]), **rest)  # type: ignore[arg-type]
+    except InputError as error:
+        raise DataError(f"{place}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: {error}.") from None
+
+
+def _only(table: Mapping[str, Any], known: Iterable[str], where: Any) -> None:
+    """Raises `DataError` for a key that nothing would be made of."""
+    if not isinstance(table, Mapping):
+        raise DataError(f"{where} has to be a table.")
+    unknown = [key for key in table if key not in known]
+    if unknown:
+        raise DataError(f"{where}: there is no key {', '.join(map(repr, unknown))}; there are {', '.join(known)}.")
 
 
 def _text(table: Mapping[str, Any], key: str, where: Any, default: str | None = None) -> str:

@@ -1,25 +1,27 @@
 """The ledger: what was verified, kept with the code as one JSON file a paper, and judged again whenever it is read.
 
 A ledger entry holds metrics, not only verdicts: an edited bound is judged from them. Where the code hash no longer matches,
-the verdict is stale.
+the verdict is stale. What is verified anew is merged claim by claim: seeds of the same code come together, and fewer seeds, a
+smaller preset or a part of the claims replace nothing.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broadsheet.cache import write_atomic
-from broadsheet.lab import location
-from broadsheet.lab.claims import Claim
+from broadsheet.lab import growth, location, metrics
+from broadsheet.lab.claims import NONE_YET, Claim
+from broadsheet.lab.growth import Growth
 from broadsheet.lab.identity import code_hash, environment
-from broadsheet.lab.registry import Entry, papers_folder
-from broadsheet.lab.verdicts import Outcome, Verdict, judge
+from broadsheet.lab.paper import PRESETS
+from broadsheet.lab.registry import Entry, ExperimentEntry, entries, papers_folder
+from broadsheet.lab.verdicts import Outcome, Trial, Verdict, judge
 
 if TYPE_CHECKING:
     from broadsheet.lab.engine import Plan
@@ -30,6 +32,9 @@ BASES = {
     "code": "from the official code",
     "reconstructed": "after the idea of the abstract",
 }
+CURVES = "growth-"
+"""How the files of curves begin, of a claim at growing sizes."""
+
 SHOWN = ("holds", "reference", "mixed", "fails", "vacuous", "provisional", "reported", "stale", "not run")
 
 
@@ -40,26 +45,39 @@ def ledger_folder() -> Path:
     return checkout if checkout.is_dir() else package / "verdicts"
 
 
-def make_entry(entry: Entry, plans: Sequence[Plan], store: Store) -> dict[str, Any]:
-    """A ledger entry from recorded runs: the metrics that claims look at, per experiment, with hashes and times."""
+def make_entry(
+    entry: Entry, plans: Sequence[Plan], store: Store, grown: Mapping[str, Mapping[str, Mapping[float, Plan]]] | None = None
+) -> dict[str, Any]:
+    """A ledger entry from recorded runs: the metrics that claims look at, per experiment, with hashes and times.
+
+    `grown`: experiment -> setting -> factor -> plan, of runs at growing sizes.
+    """
     from broadsheet.lab.engine import metrics_table
 
     table = metrics_table(plans, store)
     runs = {run.id: run for run in store.find(slug=entry.slug)}
-    experiments = {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    experiments: dict[str, Any] = {}
     for made in plans:
         mine = [runs[run.id] for run in made.runs if run.id in runs]
+        if not mine:
+            continue
         experiments[made.experiment.name] = {
             "preset": made.job.preset,
             "code_hash": code_hash(entry, made.experiment),
-            "device": mine[0].device if mine else "cpu",
+            "device": mine[0].device,
+            "made": now,
             "seconds": round(sum(run.seconds for run in {run.id: run for run in mine}.values()), 1),
-            "metrics": {str(seed): _finite(arms) for seed, arms in table[made.experiment.name].items()},
+            "metrics": metrics.table_to_json(table[made.experiment.name], digits=6),
         }
+    for name, settings in (grown or {}).items():
+        records = {setting: growth.record(sizes, setting, store) for setting, sizes in settings.items()}
+        if name in experiments:
+            experiments[name]["growth"] = records
     return {
         "slug": entry.slug,
         "basis": entry.facts["basis"],
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "made": now,
         "environment": environment(),
         "experiments": experiments,
         "verdicts": {},
@@ -68,39 +86,131 @@ def make_entry(entry: Entry, plans: Sequence[Plan], store: Store) -> dict[str, A
 
 def with_verdicts(entry: Entry, data: dict[str, Any]) -> dict[str, Any]:
     """The ledger entry with its verdicts spelled out, for people who read the file."""
+    left_out = ("id", "kind", "experiment", "where")
     data["verdicts"] = {
-        state.claim.id: {
-            "statement": state.claim.statement,
-            "verdict": state.verdict,
-            "reason": state.claim.reason,
-            "checks": [outcome.to_dict() for outcome in state.outcomes],
-        }
+        state.claim.id: {name: value for name, value in state.to_dict().items() if name not in left_out}
         for state in states(entry, data)
     }
     return data
 
 
 def write(entry: Entry, data: dict[str, Any], folder: Path) -> Path:
-    """Writes a paper's ledger file; experiments that were not run this time keep their recorded metrics."""
+    """Writes a paper's ledger file, merged with what is there."""
     path = folder / f"{entry.slug}.json"
-    if path.exists():
-        old = json.loads(path.read_text())["experiments"]
-        data["experiments"] = {**{k: v for k, v in old.items() if k in entry.experiments}, **data["experiments"]}
+    data = merge(entry, json.loads(path.read_text()) if path.exists() else None, data)
     text = json.dumps(with_verdicts(entry, data), indent=1, ensure_ascii=False)
     return write_atomic(path, text + "\n")
 
 
+def merge(entry: Entry, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Two ledger entries of a paper as one that supports, for each claim, the better verdict of the two.
+
+    Records of an experiment with the same code, preset and device become one with the seeds of both. Of others, each claim
+    keeps the one that says most of it: judged before not run, enough seeds before fewer, the larger preset, then the present
+    code. A record on which no claim rests goes; the first of those that stay is the experiment's, the rest its `"more"`.
+    """
+    old, new = old or {}, new or {}
+    experiments = {}
+    for name, experiment in entry.experiments.items():
+        was, now = (data.get("experiments", {}).get(name) for data in (old, new))
+        if was or now:
+            experiments[name] = _merged(entry, experiment, was, now)
+    return {**old, **new, "experiments": experiments}
+
+
+def _merged(
+    entry: Entry, experiment: ExperimentEntry, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    pool: list[dict[str, Any]] = []
+    for found in (*_records(now), *_records(was)):
+        same = next((k for k, kept in enumerate(pool) if _alike(kept, found)), None)
+        if same is None:
+            pool.append(dict(found))
+        else:
+            pool[same] = _with_seeds(pool[same], found)
+    best = [_best(entry, experiment, claim, pool) for claim in experiment.claims] or [None]
+    kept = [k for k, _ in enumerate(pool) if k in best] or [_best(entry, experiment, None, pool)]
+    kept.sort(key=lambda k: -best.count(k))
+    first = pool[kept[0] or 0]
+    more = [pool[k or 0] for k in kept[1:]]
+    grown = {
+        setting: growth.merge((was or {}).get("growth", {}).get(setting), (now or {}).get("growth", {}).get(setting))
+        for setting in dict.fromkeys([*(was or {}).get("growth", {}), *(now or {}).get("growth", {})])
+    }
+    return first | ({"more": more} if more else {}) | ({"growth": grown} if grown else {})
+
+
+def _records(record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What an entry holds of one experiment, at one preset and code each."""
+    if record is None:
+        return []
+    return [{k: v for k, v in record.items() if k not in ("more", "growth")}, *record.get("more", ())]
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("code_hash", "preset", "device"))
+
+
+def _with_seeds(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """One record with the seeds of two; its time is what so many seeds take by the newer one."""
+    both = growth.merged_seeds(old["metrics"], new["metrics"])
+    return {**old, **new, "metrics": both, "seconds": round(new["seconds"] / len(new["metrics"]) * len(both), 1)}
+
+
+def _best(entry: Entry, experiment: ExperimentEntry, claim: Claim | None, pool: Sequence[Mapping[str, Any]]) -> int | None:
+    """Which record says most of a claim, the newest (first) of equals; None where none says anything.
+
+    Without a claim: which one says most of the experiment.
+    """
+
+    def says(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        size = PRESETS.index(record["preset"]) if record["preset"] in PRESETS else 1
+        fresh = record["code_hash"] == code_hash(entry, experiment)
+        if claim is None:
+            return True, True, size, fresh, len(record["metrics"])
+        state = _judge(experiment, claim, record)
+        count = len(state.seeds)
+        known = state.verdict != "not run"
+        return known, known and not state.leaning, size, min(count, claim.seeds), fresh, count
+
+    ranked = max(range(len(pool)), key=lambda k: (says(pool[k]), -k))
+    return ranked if says(pool[ranked])[0] else None
+
+
+def _judge(experiment: ExperimentEntry, claim: Claim, record: Mapping[str, Any]) -> Verdict:
+    table = metrics.table_from_json(record["metrics"])
+    return judge(claim, table, record["preset"], deterministic=experiment.deterministic)
+
+
 def keep_figures(entry: Entry, plans: Sequence[Plan], store: Store, folder: Path) -> None:
-    """Copies the figures of verified experiments, with their captions, beside the ledger, in place of older ones."""
+    """Copies the figures of verified experiments, with their captions, beside the ledger, in place of older ones; none where
+    the ledger's record is of a larger preset. Curves of claims that grow are drawn from the ledger."""
+    data = json.loads((folder / f"{entry.slug}.json").read_text())
     for made in plans:
-        drawn = location.figures_folder(store.folder, entry.slug, made.experiment.name, made.job.preset)
-        place = shown_figures(folder, entry.slug, made.experiment.name)
-        if not drawn.is_dir():
-            continue
-        shutil.rmtree(place, ignore_errors=True)
-        for file in drawn.glob("*.svg"):
-            write_atomic(place / file.name, file.read_bytes())
-            write_atomic(place / f"{file.stem}.txt", file.with_suffix(".txt").read_text())
+        name = made.experiment.name
+        drawn = location.figures_folder(store.folder, entry.slug, name, made.job.preset)
+        place = shown_figures(folder, entry.slug, name)
+        if drawn.is_dir() and data["experiments"].get(name, {}).get("preset") == made.job.preset:
+            for file in place.glob("*"):
+                if not file.name.startswith(CURVES):
+                    file.unlink()
+            for file in drawn.glob("*.svg"):
+                _keep_figure(place, file.stem, file.read_bytes(), file.with_suffix(".txt").read_text())
+    keep_curves(entry, data, lambda name: shown_figures(folder, entry.slug, name))
+
+
+def keep_curves(entry: Entry, data: Mapping[str, Any], place: Callable[[str], Path]) -> None:
+    """Draws the curve of each claim that a ledger entry has at several sizes, in the folder of its experiment."""
+    for state in states(entry, data):
+        for grown in state.growth:
+            if len(grown.sizes) > 1:
+                name = f"{CURVES}{state.claim.id}-{grown.setting}"
+                _keep_figure(place(state.experiment), name, growth.svg(grown), growth.caption(grown))
+
+
+def _keep_figure(place: Path, name: str, drawing: bytes, caption: str) -> None:
+    write_atomic(place / f"{name}.svg", drawing)
+    write_atomic(place / f"{name}.txt", caption)
 
 
 def shown_figures(folder: Path, slug: str, experiment: str) -> Path:
@@ -110,7 +220,14 @@ def shown_figures(folder: Path, slug: str, experiment: str) -> Path:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A claim as it stands: its last verdict, with the scale it was made at."""
+    """A claim as it stands: its last verdict, with what it rests on.
+
+    - `verdict`: None where it was not run; `"stale"` where the code has changed since, then `leaning` is what it was.
+    - `outcomes`: what each check found; `trials`: the same with each control in the system's place.
+    - `warnings`: of the claim as a whole, or what keeps it from being judged; each trial has its own.
+    - `growth`: the claim at growing sizes, one for each setting that was grown.
+    - `scale`: the size it was made at and what it rests on, in words.
+    """
 
     claim: Claim
     experiment: str
@@ -119,9 +236,26 @@ class Recorded:
     outcomes: tuple[Outcome, ...] = ()
     seeds: tuple[int, ...] = ()
     leaning: str | None = None
+    trials: tuple[Trial, ...] = ()
+    warnings: tuple[str, ...] = ()
+    growth: tuple[Growth, ...] = ()
+    scale: str = ""
+
+    @property
+    def ablations(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.kind == "ablation")
+
+    @property
+    def nulls(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.kind == "null")
+
+    @property
+    def text(self) -> str:
+        """The verdict with its scale: "holds (toy size, from the official code)"."""
+        return f"{self.verdict} ({self.scale})" if self.verdict else "not run"
 
     def to_dict(self) -> dict[str, Any]:
-        """As `show --json` prints it."""
+        """As `show --json` and the ledger have it."""
         return {
             "id": self.claim.id,
             "kind": self.claim.kind,
@@ -129,45 +263,62 @@ class Recorded:
             "where": self.claim.where,
             "experiment": self.experiment or None,
             "verdict": self.verdict,
+            "leaning": self.leaning,
+            "scale": self.scale or None,
             "preset": self.preset,
             "seeds": list(self.seeds),
+            "published": self.claim.published or None,
             "reason": self.claim.reason or self.claim.untested or None,
             "checks": [outcome.to_dict() for outcome in self.outcomes],
+            **controls_dict(self.claim, self.trials),
+            "warnings": list(self.warnings),
+            "growth": [grown.to_dict() for grown in self.growth],
         }
+
+
+def controls_dict(claim: Claim, trials: Sequence[Trial]) -> dict[str, Any]:
+    """A claim's controls as JSON values: the trials of each kind, and what is said where there is none."""
+    return {
+        "ablations": [trial.to_dict() for trial in trials if trial.kind == "ablation"],
+        "no_ablation": claim.no_ablation or None,
+        "nulls": [trial.to_dict() for trial in trials if trial.kind == "null"],
+        "no_null": claim.no_null or (NONE_YET if claim.waits_for_null else None),
+    }
 
 
 def states(entry: Entry, data: Mapping[str, Any] | None) -> list[Recorded]:
     """Every claim of a paper with the verdict that a ledger entry supports, judged by the present bounds."""
-    recorded = []
-    for name, claim in entry.claims():
-        record = (data or {}).get("experiments", {}).get(name) if name else None
-        if record is None:
-            recorded.append(Recorded(claim, name, None))
-            continue
-        table = {int(seed): _numbers(arms) for seed, arms in record["metrics"].items()}
-        made = entry.experiments[name]
-        state = judge(claim, table, record["preset"], deterministic=made.deterministic)
-        if state.verdict == "not run":
-            recorded.append(Recorded(claim, name, None))
-            continue
-        stale = record["code_hash"] != code_hash(entry, made)
-        verdict = "stale" if stale else state.verdict
-        recorded.append(
-            Recorded(
-                claim,
-                name,
-                verdict,
-                record["preset"],
-                state.outcomes,
-                state.seeds,
-                state.verdict if stale else state.leaning,
-            )
-        )
-    return recorded
+    return [_state(entry, name, claim, (data or {}).get("experiments", {}).get(name)) for name, claim in entry.claims()]
+
+
+def _state(entry: Entry, name: str, claim: Claim, kept: Mapping[str, Any] | None) -> Recorded:
+    if not name or kept is None:
+        return Recorded(claim, name, None)
+    experiment, present = entry.experiments[name], code_hash(entry, entry.experiments[name])
+    grown = growth.growths(claim, experiment, kept.get("growth", {}), present)
+    pool = _records(kept)
+    record = pool[(_best(entry, experiment, claim, pool) or 0) if len(pool) > 1 else 0]
+    state = _judge(experiment, claim, record)
+    if state.verdict == "not run":
+        return Recorded(claim, name, None, warnings=state.warnings, growth=grown)
+    stale = record["code_hash"] != present
+    return Recorded(
+        claim,
+        name,
+        "stale" if stale else state.verdict,
+        record["preset"],
+        state.outcomes,
+        state.seeds,
+        state.verdict if stale else state.leaning,
+        state.trials,
+        state.warnings,
+        grown,
+        scale(record["preset"], entry.facts["basis"], experiment),
+    )
 
 
 def latest(slugs: Iterable[str], store: Store | None = None) -> dict[str, dict[str, Any]]:
-    """slug -> the newest ledger entry: the shipped file, or a later verification of this home."""
+    """slug -> what is known: the shipped file, merged with the verifications of this home."""
     found = {}
     folder = ledger_folder()
     for slug in slugs:
@@ -180,8 +331,10 @@ def latest(slugs: Iterable[str], store: Store | None = None) -> dict[str, dict[s
         store = Store()
     if store is not None:
         for slug, data in store.verifications().items():
-            if slug not in found or data["made"] > found[slug]["made"]:
-                found[slug] = data
+            shipped = found.get(slug)
+            if slug in entries():
+                older, newer = (data, shipped) if shipped and shipped["made"] > data["made"] else (shipped, data)
+                found[slug] = merge(entries()[slug], older, newer)
     return found
 
 
@@ -195,9 +348,22 @@ def counts(recorded: Iterable[Recorded]) -> dict[str, int]:
     return {name: total[name] for name in SHOWN if name in total}
 
 
-def scale(preset: str | None, basis: str) -> str:
-    """In brackets behind a verdict: the size it was made at, and what it rests on."""
-    size = {"smoke": "smoke size", "quick": "quick size", "paper": "the paper's size"}.get(preset or "", preset or "")
+def waiting_for_null(recorded: Iterable[Recorded]) -> list[str]:
+    """The claims of the paper for which nobody has built a null model yet."""
+    return [state.claim.id for state in recorded if state.claim.waits_for_null]
+
+
+def scale(preset: str | None, basis: str, experiment: ExperimentEntry | None = None) -> str:
+    """In brackets behind a verdict: the size it was made at, and what it rests on.
+
+    "quick" is a toy beside what was published, unless the experiment has no other size, or the same one at "paper".
+    """
+    size = {"smoke": "smoke size", "quick": "toy size", "paper": "the paper's size"}.get(preset or "", preset or "")
+    if preset == "quick" and experiment is not None:
+        if experiment.command is not None:
+            size = "its own size"
+        elif experiment.presets.get("paper") == experiment.presets["quick"]:
+            size = "the paper's size"
     return f"{size}, {BASES.get(basis, basis)}"
 
 
@@ -214,14 +380,3 @@ def verdict_list(plans: Sequence[Plan], store: Store) -> list[tuple[str, Verdict
         for made in plans
         for claim in made.experiment.claims_at(made.job.preset)
     ]
-
-
-def _finite(arms: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
-    return {
-        arm: {name: float(f"{value:.6g}") if abs(value) < float("inf") else None for name, value in row.items()}
-        for arm, row in arms.items()
-    }
-
-
-def _numbers(arms: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
-    return {arm: {k: float("nan") if v is None else v for k, v in row.items()} for arm, row in arms.items()}

@@ -211,7 +211,8 @@ def _command_runner(task: TaskSpec, command: Mapping[str, Any]) -> One:
     def one(run: RunSpec, log: RunLog) -> tuple[Report, Mapping[str, Any]]:
         out = Path(task.scratch) / f"{run.id}.json"
         typed = command["commands"][run.variant]
-        words = [w.replace("{seed}", str(run.seed)).replace("{out}", str(out)) for w in shlex.split(typed)]
+        settings = {**command.get("settings", {}), **task.overrides}
+        words = [_filled(word, {**settings, "seed": run.seed, "out": out}) for word in shlex.split(typed)]
         try:
             done = subprocess.run(
                 words,
@@ -235,9 +236,16 @@ def _command_runner(task: TaskSpec, command: Mapping[str, Any]) -> One:
             raise JobError(f"{typed!r} wrote JSON that is no object of metric names and numbers.")
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
         out.unlink()
-        return Report(metrics=numbers), {"command": typed}
+        return Report(metrics=numbers), {"command": typed, **({"settings": settings} if settings else {})}
 
     return one
+
+
+def _filled(word: str, values: Mapping[str, Any]) -> str:
+    """A word of a command with each `{name}` replaced by its value."""
+    for name, value in values.items():
+        word = word.replace(f"{{{name}}}", str(value))
+    return word
 
 
 def _draw(task: TaskSpec, found: Mapping[str, str], made: dict[str, Report], coordinator: Coordinator) -> None:

@@ -36,14 +36,17 @@ class Drawn:
 class Standing:
     """A paper that runs here.
 
-    - `claims`: every claim with its recorded verdict; `here`: claim id -> what the runs of this home say of it.
-    - `counts`: how many of the paper's own claims have each verdict; `scale`: the size they were made at.
+    - `claims`: every claim with its recorded verdict, its controls' trials, warnings and growth (`Recorded`); `here`: claim
+      id -> what the runs of this home say of it.
+    - `counts`: how many of the paper's own claims have each verdict; `scale`: the sizes they were made at; `waiting`: the
+      claims for which nobody has built a null model yet.
     - `figures`, `seconds`, `metrics`: by experiment; the metrics are the recorded ones, seed -> variant or arm -> metric.
     """
 
     entry: Entry
     claims: list[Recorded]
     counts: dict[str, int]
+    waiting: list[str]
     scale: str
     made: str
     environment: dict[str, Any]
@@ -72,13 +75,13 @@ def standings(slugs: Iterable[str] | None = None, store: Store | None = None) ->
 
 def _standing(entry: Entry, data: Mapping[str, Any], runs: Mapping[tuple[str, str], Table]) -> Standing:
     recorded = ledger.states(entry, data)
-    presets = sorted({state.preset for state in recorded if state.preset})
     experiments = data.get("experiments", {})
     return Standing(
         entry=entry,
         claims=recorded,
         counts=ledger.counts(recorded),
-        scale=", ".join(ledger.scale(preset, entry.facts["basis"]) for preset in presets),
+        waiting=ledger.waiting_for_null(recorded),
+        scale="; ".join(sorted({state.scale for state in recorded if state.scale})),
         made=data.get("made", "")[:10],
         environment=dict(data.get("environment", {})),
         here={state.claim.id: found for state in recorded if (found := _here(entry, state, runs)) is not None},
@@ -125,11 +128,15 @@ def _stored_runs(slugs: Iterable[str], store: Store | None) -> dict[tuple[str, s
 
 
 def figures(slug: str, experiment: str) -> list[Drawn]:
-    """The figures of an experiment: of this home's largest runs, else those that came with its recorded verdicts."""
+    """The figures of an experiment: of this home's largest runs, else those that came with its recorded verdicts; then the
+    curves of its claims at growing sizes, from the same places."""
     places = [(figures_folder(home(), slug, experiment, preset), preset) for preset in ("paper", "quick")]
     places.append((ledger.shown_figures(ledger.ledger_folder(), slug, experiment), "quick"))
-    for folder, preset in places:
-        files = sorted(folder.glob("*.svg"))
-        if files:
-            return [Drawn(file, file.with_suffix(".txt").read_text(), preset) for file in files]
-    return []
+    found: list[Drawn] = []
+    for curves in (False, True):
+        for folder, preset in places:
+            files = [file for file in sorted(folder.glob("*.svg")) if file.name.startswith(ledger.CURVES) == curves]
+            if files:
+                found += [Drawn(file, file.with_suffix(".txt").read_text(), preset) for file in files]
+                break
+    return found

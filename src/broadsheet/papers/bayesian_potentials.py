@@ -32,7 +32,7 @@ from broadsheet.atoms.posterior import (
 )
 from broadsheet.atoms.potential import SumPotential
 from broadsheet.atoms.potentials.pairnet import PairConfig, PairNet
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, figure, label
 from broadsheet.numerics import generator
 
@@ -78,7 +78,7 @@ class Normal:
         Claim("C1", "chains with a frozen preconditioner have the variance of the target", kind="check",
               reference="variance / (1 - eps G / (2 variance)), exact for a normal target; control: the preconditioner "
                         "follows the gradient",
-              control="live", checks=[at_most("variance_error", {"quick": 0.05}),
+              ablation="live", checks=[at_most("variance_error", {"quick": 0.05}),
                                       at_most("variance_error", {"quick": 0.05}, of="plain"),
                                       at_least("variance_ratio", {"quick": 1.4}, of="live")]),
     ],
@@ -206,12 +206,12 @@ def _exact(features: np.ndarray, forces: np.ndarray) -> tuple[np.ndarray, np.nda
     claims=[
         Claim("C2", "chains have the mean and the deviations of the exact regression", kind="check",
               reference="closed form of Bayesian linear regression; control: the preconditioner follows the gradient",
-              control="live",
+              ablation="live",
               checks=[at_most("mean_error", {"quick": 0.1}), at_most("deviation_error", {"quick": 0.15})]),
         Claim("C3", "the sampled noise is that of the coarse forces", kind="paper", where="abstract: aleatoric uncertainty",
-              control="unsampled", checks=[at_most("noise_error", {"quick": 0.05})]),
+              ablation="unsampled", null=NONE_YET, grows="steps", checks=[at_most("noise_error", {"quick": 0.05})]),
         Claim("C5", "epistemic spread falls as one over the root of the data, aleatoric spread stays", kind="paper",
-              where="abstract: aleatoric and epistemic uncertainty", control="aleatoric",
+              where="abstract: aleatoric and epistemic uncertainty", ablation="aleatoric", null=NONE_YET, grows="steps",
               checks=[equals("slope", {"quick": -0.5}, 0.1)]),
     ],
     cost=8.0,
@@ -357,17 +357,18 @@ FAR = np.linspace(2.0, 2.6, 13)
     variants={"poor": {"poor": True}},
     claims=[
         Claim("C4", "several chains cover the mean potential, where one chain of as many samples is too sure", kind="paper",
-              where="abstract: multiple Markov chains are needed", checks=[
+              where="abstract: multiple Markov chains are needed", ablation="single", null=NONE_YET, grows="steps", checks=[
                   at_least("coverage", 0.85), at_least("log_spread", {"quick": 0.1}, minus="single", over="each")],
               reason="With this network of one coordinate a single long chain wanders as far as four short ones, so that its "
               "spread is no smaller; and on one seed of three the potential of mean force is off by a step between the wells, "
               "where there are hardly any data, and its bands miss it."),
         Claim("C8", "what the model cannot express is not covered, though the spread is small", kind="paper",
-              where="abstract: not systematic uncertainty", control="system", checks=[
+              where="abstract: not systematic uncertainty", about="poor", ablation="system", null=NONE_YET, grows="steps",
+              checks=[
                   at_most("coverage", 0.5, of="poor"),
                   at_most("log_spread", {"quick": 0.0}, of="poor", minus="system", over="each")]),
         Claim("C9", "far from data the spread grows", kind="paper", where="introduction: outside the training domain",
-              control="poor", checks=[at_least("far_ratio", 5.0)]),
+              ablation="poor", null=NONE_YET, grows="steps", checks=[at_least("far_ratio", 5.0)]),
     ],
     cost=10.0,
 )  # fmt: skip
@@ -433,7 +434,8 @@ class Cold(Toy):
              "paper": Cold(hidden=64, chains=8, steps=200_000)},
     claims=[
         Claim("C6", "a cold posterior is narrower by the root of its temperature, and better with few data", kind="paper",
-              where="abstract: cold posteriors can reduce the required training data size", control="warm", checks=[
+              where="abstract: cold posteriors can reduce the required training data size", ablation="warm", null=NONE_YET,
+              grows="steps", checks=[
                   equals("deviation_ratio", {"quick": 0.1}, 0.015),
                   at_most("log_rmse", {"quick": -0.02}, minus="warm", over="each")]),
     ],
@@ -555,7 +557,8 @@ class Fluid:
     data="data",
     claims=[
         Claim("C7", "ensemble and chains agree on the radial distribution", kind="paper", where="abstract: comparable results",
-              control="untrained", checks=[at_least("agreement", {"paper": 0.9}), at_least("spread_ratio", {"paper": 0.3}),
+              ablation="untrained", null=NONE_YET, grows="steps",
+              checks=[at_least("agreement", {"paper": 0.9}), at_least("spread_ratio", {"paper": 0.3}),
                                            at_most("spread_ratio", {"paper": 3.0})]),
     ],
     cost=40.0,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.matter import CybloidSim, gaussian_ring, harmonic, pair, ring
 from broadsheet.matter.observables import (
@@ -76,9 +76,9 @@ LAGS = np.array([0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0])
     variants={"free": {"feedback": 0.0}},
     claims=[
         Claim("C1", "a harmonic tie slows diffusion by exactly (1 + κτ)⁻²", kind="paper", where="abstract (subdiffusion)",
-              control="free", checks=[equals("diffusion_4", 0.040, tol=0.004)]),
+              ablation="free", null=NONE_YET, grows="duration", checks=[equals("diffusion_4", 0.040, tol=0.004)]),
         Claim("C2", "motion is subdiffusive between free diffusion and the slowed one", kind="paper", where="abstract",
-              control="free", checks=[at_most("exponent_4", 0.5), at_most("exponent_10", 0.5),
+              ablation="free", null=NONE_YET, grows="duration", checks=[at_most("exponent_4", 0.5), at_most("exponent_10", 0.5),
                                       at_least("short_exponent_4", 0.95), at_least("short_exponent_10", 0.95)]),
     ],
     cost=14.0,
@@ -150,12 +150,14 @@ class Swim:
     },
     variants={"off": {"feedback": 0.0}},
     claims=[
-        Claim("C3", "an annular tie swims at κR / (1 + κτ)", kind="paper", where="abstract (activity)", control="off",
+        Claim("C3", "an annular tie swims at κR / (1 + κτ)", kind="paper", where="abstract (activity)", ablation="off",
+              null=NONE_YET, grows="duration",
               checks=[equals("speed_ratio", 1.0, tol=0.02)]),
-        Claim("C4", "its heading diffuses at 4 D₀ / (vτ)²", kind="paper", where="abstract (activity)", control="off",
+        Claim("C4", "its heading diffuses at 4 D₀ / (vτ)²", kind="paper", where="abstract (activity)", ablation="off",
+              null=NONE_YET, grows="duration",
               checks=[equals("heading_ratio", 1.0, tol=0.1, over="mean")]),
         Claim("C5", "a ring below the noise slows a particle, a ring above it makes it active", kind="paper",
-              where="abstract of the sequel", control="off",
+              where="abstract of the sequel", ablation="off", null=NONE_YET, grows="duration",
               checks=[at_most("small_ring", 0.2), at_least("large_ring", 100)]),
     ],
     cost=16.0,
@@ -278,7 +280,8 @@ class Crystal:
     variants={"off": {"depth": 0.0}},
     claims=[
         Claim("C6", "the programmed radius sets the spacing of a hexagonal crystal", kind="paper", where="abstract",
-              control="off", checks=[equals("spacing_slope", 1.05, tol=0.15), at_least("hexatic", 0.85)]),
+              ablation="off", null=NONE_YET, grows="duration",
+              checks=[equals("spacing_slope", 1.05, tol=0.15), at_least("hexatic", 0.85)]),
     ],
     cost=6.0,
 )  # fmt: skip
@@ -353,7 +356,7 @@ class Melting(Crystal):
     },
     claims=[
         Claim("C7", "delay shakes the crystal and then collapses it", kind="paper", where="abstract of the sequel",
-              control="instant", checks=[at_least("shaking", 3.0), at_most("collapse", 0.9)]),
+              ablation="instant", null=NONE_YET, grows="duration", checks=[at_least("shaking", 3.0), at_most("collapse", 0.9)]),
     ],
     cost=8.0,
 )  # fmt: skip
@@ -423,7 +426,7 @@ class Shells(Crystal):
     variants={"one-well": {"second": 0.0}},
     claims=[
         Claim("C8", "a second well programmes a square lattice", kind="paper", where="abstract (structure at will)",
-              control="one-well", checks=[
+              ablation="one-well", null=NONE_YET, grows="duration", checks=[
                   at_least("square", {"paper": 0.7}), at_least("square_over_hexagonal", {"paper": 0.0})]),
     ],
     cost=3.0,

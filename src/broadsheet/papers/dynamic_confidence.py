@@ -19,7 +19,7 @@ import optax
 from broadsheet.conversion.conversion import Layer, QuantisedNet, Sequential, SpikingNet, lsq, qcfs
 from broadsheet.conversion.early_exit import THRESHOLDS, DynamicConfidence, answers_at, calibration_error
 from broadsheet.conversion.resnet import ResNet, calibrate_norms
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.learn import fit
 from broadsheet.numerics import generator
@@ -61,7 +61,8 @@ class Identity:
     presets={"smoke": Identity(count=50, levels=(1, 4)), "quick": Identity(), "paper": Identity(count=1_000_000)},
     claims=[
         Claim("DC1", "an integrate-and-fire neuron puts out on average what the quantised activation computes", kind="check",
-              reference="the activation in closed form, ties left out; its learned-step-size form too", control="zero-start",
+              reference="the activation in closed form, ties left out; its learned-step-size form too",
+              ablation="zero-start",
               checks=[at_most("difference", 1e-6), at_most("lsq_difference", 1e-6)]),
     ],
     cost=3.0,
@@ -125,15 +126,18 @@ class Exit:
     presets={"smoke": Exit(epochs=1, hidden=(16,), long=8), "quick": Exit(), "paper": Exit(epochs=300, hidden=(512, 512))},
     claims=[
         Claim("DC2", "the spiking network reaches the accuracy of the quantised one", kind="paper", where="conversion",
+              ablation="one-step", null=NONE_YET, grows="epochs",
               checks=[at_least("gap", {"quick": -0.005}), at_most("gap", {"quick": -0.05}, of="one-step")]),
-        Claim("DC4", "starting at half a threshold matters at few steps", kind="paper", where="initial potential", checks=[
+        Claim("DC4", "starting at half a threshold matters at few steps", kind="paper", where="initial potential",
+              ablation="zero-start", null=NONE_YET, grows="epochs", checks=[
             at_least("accuracy_at_2", {"quick": 0.01}, minus="zero-start", over="each")]),
         Claim("DC5", "no policy beats the oracle", kind="check", reference="the first right step of each sample",
               checks=[at_least("oracle_accuracy_margin", 0.0), at_most("oracle_steps_ratio", 1.0)]),
-        Claim("DC6", "samples that leave early are right more often", kind="paper", where="confidence", control="dealt-out",
+        Claim("DC6", "samples that leave early are right more often", kind="paper", where="confidence", null="dealt-out",
+              no_ablation="without a confidence no sample leaves earlier than another", grows="epochs",
               checks=[at_least("quartile_gap", {"quick": 0.03})]),
         Claim("DC7", "a calibrated confidence makes the choice of a threshold easy", kind="paper", where="confidence smoothing",
-              checks=[at_least("threshold_width", {"quick": 0.3}),
+              ablation="unsmoothed", null=NONE_YET, grows="epochs", checks=[at_least("threshold_width", {"quick": 0.3}),
                       at_most("threshold_width", {"quick": 0.1}, of="unsmoothed")]),
     ],
     cost=12.0,
@@ -154,7 +158,8 @@ class Saving(Exit):
     presets={"smoke": Saving(epochs=1, hidden=(16,), long=8), "quick": Saving(),
              "paper": Saving(epochs=300, hidden=(512, 512))},
     claims=[
-        Claim("DC3", "exit by confidence saves time at no loss", kind="paper", where="abstract", control="dealt-out", seeds=8,
+        Claim("DC3", "exit by confidence saves time at no loss", kind="paper", where="abstract", null="dealt-out",
+              no_ablation="without a confidence no sample leaves early, and no time is saved", grows="epochs", seeds=8,
               checks=[at_most("time_ratio", {"quick": 0.75}, over="mean"),
                       at_least("accuracy_change", {"quick": -0.005}, over="mean")]),
     ],
@@ -435,6 +440,7 @@ class Cifar:
     claims=[
         Claim("DC8", "ResNet-18 on CIFAR-10 exits after 11.5 of 27 steps at 94.3 %", kind="paper", where="the authors' log",
               published="94.3 % after 11.5 of 27 steps",
+              ablation="fixed", null=NONE_YET,
               checks=[at_least("accuracy", {"paper": 0.936}), at_most("mean_steps", {"paper": 14.5}),
                       at_least("mean_steps", {"paper": 26.9}, of="fixed")]),
     ],

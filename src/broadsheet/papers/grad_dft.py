@@ -19,7 +19,7 @@ from broadsheet.electrons.functionals import Functional, Sum, named, pbe_correla
 from broadsheet.electrons.kohn_sham import Molecule, energy, fock, grid_density, mean_field, spread, xc_energy
 from broadsheet.electrons.neural_functional import FixedDensities, NeuralConfig, NeuralFunctional, train_functional
 from broadsheet.electrons.self_consistency import converge, ground_state, next_density, scf
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator, seed_of
 
@@ -92,11 +92,11 @@ class Against:
     deterministic=True,
     claims=[
         Claim("G1", "energies of functionals at PySCF's density", kind="check", reference="PySCF and libxc; control: PW92 with "
-              "more digits of its constants", control="other-digits", checks=[at_most("density_error", 1e-6)]),
+              "more digits of its constants", ablation="other-digits", checks=[at_most("density_error", 1e-6)]),
         Claim("G2", "self-consistent energies", kind="check", reference="PySCF on the same grid; control: its start density",
-              control="start", checks=[at_most("scf_error", 1e-6)]),
+              ablation="start", checks=[at_most("scf_error", 1e-6)]),
         Claim("G3", "the Fock matrix by differentiation", kind="check", reference="PySCF's potential matrix; control: the "
-              "gradient's part left out", control="no-gradient", checks=[at_most("fock_error", 1e-6)]),
+              "gradient's part left out", ablation="no-gradient", checks=[at_most("fock_error", 1e-6)]),
     ],
     cost=25.0,
 )  # fmt: skip
@@ -175,10 +175,11 @@ class Gradients:
     precision="float64",
     deterministic=True,
     claims=[
-        Claim("G4", "gradients go through self-consistency", kind="check", control="fixed-density", reference="finite "
+        Claim("G4", "gradients go through self-consistency", kind="check", ablation="fixed-density", reference="finite "
               "differences of <r²> and of the energy after five cycles; control: the density held fixed", checks=[
                   at_most("spread_error", 1e-4), at_most("solved_error", 1e-4), at_most("energy_error", 1e-4)]),
-        Claim("G7", "degenerate levels leave gradients finite and right", kind="check", control="plain-eigh", reference="finite"
+        Claim("G7", "degenerate levels leave gradients finite and right", kind="check", ablation="plain-eigh",
+              reference="finite"
               " differences; control: JAX's derivative of eigenvectors as it is", checks=[
                   at_least("finite", 1.0), at_most("degenerate_error", 1e-3)]),
     ],
@@ -274,12 +275,14 @@ class Dissociation:
     precision="float64",
     claims=[
         Claim("G5", "a small neural functional learns the curve of H2 far better than one constant does", kind="paper",
-              where="experiments: dissociation", checks=[
+              where="experiments: dissociation", ablation="one-constant", null="lda", grows="steps", checks=[
                   at_least("gain", {"quick": 5.0}), at_most("gain", {"quick": 3.0}, of="one-constant")]),
         Claim("G6", "training through self-consistency lowers the self-consistent error", kind="paper", where="training "
-              "through the loop", control="system", checks=[at_least("scf_gain", {"paper": 1.2}, of="through-scf")]),
+              "through the loop", about="through-scf", ablation="system", null=NONE_YET, grows="steps",
+              checks=[at_least("scf_gain", {"paper": 1.2}, of="through-scf")]),
         Claim("G8", "errors grow where the curve is extrapolated", kind="paper", where="experiments: extrapolation",
-              control="lda", checks=[at_least("growth", {"paper": 1.0})]),
+              null="lda", no_ablation="a functional without a network is the null model", grows="steps",
+              checks=[at_least("growth", {"paper": 1.0})]),
     ],
     cost=35.0,
 )  # fmt: skip
@@ -455,7 +458,7 @@ class Conditions:
     deterministic=True,
     claims=[
         Claim("G9", "the uniform gas's exchange scales with the density and with spin, and keeps its bounds", kind="check",
-              reference="E_x[rho_gamma] = gamma E_x[rho]; control: PBE's correlation", control="correlation", checks=[
+              reference="E_x[rho_gamma] = gamma E_x[rho]; control: PBE's correlation", ablation="correlation", checks=[
                   at_most("scaling", 1e-3), at_most("spin_scaling", 1e-9), at_most("bounds", 1e-9)]),
     ],
     cost=3.0,

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import curve_fit
 from sklearn.linear_model import LogisticRegression
 
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator, seed_of
 from broadsheet.vision.delay_layer import DelayConv, MotionDetector, contexts, decide, dense_evidence, fit_dense
@@ -70,11 +70,12 @@ class Layer:
              pixels=128, steps=200, examples=100_000)},
     claims=[
         Claim("HD1", "a layer of delays is causal, each tap at its own delay", kind="check", reference="the impulse response",
-              control="rolled", checks=[at_most("impulse_error", 0.0)]),
+              ablation="rolled", checks=[at_most("impulse_error", 0.0)]),
         Claim("HD2", "walking the synapses of each event gives the convolution", kind="check", reference="dense convolution",
-              control="shifted", checks=[at_most("event_difference", 1e-4)]),
+              ablation="shifted", checks=[at_most("event_difference", 1e-4)]),
         Claim("HD3", "learned weights are log-odds of the motif's spikes", kind="paper", where="section 2.2",
-              control="labels-shuffled", checks=[at_least("log_odds_correlation", {"quick": 0.9})]),
+              null="labels-shuffled", no_ablation="the weights are what is learned: without learning there are none",
+              grows="examples", checks=[at_least("log_odds_correlation", {"quick": 0.9})]),
     ],
     cost=6.0,
 )  # fmt: skip
@@ -153,21 +154,23 @@ class Motion:
              "paper": Motion(movies=400, tests=100, samples=1000)},
     data="data",
     claims=[
-        Claim("HD4", "delays carry the motion", kind="paper", where="abstract", checks=[
+        Claim("HD4", "delays carry the motion", kind="paper", where="abstract", ablation=("one-delay", "delays-shuffled"),
+              null=NONE_YET, grows="movies", checks=[
             at_least("accuracy", {"quick": 0.85}), at_least("accuracy", {"quick": 0.25}, minus="one-delay", over="each"),
             at_most("accuracy", {"quick": 0.5}, of="delays-shuffled")]),
         Claim("HD5", "kernels are directional: mirrored ones answer with the opposite motion", kind="paper", where="figure 5",
-              control="delays-shuffled", checks=[at_most("mirrored_accuracy", {"quick": 0.06}),
+              ablation="delays-shuffled", null=NONE_YET, grows="movies", checks=[at_most("mirrored_accuracy", {"quick": 0.06}),
                                                  at_least("mirrored_opposite", {"quick": 0.6})]),
         Claim("HD6", "dropping small weights costs less than dropping long delays, and less than dropping at random",
-              kind="paper", where="figure 7", checks=[
+              kind="paper", where="figure 7", ablation="shortened", null="random", grows="movies", checks=[
                   at_least("kept_third", {"quick": 0.1}, minus="shortened", over="each"),
                   at_least("kept_ninth", {"quick": 0.1}, minus="shortened", over="each"),
                   at_least("kept_ninth", {"quick": 0.3}, minus="random", over="each"),
                   at_least("kept_third", {"quick": 0.1}, minus="random", over="each")],
               reason="With a third of the weights left, the shortest delays and random weights each still reach 0.89 on one of "
               "three seeds, 0.06 and 0.08 below the largest weights; with a ninth left all differences are 0.3 or more."),
-        Claim("HD7", "3 % of the weights are enough", kind="paper", where="abstract: sparse kernels", checks=[
+        Claim("HD7", "3 % of the weights are enough", kind="paper", where="abstract: sparse kernels", ablation="shortened",
+              null="random", grows="movies", checks=[
             at_most("drop_at_3_percent", {"quick": 0.06}), at_least("drop_at_3_percent", {"quick": 0.5}, of="random")],
               reason="One of three seeds loses 0.064; on another, random weights lose 0.43 only."),
     ],
@@ -330,6 +333,7 @@ class Clouds(Motion):
     data="data",
     claims=[
         Claim("HD9", "waves of random orientation hide the motion: the aperture problem", kind="paper", where="figure 8",
+              ablation="grating", null=NONE_YET, grows="movies",
               checks=[at_least("accuracy", {"paper": 0.2}, minus="grating", over="each")]),
     ],
     cost=12.0,
@@ -404,7 +408,8 @@ class Full:
              "paper": Full()},
     data="data",
     claims=[
-        Claim("HD8", "36 motions are told apart at each millisecond", kind="paper", where="figure 6", control="delays-shuffled",
+        Claim("HD8", "36 motions are told apart at each millisecond", kind="paper", where="figure 6",
+              ablation="delays-shuffled", null=NONE_YET,
               published="about 91 % of 36 classes",
               checks=[at_least("accuracy", {"paper": 0.85})]),
     ],

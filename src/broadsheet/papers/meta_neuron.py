@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from broadsheet.dynamics import rollout
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.lab.timing import measure
 from broadsheet.networks.spiking_classifier import SNN, SNNClassifier, cells, cross_entropy, network
@@ -77,15 +77,16 @@ STRINGS = (("0001101001000101", 6), ("0" * 64, 2), ("01" * 32, 3))
         "paper": Complexity(length=10_000, draws=200, samples=5000, lengths=(100, 300, 1000, 3000, 10_000)),
     },
     claims=[
-        Claim("C1", "a train is cut into the components of its exhaustive history", kind="check", control="lz78",
+        Claim("C1", "a train is cut into the components of its exhaustive history", kind="check", ablation="lz78",
               reference="three strings with known counts; LZ78 is another parsing", checks=[equals("miscounted", 0)]),
-        Claim("C2", "the complexity tracks the entropy rate", kind="check", control="lz78",
+        Claim("C2", "the complexity tracks the entropy rate", kind="check", ablation="lz78",
               reference="the entropy of independent steps",
               checks=[at_most("entropy_error", 0.10), at_least("smallest_rise", 0.0)]),
         Claim("C3", "the complexity of one train separates two rates, untrained but for a threshold", kind="check",
               reference="the spike count, which does as well", checks=[at_least("rates_20_40", {"quick": 0.92}),
                                                                        at_least("rates_50_100", {"quick": 0.99})]),
-        Claim("C4", "the complexity sees structure that the rate misses", kind="paper", control="rate",
+        Claim("C4", "the complexity sees structure that the rate misses", kind="paper", null="rate",
+              no_ablation="the measure is one piece: nothing of it can be switched off",
               where="abstract: complexity-based encoding", checks=[
                   at_least("structure_auc", 0.95), at_most("structure_auc", 0.6, of="rate"),
                   at_least("structure_auc", 0.4, of="rate")]),
@@ -216,7 +217,7 @@ def burst_samples(count: int, config: Bursts, rng: np.random.Generator) -> tuple
               reason="The mean gain over twelve seeds is 6.8 points, but its interval starts at 2.1: one network that learned "
               "its neurons got stuck at 0.72, where the others reach 0.91 to 0.98. Six seeds, with which it began, held zero. "
               "From 2 ms on every seed gains.",
-              checks=[at_least("accuracy_1", {"quick": 0.03}, minus="fixed")]),
+              ablation="fixed", null=NONE_YET, grows="epochs", checks=[at_least("accuracy_1", {"quick": 0.03}, minus="fixed")]),
         Claim("C7", "with a time constant near its best there is nothing to gain", kind="check", seeds=6,
               checks=[at_most("accuracy_20", {"quick": 0.02}, minus="fixed")]),
     ],
@@ -360,7 +361,7 @@ class Descent:
     presets={"smoke": Descent(networks=4, samples=10), "quick": Descent(), "paper": Descent(networks=2000, samples=400)},
     claims=[
         Claim("C8", "a gradient step on the neurons' parameters lowers the smooth loss", kind="paper", where="v2: theory",
-              control="uphill", checks=[at_least("lowered", 0.95)]),
+              ablation="uphill", null=NONE_YET, checks=[at_least("lowered", 0.95)]),
     ],
     cost=4.0,
 )  # fmt: skip
@@ -450,7 +451,7 @@ class Rules(Bursts):
     claims=[
         Claim("C6", "meta neurons and tempotrons that learn their parameters do no worse", kind="paper", seeds=5,
               where="abstract: three learning rules", published="up to 8.5 points for the meta neuron, on other data",
-              checks=[at_least("meta_backprop", {"paper": 0.0}, minus="fixed"),
+              ablation="fixed", null=NONE_YET, grows="epochs", checks=[at_least("meta_backprop", {"paper": 0.0}, minus="fixed"),
                       at_least("lif_tempotron", {"paper": 0.0}, minus="fixed")]),
     ],
     cost=30.0,
@@ -593,7 +594,8 @@ class Breast:
              "paper": Breast(steps=1000, hidden=64, epochs=100)},
     claims=[
         Claim("M2", "the complexity of hidden trains classifies a real table coded as rates", kind="paper",
-              where="abstract: SNN-LZC", published="up to 99.5 %, on other data", control="shuffled",
+              where="abstract: SNN-LZC", published="up to 99.5 %, on other data", null="shuffled",
+              no_ablation="the measure is one piece: nothing of it can be switched off", grows="epochs",
               checks=[at_least("lzc", {"quick": 0.85}, over="mean")]),
     ],
     cost=8.0,
@@ -657,7 +659,8 @@ class Speed:
     presets={"smoke": Speed(length=50, trains=5, repeats=1), "quick": Speed(), "paper": Speed(length=10_000)},
     claims=[
         Claim("C9", "the complexity of a train of 1000 bins takes less than a millisecond", kind="paper", where="v2: abstract",
-              control="scanning", published="inference in less than 1 ms", checks=[at_most("milliseconds", {"quick": 1.0})]),
+              ablation="scanning", no_null="a time is a program's: there is none without the system",
+              published="inference in less than 1 ms", checks=[at_most("milliseconds", {"quick": 1.0})]),
     ],
     exclusive=True,
     cost=3.0,

@@ -118,11 +118,13 @@ class Training:
 @paper.experiment(
     presets={"smoke": Training(steps=6), "quick": Training(), "paper": Training(sizes=(32, 64, 64, 64, 10), steps=2000)},
     claims=[
-        Claim("ND1", "a composite of learners is gradient descent on the whole network", kind="check", control="moved-first",
+        Claim("ND1", "a composite of learners is gradient descent on the whole network", kind="check",
+              ablation="moved-first",
               reference="jax.grad of the whole network and a plain loop", checks=[at_most("sgd_difference", 1e-12)]),
-        Claim("ND2", "and with Adam in every learner, Adam on the whole tree", kind="check", control="moved-first",
+        Claim("ND2", "and with Adam in every learner, Adam on the whole tree", kind="check", ablation="moved-first",
               reference="optax.adam on the whole tree", checks=[at_most("adam_difference", 1e-12)]),
-        Claim("ND3", "corrected values and cotangents are the same for the quadratic loss", kind="check", control="quartic",
+        Claim("ND3", "corrected values and cotangents are the same for the quadratic loss", kind="check",
+              ablation="quartic",
               reference="the cotangent convention; control: another loss", checks=[at_most("target_difference", 1e-12)]),
         Claim("ND10", "an answer from the updated weights is another algorithm", kind="check",
               reference="jax.grad of the whole network; the right composite is beside it",
@@ -215,13 +217,13 @@ class Laws:
 @paper.experiment(
     presets={"smoke": Laws(events=3, steps=5), "quick": Laws(), "paper": Laws(events=1000, steps=2000)},
     claims=[
-        Claim("ND4", "composition is associative and has a unit", kind="check", control="moved-first",
+        Claim("ND4", "composition is associative and has a unit", kind="check", ablation="moved-first",
               reference="forward, backward and update written out for each part; control: parts that answer after they moved",
               checks=[at_most("associativity_error", 1e-14), at_most("unit_error", 1e-14)]),
-        Claim("ND5", "side by side and one after the other can be exchanged", kind="check", control="crossed",
+        Claim("ND5", "side by side and one after the other can be exchanged", kind="check", ablation="crossed",
               reference="both sides bracketed the other way; control: replies that cross over",
               checks=[at_most("interchange_error", 1e-14)]),
-        Claim("ND8", "wiring twice is wiring once with the composite", kind="check", control="swapped",
+        Claim("ND8", "wiring twice is wiring once with the composite", kind="check", ablation="swapped",
               reference="the trajectory of the system wired in two steps; control: the composite in the wrong order",
               checks=[at_most("wiring_error", 1e-12)]),
     ],
@@ -320,9 +322,9 @@ class Counting:
 @paper.experiment(
     presets={"smoke": Counting(cases=3), "quick": Counting(), "paper": Counting(cases=500)},
     claims=[
-        Claim("ND6", "maps out of p ⊗ q are maps from p into [q, r]", kind="check", control="wrong-product",
+        Claim("ND6", "maps out of p ⊗ q are maps from p into [q, r]", kind="check", ablation="wrong-product",
               reference="both sides counted by enumeration; control: p ∘ q for p ⊗ q", checks=[at_most("hom_mismatches", 0)]),
-        Claim("ND7", "substitution evaluates as functions do", kind="check", control="wrong-product",
+        Claim("ND7", "substitution evaluates as functions do", kind="check", ablation="wrong-product",
               reference="p(q(n)), n = 0 to 4; control: p ⊗ q for p ∘ q", checks=[at_most("substitution_mismatches", 0)]),
     ],
     cost=2.0,
@@ -443,7 +445,7 @@ class Overhead(Digits):
 @paper.experiment(
     presets={"smoke": Overhead(steps=4, repeats=1), "quick": Overhead(), "paper": Overhead(hidden=512, repeats=31)},
     claims=[
-        Claim("ND11", "composition costs nothing once compiled", kind="check", control="in-pieces",
+        Claim("ND11", "composition costs nothing once compiled", kind="check", ablation="in-pieces",
               reference="a plain jitted loop over the same batches; control: forward, backward and update as three programs",
               checks=[at_most("time_ratio", 1.2, over="mean")]),
     ],
@@ -502,7 +504,7 @@ class Experts:
     variants={"uniform": {"rate": 0.0}, "plain": {"share": 0.0}},
     claims=[
         Claim("ND9", "a wiring that learns follows a change that a fixed wiring cannot", kind="paper",
-              where="the idea of dynamic interaction patterns", control=("uniform", "plain"), checks=[
+              where="the idea of dynamic interaction patterns", ablation="plain", null="uniform", grows="period", checks=[
                   at_most("regret_1", 47.4), at_most("regret_2", 47.4), at_least("regret_2", 47.4, of="plain"),
                   at_most("times_uniform", 1 / 3)]),
     ],

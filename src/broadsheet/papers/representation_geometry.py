@@ -16,7 +16,7 @@ from scipy.stats import ortho_group, spearmanr
 
 from broadsheet.errors import MissingDataError
 from broadsheet.files import MIB, read_text
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language import tiny_world as tiny
 from broadsheet.language.chain import Chain
@@ -69,13 +69,13 @@ class Known:
 @paper.experiment(
     presets={"smoke": Known(d=128, samples=80, width=24), "quick": Known(), "paper": Known(d=4096, samples=15_000, width=1024)},
     claims=[
-        Claim("R1", "the decay of a power law is its exponent", kind="check", control="singular",
+        Claim("R1", "the decay of a power law is its exponent", kind="check", ablation="singular",
               reference="eigenvalues i^-a, a = 0.5, 1, 1.5; control: singular values in place of eigenvalues",
               checks=[at_most("alpha_error", 1e-9)]),
-        Claim("R2", "RankMe of a flat spectrum is its size, but for epsilon", kind="check", control="no-epsilon",
+        Claim("R2", "RankMe of a flat spectrum is its size, but for epsilon", kind="check", ablation="no-epsilon",
               reference="64 (1 + 64 eps (ln 64 - 1)) for 64 equal values; control: epsilon left out",
               checks=[at_most("flat_error", 1e-4)]),
-        Claim("R9", "rotation, shift and scale change nothing", kind="check", control="uncentred",
+        Claim("R9", "rotation, shift and scale change nothing", kind="check", ablation="uncentred",
               reference="the features before; control: without centring", checks=[at_most("invariance_error", 1e-8)]),
     ],
     precision="float64",
@@ -129,11 +129,14 @@ class Toy:
     variants={"uniform": {"skew": 0.0}},
     claims=[
         Claim("R5", "skewed words make representations collapse", kind="paper", where="theory: gradient descent under skew",
+              ablation="uniform", null=NONE_YET, grows="steps",
               checks=[at_most("collapse", 0.70, over="mean"), at_least("collapse", 0.85, of="uniform", over="mean")], seeds=8),
         Claim("R6", "and compress in the end", kind="paper", where="theory: gradient descent under skew",
+              ablation="uniform", null=NONE_YET, grows="steps",
               checks=[at_most("compression", 0.99), at_least("compression", 0.999, of="uniform")]),
         Claim("R7", "with more dimensions than words the rank stays below their number", kind="paper",
-              where="theory: bottleneck", control="narrow", checks=[at_most("rank_after_collapse", 7.0, over="mean")], seeds=8),
+              where="theory: bottleneck", ablation=("narrow", "uniform"), null=NONE_YET, grows="steps",
+              checks=[at_most("rank_after_collapse", 7.0, over="mean")], seeds=8),
     ],
     cost=5.0,
 )  # fmt: skip
@@ -255,14 +258,18 @@ class Pretraining:
 @paper.experiment(
     presets={"smoke": Pretraining(steps=10, texts=40, filler=4), "quick": Pretraining(), "paper": Pretraining(texts=4000)},
     claims=[
-        Claim("R3", "representations collapse in the warm-up", kind="paper", where="abstract (phases)", control="even-words",
+        Claim("R3", "representations collapse in the warm-up", kind="paper", where="abstract (phases)",
+              ablation="even-words", null=NONE_YET, grows="steps",
               checks=[at_most("collapse", 0.6), at_least("alpha_rise", 1.6)]),
-        Claim("R4", "and then expand", kind="paper", where="abstract (phases)", control="even-words",
+        Claim("R4", "and then expand", kind="paper", where="abstract (phases)", ablation="even-words", null=NONE_YET,
+              grows="steps",
               checks=[at_least("expansion", 1.35), at_least("alpha_fall", 0.25)]),
         Claim("R8", "the loss falls all the while and does not show it", kind="paper", where="introduction",
-              control="even-words", checks=[at_most("loss_rises", 0), at_least("reversal", 1.1)]),
+              ablation="even-words", null=NONE_YET, grows="steps",
+              checks=[at_most("loss_rises", 0), at_least("reversal", 1.1)]),
         Claim("R10", "n-grams are memorised while the representation expands, truth is learned after", kind="paper",
-              where="memorisation", checks=[at_least("learned_in_expansion", 0.7),
+              where="memorisation", ablation="truth", null=NONE_YET, grows="steps",
+              checks=[at_least("learned_in_expansion", 0.7),
                                             at_most("learned_in_expansion", 0.5, of="truth")]),
     ],
     cost=60.0,
@@ -443,7 +450,8 @@ class Suite:
 @paper.experiment(
     presets={"smoke": Suite(model="", revisions=(), texts=40), "paper": Suite()},
     claims=[
-        Claim("R11", "Pythia collapses, expands and compresses", kind="paper", where="abstract (phases)", control="one-model",
+        Claim("R11", "Pythia collapses, expands and compresses", kind="paper", where="abstract (phases)", null="one-model",
+              no_ablation="the models are published ones: nothing of their training can be switched off",
               checks=[at_most("collapse", {"paper": 0.6}), at_least("expansion", {"paper": 1.35}),
                       at_most("compression", {"paper": 0.99})], seeds=1),
     ],
@@ -522,7 +530,8 @@ class Stages:
     presets={"smoke": Stages(base="", models=(), start="", texts=40), "paper": Stages()},
     claims=[
         Claim("R12", "SFT and DPO raise RankMe, reinforcement with verifiable rewards lowers it", kind="paper",
-              where="post-training", control="two-halves", seeds=1, checks=[
+              where="post-training", null="two-halves",
+              no_ablation="the models are published ones: nothing of their training can be switched off", seeds=1, checks=[
                   at_least("sft_gain", {"paper": 0.0}), at_least("dpo_gain", {"paper": 0.0}),
                   at_most("rl_gain", {"paper": 0.0})]),
     ],

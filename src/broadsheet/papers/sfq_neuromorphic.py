@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from broadsheet.dynamics import rollout
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.neurons.flux_rates import RateNetwork, rate_xor
 from broadsheet.neurons.josephson import (
@@ -94,13 +94,14 @@ class Primitives:
     },
     claims=[
         Claim("C1", "a pulse carries one flux quantum, whatever set it off and whatever the line's bias", kind="check",
-              control="height", reference="h / 2e; the pulses' height is not fixed", checks=[at_most("spread", 0.005)]),
-        Claim("C2", "an overdamped junction follows the resistively shunted one", kind="check", control="underdamped",
+              ablation="height", reference="h / 2e; the pulses' height is not fixed", checks=[at_most("spread", 0.005)]),
+        Claim("C2", "an overdamped junction follows the resistively shunted one", kind="check", ablation="underdamped",
               reference="V = Ic R sqrt(i² - 1)", checks=[at_most("rsj_error", 0.01)]),
         Claim("C3", "the bias tunes the neuron's threshold: never, on coincidence, on any pulse", kind="paper",
-              where="abstract", control="one-bias", checks=[equals("table_errors", 0)]),
+              where="abstract", ablation="one-bias", null=NONE_YET, checks=[equals("table_errors", 0)]),
         Claim("C4", "the neuron leaks: pulses that lie apart do not add up", kind="paper", where="abstract: neuron",
-              control="no-leak", checks=[at_least("window", 15.0), at_most("window", 20.0), at_most("window_fast", 5.0)]),
+              ablation="no-leak", null=NONE_YET,
+              checks=[at_least("window", 15.0), at_most("window", 20.0), at_most("window_fast", 5.0)]),
     ],
     deterministic=True,
     cost=15.0,
@@ -235,7 +236,8 @@ class Synapse:
     },
     claims=[
         Claim("C5", "the bias is the weight: it sets how probably a pulse passes, and heat softens the step", kind="paper",
-              where="abstract: bias currents as weights; the sequel: stochastic synapses", control="no-escape",
+              where="abstract: bias currents as weights; the sequel: stochastic synapses", ablation="no-escape",
+              null=NONE_YET,
               checks=[at_most("passed_low", 0.02), at_least("passed_high", 0.98), at_most("largest_fall", 0.15),
                       at_least("width_ratio", 1.2)]),
     ],
@@ -328,8 +330,9 @@ def _factors(first: float, last: float, step: float) -> tuple[float, ...]:
     },
     claims=[
         Claim("C6", "two layers of neurons compute exclusive or", kind="paper", where="abstract: XOR at circuit level",
-              control="one-layer", checks=[equals("errors", 0), at_most("noisy_errors", 0.0)]),
-        Claim("C7", "with wide margins of the bias currents", kind="paper", where="abstract: wide margins", control="one-layer",
+              ablation="one-layer", null=NONE_YET, checks=[equals("errors", 0), at_most("noisy_errors", 0.0)]),
+        Claim("C7", "with wide margins of the bias currents", kind="paper", where="abstract: wide margins",
+              ablation="one-layer", null=NONE_YET,
               checks=[at_least("hidden_margin", 0.4), at_least("output_margin", 0.12), at_least("line_margin", 0.2)]),
     ],
     cost=30.0,
@@ -445,7 +448,7 @@ class Rates:
     presets={"smoke": Rates(slots=500, steps=3), "quick": Rates(), "paper": Rates(slots=1_000_000, steps=3000, hidden=32)},
     claims=[
         Claim("C8", "a deep network of stochastic synapses computes exclusive or of rates", kind="paper",
-              where="abstract: XOR at architecture level", control="half",
+              where="abstract: XOR at architecture level", ablation="half", null=NONE_YET, grows="steps",
               checks=[at_most("sampling_error", 4.0), at_least("margin", 0.4)]),
     ],
     cost=10.0,

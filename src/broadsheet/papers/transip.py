@@ -34,7 +34,7 @@ from broadsheet.atoms.rotations import equivariance_report, randomly_turned
 from broadsheet.atoms.structures import batch_atoms
 from broadsheet.atoms.training import LabelledSet, Trained, Training, evaluate, train
 from broadsheet.errors import MissingDataError
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator
 
@@ -187,7 +187,8 @@ class Symmetry:
     precision="float64",
     claims=[
         Claim("C1", "the order of the atoms and the place of the molecule leave energy and forces; rotations don't, untrained",
-              kind="check", reference="the same molecules moved; control: PaiNN, which follows rotations", control="painn",
+              kind="check", reference="the same molecules moved; control: PaiNN, which follows rotations",
+              ablation="painn",
               checks=[at_most("order_error", 1e-5), at_most("translation_error", 1e-5), at_least("rotation_error", 1e-2)]),
     ],
     cost=8.0,
@@ -237,20 +238,22 @@ def _change(value: np.ndarray, wanted: np.ndarray) -> float:
     data="data",
     claims=[
         Claim("C2", "the map predicts the features of the rotated molecule, and features do not collapse", kind="paper",
-              where="abstract: learning symmetry in the latent space", control="augmentation", checks=[
+              where="abstract: learning symmetry in the latent space", ablation="augmentation", null=NONE_YET,
+              grows="steps", checks=[
                   at_most("latent_ratio", {"quick": 0.85, "paper": 0.3}, over="each"),
                   at_least("spread_share", 0.1, over="each")]),
         Claim("C3", "forces follow rotations better than with augmentation alone, after as many steps and passes", kind="paper",
-              where="abstract: against rotation augmentation", checks=[
+              where="abstract: against rotation augmentation", ablation="augmentation", null=NONE_YET, grows="steps", checks=[
                   at_most("log_equivariance_error", {"quick": 0.0, "paper": np.log(0.8)}, minus="augmentation", over="mean")],
               seeds=8),
         Claim("C4", "forces in unseen orientations are as good as with augmentation, and better than without", kind="paper",
-              where="abstract: against rotation augmentation", published="40 to 60 % on OMol25", checks=[
+              where="abstract: against rotation augmentation", published="40 to 60 % on OMol25",
+              ablation=("augmentation", "none"), null=NONE_YET, grows="steps", checks=[
                   at_least("log_force_mae", {"quick": np.log(1.1)}, of="none", minus="augmentation", over="mean"),
                   at_most("log_force_mae", {"quick": np.log(1.02), "paper": np.log(0.95)}, minus="augmentation", over="mean")],
               seeds=8),
         Claim("C6", "the map reads the rotation: another molecule's rotation makes its error grow", kind="check",
-              reference="20 shuffles and their standard deviation; control: the map untaught", control="augmentation", checks=[
+              reference="20 shuffles and their standard deviation; control: the map untaught", ablation="augmentation", checks=[
                   at_least("shuffle_sigma", 3.0, over="each"),
                   at_least("shuffled", {"quick": 1.0, "paper": 3.0}, over="each")]),
     ],
@@ -373,7 +376,7 @@ class Maps(Learning):
     data="data",
     claims=[
         Claim("C5", "the map comes to behave as a group, one rotation after the other as their product, without being taught",
-              kind="paper", where="abstract: latent equivariance", control="untaught",
+              kind="paper", where="abstract: latent equivariance", ablation="untaught", null="identity", grows="steps",
               checks=[at_most("group_share", 0.5, over="each")]),
     ],
     cost=32.0,
@@ -472,7 +475,8 @@ class Amounts(Learning):
     data="data",
     claims=[
         Claim("C7", "with little data, latent equivariance errs 40 to 60 % less than augmentation", kind="paper",
-              where="abstract: OMol25 at several sizes", published="40 to 60 %", checks=[
+              where="abstract: OMol25 at several sizes", published="40 to 60 %", ablation="augmentation", null=NONE_YET,
+              grows="steps", checks=[
                   at_most("log_force_mae", {"paper": np.log(0.6)}, of="system", minus="augmentation")]),
     ],
     cost=13.0,
@@ -521,7 +525,7 @@ class Speed(Learning):
     data="data",
     claims=[
         Claim("C8", "it runs faster than a network that follows rotations by construction and errs as much", kind="paper",
-              where="abstract: efficiency", checks=[
+              where="abstract: efficiency", ablation="painn", null=NONE_YET, grows="steps", checks=[
                   at_least("log_speed", {"paper": 0.0}, minus="painn"),
                   at_most("log_force_mae", {"paper": np.log(1.1)}, minus="painn")]),
     ],

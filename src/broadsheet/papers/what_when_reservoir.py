@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from broadsheet.dynamics import rollout
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.networks.prediction import (
     Block,
@@ -78,7 +78,7 @@ class Neuron:
 @paper.experiment(
     presets={"smoke": Neuron(dt=0.25, length=30.0, steps=(0.25,)), "quick": Neuron(), "paper": Neuron(dt=0.001, length=1000.0)},
     claims=[
-        Claim("W1", "spike times converge to those of the differential equation", kind="check", control="script",
+        Claim("W1", "spike times converge to those of the differential equation", kind="check", ablation="script",
               reference="SciPy's DOP853 with located spikes; the published program of two half steps of 1 ms",
               checks=[at_most("timing_error", 0.01)]),
     ],
@@ -154,7 +154,7 @@ class Forms:
 @paper.experiment(
     presets={"smoke": Forms(repeats=20, trials=10), "quick": Forms(), "paper": Forms(repeats=100_000, trials=200)},
     claims=[
-        Claim("W7", "both rules follow their closed forms", kind="check", control="swapped",
+        Claim("W7", "both rules follow their closed forms", kind="check", ablation="swapped",
               reference="means and variance of both rules for a fixed feature", checks=[at_most("standard_errors", 3.0)]),
     ],
     precision="float64",
@@ -285,21 +285,23 @@ def scores(config: Learning, courses: dict[str, Course]) -> dict[str, float]:
         "paper": Learning(neurons=1000, trajectories=120, trials=400),
     },
     claims=[
-        Claim("W2", "read-outs peak when the outcome comes", kind="paper", where="abstract", control="gate-shut", seeds=6,
+        Claim("W2", "read-outs peak when the outcome comes", kind="paper", where="abstract", ablation="gate-shut",
+              null="least-squares", grows="trials", seeds=6,
               checks=[at_most("time_error", {"quick": 15.0}, over="mean")]),
         Claim("W4", "probabilities that are swapped are learned anew within tens of trials; least squares holds on to the old",
-              kind="paper", where="abstract", seeds=6, control="least-squares", checks=[
+              kind="paper", where="abstract", seeds=6, ablation="least-squares", null=NONE_YET, grows="trials", checks=[
                   at_least("swap_margin", {"quick": 0.1}, over="mean"),
                   at_most("swap_margin", {"quick": -0.05}, over="mean", of="least-squares")]),
         Claim("W5", "a time that shifts is learned anew; least squares stays where it was", kind="paper", where="abstract",
-              seeds=6, control="least-squares", checks=[at_most("shift_error", {"quick": 25.0}),
+              seeds=6, ablation="least-squares", null=NONE_YET, grows="trials", checks=[at_most("shift_error", {"quick": 25.0}),
                                                at_least("shift_error", {"quick": 60.0}, of="least-squares")]),
         Claim("W6", "least squares learns anew where it is reset at the change", kind="paper", seeds=6,
-              where="abstract: needs an explicit reset", control="least-squares",
+              where="abstract: needs an explicit reset", about="reset", ablation="least-squares", null=NONE_YET,
+              grows="trials",
               checks=[at_least("swap_margin", {"quick": 0.1}, over="mean", of="reset"),
                       at_least("swap_margin", {"quick": 0.1}, of="reset", minus="least-squares")]),
         Claim("W8", "the error is needed: without it read-outs grow with the number of trials", kind="paper", seeds=6,
-              where="title", control="hebb", checks=[
+              where="title", ablation="hebb", null=NONE_YET, grows="trials", checks=[
                   at_most("height", {"quick": 1.0}), at_least("swap_margin", {"quick": 0.1}, over="mean"),
                   at_least("time_error", {"quick": 30.0}, over="mean", of="gate-shut")]),
     ],
@@ -390,7 +392,8 @@ class Heights(Learning):
         "paper": Heights(neurons=1000, trajectories=120, trials=400),
     },
     claims=[
-        Claim("W3", "read-outs are as high as outcomes are probable", kind="paper", where="abstract", control="hebb", seeds=6,
+        Claim("W3", "read-outs are as high as outcomes are probable", kind="paper", where="abstract", ablation="hebb",
+              null=NONE_YET, grows="trials", seeds=6,
               checks=[at_least("ratio", {"quick": 0.1}, over="mean"), at_most("ratio", {"quick": 0.45}, over="mean"),
                       at_least("correlation", {"quick": 0.9}), at_most("largest", {"quick": 1.1})]),
     ],
@@ -485,6 +488,7 @@ class Angles(Learning):
     },
     claims=[
         Claim("W9", "weights for what and for when lie in nearly orthogonal subspaces", kind="paper", where="abstract",
+              ablation="shuffled", null="random", grows="trials",
               checks=[at_least("angle", {"paper": 60.0}, over="mean"), at_least("angle", {"paper": 0.0}, minus="shuffled")]),
     ],
     precision="float64",

@@ -245,7 +245,7 @@ async def paper(request: Request, name: str) -> Response:
 
     def make() -> dict[str, Any]:
         return {
-            "paper": found, "standing": standing, "bibtex": bibtex(found), "first_seed": FIRST_SEED, "scale": ledger.scale,
+            "paper": found, "standing": standing, "bibtex": bibtex(found), "first_seed": FIRST_SEED,
             "extra": missing_extra(standing.entry) if standing else None,
         }  # fmt: skip
 

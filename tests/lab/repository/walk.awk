@@ -3,7 +3,7 @@ BEGIN {
   srand(seed)
   for (walker = 0; walker < 400; walker++) {
     x = 0
-    for (t = 1; t <= 200; t++) {
+    for (t = 1; t <= steps; t++) {
       x += (rand() < 0.5 ? -1 : 1) - tie * x
       if (t == 20) early += x * x
     }
