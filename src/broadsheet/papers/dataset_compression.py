@@ -1,7 +1,8 @@
 """Compression of data sets for interatomic potentials by minimum set cover, arXiv 2511.10561.
 
-The mechanism is to choose the structure whose most novel environment is the most novel; its controls are samplers that look at
-a structure's mean descriptor, or at nothing.
+The mechanism is to choose the structure whose most novel environment is the most novel. Without it: the mean of novelties in
+place of the largest, and a structure's own entropy without any novelty. Null models: chance, clusters and farthest points of
+mean descriptors, farthest structures, farthest environments by plain distance, and the largest forces.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from broadsheet.atoms.compression import Method, fractions_curve, select
+from broadsheet.atoms.compression import Method, best_size, fractions_curve, select
 from broadsheet.atoms.environments import (
     EnvironmentSet,
     describe,
@@ -58,6 +59,11 @@ paper = Paper(
         "Where equal distances would be cut (fcc has 42 neighbours within 5 Å, 32 are taken) the authors' descriptor depends "
         "on how ties happen to be sorted; ours takes the whole shell into the mean.",
         "The authors' k-means baseline never draws from its last cluster; ours draws from all.",
+        "Farthest environments by plain distance, which know no density and no entropy, keep what the cover keeps on all of "
+        "these sets: looking at single environments is what does it. Of the samplers that the paper compares with none does.",
+        "A set of 32-atom cells with one moved atom in ten of 120 says nothing: farthest structures, the largest own entropies "
+        "and the largest forces keep 9 or 10 of the ten there as well. In larger cells with two ways of being rare each of "
+        "these falls short.",
     ),
 )
 
@@ -104,7 +110,7 @@ def identities(config: Identities, key, log: Log) -> Report:
     ]  # fmt: skip
     bare = np.log(len(twice)) - np.log(len(mixed))  # what doubling adds where p is not divided by N
 
-    environments = describe_all(mixed_cells(rng, 24, rare=4)[0])
+    environments = describe_all(copper_cells(rng, 24, whole=4, strain=0.01)[0])
     plain, none = select(environments, 8), select(environments, 8, reference=np.zeros((0, environments.X.shape[1])))
     half = environments.X[: len(environments.X) // 2]
     arms = {
@@ -171,57 +177,50 @@ def _recomputed(environments: EnvironmentSet, size: int, forget: int) -> np.ndar
     return np.array(picks)
 
 
-def mixed_cells(rng: np.random.Generator, count: int, rare: int) -> tuple[list, np.ndarray]:
-    """Slightly rattled fcc copper and rare cells that differ as a whole: vacancy, slab, hcp, stretched, dimer. (cells, which
-    are rare)
+WHOLE = ("vacancy", "slab", "hcp", "stretched", "dimer")
+"""Cells that are rare as a whole, in turn."""
+
+
+def copper_cells(
+    rng: np.random.Generator, count: int, *, whole: int = 0, moved: int = 0, warm: float = 0.0, repeat: int = 2,
+    strain: float = 0.02, move: float = 0.5,
+) -> tuple[list, np.ndarray]:  # fmt: skip
+    """Strained fcc copper of 4 `repeat`³ atoms, rattled by 0.02 Å, and what is rare in it: cells that differ as a whole, and
+    cells in which a single atom is moved by `move` Å. (cells, kind of each: "common", "whole" or "moved")
+
+    A share `warm` of the common cells is rattled by 0.06 Å, as frames of a warmer trajectory are.
     """
     from ase import Atoms
     from ase.build import bulk, fcc111
 
-    def rattled(made, amount: float):
-        made.positions += amount * rng.standard_normal(made.positions.shape)
-        return made
+    def fcc(a: float = 3.6) -> Atoms:
+        return bulk("Cu", cubic=True, a=a * (1 + rng.uniform(-strain, strain))).repeat(repeat)
 
-    common = [
-        rattled(bulk("Cu", cubic=True, a=3.6 * (1 + rng.uniform(-0.01, 0.01))).repeat(2), 0.02) for _ in range(count - rare)
-    ]
-    kinds = []
-    for k in range(rare):
-        kind = k % 5
-        if kind == 0:
-            made = bulk("Cu", cubic=True, a=3.6).repeat(2)
+    def unusual(k: int) -> Atoms:
+        kind, larger = WHOLE[k % len(WHOLE)], k // len(WHOLE)
+        if kind == "vacancy":
+            made = fcc()
             del made[int(rng.integers(len(made)))]
-        elif kind == 1:
-            made = fcc111("Cu", (2, 2, 3 + k // 5), a=3.6, vacuum=8.0)
-            made.pbc = True
-        elif kind == 2:
-            made = bulk("Cu", "hcp", a=2.55, c=4.1 + 0.1 * (k // 5)).repeat((2, 2, 1))
-        elif kind == 3:
-            made = bulk("Cu", cubic=True, a=3.6 * (1.12 + 0.04 * (k // 5))).repeat(2)
-        else:
-            made = Atoms("Cu2", [[0, 0, 0], [2.0 + 0.3 * (k // 5), 0, 0]], cell=[12, 12, 12], pbc=True)
-        kinds.append(rattled(made, 0.02))
-    order = rng.permutation(count)
-    cells = [(common + kinds)[k] for k in order]
-    return [_with_emt(each) for each in cells], order >= count - rare
+            return made
+        if kind == "slab":
+            return fcc111("Cu", (repeat, repeat, 3 + larger), a=3.6, vacuum=8.0, periodic=True)
+        if kind == "hcp":
+            return bulk("Cu", "hcp", a=2.55, c=4.1 + 0.1 * larger).repeat((repeat, repeat, repeat - 1))
+        if kind == "stretched":
+            return fcc(3.6 * (1.12 + 0.04 * larger))
+        return Atoms("Cu2", [[0, 0, 0], [2.0 + 0.3 * larger, 0, 0]], cell=[12, 12, 12], pbc=True)
 
-
-def diluted_cells(
-    rng: np.random.Generator, count: int, rare: int, strain: float = 0.02, move: float = 0.5
-) -> tuple[list, np.ndarray]:
-    """Strained, rattled fcc copper, some with a single atom moved by `move` Å: rare environments that an average hides."""
-    from ase.build import bulk
-
-    cells = []
-    for k in range(count):
-        made = bulk("Cu", cubic=True, a=3.6 * (1 + rng.uniform(-strain, strain))).repeat(2)
-        made.positions += 0.02 * rng.standard_normal(made.positions.shape)
-        if k < rare:
+    common = count - whole - moved
+    cells = [fcc() for _ in range(common + moved)] + [unusual(k) for k in range(whole)]
+    kinds = np.repeat(["common", "moved", "whole"], [common, moved, whole])
+    amounts = np.where(np.arange(count) < round(warm * common), 0.06, 0.02)
+    for made, kind, amount in zip(cells, kinds, amounts, strict=True):
+        made.positions += amount * rng.standard_normal(made.positions.shape)
+        if kind == "moved":
             way = rng.standard_normal(3)
             made.positions[int(rng.integers(len(made)))] += move * way / np.linalg.norm(way)
-        cells.append(made)
     order = rng.permutation(count)
-    return [_with_emt(cells[k]) for k in order], order < rare
+    return [_with_emt(cells[k]) for k in order], kinds[order]
 
 
 def _with_emt(made):
@@ -236,106 +235,154 @@ def _with_emt(made):
 class Rare:
     """A set with few rare structures, and how many of them are kept."""
 
-    kind: Literal["mixed", "diluted", "file"] = "mixed"
     count: int = 200
-    rare: int = 10
+    whole: int = 10  # cells that differ as a whole
+    moved: int = 0  # cells in which a single atom does
+    warm: float = 0.0  # share of the common cells that are from a warmer trajectory
+    repeat: int = 2  # of the cube of 4 atoms, each way
+    strain: float = 0.01
     kept: float = 0.1
     draws: int = 20  # of the random sampler
     fractions: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    source: Literal["generated", "file"] = "generated"
     data: str | None = None  # labelled structures; those whose config_type is less common than a hundredth are rare
 
 
-SAMPLERS: tuple[Method, ...] = ("cover", "random", "k_means", "mean_fps", "fps")
-RIVALS = ("random", "k_means")
-"""Samplers of which the cover is said to keep more; farthest points come close to it, those of environments most of all."""
+RIVALS: tuple[Method, ...] = ("random", "k_means", "mean_fps", "fps")
+"""The samplers that the paper compares with."""
+SAMPLERS: tuple[Method, ...] = ("cover", *RIVALS, "environment_fps", "novelty_mean", "entropy")
+SHOWN = {"system": "set cover", "random": "random", "k_means": "clusters of means", "mean_fps": "farthest means",
+         "fps": "farthest structures", "environment_fps": "farthest environments", "entropy": "own entropies"}  # fmt: skip
+DRAWN = ("random", "k_means", "mean_fps")
+"""Samplers that begin at random."""
 CURVES = 3
 """Draws of a sampler of which curves are averaged."""
-SMALL_RARE = Rare(count=20, rare=4, draws=2, fractions=(0.2, 0.4))
+SMALL_RARE = Rare(count=20, whole=4, draws=2, fractions=(0.2, 0.4))
+SAME = dict.fromkeys(
+    ("entropy", "novelty_mean", "fps", "largest_force"), "How many of ten are kept can be the same for each seed."
+)
+DILUTED = Rare(count=120, whole=5, moved=5, repeat=3, strain=0.02)
+WARM = Rare(count=120, whole=0, moved=10, warm=0.25, strain=0.02)
 
 
 @paper.experiment(
-    presets={"smoke": SMALL_RARE, "quick": Rare(), "paper": Rare(kind="file", fractions=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4))},
+    presets={"smoke": SMALL_RARE, "quick": Rare(),
+             "paper": Rare(source="file", fractions=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4))},
     data="data",
     claims=[
-        Claim("C5", "the long tail of forces is kept", kind="paper", where="abstract: long-tail distributions of forces",
-              null=("random", "k_means", "mean_fps", "fps"),
-              no_ablation="the rule is one piece: a choice without it is a random one",
-              reason="Farthest-point sampling, over atoms or over means, keeps the tail and the largest forces as well.",
-              checks=[at_least("tail_kept", 0.95), at_least("largest_kept", 0.95),
-                      at_most("largest_kept", {"quick": 0.95}, of="random"),
-                      at_least("tail_kept", {"quick": 0.05}, minus="random", over="each")]),
+        Claim("C3b", "structures that are rare as a whole are kept", kind="paper", where="abstract: retains outliers",
+              ablation=("novelty_mean", "entropy"), null=("k_means", "mean_fps", "fps", "environment_fps", "largest_force"),
+              checks=[at_least("recall", 0.9), at_most("recall", 0.3, of="random")],
+              answers_to=SAME,
+              reason="Of the ten the cover keeps 8 or 9: no single environment of the two hcp cells is as far from fcc as the "
+              "farthest of many rattled cells. Farthest structures and the mean of novelties keep all ten, farthest means 9 or "
+              "10, farthest environments 8 or 9 (three seeds of development)."),
     ],
     cost=8.0,
 )  # fmt: skip
 def outliers(config: Rare, key, log: Log) -> Report:
-    """Recall of rare structures, forces kept, and information against fraction, for five samplers."""
+    """Recall of structures that are rare as a whole, forces kept, and information against fraction, for all samplers."""
     return _compare(config, key, log)
 
 
 @paper.experiment(
-    presets={"smoke": replace(SMALL_RARE, kind="diluted"), "quick": Rare(kind="diluted", count=120),
-             "paper": Rare(kind="diluted", count=2000, rare=40, draws=100)},
+    presets={"smoke": replace(SMALL_RARE, whole=2, moved=2), "quick": DILUTED,
+             "paper": replace(DILUTED, count=2000, whole=20, moved=20, draws=100)},
     claims=[
-        Claim("C3", "rare environments are kept, where one atom of a cell is unusual and averages hide it", kind="paper",
-              where="abstract: retains outliers", null=("random", "k_means", "mean_fps", "fps"),
-              no_ablation="the rule is one piece: a choice without it is a random one",
-              reason="Farthest-point sampling over atoms finds every rare environment as well.", checks=[
-                  at_least("recall", 0.9), at_most("recall", 0.6, of="k_means"), at_most("recall", 0.6, of="mean_fps"),
-                  at_most("recall", 0.3, of="random")]),
-        Claim("C4", "at every fraction more diversity is kept than by chance or by clusters, and no less is covered",
-              kind="paper",
-              where="abstract: preserves diversity", null=("random", "k_means", "mean_fps", "fps"),
-              no_ablation="the rule is one piece: a choice without it is a random one", checks=[
-                  at_least("least_diversity_gain", {"quick": 0.1}), at_least("least_overlap_gain", 0.0),
-                  at_most("least_diversity_gain", 0.0, of="random"), at_most("least_diversity_gain", 0.0, of="k_means")],
-              reason="Where 40 % are kept, clusters keep nearly all there is as well, and 0.04 nats are left to gain; at 5 "
-              "and 10 % the cover keeps 0.5 to 1.2 nats more than clusters (on seeds of development)."),
+        Claim("C3", "what is rare is kept, be it a whole cell or one atom of many, where averages hide it", kind="paper",
+              where="abstract: retains outliers", ablation=("novelty_mean", "entropy"),
+              null=("k_means", "mean_fps", "fps", "environment_fps", "largest_force"), checks=[
+                  at_least("recall", 0.9), at_most("recall_moved", 0.6, of="k_means"),
+                  at_most("recall_moved", 0.6, of="mean_fps"), at_most("recall", 0.3, of="random")],
+              reason="The cover keeps 9 or 10 of ten, but so do farthest environments by plain distance and the mean of "
+              "novelties. Own entropies keep 7 or 8, largest forces 6, farthest structures 8 to 10, clusters and farthest "
+              "means 4 to 6 (three seeds of development). Of atoms moved in cells of 256 the mean of novelties keeps half; the "
+              "cover and farthest environments keep eleven of twelve."),
+        Claim("C4", "at every fraction more diversity is kept than by any other sampler, and no less is covered", kind="paper",
+              where="abstract: preserves diversity, outperforming other methods", ablation=("novelty_mean", "entropy"),
+              null=(*RIVALS, "environment_fps", "largest_force"),
+              checks=[at_least("least_diversity_gain", {"quick": 0.1}), at_least("least_overlap_gain", 0.0)],
+              reason="Against chance and clusters the cover keeps 0.5 to 1.2 nats more at 5 and 10 %. With farthest structures "
+              "and farthest means among the others nothing is left to gain at some fraction: -0.01 to 0.01 nats, and once it "
+              "covers 4 % less (three seeds of development)."),
+        Claim("C5", "the long tail of forces is kept", kind="paper", where="abstract: long-tail distributions of forces",
+              ablation=("novelty_mean", "entropy"), null=(*RIVALS[1:], "environment_fps"),
+              checks=[at_least("tail_kept", 0.95), at_least("largest_kept", 0.95),
+                      at_most("largest_kept", {"quick": 0.95}, of="random"),
+                      at_least("tail_kept", {"quick": 0.05}, minus="random", over="each")],
+              reason="Own entropies, the mean of novelties and farthest environments keep it as well. Clusters and farthest "
+              "means do not here: they lose an eighth to a half of the largest force (three seeds of development); in cells of "
+              "32 atoms with what is rare as a whole, tried before, they keep it too."),
     ],
-    cost=8.0,
+    cost=15.0,
 )  # fmt: skip
 def diluted(config: Rare, key, log: Log) -> Report:
-    """The same where the mean descriptor of a rare cell is hardly unusual."""
+    """The same in larger cells, where half of the rare ones differ in one atom, which hardly moves their mean."""
+    return _compare(config, key, log)
+
+
+@paper.experiment(
+    presets={"smoke": replace(SMALL_RARE, whole=0, moved=4, warm=0.25), "quick": WARM,
+             "paper": replace(WARM, count=2000, moved=40, draws=100)},
+    claims=[
+        Claim("C3c", "what is rare is kept although a quarter of the frames is from a warmer trajectory", kind="paper",
+              where="abstract: retains outliers across all cases", ablation=("novelty_mean", "entropy"),
+              null=("k_means", "mean_fps", "fps", "environment_fps", "largest_force"),
+              checks=[at_least("recall", 0.9), at_most("recall", 0.3, of="random")], answers_to=SAME,
+              reason="Every warm frame is new, and the cover spends its picks on them: 7 or 8 of ten are kept, as by farthest "
+              "environments and structures; in cells of 108 atoms 1 to 5 of eight. The structures of the largest forces, which "
+              "takes labels, hold all ten (three seeds of development)."),
+    ],
+    cost=6.0,
+)  # fmt: skip
+def warm(config: Rare, key, log: Log) -> Report:
+    """The same where many common environments differ from each other as well."""
     return _compare(config, key, log)
 
 
 def _compare(config: Rare, key, log: Log) -> Report:
     rng = generator(key)
-    cells, rare = _cells(config, rng)
+    cells, kinds = _cells(config, rng)
     environments = describe_all(cells)
     sizes = [max(2, int(np.ceil(share * len(cells)))) for share in config.fractions]
     kept = max(2, int(np.ceil(config.kept * len(cells))))
     magnitudes = [np.linalg.norm(part, axis=1) for part in forces_of(cells)]
+    by_force = np.argsort([-part.max() for part in magnitudes], kind="stable")
     tail, largest = np.percentile(np.concatenate(magnitudes), 99), max(part.max() for part in magnitudes)
+    kinds_kept = {"recall": kinds != "common"} | {
+        f"recall_{kind}": kinds == kind for kind in np.unique(kinds[kinds != "common"])
+    }
     curves: dict[str, np.ndarray] = {}
     arms: dict[str, dict[str, float]] = {}
-    for k, method in enumerate(SAMPLERS):
-        draws = {"random": config.draws, "k_means": min(config.draws, CURVES), "mean_fps": min(config.draws, CURVES)}.get(
-            method, 1
-        )
+    arrays: dict[str, np.ndarray] = {}
+    for k, method in enumerate((*SAMPLERS, "largest_force")):
+        name = "system" if method == "cover" else method
+        draws = {"random": config.draws}.get(method, CURVES if method in DRAWN else 1)
         rows, kept_rows = [], []
         for draw in range(draws):
             seed = seed_of(key) * 1000 + draw
             if method == "k_means":
                 picks = {size: select(environments, size, method, seed=seed).indices for size in {*sizes, kept}}
             else:  # the first picks of a longer choice are the shorter one
-                order = select(environments, max([*sizes, kept]), method, seed=seed).indices
+                most = max([*sizes, kept])
+                order = by_force if method == "largest_force" else select(environments, most, method, seed=seed).indices  # type: ignore[arg-type]
                 picks = {size: order[:size] for size in {*sizes, kept}}
             chosen = np.concatenate([magnitudes[i] for i in picks[kept]])
-            kept_rows.append((
-                np.mean(rare[picks[kept]]) * kept / max(1, rare.sum()), np.percentile(chosen, 99) / tail, chosen.max() / largest
-            ))  # fmt: skip
+            found = {what: which[picks[kept]].sum() / which.sum() for what, which in kinds_kept.items()}
+            kept_rows.append(found | {"tail_kept": np.percentile(chosen, 99) / tail, "largest_kept": chosen.max() / largest})
             if draw < CURVES:
                 have = fractions_curve(environments, picks, sizes)
                 rows.append((*have, [overlap(environments.X, environments.of(picks[size]).X) for size in sizes]))
-        name = "system" if method == "cover" else method
+            if draw == 0 and name in ("system", "random"):
+                arrays[f"forces_{name}"] = chosen
         for what, value in zip(("entropy", "diversity", "overlap"), np.mean(np.array(rows), axis=0), strict=True):
             curves[f"{name}_{what}"] = value
-        arms[name] = dict(zip(("recall", "tail_kept", "largest_kept"), np.mean(kept_rows, axis=0).tolist(), strict=True))
-        if method == "cover":
+        arms[name] = {what: float(np.mean([row[what] for row in kept_rows])) for what in kept_rows[0]}
+        if name == "system":
             left = novelty(environments.X, environments.of(picks[kept]).X)
-        log.progress((k + 1) / len(SAMPLERS))
+        log.progress((k + 1) / (len(SAMPLERS) + 1))
     for reached, arm in arms.items():
-        rest = [other for other in RIVALS if other != reached] + ([] if reached == "system" else ["system"])
+        rest = [other for other in RIVALS if other != reached] + (["system"] if reached in RIVALS else [])
         for what, best in (("diversity", np.max), ("overlap", np.mean)):
             gain = curves[f"{reached}_{what}"] - best([curves[f"{other}_{what}"] for other in rest], axis=0)
             arm[f"least_{what}_gain"] = float(gain.min())
@@ -343,44 +390,36 @@ def _compare(config: Rare, key, log: Log) -> Report:
     centred = means_of - means_of.mean(axis=0)
     plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     per_structure = np.maximum.reduceat(left, np.searchsorted(environments.owner, np.arange(len(cells))))
-    arrays = {"fractions": np.array(sizes) / len(cells), "rare": rare, "plane": plane, "novelty": per_structure,
-              "forces": np.concatenate(magnitudes)}  # fmt: skip
-    for shown, sampler in (("system", "cover"), ("random", "random")):
-        picked = select(environments, kept, sampler, seed=seed_of(key)).indices  # type: ignore[arg-type]
-        arrays[f"forces_{shown}"] = np.concatenate([magnitudes[i] for i in picked])
+    arrays |= {"fractions": np.array(sizes) / len(cells), "rare": kinds != "common", "plane": plane,
+               "novelty": per_structure, "forces": np.concatenate(magnitudes)}  # fmt: skip
     return Report(arms=arms, arrays=arrays | curves)
 
 
 def _cells(config: Rare, rng: np.random.Generator) -> tuple[list, np.ndarray]:
-    if config.kind == "file" and config.data is None:
-        raise MissingDataError("The paper's size needs GAP-20 or TM23 as extended XYZ with config_type: --data FILE.")
     if config.data is None:
-        return (diluted_cells if config.kind == "diluted" else mixed_cells)(rng, config.count, config.rare)
+        if config.source == "file":
+            raise MissingDataError("The paper's size needs GAP-20 or TM23 as extended XYZ with config_type: --data FILE.")
+        return copper_cells(rng, config.count, whole=config.whole, moved=config.moved, warm=config.warm, repeat=config.repeat,
+                            strain=config.strain)  # fmt: skip
     cells = read_structures(config.data)
-    kinds = [str(each.info.get("config_type", "")) for each in cells]
-    names, counts = np.unique(kinds, return_counts=True)
+    types = [str(each.info.get("config_type", "")) for each in cells]
+    names, counts = np.unique(types, return_counts=True)
     if len(names) < 2:
         raise DataError(f"{config.data}: structures have no config_type that tells them apart.")
     unusual = set(names[counts < 0.01 * len(cells)])
-    return cells, np.array([kind in unusual for kind in kinds])
+    if not unusual:
+        raise DataError(f"{config.data}: no config_type has fewer than a hundredth of the structures; none of them is rare.")
+    return cells, np.array(["whole" if kind in unusual else "common" for kind in types])
 
 
 def information_kept(runs: Runs):
     """Entropy, diversity and overlap of what is kept."""
     data = runs["system"].arrays
     fig, axes = figure(3, width=3.0)
-    for k, method in enumerate(SAMPLERS):
-        name = "system" if method == "cover" else method
-        colour = CONTROL_COLOUR if method == "random" else COLOURS[k % len(COLOURS)]
+    for k, (name, said) in enumerate(SHOWN.items()):
+        colour = CONTROL_COLOUR if name == "random" else COLOURS[k % len(COLOURS)]
         for axis, what in zip(axes, ("entropy", "diversity", "overlap"), strict=True):
-            axis.plot(
-                data["fractions"],
-                data[f"{name}_{what}"],
-                "o-",
-                ms=3,
-                color=colour,
-                label="set cover" if method == "cover" else method,
-            )
+            axis.plot(data["fractions"], data[f"{name}_{what}"], "o-", ms=3, color=colour, label=said)
     for axis, what in zip(axes, ("entropy H (nats)", "diversity D (nats)", "overlap"), strict=True):
         label(axis, "fraction kept", what, legend=what.startswith("entropy"))
     return fig
@@ -416,7 +455,7 @@ def means_and_novelty(runs: Runs):
     return fig
 
 
-for made in (outliers, diluted):
+for made in (outliers, diluted, warm):
     made.figure(information_kept)
     made.figure(long_tail)
     made.figure(means_and_novelty)
@@ -432,32 +471,34 @@ class Learning:
     count: int = 80
     rare: int = 20  # half of them are kept for the test
     fractions: tuple[float, ...] = (0.1,)
-    samplers: tuple[str, ...] = ("cover", "random")
+    samplers: tuple[Method, ...] = ("cover", "random", "k_means", "fps", "entropy")
     model: MessageConfig = SMALLEST
-    steps: int = 60
+    steps: int = 300
     batch: int = 2
     force_weight: float = 10.0  # of the loss
 
 
 @paper.experiment(
     presets={"smoke": Learning(count=40, rare=8, steps=2, force_weight=0.0), "quick": Learning(),
-             "paper": Learning(count=4000, rare=200, fractions=(0.05, 0.1, 0.2, 0.4),
-                               samplers=("cover", "random", "k_means", "fps"),
-                               model=MessageConfig(), steps=20_000, batch=8)},
+             "paper": Learning(count=4000, rare=200, fractions=(0.05, 0.1, 0.2, 0.4), model=MessageConfig(), steps=20_000,
+                               batch=8)},
     claims=[
-        Claim("C6", "potentials trained on what the cover keeps err less on rare structures", kind="paper",
-              where="abstract: reduced error for out-of-distribution data", null="random",
-              no_ablation="the rule is one piece: a choice without it is a random one", grows="steps",
-              checks=[at_most("relative_rmse", {"paper": 0.95})]),
+        Claim("C6", "potentials trained on what the cover keeps err less on rare structures than on a random choice",
+              kind="paper", where="abstract: reduced error for out-of-distribution data", ablation="entropy",
+              null=("random", "k_means", "fps"), grows="steps", seeds=8,
+              checks=[at_most("log_outside_rmse", {"quick": np.log(0.95), "paper": np.log(0.95)}, minus="random")],
+              reason="Any choice that holds rare structures does it: 0.8 to 1.0 eV/Å with the cover, 0.8 to 1.0 with farthest "
+              "structures, 0.8 to 0.9 with the largest own entropies, 1.5 to 2.4 with clusters, 3.9 to 6.5 by chance. On "
+              "common structures the cover errs twice as much as chance (three seeds of development)."),
     ],
-    cost=40.0,
+    cost=30.0,
 )  # fmt: skip
 def learning(config: Learning, key, log: Log) -> Report:
     """Force errors inside and outside the distribution, by sampler and fraction."""
     rng = generator(key)
-    cells, rare = diluted_cells(rng, config.count, config.rare, move=1.0)
-    unusual = rng.permutation(np.flatnonzero(rare))
-    common = rng.permutation(np.flatnonzero(~rare))
+    cells, kinds = copper_cells(rng, config.count, moved=config.rare, move=1.0)
+    unusual = rng.permutation(np.flatnonzero(kinds == "moved"))
+    common = rng.permutation(np.flatnonzero(kinds == "common"))
     outside, inside = unusual[: len(unusual) // 2], common[: max(4, len(common) // 10)]
     pool = [cells[k] for k in np.setdiff1d(np.arange(len(cells)), np.concatenate([outside, inside]))]
     tests = {"inside": [cells[k] for k in inside], "outside": [cells[k] for k in outside]}
@@ -467,7 +508,7 @@ def learning(config: Learning, key, log: Log) -> Report:
     for i, method in enumerate(config.samplers):
         for j, fraction in enumerate(config.fractions):
             size = max(4, int(np.ceil(fraction * len(pool))))
-            kept = [pool[k] for k in select(environments, size, method, seed=seed_of(key)).indices]  # type: ignore[arg-type]
+            kept = [pool[k] for k in select(environments, size, method, seed=seed_of(key)).indices]
             potential = scaled(PaiNN(config.model, key), kept)
             sets = {part: LabelledSet(some, potential) for part, some in tests.items()}
             settings = Training(steps=config.steps, batch=config.batch, learning_rate=3e-3, evaluate=config.steps,
@@ -477,8 +518,8 @@ def learning(config: Learning, key, log: Log) -> Report:
                 table[part][i, j] = evaluate(trained, some, size=config.batch).force_rmse
             done += 1
             log.progress(done / (len(config.samplers) * len(config.fractions)))
-    rows = {name: table["outside"][i].mean() for i, name in enumerate(config.samplers)}
-    arms = {("system" if name == "cover" else name): {"relative_rmse": rows[name] / rows["random"], "outside_rmse": rows[name],
+    arms = {("system" if name == "cover" else name): {"log_outside_rmse": np.log(table["outside"][i]).mean(),
+                                                     "outside_rmse": table["outside"][i].mean(),
                                                      "inside_rmse": table["inside"][i].mean()}
             for i, name in enumerate(config.samplers)}  # fmt: skip
     return Report(
@@ -491,9 +532,9 @@ def errors(runs: Runs):
     """Force errors on rare structures against the fraction kept."""
     data = runs["system"].arrays
     fig, axis = figure()
-    names, colours = ("set cover", "random", "k_means", "fps"), (COLOURS[0], CONTROL_COLOUR, *COLOURS[2:4])
+    names, colours = list(runs["system"].arms), (COLOURS[0], CONTROL_COLOUR, *COLOURS[2:])
     for row, name, colour in zip(data["rmse_outside"], names, colours, strict=False):
-        axis.plot(data["fractions"], row, "o-", color=colour, label=name)
+        axis.plot(data["fractions"], row, "o-", color=colour, label=SHOWN[name])
     label(axis, "fraction kept", "force RMSE on rare structures (meV/Å)")
     return fig
 
@@ -504,24 +545,27 @@ class Size:
 
     count: int = 200
     rare: int = 10
-    grid: int = 10
+    grid: int = 16
 
 
 @paper.experiment(
-    presets={"smoke": Size(count=20, rare=4, grid=3), "quick": Size(), "paper": Size(count=2000, rare=40, grid=25)}, cost=5.0
+    presets={"smoke": Size(count=20, rare=4, grid=4), "quick": Size(), "paper": Size(count=2000, rare=40, grid=25)}, cost=5.0
 )
 def auto_size(config: Size, key, log: Log) -> Report:
-    """Entropy times diversity against the fraction, and the fraction at its peak."""
-    environments = describe_all(mixed_cells(generator(key), config.count, config.rare)[0])
+    """Entropy times diversity against the fraction, the fraction at its peak, and what is kept there."""
+    cells, kinds = copper_cells(generator(key), config.count, whole=config.rare, strain=0.01)
+    environments = describe_all(cells)
     order = select(environments, config.count).indices
-    sizes = np.unique(np.ceil(np.linspace(0.1, 1, config.grid) * config.count).astype(int))
-    have = fractions_curve(environments, {size: order[:size] for size in sizes.tolist()}, sizes.tolist())
-    product = have[0] * have[1]
-    best = sizes[np.argmax(product)] / config.count
+    sizes = np.unique(np.geomspace(1, config.count, config.grid).round().astype(int)).tolist()
+    have = fractions_curve(environments, {size: order[:size] for size in sizes}, sizes)
+    best = best_size(environments, order, config.grid)
+    found = {"fraction": best / config.count, "covered": overlap(environments.X, environments.of(order[:best]).X),
+             "recall": (kinds[order[:best]] != "common").sum() / config.rare}  # fmt: skip
     return Report(
-        metrics={"fraction": best},
-        arrays={"fractions": sizes / config.count, "entropy": have[0], "diversity": have[1], "product": product},
-    )
+        metrics=found,
+        arrays={"fractions": np.array(sizes) / config.count, "entropy": have[0], "diversity": have[1],
+                "product": have[0] * have[1]},
+    )  # fmt: skip
 
 
 @auto_size.figure
@@ -531,5 +575,6 @@ def efficiency(runs: Runs):
     fig, axis = figure()
     axis.plot(data["fractions"], data["product"], "o-", color=COLOURS[0], label="entropy times diversity")
     axis.axvline(runs["system"].metrics["fraction"], color=CONTROL_COLOUR, lw=1, label="chosen")
+    axis.set_xscale("log")
     label(axis, "fraction kept", "H times D (nats²)")
     return fig
