@@ -79,7 +79,6 @@ def test_background_is_poisson():
         (lambda: Projection.from_pairs([[0]], [0], 1.0, size=2, out=(3,)), "pre is"),
         (lambda: Dense(jnp.ones((2, 2)), delay=0), "delay = 0"),
         (lambda: Uniform(1.0, 2, 3, "one to one"), "one to one joins"),
-        (lambda: Uniform(1.0, 2, 2, "some"), "pattern = 'some'"),
         (lambda: Uniform(1.0, 2, 3, "all to all", delay=0), "delay = 0"),
         (lambda: PoissonBackground(3, 0.0, 1.0), "rate = 0"),
         (lambda: rollout(PoissonBackground(3, 1.0, 1.0), jnp.zeros((2, 3))), "give rollout a key"),

@@ -134,6 +134,16 @@ def test_adaptive_thresholds_rise_with_spikes_and_fall_back():
         AdaptiveThreshold(LIF(1), increment=1.0, tau=0.0)
 
 
+def test_a_pause_keeps_spikes_apart_and_frozen_thresholds_stay():
+    cell = AdaptiveThreshold(LIF(2, rest=0.0, threshold=1.0, reset=0.0, dt=0.5), increment=0.1, tau=100.0, pause=7.0)
+    state, spikes = rollout(cell, jnp.full((200, 2), 5.0))
+    assert (np.diff(np.flatnonzero(spikes[:, 0])) == 14).all()
+    assert spikes[:, 0].sum() > 10
+    after, more = rollout(cell.frozen(), jnp.full((100, 2), 5.0), state=state)
+    assert more.sum() > 0
+    np.testing.assert_array_equal(after.rise, state.rise)
+
+
 def test_izhikevich_substeps_are_smaller_steps():
     """Four substeps of a step equal four steps under the same input; what fires within counts for the step."""
     drive = jnp.repeat(jax.random.uniform(jax.random.key(0), (100, 3)) * 15, 4, axis=0)

@@ -61,7 +61,7 @@ def convert(
     from broadsheet.conversion.early_exit import DynamicConfidence
     from broadsheet.conversion.model_files import read_network
     from broadsheet.files import load_arrays
-    from broadsheet.networks.nir import write_nir
+    from broadsheet.networks.nir_writing import write_nir
 
     body, theta = read_network(model)
     arrays = load_arrays(data)

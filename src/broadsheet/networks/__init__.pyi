@@ -1,6 +1,7 @@
 from .continual import ContinualClassifier
 from .hippocampus import HippocampalCAM
-from .nir import NIRNetwork, from_nir, to_nir, write_nir
+from .nir import NIRNetwork, from_nir
+from .nir_writing import to_nir, write_nir
 from .projections import Dense, PoissonBackground, Projection, Uniform
 from .recurrent import Recurrent
 from .reservoir import Reservoir
