@@ -45,7 +45,8 @@ class DaskExecutor:
 
     def run(self, tasks: list[Task], handle: Handler, deadline: float | None = None) -> None:
         """Runs all tasks; at `deadline` (monotonic seconds) what is left is cancelled."""
-        from distributed import Event, Queue
+        from distributed import Event as Flag
+        from distributed import Queue
 
         name = f"broadsheet-{uuid.uuid4().hex}"
         stream = Queue(name, client=self.client)
@@ -54,7 +55,7 @@ class DaskExecutor:
         for task in sorted(tasks, key=lambda task: -task.priority):
             task.state = "running"
             stop = f"{name}-{id(task)}"
-            self._stop[id(task)] = Event(stop, client=self.client)
+            self._stop[id(task)] = Flag(stop, client=self.client)
             for run in task.spec.runs:
                 future = self.client.submit(
                     run_remotely,
@@ -146,10 +147,11 @@ def _messages(stream: Any, wait: bool) -> Iterator[Any]:
 
 def run_remotely(spec: TaskSpec, stream_name: str, stop_name: str, owner: int) -> tuple[str, str]:
     """On a Dask worker: runs one task's process and sends its events, and each finished run's folder as bytes."""
-    from distributed import Event, Queue, get_client
+    from distributed import Event as Flag
+    from distributed import Queue, get_client
 
     client = get_client()
-    stream, stop = Queue(stream_name, client=client), Event(stop_name, client=client)
+    stream, stop = Queue(stream_name, client=client), Flag(stop_name, client=client)
     scratch = Path(tempfile.mkdtemp(prefix="broadsheet-"))
     executor = LocalExecutor()
     task = Task(dataclasses.replace(spec, scratch=str(scratch)))

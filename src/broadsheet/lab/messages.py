@@ -79,7 +79,7 @@ class JobSpec(Message):
 
     def to_json(self) -> dict[str, Any]:
         """As the row of the job has it, without what is usual."""
-        usual = {"variants": None, "overrides": {}, "data": None, "figures": True}
+        usual: dict[str, Any] = {"variants": None, "overrides": {}, "data": None, "figures": True}
         return {name: value for name, value in super().to_json().items() if name != "trust" and value != usual.get(name, ...)}
 
     @classmethod

@@ -98,7 +98,8 @@ class Experiment:
     @property
     def fields(self) -> tuple[schema.Field, ...]:
         """The settings of its config."""
-        return schema.fields_of(type(next(iter(self.presets.values()))))
+        config: type = type(next(iter(self.presets.values())))
+        return schema.fields_of(config)
 
     def variant_names(self) -> list[str]:
         return [SYSTEM, *self.variants]

@@ -145,8 +145,8 @@ def queue_runs(
         found = made.experiment(name)
         found.configure(preset, "system", {})
         count = seeds or found.seeds_at(preset)
-        seeds = range(FIRST_SEED, FIRST_SEED + (1 if found.deterministic else count))
-        specs.append(JobSpec(slug, name, preset, seeds=tuple(seeds)))
+        numbers = tuple(range(FIRST_SEED, FIRST_SEED + (1 if found.deterministic else count)))
+        specs.append(JobSpec(slug, name, preset, seeds=numbers))
     return [jobs.queue(spec, priority) for spec in specs]
 
 

@@ -102,14 +102,15 @@ class Field:
             raise self._refused(value) from None
 
     def _int(self, value: Any) -> int:
+        is_number = isinstance(value, str | numbers.Real) and not isinstance(value, bool)
         try:
-            if isinstance(value, str):
-                value = float(value) if re.search(r"[.eE]", value) else int(value)
-            if isinstance(value, bool) or not isinstance(value, numbers.Real) or value != int(value):
-                raise self._refused(value)
-            return int(value)
+            number = float(value) if isinstance(value, str) and re.search(r"[.eE]", value) else value
+            whole = int(number) if is_number else None
         except (ValueError, OverflowError):
-            raise self._refused(value) from None
+            whole = None
+        if whole is None or (whole != number and not isinstance(number, str)):
+            raise self._refused(value)
+        return whole
 
     def _float(self, value: Any) -> float:
         try:
