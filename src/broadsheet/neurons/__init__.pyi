@@ -4,6 +4,7 @@ from .elm import ELMCell, count_params, load_official, to_official
 from .event_data import Events, read_events
 from .flux_rates import RateNetwork
 from .integrate_and_fire import LIF, AdaptiveThreshold, ConductanceLIF, CurrentLIF, Izhikevich
+from .integrators import Integrator, LeakyIntegrator
 from .intrinsics import Intrinsic
 from .josephson import Circuit, Josephson
 from .lif import LIFLayer
@@ -23,10 +24,12 @@ __all__ = [
     "ELMCell",
     "ELMNeuron",
     "Events",
+    "Integrator",
     "Intrinsic",
     "Izhikevich",
     "Josephson",
     "LIFLayer",
+    "LeakyIntegrator",
     "LevyBaxter",
     "MetaNeuron",
     "QuantalRelease",
