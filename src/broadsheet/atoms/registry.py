@@ -7,7 +7,6 @@ Names are known without importing a potential, or JAX. A package brings its own 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from broadsheet.errors import InputError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
     from jaxtyping import PRNGKeyArray
 
     from broadsheet.atoms.potential import Potential
@@ -114,7 +115,7 @@ def potential(
 
 def names() -> list[str]:
     """All potentials: the package's own, those of other packages, and those registered in this process."""
-    return sorted({*own_names(), *(point.name for point in importlib.metadata.entry_points(group=GROUP)), *_kinds})
+    return sorted({*own_names(), *(point.name for point in _entry_points()), *_kinds})
 
 
 @cache
@@ -148,10 +149,16 @@ def kind_of_class(name: str) -> Kind:
     for each in _kinds.values():
         if each.network.__name__ == name:
             return each
-    for point in importlib.metadata.entry_points(group=GROUP):
+    for point in _entry_points():
         if point.attr == name:
             return kind(point.name)
     raise InputError(f"no potential of the class {name!r} is here; there are {', '.join(names())}.")
+
+
+def _entry_points(**which: Any) -> EntryPoints:
+    from importlib.metadata import entry_points  # takes a while to import, and the command line lists the package's own alone
+
+    return entry_points(group=GROUP, **which)
 
 
 def _registered(network: type) -> Kind | None:
@@ -163,7 +170,7 @@ def _load(name: str) -> None:
     if name in own_names():
         importlib.import_module(f"{PACKAGE}.{name}")
         return
-    for point in importlib.metadata.entry_points(group=GROUP, name=name):
+    for point in _entry_points(name=name):
         try:
             point.load()
         except (ImportError, AttributeError) as error:
