@@ -25,7 +25,10 @@ def test_list_and_show_before_any_import(home):
     shown = read("show", "elm-neuron")
     claim = next(c for c in shown["claims"] if c["id"] == "C4")
     assert {"id", "kind", "statement", "verdict", "reason", "checks"} <= set(claim)
-    assert {"metric", "value", "low", "high", "control", "bound"} <= set(claim["checks"][0])
+    assert {"metric", "value", "low", "high", "distance", "bound"} <= set(claim["checks"][0])
+    assert [trial["control"] for trial in claim["ablations"]] == ["fast"]
+    assert claim["no_null"] == "none yet"
+    assert "C4" in shown["no_null_model_yet"]
     assert not home.exists() or not (home / "broadsheet.db").exists()
     assert "elm-neuron" in call("list").stdout
     assert "broadsheet run elm-neuron -e recall" in call("show", "2306.16922").stdout
@@ -170,16 +173,50 @@ name = "liar"
 [[experiment]]
 name = "lie"
 command = "sh -c 'echo {\\\\\\"truth\\\\\\": 0} > $0' {out}"
-controls = { off = "sh -c 'echo {\\\\\\"truth\\\\\\": 0} > $0' {out}" }
+ablations = { off = "sh -c 'echo {\\\\\\"truth\\\\\\": 0} > $0' {out}" }
 [[experiment.claim]]
 id = "L1"
 statement = "it is true"
-control = "off"
+null = "none yet"
 checks = [{ metric = "truth", at_least = 1 }]
 """
     )
     done = call("verify", tmp_path, "--json", code=1)
     assert json.loads(done.stdout)["claims"][0]["verdict"] == "fails"
+    lines = (tmp_path / "claims.toml").read_text().splitlines()
+    lying = [line.replace("truth", "lie") if line.startswith("ablations") else line for line in lines]
+    (tmp_path / "claims.toml").write_text("\n".join(lying))
+    said = call("verify", tmp_path, code=2).stderr
+    assert "Claim L1: the control 'off' reports no 'truth'" in said
+
+
+def test_verify_makes_nothing_less_known(home):
+    """The tour's own step, and fewer seeds: every other claim keeps what was recorded of it."""
+
+    def verdicts():
+        return {claim["id"]: claim["verdict"] for claim in read("show", "nested-dynamics")["claims"]}
+
+    before = verdicts()
+    assert call("verify", "nested-dynamics", "--claim", "ND6", "--seeds", "1", code=1).returncode == 1  # provisional by itself
+    assert verdicts() == before
+    call("verify", "nested-dynamics", "--claim", "ND6")
+    after = verdicts()
+    assert after.pop("ND6") == "reference"
+    assert after == {name: verdict for name, verdict in before.items() if name != "ND6" and name != "ND7"} | {
+        "ND7": "reference"  # of the same experiment
+    }
+
+
+def test_verify_grows_a_claim(home, tmp_path):
+    done = read("verify", "hlop", "--claim", "H1", "--seeds", "1", "--grow", "updates=0.05,0.1", code=1)
+    (grown,) = done["claims"][0]["growth"]
+    assert [size["value"] for size in grown["sizes"]] == [200, 400]
+    assert grown["text"].endswith("on 1 seed")
+    assert read("show", "hlop")["claims"][0]["growth"][0]["setting"] == "updates"
+    assert list((home / "figures").glob("hlop/subspace/quick/growth-H1-updates.svg"))
+    said = call("verify", "nested-dynamics", "--claim", "ND6", "--grow", code=2).stderr
+    assert "no claim that declares what it grows with" in said
+    assert "is no growth" in call("verify", "hlop", "--grow", "updates=x", code=2).stderr
 
 
 def test_new_drafts_a_file_once(home, tmp_path):

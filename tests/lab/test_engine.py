@@ -322,7 +322,7 @@ def test_ledger_judges_again_and_knows_stale_code(toy, store, tmp_path, monkeypa
     path = write(toy, make_entry(toy, plans, store), tmp_path)
     data = json.loads(path.read_text())
     assert [state.verdict for state in states(toy, data)] == ["holds", "reference"]
-    assert data["verdicts"]["T1"]["checks"][0]["control"] < 0.6
+    assert data["verdicts"]["T1"]["ablations"][0]["checks"][0]["value"] < 0.6
     data["experiments"]["coin"]["metrics"]["101"]["system"]["heads"] = 0.1
     assert states(toy, data)[0].verdict == "mixed"
     data["experiments"]["coin"]["code_hash"] = "another"

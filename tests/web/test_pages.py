@@ -69,7 +69,7 @@ def test_a_paper_shows_claims_with_control_interval_scale_and_what_could_not_be_
     page = tree(site.get("/papers/elm-neuron"))
     row = page.find(id="C4")
     assert row.find(class_="holds")
-    assert "quick size, from the official code" in row.get_text()
+    assert "toy size, from the official code" in row.get_text()
     assert "≥" in row.get_text()
     assert float(row.find(class_="control").get_text().split()[1]) < 0.7  # fast memory does not carry it
     text = page.get_text()

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from broadsheet.lab.claims import Claim
     from broadsheet.lab.engine import Plan
     from broadsheet.lab.executors import Executor
-    from broadsheet.lab.messages import JobSpec
+    from broadsheet.lab.messages import JobSpec, News
+    from broadsheet.lab.metrics import Filled
     from broadsheet.lab.registry import Entry, ExperimentEntry
     from broadsheet.lab.store import Store
     from broadsheet.lab.verdicts import Verdict
@@ -168,6 +169,8 @@ class Asked:
 def _check(made: Entry, asked: Asked, store: Store, executor: Executor) -> Checked:
     from broadsheet.lab.engine import execute, metrics_table, plan
     from broadsheet.lab.ledger import make_entry, verdict_list
+    from broadsheet.lab.messages import Recorded
+    from broadsheet.lab.metrics import add_run, from_json
     from broadsheet.lab.verdicts import require
 
     unknown = asked.wanted - {claim.id.upper() for _, claim in made.claims()}
@@ -185,7 +188,18 @@ def _check(made: Entry, asked: Asked, store: Store, executor: Executor) -> Check
         raise InputError(f"{made.slug} has no claim that is judged at {asked.preset!r}{among}.")
     sizes = [one for settings in grown.values() for by_factor in settings.values() for one in by_factor.values()]
     with progress([*plans, *sizes]) as watch:
-        execute([*plans, *sizes], store, executor, watch)
+
+        def strict(job: Plan, news: News) -> None:
+            """A control without a metric stops the job when its first run is there."""
+            watch(job, news)
+            if isinstance(news, Recorded):
+                for run in store.find(id=news.id):
+                    arms: Filled = {}
+                    add_run(arms, run.seed, run.variant, from_json(run.scalars))
+                    for claim in asked.claims(job.experiment):
+                        require(claim, arms.values())
+
+        execute([*plans, *sizes], store, executor, strict)
     table = metrics_table(plans, store)
     for done in plans:
         for claim in asked.claims(done.experiment):
