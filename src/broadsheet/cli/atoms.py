@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from broadsheet.atoms.registry import own_names
+from broadsheet.atoms.registry import build, own_loss, own_names
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import DataError, InputError
@@ -70,7 +70,6 @@ def train(
 
     from broadsheet.atoms.files import read_structures
     from broadsheet.atoms.potential import scaled
-    from broadsheet.atoms.registry import build, own_loss
     from broadsheet.atoms.training import Errors, LabelledSet, Training
     from broadsheet.atoms.training import train as train_potential
 
