@@ -71,27 +71,68 @@ class CheckOut(BaseModel):
     value: float | None
     low: float | None
     high: float | None
-    control: float | None
-    passed: bool | None
+    distance: float | None
+    passed: bool
     seeds_passed: int
     seeds: int
 
 
+class TrialOut(BaseModel):
+    """A control in the system's place: whether it meets the claim, and why it might fail by construction."""
+
+    control: str
+    kind: str
+    met: bool
+    unclear: bool
+    checks: list[CheckOut]
+    warnings: list[str]
+    answer: str | None
+
+
+class SizeOut(BaseModel):
+    factor: float
+    value: float
+    verdict: str
+    leaning: str | None
+    seeds: list[int]
+    checks: list[CheckOut]
+    controls: list[TrialOut]
+
+
+class GrowthOut(BaseModel):
+    """A claim at multiples of one setting."""
+
+    setting: str
+    text: str
+    fades: bool
+    stale: bool
+    sizes: list[SizeOut]
+
+
 class ClaimOut(BaseModel):
-    """A claim with its last recorded verdict, the size it was made at, and what this site's own runs say (`here`)."""
+    """A claim with its last recorded verdict, the size it was made at, its controls, and what this site's own runs say
+    (`here`)."""
 
     id: str
     kind: str
     statement: str
     where: str
-    published: str
+    published: str | None
     experiment: str | None
     verdict: str | None
+    leaning: str | None
+    scale: str | None
     preset: str | None
     seeds: list[int]
     reason: str | None
     here: str
     checks: list[CheckOut]
+    ablations: list[TrialOut]
+    no_ablation: str | None
+    nulls: list[TrialOut]
+    no_null: str | None
+    warnings: list[str]
+    growth: list[GrowthOut]
 
 
 class WholePaperOut(PaperOut):
@@ -200,8 +241,7 @@ async def paper(request: Request, slug: str) -> WholePaperOut:
     found = view.paper(slug)
     standing = view.standings.get(found.slug)
     claims = [] if standing is None else [
-        ClaimOut(**state.to_dict(), published=state.claim.published, here=standing.here_text(state.claim.id))
-        for state in standing.claims
+        ClaimOut(**state.to_dict(), here=standing.here_text(state.claim.id)) for state in standing.claims
     ]  # fmt: skip
     figures = [] if standing is None else [
         f"/figures/{found.slug}/{name}/{drawn.name}.svg" for name, all_drawn in standing.figures.items() for drawn in all_drawn
