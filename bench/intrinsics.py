@@ -40,7 +40,8 @@ def ours(case, given):
 
     from broadsheet.dynamics import trainable
     from broadsheet.networks import SNN, SpikingLayer
-    from broadsheet.networks.spiking_classifier import cross_entropy, linear
+    from broadsheet.networks.layers import linear
+    from broadsheet.networks.spiking_classifier import surprise
     from broadsheet.neurons import LIF, Intrinsic
     from broadsheet.neurons.surrogates import fast_sigmoid
 
@@ -62,13 +63,13 @@ def ours(case, given):
             weights, state = carry
 
             def loss(w):
-                return cross_entropy(eqx.combine(w, rest), (X[rows], y[rows]), jax.random.key(0))
+                return surprise(eqx.combine(w, rest), (X[rows], y[rows]), jax.random.key(0))
 
             updates, state = rule.update(jax.grad(loss)(weights), state, weights)
             return (eqx.apply_updates(weights, updates), state), None
 
         (weights, _), _ = jax.lax.scan(step, (weights, rule.init(weights)), order)
-        return cross_entropy(eqx.combine(weights, rest), (X, y), jax.random.key(0))
+        return surprise(eqx.combine(weights, rest), (X, y), jax.random.key(0))
 
     order = jnp.asarray(given["order"])
 

@@ -10,7 +10,8 @@ import pytest
 
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.networks import ContinualClassifier
-from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy, fire, fire_online
+from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy
+from broadsheet.networks.layers import fire, fire_online
 from broadsheet.neurons import LIF
 from broadsheet.plasticity import LateralSubspace
 from broadsheet.vision.images import cifar, digits, mnist

@@ -14,7 +14,8 @@ from broadsheet.conversion import QuantisedNet
 from broadsheet.conversion.conversion import Sequential
 from broadsheet.dynamics import feedback, rollout, series
 from broadsheet.errors import CompositionError, DataError, InputError
-from broadsheet.networks import Dense, from_nir, to_nir, write_nir
+from broadsheet.networks import Dense, SNNClassifier, from_nir, to_nir, write_nir
+from broadsheet.networks.continual import SpikingMLP
 from broadsheet.neurons import LIF, ConductanceLIF
 
 FOLDER = Path(__file__).parents[1] / "references" / "spiking"
@@ -52,6 +53,29 @@ def test_a_loop_written_and_read_is_the_same_network(tmp_path, unit):
     np.testing.assert_array_equal(spikes_of(again, drive), expected)
     write_nir(again, tmp_path / "b.nir")
     assert eqx.tree_equal(from_nir(tmp_path / "b.nir", dt=1.0, method="exact"), again)
+
+
+def test_trained_networks_answer_the_same_once_written(tmp_path):
+    """A classifier of spike trains and a learner of many tasks, their logits from the file alone."""
+    rng = np.random.default_rng(0)
+    X, y = (rng.random((40, 30, 5)) < 0.2).astype(np.float32), rng.integers(0, 2, 40)
+    net = SNNClassifier(hidden=6, epochs=2).fit(X, y).network_
+    write_nir(net, tmp_path / "a.nir")
+    again = from_nir(tmp_path / "a.nir", dt=1.0, method="exact")
+    found = [rollout(again, jnp.asarray(x))[1][-1] for x in X[:5]]
+    assert net.spikes(jnp.asarray(X[:5]), jax.random.key(0)).sum() > 20
+    np.testing.assert_allclose(found, net.logits(jnp.asarray(X[:5]), jax.random.key(0)), atol=1e-4)
+    layers = SpikingMLP((5, 8, 8, 3), rule="bptt", steps=12, key=jax.random.key(1))
+    layers = eqx.tree_at(lambda m: m.W, layers, tuple(3 * w for w in layers.W))
+    write_nir(layers, tmp_path / "b.nir")
+    again = from_nir(tmp_path / "b.nir", dt=1.0, method="exact")
+    x = jnp.asarray(rng.random((4, 5)), jnp.float32)
+    found = [rollout(again, jnp.broadcast_to(one, (12, 5)))[1].mean(axis=0) for one in x]
+    assert np.abs(found).max() > 0.1
+    np.testing.assert_allclose(found, layers(x)[0], atol=1e-4)
+    for cannot in (SpikingMLP((5, 3), key=jax.random.key(0)), SNNClassifier("meta", hidden=3, epochs=1).fit(X, y).network_):
+        with pytest.raises(CompositionError, match="NIR has no"):
+            to_nir(cannot)
 
 
 def test_converted_networks_keep_their_resets_and_head_start(tmp_path):

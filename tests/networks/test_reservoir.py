@@ -8,7 +8,8 @@ import pytest
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
 from broadsheet.networks.prediction import OMITTED, Block, Library, cue_trials, learn, prediction_object, subspace_angle, target
-from broadsheet.networks.reservoir import Features, double_exponential, reservoir
+from broadsheet.networks.reservoir import Features, reservoir
+from broadsheet.neurons.codes import double_exponential
 from broadsheet.plasticity import ErrorModulated, RecursiveLeastSquares
 
 

@@ -6,6 +6,7 @@ from sklearn.base import clone
 
 from broadsheet.errors import InputError
 from broadsheet.networks import SNNClassifier
+from broadsheet.plasticity import STDP, ThreeFactor
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +55,23 @@ def test_homeostasis_brings_neurons_to_their_rate(trains):
     assert np.abs(rates[True] - 0.04).max() < 0.02 < np.abs(rates[False] - 0.04).max()
 
 
+def test_a_rule_by_its_name_is_the_rule_itself(trains):
+    """And another one learns something else."""
+    X, y = trains
+    options = {"epochs": 1, "hidden": 6}
+    by_name, itself, other = (
+        SNNClassifier(rule=rule, **options).fit(X, y).network_.hidden.weights.weight
+        for rule in ("stdp", STDP(), STDP(a_plus=0.1))
+    )
+    np.testing.assert_array_equal(by_name, itself)
+    assert not np.allclose(by_name, other)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"neuron": "meta", "rule": "tempotron"}, "one LIF neuron"), ({"decision": "lzc", "rule": "tempotron"}, "one LIF neuron"),
-     ({"neuron": "levy-baxter", "rule": "stdp"}, "STDP is for")],
+     ({"neuron": "levy-baxter", "rule": "stdp"}, "A learning rule is for"),
+     ({"rule": ThreeFactor()}, "also wants modulator"), ({"rule": STDP(bounds=(0.0, 2.0))}, "0 and 1 are wanted")],
 )  # fmt: skip
 def test_impossible_pairs_are_named(trains, options, said):
     with pytest.raises(InputError, match=said):

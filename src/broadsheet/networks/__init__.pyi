@@ -1,12 +1,13 @@
 from .continual import ContinualClassifier
 from .hippocampus import HippocampalCAM
+from .layers import SNN, PlasticLayer, SpikingLayer
 from .nir import NIRNetwork, from_nir
 from .nir_writing import to_nir, write_nir
 from .projections import Dense, PoissonBackground, Projection, Uniform
 from .recurrent import Recurrent
 from .reservoir import Reservoir
 from .spikes import Spikes, simulate
-from .spiking_classifier import SNN, SNNClassifier, SpikingLayer
+from .spiking_classifier import SNNClassifier
 
 __all__ = [
     "SNN",
@@ -14,6 +15,7 @@ __all__ = [
     "Dense",
     "HippocampalCAM",
     "NIRNetwork",
+    "PlasticLayer",
     "PoissonBackground",
     "Projection",
     "Recurrent",

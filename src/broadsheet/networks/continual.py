@@ -13,15 +13,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from broadsheet.dynamics import rollout
-from broadsheet.errors import InputError
+from broadsheet.errors import CompositionError, InputError
+from broadsheet.networks.layers import Train, cross_entropy, fire, fire_online
+from broadsheet.networks.nir_graph import Chain, Graph, reset_of
 from broadsheet.neurons.codes import exponential_trace, weighted_rate
-from broadsheet.neurons.integrate_and_fire import LIF, Membrane
+from broadsheet.neurons.integrate_and_fire import LIF
 from broadsheet.neurons.surrogates import at_threshold, sigmoid
 from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear, projected_weights
 
@@ -29,7 +29,6 @@ Rule = Literal["dsr", "bptt", "ottt"]
 Feedback = Literal["bp", "fa", "ss"]
 Projection = Literal["hebbian", "svd", "random", "none"]
 Batch = Float[Array, "batch features"]
-Train = Float[Array, "time batch neurons"]
 
 
 class DSR(NamedTuple):
@@ -57,9 +56,13 @@ class DSR(NamedTuple):
         )  # fmt: skip
 
 
-def fire(cell: LIF, drive: Train) -> Train:
-    """Spikes of a layer under a drive."""
-    return jax.vmap(lambda one: rollout(cell, one, unroll=min(len(drive), 20))[1], in_axes=1, out_axes=1)(drive)
+HALF_LIFE = 1 / np.log(2)
+"""Time constant, in steps, of what halves with each step."""
+
+
+def halving(size: int) -> LIF:
+    """LIF neurons that keep half their potential a step, with a soft reset by their threshold of 1."""
+    return LIF(size, tau=HALF_LIFE, rest=0.0, threshold=1.0, reset=None, spike=sigmoid(4.0, inclusive=True), dt=1.0)
 
 
 class SpikingMLP(eqx.Module):
@@ -140,28 +143,29 @@ class SpikingMLP(eqx.Module):
     def _spikes(self, x: Batch, subspaces: tuple[LateralSubspace, ...] | None) -> tuple[Array, tuple[Array, ...]]:
         """LIF neurons that keep half their potential a step, threshold 1, soft reset; logits are the mean over time."""
         online = self.rule == "ottt"
-        tau, spike = 1 / np.log(2), sigmoid(4.0, inclusive=True)
         activity, once = [x], self._linear(0, x, x, subspaces)  # the input is the same at each step
         current = jnp.broadcast_to(once, (self.steps, *once.shape))
         for layer, W in enumerate(self.W[:-1], 1):
-            cell = LIF(W.shape[0], tau=tau, rest=0.0, threshold=1.0, reset=None, spike=spike, dt=1.0)
+            cell = halving(W.shape[0])
             spikes = (fire_online if online else fire)(cell, current)
             activity.append(spikes.mean(axis=0))
-            trace = exponential_trace(spikes, tau) if online else spikes
+            trace = exponential_trace(spikes, HALF_LIFE) if online else spikes
             current = self._linear(layer, spikes, trace, subspaces)
         return current.mean(axis=0), tuple(map(jax.lax.stop_gradient, activity))
 
-
-def fire_online(cell: LIF, drive: Train) -> Train:
-    """The same spikes, whose derivative is that by the present input alone: none flows back through the membrane's past."""
-
-    def one(drive: Array) -> Array:
-        def step(state: Membrane, x: Array) -> tuple[Membrane, Array]:
-            return cell.step(jax.tree.map(jax.lax.stop_gradient, state), x)
-
-        return jax.lax.scan(step, cell.at_rest(), drive, unroll=min(len(drive), 20))[1]
-
-    return jax.vmap(one, in_axes=1, out_axes=1)(drive)
+    def nir_graph(self, nir: Any) -> Graph:
+        """Nodes, edges and note for `broadsheet.networks.to_nir`: the mean of its output over `steps` steps of 1 ms, the input
+        the same at each, are the logits. Raises `CompositionError` for the rule "dsr", whose neurons fire below what a spike
+        takes off, which NIR has no word for.
+        """
+        if self.rule == "dsr":
+            raise CompositionError("NIR has no neurons that fire below what a spike takes off, as those of the rule 'dsr' do.")
+        chain = Chain(nir, (self.W[0].shape[1],))
+        for k, W in enumerate(self.W):
+            if k:
+                chain.spiking(f"neurons-{k}", halving(W.shape[1]))
+            chain.linear(f"weights-{k}", W)
+        return chain.graph((self.W[-1].shape[0],), reset=reset_of(halving(1)))
 
 
 class Guard(NamedTuple):
@@ -349,7 +353,7 @@ def _loss(
 ) -> tuple[Array, tuple]:
     model = eqx.tree_at(lambda m: m.W, model, W)
     logits, activity = model(x, subspaces)
-    loss = optax.softmax_cross_entropy_with_integer_labels(jnp.where(allowed, logits, -1e9), y).mean()
+    loss = cross_entropy(logits, y, allowed)
     if guard is not None:
         moved = zip(guard.importance, W, guard.W, strict=True)
         loss += guard.strength / 2 * sum(jnp.sum(f * (now - then) ** 2) for f, now, then in moved)
@@ -381,8 +385,7 @@ def _importance(model: SpikingMLP, X: Array, y: Array, allowed: Array) -> tuple[
 
     def one(x: Array, label: Array) -> tuple[Array, ...]:
         def loss(W: tuple) -> Array:
-            logits = eqx.tree_at(lambda m: m.W, model, W)(x[None])[0]
-            return optax.softmax_cross_entropy_with_integer_labels(jnp.where(allowed, logits, -1e9), label[None])[0]
+            return cross_entropy(eqx.tree_at(lambda m: m.W, model, W)(x[None])[0], label[None], allowed)
 
         return tuple(g**2 for g in jax.grad(loss)(model.W))
 

@@ -19,7 +19,7 @@ from broadsheet.networks.projections import Dense
 from broadsheet.neurons.integrate_and_fire import LIF
 
 
-def to_nir(system: System, *, unit_resistance: bool = False) -> Any:
+def to_nir(system: System | HasNIRGraph, *, unit_resistance: bool = False) -> Any:
     """A `nir.NIRGraph` of a network: one read from NIR, LIF neurons with or without a dense loop, or a system with `nir_graph`.
 
     What NIR cannot say (resets by subtraction, a head start) is kept in the graph's metadata.
@@ -54,7 +54,7 @@ def to_nir(system: System, *, unit_resistance: bool = False) -> Any:
     return graph
 
 
-def write_nir(system: System, path: str | Path, *, unit_resistance: bool = False) -> None:
+def write_nir(system: System | HasNIRGraph, path: str | Path, *, unit_resistance: bool = False) -> None:
     """Writes a network as a `.nir` file; `unit_resistance` as of `to_nir`."""
     library().write(str(path), to_nir(system, unit_resistance=unit_resistance))
 

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from broadsheet.dynamics import rollout
 from broadsheet.dynamics.system import System, as_array, fixed
 from broadsheet.errors import InputError
+from broadsheet.networks.projections import Dense
+from broadsheet.neurons.codes import double_exponential
 from broadsheet.neurons.integrate_and_fire import Izhikevich
 
 Neurons = Float[Array, " neurons"]
@@ -36,7 +38,7 @@ class Reservoir(System):
     """
 
     cells: Izhikevich
-    weights: Float[Array, "post pre"] = fixed()
+    recurrent: Dense = fixed()
     cue: Float[Array, "neurons cues"] = fixed()
     bias: Neurons = fixed()
     tau_syn: Array = fixed()
@@ -45,7 +47,7 @@ class Reservoir(System):
 
     def __init__(self, cells: Izhikevich, weights: Any, cue: Any, bias: Any, *, tau_syn: Any = 5.0, noise: Any = 0.2) -> None:
         self.cells, self.dt = cells, cells.dt
-        self.weights, self.cue, self.bias = as_array(weights), as_array(cue), as_array(bias)
+        self.recurrent, self.cue, self.bias = Dense(as_array(weights)), as_array(cue), as_array(bias)
         self.tau_syn, self.noise = as_array(tau_syn), as_array(noise)
         size = cells.size
         if self.weights.shape != (size, size) or self.cue.ndim != 2 or self.cue.shape[0] != size or self.bias.shape != (size,):
@@ -54,16 +56,20 @@ class Reservoir(System):
                 f"({size}, cues) and ({size},) are wanted."
             )
 
+    @property
+    def weights(self) -> Float[Array, "post pre"]:
+        """The recurrent weights."""
+        return self.recurrent.weights
+
     def init(self, key: PRNGKeyArray) -> ReservoirState:
-        silence = jnp.zeros(self.cells.size)
-        return ReservoirState(self.cells.init(key), silence, silence)
+        return ReservoirState(self.cells.init(key), jnp.zeros(self.cells.size), self.recurrent.init(key))
 
     def step(
         self, state: ReservoirState, inputs: Float[Array, " cues"], key: PRNGKeyArray | None = None
     ) -> tuple[ReservoirState, Neurons]:
         if key is None:
             raise InputError("A reservoir is noisy: give rollout a key.")
-        current = jnp.exp(-self.dt / self.tau_syn) * state.current + self.weights @ state.spikes
+        current = jnp.exp(-self.dt / self.tau_syn) * state.current + self.recurrent.readout(state.spikes)
         noise = self.noise * jax.random.normal(key, (self.cells.size,))
         cells, spikes = self.cells.step(state.cells, current + self.cue @ inputs + self.bias + noise)
         return ReservoirState(cells, current, spikes), spikes
@@ -115,24 +121,6 @@ def cue_course(
     t = jnp.arange(steps)
     strength = jnp.where(t < onset, 0.0, jnp.where(t < onset + length, 1.0, tonic))
     return strength[:, None] * (jnp.arange(cues) == which)
-
-
-def double_exponential(
-    spikes: Float[Array, "time neurons"], rise: float = 3.0, decay: float = 20.0, dt: float = 1.0
-) -> Float[Array, "time neurons"]:
-    """Spikes filtered twice: `h <- h exp(-dt / rise) + s`, then `r <- r q + (1 - q) h` with `q = exp(-dt / decay)`; in ms."""
-    if not (rise > 0 and decay > 0):
-        raise InputError(f"rise = {rise} and decay = {decay} ms; times above 0 are wanted.")
-    first, second = jnp.exp(-dt / rise), jnp.exp(-dt / decay)
-
-    def step(carry: tuple, s: Array) -> tuple[tuple, Array]:
-        h, r = carry
-        h = first * h + s
-        r = second * r + (1 - second) * h
-        return (h, r), r
-
-    zero = jnp.zeros_like(spikes[0])
-    return jax.lax.scan(step, (zero, zero), spikes)[1]
 
 
 class Features(eqx.Module):

@@ -1,7 +1,8 @@
 """A small classifier of spike trains: one hidden layer of neurons, which may learn what they are beside their weights.
 
-Three rules train it: gradients through surrogate spikes, the tempotron's errors, or spike-timing-dependent plasticity without
-labels. Two decisions read it: a linear read-out of spike counts, or the Lempel-Ziv complexity of the hidden spike trains.
+Three ways train it: gradients through surrogate spikes, the tempotron's errors, or a learning rule without labels, such as
+spike-timing-dependent plasticity. Two decisions read it: a linear read-out of spike counts, or the Lempel-Ziv complexity of
+the hidden spike trains.
 """
 
 from __future__ import annotations
@@ -19,53 +20,19 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.dynamics import rollout, trainable
-from broadsheet.dynamics.system import System, split
+from broadsheet.dynamics.system import common_dt
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
+from broadsheet.networks.layers import SNN, Patterns, PlasticLayer, SpikingLayer, cross_entropy, linear
 from broadsheet.neurons.complexity import lzc
 from broadsheet.neurons.integrate_and_fire import LIF
 from broadsheet.neurons.intrinsics import Intrinsic
 from broadsheet.neurons.meta_neuron import LevyBaxter, MetaNeuron, QuantalRelease
 from broadsheet.neurons.surrogates import fast_sigmoid
-from broadsheet.plasticity import STDP, Tempotron
+from broadsheet.plasticity import STDP, LearningRule, Tempotron
+from broadsheet.plasticity.rule import of_two_factors
 
 Kind = Literal["lif", "meta", "probabilistic", "levy-baxter"]
-Patterns = Float[Array, "samples time inputs"]
-
-
-class SpikingLayer(System):
-    """Weights onto neurons, behind synapses that may fail: spikes (inputs,) to spikes (neurons,)."""
-
-    weights: eqx.nn.Linear
-    neurons: Any  # a system
-    release: System | None = None
-
-    def init(self, key: PRNGKeyArray) -> tuple:
-        return self.neurons.init(key)
-
-    def step(
-        self, state: tuple, inputs: Float[Array, " inputs"], key: PRNGKeyArray | None = None
-    ) -> tuple[tuple, Float[Array, " neurons"]]:
-        released, fired = split(key, 2)
-        if self.release is not None:
-            _, inputs = self.release.step(None, inputs, released)
-        return self.neurons.step(state, self.weights(inputs), fired)
-
-
-class SNN(eqx.Module):
-    """A spiking layer whose spikes are counted, and a linear read-out of the counts."""
-
-    hidden: Any  # a system: SpikingLayer, or neurons that have their weights
-    head: eqx.nn.Linear
-    scale: float = eqx.field(static=True, default=10.0)
-
-    def spikes(self, X: Patterns, key: PRNGKeyArray) -> Float[Array, "samples time neurons"]:
-        """Spikes of the hidden layer."""
-        return jax.vmap(lambda x, k: rollout(self.hidden, x, key=k)[1])(X, jax.random.split(key, X.shape[0]))
-
-    def logits(self, X: Patterns, key: PRNGKeyArray) -> Float[Array, "samples classes"]:
-        """Read-out of the counts, each divided by `scale`."""
-        return jax.vmap(self.head)(self.spikes(X, key).sum(axis=1) / self.scale)
 
 
 _spikes_of = eqx.filter_jit(lambda net, X, key: net.spikes(X, key))
@@ -103,12 +70,6 @@ def network(
     return SNN(SpikingLayer(linear(weights, bias), cells(kind, hidden, tau=tau, learn=learn), release), head)
 
 
-def linear(weights: Float[Array, "outputs inputs"], bias: Float[Array, " outputs"]) -> eqx.nn.Linear:
-    """A linear map with these numbers."""
-    blank = eqx.nn.Linear(weights.shape[1], weights.shape[0], key=jax.random.key(0))
-    return eqx.tree_at(lambda one: (one.weight, one.bias), blank, (weights, bias))
-
-
 class _Samples(eqx.Module):
     """Batches drawn at random; a module, so that the data are arguments of the compiled step."""
 
@@ -121,10 +82,10 @@ class _Samples(eqx.Module):
         return self.X[chosen], self.y[chosen]
 
 
-def cross_entropy(net: SNN, batch: tuple[Array, Array], key: PRNGKeyArray) -> Float[Array, ""]:
+def surprise(net: SNN, batch: tuple[Array, Array], key: PRNGKeyArray) -> Float[Array, ""]:
     """Mean cross-entropy of the read-out."""
     X, y = batch
-    return optax.softmax_cross_entropy_with_integer_labels(net.logits(X, key), y).mean()
+    return cross_entropy(net.logits(X, key), y)
 
 
 class SNNClassifier(ClassifierMixin, BaseEstimator):
@@ -134,9 +95,10 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
 
     - `neuron`: `"lif"`, `"meta"`, `"probabilistic"` (meta neurons that fire at random behind synapses that fail) or
       `"levy-baxter"`.
-    - `rule`: `"backprop"`, `"tempotron"` (LIF: one neuron, two classes) or `"stdp"` (without labels; the read-out is then a
-      linear discriminant).
-    - `learn_intrinsic`: whether neurons learn their parameters too; with STDP they then keep a target rate by their
+    - `rule`: `"backprop"`, `"tempotron"` (LIF: one neuron, two classes) or a learning rule of
+      two factors (`broadsheet.plasticity`) with weights from 0 to 1, which learns without labels; the read-out is then a linear
+      discriminant. `"stdp"` stands for `STDP()`.
+    - `learn_intrinsic`: whether neurons learn their parameters too; without labels they then keep a target rate by their
       thresholds, time constants or `d`.
     - `decision`: `"readout"` of spike counts, or `"lzc"`: a linear discriminant on the complexity of the hidden trains.
     - `hidden`; `tau`: ms, of LIF neurons at the start; `spread`: of the first weights.
@@ -148,7 +110,7 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, neuron: Kind = "lif", rule: Literal["backprop", "tempotron", "stdp"] = "backprop", *,
+        self, neuron: Kind = "lif", rule: Literal["backprop", "tempotron", "stdp"] | LearningRule = "backprop", *,
         learn_intrinsic: bool = True, decision: Literal["readout", "lzc"] = "readout", hidden: int = 16, tau: float = 10.0,
         spread: float = 0.25, rate: float = 0.02, rate_intrinsic: float = 0.02, epochs: int = 20, batch: int = 100,
         draws: int = 8, target_rate: float = 0.05, random_state: int = 0,
@@ -175,9 +137,11 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
         if target.shape != (len(spikes),) or len(self.classes_) < 2:
             raise InputError(f"{len(spikes)} patterns have labels {np.shape(y)} of {len(self.classes_)} classes; at least two "
                              "classes and one label each are wanted.")  # fmt: skip
-        if self.rule not in ("backprop", "tempotron", "stdp") or self.decision not in ("readout", "lzc"):
-            raise InputError(f"rule = {self.rule!r}, decision = {self.decision!r}: backprop, tempotron or stdp, and readout or "
-                             "lzc, are wanted.")  # fmt: skip
+        known = isinstance(self.rule, LearningRule) or self.rule in ("backprop", "tempotron", "stdp")
+        if not known or self.decision not in ("readout", "lzc"):
+            raise InputError(f"rule = {self.rule!r}, decision = {self.decision!r}: backprop, tempotron, stdp or a learning "
+                             "rule, and readout or lzc, are wanted.")  # fmt: skip
+        self._plastic = isinstance(self.rule, LearningRule) or self.rule == "stdp"
         self._key, self.n_features_in_ = jax.random.key(self.random_state), spikes.shape[2]
         if self.rule == "tempotron":
             return self._fit_tempotron(spikes, target)
@@ -185,10 +149,10 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
         learn = self.learn_intrinsic
         net = network(self.neuron, spikes.shape[2], self.hidden, len(self.classes_), k_net, tau=self.tau, learn=learn,
                       spread=self.spread)  # fmt: skip
-        train = self._backprop if self.rule == "backprop" else self._unsupervised
+        train = self._unsupervised if self._plastic else self._backprop
         self.network_ = train(net, spikes, target, k_train)
         self.reader_ = None
-        if self.decision == "lzc" or self.rule == "stdp":
+        if self.decision == "lzc" or self._plastic:
             self.reader_ = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
             self.reader_.fit(self._features(spikes, k_read), target)
         return self
@@ -239,19 +203,23 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
         labels = jax.tree_util.tree_map_with_path(_group, net)
         rule = optax.multi_transform({"weights": optax.adam(self.rate), "intrinsic": optax.adam(self.rate_intrinsic)}, labels)
         steps = self.epochs * max(1, len(spikes) // batch)
-        trained = fit(net, cross_entropy, _Samples(spikes, jnp.asarray(target), batch), optimiser=rule, steps=steps, key=key,
+        trained = fit(net, surprise, _Samples(spikes, jnp.asarray(target), batch), optimiser=rule, steps=steps, key=key,
                       parameters=trainable(net), chunk=steps)  # fmt: skip
         self.losses_ = trained.losses
         return trained.model
 
     def _unsupervised(self, net: SNN, spikes: Array, target: np.ndarray, key: PRNGKeyArray) -> SNN:
         if not isinstance(net.hidden, SpikingLayer):
-            raise InputError("STDP is for neurons behind a layer of weights: lif, meta or probabilistic.")
+            raise InputError("A learning rule is for neurons behind a layer of weights: lif, meta or probabilistic.")
+        rule = STDP() if self.rule == "stdp" else of_two_factors(self.rule, "SNNClassifier")
+        if [float(limit) for limit in rule.limits] != [0.0, 1.0]:
+            raise InputError(f"{type(rule).__name__} keeps weights within {rule.limits}; 0 and 1 are wanted here.")
+        common_dt(net.hidden.neurons, rule)
         start = jax.random.uniform(key, (spikes.shape[2], self.hidden))
         pull = self.rate_intrinsic if self.learn_intrinsic else 0.0
         for epoch in range(self.epochs):
             order = jax.random.permutation(jax.random.fold_in(key, epoch), len(spikes))
-            net, start = _stdp_epoch(net, start, spikes[order], self.target_rate, pull, jax.random.fold_in(key, epoch))
+            net, start = _plastic_epoch(net, rule, start, spikes[order], self.target_rate, pull, jax.random.fold_in(key, epoch))
         return net
 
 
@@ -261,32 +229,24 @@ GAIN = 0.5
 
 
 @eqx.filter_jit
-def _stdp_epoch(
-    net: SNN, weights: Float[Array, "inputs neurons"], spikes: Patterns, target: Any, pull: Any, key: PRNGKeyArray
-) -> tuple[SNN, Float[Array, "inputs neurons"]]:
-    """Each pattern in turn: pair STDP on the way; after it weights of a neuron are scaled to a mean of 1/2, without which
+def _plastic_epoch(
+    net: SNN, rule: LearningRule, weights: Float[Array, "inputs neurons"], spikes: Patterns, target: Any, pull: Any,
+    key: PRNGKeyArray,
+) -> tuple[SNN, Float[Array, "inputs neurons"]]:  # fmt: skip
+    """Each pattern in turn: the rule learns on the way; after it weights of a neuron are scaled to a mean of 1/2, without which
     depression would silence it, and the neuron takes a step towards the target rate."""
     hidden = net.hidden
-    rule = STDP(weights, a_plus=0.01, a_minus=0.012)
 
     def one(carry: tuple, given: tuple) -> tuple[tuple, None]:
         weights, free = carry
         pattern, k = given
         neurons = eqx.tree_at(lambda cell: cell.free, hidden.neurons, free)
-
-        def step(state: tuple, now: tuple) -> tuple[tuple, Array]:
-            plastic, cell = state
-            x, t = now
-            drive = GAIN * x @ plastic.weights + hidden.weights.bias
-            cell, fired = neurons.step(cell, drive, jax.random.fold_in(k, t))
-            plastic, _ = rule.step(plastic, (x, fired))
-            return (plastic, cell), fired
-
-        start = (rule.init(k)._replace(weights=weights), neurons.init(k))
-        (plastic, _), fired = jax.lax.scan(step, start, (pattern, jnp.arange(pattern.shape[0])))
+        layer = PlasticLayer(rule.on(weights), neurons, hidden.weights.bias, jnp.asarray(GAIN))
+        state, fired = rollout(layer, pattern, state=layer.init(k), key=k)
         too_much = pull * (fired.mean(axis=0) - target)
         moved = {name: value + SIGNS.get(name, 0.0) * too_much for name, value in free.items()}
-        kept = plastic.weights / jnp.maximum(plastic.weights.mean(axis=0), 1e-6) / 2
+        learned = rule.learned(state.rule)
+        kept = learned / jnp.maximum(learned.mean(axis=0), 1e-6) / 2
         return (jnp.minimum(kept, 1.0), moved), None
 
     keys = jax.random.split(key, spikes.shape[0])

@@ -139,6 +139,24 @@ def exponential_trace(spikes: Float[Array, "time *shape"], tau: float, *, dt: fl
     return jax.lax.scan(step, jnp.zeros_like(spikes[0]), spikes)[1]
 
 
+def double_exponential(
+    spikes: Float[Array, "time *shape"], rise: float = 3.0, decay: float = 20.0, dt: float = 1.0
+) -> Float[Array, "time *shape"]:
+    """Spikes filtered twice: `h <- h exp(-dt / rise) + s`, then `r <- r q + (1 - q) h` with `q = exp(-dt / decay)`; in ms."""
+    if not (rise > 0 and decay > 0):
+        raise InputError(f"rise = {rise} and decay = {decay} ms; times above 0 are wanted.")
+    first, second = jnp.exp(-dt / rise), jnp.exp(-dt / decay)
+
+    def step(carry: tuple, s: Array) -> tuple[tuple, Array]:
+        h, r = carry
+        h = first * h + s
+        r = second * r + (1 - second) * h
+        return (h, r), r
+
+    zero = jnp.zeros_like(spikes[0])
+    return jax.lax.scan(step, (zero, zero), spikes)[1]
+
+
 def _within(name: str, value: Any, low: float, high: float) -> None:
     known = concrete(value)
     if known is not None and not ((known >= low) & (known <= high)).all():

@@ -19,7 +19,8 @@ from broadsheet.dynamics import rollout
 from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.lab.timing import measure
-from broadsheet.networks.spiking_classifier import SNN, SNNClassifier, cells, cross_entropy, network
+from broadsheet.networks.layers import SNN
+from broadsheet.networks.spiking_classifier import SNNClassifier, cells, network, surprise
 from broadsheet.neurons.codes import markov_trains, poisson_trains
 from broadsheet.neurons.complexity import entropy, lz76, lzc, markov_entropy
 from broadsheet.neurons.meta_neuron import MetaNeuron
@@ -380,7 +381,7 @@ def descent(config: Descent, key, log: Log) -> Report:
         soft = eqx.tree_at(lambda n: n.hidden.neurons.neuron, net, _with_spike(net.hidden.neurons.neuron, smooth))
 
         def loss(free: dict, base: SNN) -> jax.Array:
-            return cross_entropy(eqx.tree_at(lambda n: n.hidden.neurons.free, base, free), batch, k)
+            return surprise(eqx.tree_at(lambda n: n.hidden.neurons.free, base, free), batch, k)
 
         free = net.hidden.neurons.free
         before, gradient = jax.value_and_grad(loss)(free, soft)
