@@ -1,4 +1,4 @@
-"""Learning by gradient: the one training loop."""
+"""Learning by gradient: the one training loop, and layers of networks."""
 
 from broadsheet.learn.training import AverageState, Fit, fit, with_average
 
