@@ -204,10 +204,10 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
     if scales:
         out.print(f"Verdicts: {'; '.join(scales)}.")
     for state in claims:
-        for line in warning_lines(state.claim, state.trials, state.warnings):
-            out.print(escape(line))
+        for said in warning_lines(state.claim, state.trials, state.warnings):
+            out.print(escape(said))
         for grown in state.growth:
-            out.print(f"{state.claim.id} as {grown.setting} grows: {grown.text}")
+            out.print(escape(f"{state.claim.id} as {grown.setting} grows: {grown.text}"))
     waiting = waiting_for_null(claims)
     if waiting:
         out.print(f"No null model yet: {', '.join(waiting)}.")

@@ -106,12 +106,13 @@ def verify(
     found = list(entries().values()) if every else [_target(name) for name in targets or []]
     wanted = {name.upper() for name in claim or []}
     whole = ledger is not None and not wanted  # then figures of experiments without a claim are drawn too
-    asked = Asked(preset, seeds, wanted, grow, data, trust, whole)
+    asked = Asked(preset, seeds, wanted, grow, data, trust, whole, every)
     checked = [_check(made, asked, store, executor_for(scheduler, processes)) for made in found]
+    known = store.verifications()
     for done in checked:
         if done.entry.folder is None and not data:
             slug = done.entry.slug
-            record = merge(done.entry, store.verifications().get(slug), done.record)
+            record = merge(done.entry, known.get(slug), done.record)
             store.add_verification(slug, with_verdicts(done.entry, record))
             keep_curves(done.entry, record, lambda name, slug=slug: figures_folder(store.folder, slug, name, preset))
             if ledger is not None:
@@ -149,6 +150,7 @@ class Asked:
     data: str | None
     trust: bool
     whole: bool
+    every: bool
 
     def claims(self, experiment: ExperimentEntry) -> list[Claim]:
         """The claims of an experiment that it is about."""
@@ -178,7 +180,8 @@ def _check(made: Entry, asked: Asked, store: Store, executor: Executor) -> Check
         raise InputError(
             f"{made.slug} has no claim {', '.join(sorted(unknown))}; there are {', '.join(c.id for _, c in made.claims())}."
         )
-    plans, grown = [], _growing(made, asked, store)
+    _growing(made, asked, store)  # says what cannot grow before anything runs
+    plans = []
     for experiment in made.experiments.values():
         claims = asked.claims(experiment)
         if asked.preset in experiment.presets and (claims or (asked.whole and experiment.figures)):
@@ -186,20 +189,26 @@ def _check(made: Entry, asked: Asked, store: Store, executor: Executor) -> Check
     if not plans:
         among = " among those asked for" if asked.wanted else ""
         raise InputError(f"{made.slug} has no claim that is judged at {asked.preset!r}{among}.")
+
+    def run_all(some: list[Plan]) -> None:
+        """Runs what is missing; a control without a metric stops it when its first run is there."""
+        with progress(some) as watch:
+
+            def strict(job: Plan, news: News) -> None:
+                watch(job, news)
+                if isinstance(news, Recorded):
+                    for run in store.find(id=news.id):
+                        arms: Filled = {}
+                        add_run(arms, run.seed, run.variant, from_json(run.scalars))
+                        for claim in asked.claims(job.experiment):
+                            require(claim, arms.values())
+
+            execute(some, store, executor, strict)
+
+    run_all(plans)
+    grown = _growing(made, asked, store)  # the size of the preset itself is found now
     sizes = [one for settings in grown.values() for by_factor in settings.values() for one in by_factor.values()]
-    with progress([*plans, *sizes]) as watch:
-
-        def strict(job: Plan, news: News) -> None:
-            """A control without a metric stops the job when its first run is there."""
-            watch(job, news)
-            if isinstance(news, Recorded):
-                for run in store.find(id=news.id):
-                    arms: Filled = {}
-                    add_run(arms, run.seed, run.variant, from_json(run.scalars))
-                    for claim in asked.claims(job.experiment):
-                        require(claim, arms.values())
-
-        execute([*plans, *sizes], store, executor, strict)
+    run_all(sizes)
     table = metrics_table(plans, store)
     for done in plans:
         for claim in asked.claims(done.experiment):
@@ -235,7 +244,7 @@ def _growing(made: Entry, asked: Asked, store: Store) -> Grown:
                 factor: plan(made, asked.job(made, experiment, growing, **{setting: value}), store)
                 for factor, value in zip(factors, values, strict=True)
             }
-    if not grown:
+    if not grown and not asked.every:
         what = "a claim that declares what it grows with" if named is None else f"a claim that can grow with {named[0]!r}"
         raise InputError(f"{made.slug} has no {what[2:]}.")
     return grown

@@ -128,11 +128,10 @@ def _merged(
             pool.append(dict(found))
         else:
             pool[same] = _with_seeds(pool[same], found)
-    best = [_best(entry, experiment, claim, pool) for claim in experiment.claims] or [None]
-    kept = [k for k, _ in enumerate(pool) if k in best] or [_best(entry, experiment, None, pool)]
-    kept.sort(key=lambda k: -best.count(k))
-    first = pool[kept[0] or 0]
-    more = [pool[k or 0] for k in kept[1:]]
+    present = code_hash(entry, experiment)
+    rests_on = [k for claim in experiment.claims if (k := _best(experiment, claim, pool, present)) is not None]
+    kept = sorted(set(rests_on), key=lambda k: (-rests_on.count(k), k)) or [_largest(pool, present)]
+    first, *more = (pool[k] for k in kept)
     grown = {
         setting: growth.merge((was or {}).get("growth", {}).get(setting), (now or {}).get("growth", {}).get(setting))
         for setting in dict.fromkeys([*(was or {}).get("growth", {}), *(now or {}).get("growth", {})])
@@ -157,24 +156,29 @@ def _with_seeds(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any
     return {**old, **new, "metrics": both, "seconds": round(new["seconds"] / len(new["metrics"]) * len(both), 1)}
 
 
-def _best(entry: Entry, experiment: ExperimentEntry, claim: Claim | None, pool: Sequence[Mapping[str, Any]]) -> int | None:
-    """Which record says most of a claim, the newest (first) of equals; None where none says anything.
+def _best(experiment: ExperimentEntry, claim: Claim, pool: Sequence[Mapping[str, Any]], present: str) -> int | None:
+    """Which record says most of a claim, the newest (first) of equals; None where none says anything."""
+    asked = 1 if experiment.deterministic else claim.seeds
 
-    Without a claim: which one says most of the experiment.
-    """
+    def says(k: int) -> tuple[Any, ...]:
+        state = _judge(experiment, claim, pool[k])
+        count, fresh = len(state.seeds), pool[k]["code_hash"] == present
+        return not state.leaning, _size(pool[k]), min(count, asked), fresh, count, -k
 
-    def says(record: Mapping[str, Any]) -> tuple[Any, ...]:
-        size = PRESETS.index(record["preset"]) if record["preset"] in PRESETS else 1
-        fresh = record["code_hash"] == code_hash(entry, experiment)
-        if claim is None:
-            return True, True, size, fresh, len(record["metrics"])
-        state = _judge(experiment, claim, record)
-        count = len(state.seeds)
-        known = state.verdict != "not run"
-        return known, known and not state.leaning, size, min(count, claim.seeds), fresh, count
+    known = [k for k, record in enumerate(pool) if _judge(experiment, claim, record).verdict != "not run"]
+    return max(known, key=says, default=None)
 
-    ranked = max(range(len(pool)), key=lambda k: (says(pool[k]), -k))
-    return ranked if says(pool[ranked])[0] else None
+
+def _largest(pool: Sequence[Mapping[str, Any]], present: str) -> int:
+    """Which record is of the largest preset, then of the present code, then of most seeds, then the newest."""
+    return max(
+        range(len(pool)),
+        key=lambda k: (_size(pool[k]), pool[k]["code_hash"] == present, len(pool[k]["metrics"]), -k),
+    )
+
+
+def _size(record: Mapping[str, Any]) -> int:
+    return PRESETS.index(record["preset"]) if record["preset"] in PRESETS else PRESETS.index("quick")
 
 
 def _judge(experiment: ExperimentEntry, claim: Claim, record: Mapping[str, Any]) -> Verdict:
@@ -297,7 +301,7 @@ def _state(entry: Entry, name: str, claim: Claim, kept: Mapping[str, Any] | None
     experiment, present = entry.experiments[name], code_hash(entry, entry.experiments[name])
     grown = growth.growths(claim, experiment, kept.get("growth", {}), present)
     pool = _records(kept)
-    record = pool[(_best(entry, experiment, claim, pool) or 0) if len(pool) > 1 else 0]
+    record = pool[(_best(experiment, claim, pool, present) or 0) if len(pool) > 1 else 0]
     state = _judge(experiment, claim, record)
     if state.verdict == "not run":
         return Recorded(claim, name, None, warnings=state.warnings, growth=grown)

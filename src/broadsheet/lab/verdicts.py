@@ -134,7 +134,8 @@ def judge(claim: Claim, table: Table, preset: str, *, deterministic: bool = Fals
         verdict = "mixed"
     if verdict == "holds" and claim.reference:
         verdict = "reference"
-    leaning, warnings = None, ()
+    leaning: str | None = None
+    warnings: tuple[str, ...] = ()
     if not deterministic:
         fewest = 2 if any(check.over == "mean" for check in claim.checks) else 1  # one seed has no interval
         if len(seeds) < max(claim.seeds, fewest):
