@@ -8,11 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from broadsheet.lab import ledger
 from broadsheet.lab.registry import Entry, entries
+from broadsheet.page import reading
 
 DOCS = Path(__file__).parent
 
@@ -28,6 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
     known = ledger.latest(list(entries()))
     pages = {"papers/index.md": papers_page(known), "benchmarks.md": benchmarks_page(), "guide/commands.md": commands_page()}
+    pages["claims.css"] = reading.STYLES.read_text()
     pages |= {f"papers/{slug}.md": paper_page(entry, known.get(slug)) for slug, entry in entries().items()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -38,7 +41,7 @@ def papers_page(known: dict[str, Any]) -> str:
     """All papers that run, with counts of verdicts by basis, and those that do not run yet."""
     from broadsheet.page.shipped import shipped
 
-    lines = ["# Papers", "", "Counts are of the papers' own claims; a claim that its control meets too is vacuous.", ""]
+    lines = ["# Papers", "", f"Counts are of the papers' own claims. {reading.HOLDS}", ""]
     lines += ["| paper | published | basis | claims |", "| --- | --- | --- | --- |"]
     for slug, entry in sorted(entries().items(), key=lambda item: item[1].facts["published"], reverse=True):
         counts = ledger.counts(ledger.states(entry, known.get(slug)))
@@ -74,29 +77,16 @@ def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
     if data:
         scales = "; ".join(sorted({state.scale for state in recorded if state.scale}))
         lines += [f"Verdicts of {data['made'][:10]}: {scales}. ([ledger](../verdicts/{entry.slug}.json))", ""]
-    lines += ["| | claim | verdict | value, bound, controls |", "| --- | --- | --- | --- |"]
-    for state in recorded:
-        claim = state.claim
-        source = "the paper's" if claim.kind == "paper" else "our own check"
-        detail = ", ".join(filter(None, [source, claim.where]))
-        why = claim.untested or (claim.reason if state.verdict not in ("holds", "reference") else "")
-        note = f"<br><small>{cell(detail)}{f'; {cell(claim.reference)}' if claim.reference else ''}</small>"
-        note += f"<br><small>{cell(why)}</small>" if why else ""
-        seeds = (
-            f"<br><small>{state.preset}, {len(state.seeds)} seed{'s' * (len(state.seeds) > 1)}</small>" if state.seeds else ""
-        )
-        if not state.verdict and claim.checks and not claim.judged_at("quick"):
-            seeds = "<br><small>paper's size only</small>"
-        checks = "<br>".join([*map(check_text, state.outcomes), *map(trial_text, state.trials), *growth_text(state.growth)])
-        lines.append(f"| {claim.id} | {cell(claim.statement)}{note} | {verdict(state.verdict)}{seeds} | {checks} |")
-    lines += ["", "## Experiments", ""]
+    lines += [reading.HOW_TO_READ, "", reading.TOY, ""]
+    for state in sorted(recorded, key=lambda state: state.claim.kind != "paper"):
+        lines += [markup(reading.html(state, lambda experiment, name: curve(entry.slug, experiment, name))), ""]
+    lines += ["## Experiments", ""]
     for name, made in entry.experiments.items():
         lines += [f"### {name}", "", made.summary, ""]
         folder = ledger.shown_figures(DOCS / "verdicts", entry.slug, name)
         for file in sorted(folder.glob("*.svg")):
-            caption = escape(file.with_suffix(".txt").read_text())
-            lines += ["<figure markdown>", f"![{caption}](../{file.relative_to(DOCS)})", f"<figcaption>{caption}</figcaption>"]
-            lines += ["</figure>", ""]
+            if not file.name.startswith(ledger.CURVES):
+                lines += [figure(file), ""]
         sizes = ", ".join(f"`{preset}`" for preset in made.presets)
         variants = ", ".join(f"`{variant}`" for variant in made.variants) or "none"
         lines += [f"Presets: {sizes}. Variants: {variants}.", ""]
@@ -115,32 +105,25 @@ def imports(parts: list[str]) -> list[str]:
     return [f"from {module} import {name}" for module, _, name in (part.rpartition(".") for part in parts)]
 
 
-def check_text(check: Any) -> str:
-    """One outcome: metric, value with its interval, bound."""
-    of = "" if check.of == "system" else f" of {check.of}"
-    interval = "" if check.low is None else f" ({number(check.low)} to {number(check.high)})"
-    return f"`{check.metric}`{cell(of)}: {number(check.value)}{interval}, {check.bound}"
+def figure(file: Path) -> str:
+    """A figure of the ledger with its caption, on a paper's page; addresses are those of the built site."""
+    caption = escape(file.with_suffix(".txt").read_text())
+    return f'<figure><img src="../../{file.relative_to(DOCS)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
-def trial_text(trial: Any) -> str:
-    """A control in the system's place: its value for each check, whether it meets the claim, and what is odd about it."""
-    kind = "ablation" if trial.kind == "ablation" else "null model"
-    said = f"{kind} {trial.control}: {', '.join(number(check.value) for check in trial.outcomes)}"
-    odd = "; ".join(filter(None, [*trial.warnings, trial.answer]))
-    return f"<small>{cell(said)}{', meets it too' if trial.met else ''}{f' ({cell(odd)})' if odd else ''}</small>"
+def curve(slug: str, experiment: str, name: str) -> Markup | str:
+    """The figure of a claim at growing sizes, where it has been drawn."""
+    file = ledger.shown_figures(DOCS / "verdicts", slug, experiment) / f"{name}.svg"
+    return Markup(figure(file)) if file.exists() else ""
 
 
-def growth_text(growth: Any) -> list[str]:
-    """What a claim does as a setting grows."""
-    return [f"<small>as {cell(grown.setting)} grows: {cell(grown.text)}</small>" for grown in growth]
+def markup(html: str) -> str:
+    """HTML in the middle of Markdown: without empty lines, which would end it."""
+    return "\n".join(line for line in html.splitlines() if line.strip())
 
 
 def verdict(name: str | None) -> str:
     return f'<span class="verdict {(name or "none").replace(" ", "")}">{name or "not run"}</span>'
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.4g}"
 
 
 def cell(text: str) -> str:
@@ -178,7 +161,7 @@ def comparison_table(name: str, data: dict[str, Any]) -> list[str]:
             took = spread({"median": row["median"], "low": min(row["seconds"]), "high": max(row["seconds"])}, ".4g")
             against = spread(row["ratio"], ".2f") if "ratio" in row else ""
             start = f"{row['setup']:.1f} + {row['first']:.2f}"
-            values = [number(row["values"].get(name)) for name in shown]
+            values = [reading.number(row["values"].get(name)) for name in shown]
             columns = [label, side, took, against, start, f"{row['peak_mb']:.0f}", *values]
             lines.append(f"| {' | '.join(columns)} |")
         lines += [f"| {case} | | disagrees: {cell(line)} |{' |' * (len(titles) - 3)}" for line in found["disagreements"]]

@@ -61,7 +61,7 @@ def test_no_link_is_broken(site):
 def test_every_running_paper_has_a_page_with_its_claims(site):
     for slug, entry in entries().items():
         text = (site / "papers" / slug / "index.html").read_text()
-        assert all(f"<td>{claim.id}</td>" in text for _, claim in entry.claims())
+        assert all(f'<article class="claim" id="{claim.id}">' in text for _, claim in entry.claims())
         assert f"broadsheet verify {slug}" in re.sub(r"<[^>]+>", "", text)
 
 

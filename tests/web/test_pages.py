@@ -67,17 +67,28 @@ def test_listings_hold_what_was_listed_in_their_time(site):
 
 def test_a_paper_shows_claims_with_control_interval_scale_and_what_could_not_be_tested(site):
     page = tree(site.get("/papers/elm-neuron"))
+    assert "with the paper's mechanism switched off" in page.select_one("#claims .lead").get_text()
     row = page.find(id="C4")
     assert row.find(class_="holds")
     assert "toy size, from the official code" in row.get_text()
-    assert "≥" in row.get_text()
-    assert float(row.find(class_="control").get_text().split()[1]) < 0.7  # fast memory does not carry it
+    assert "≥ 0.95 on each of 3 seeds" in row.get_text()
+    assert float(row.select_one("tr.ablation .value b").get_text()) < 0.7  # fast memory does not carry it
+    assert row.select_one("tr.ablation .stands").get_text().startswith("outside by")
     text = page.get_text()
     for words in ("What could not be tested", "broadsheet run elm-neuron -e recall", "from broadsheet.neurons import",
                   "broadsheet neurons fit-elm", "The authors' answer", "Similar papers", "@misc{elm-neuron", "docs/verdicts"):  # fmt: skip
         assert words in text
     assert page.find("img", src="/badges/elm-neuron.svg")
     assert not tree(site.get("/papers/cybloids")).find("img", src=re.compile("/badges"))
+
+
+def test_how_verdicts_are_made_counts_what_has_no_null_model_yet(site):
+    page = tree(site.get("/verdicts"))
+    claims = [claim for made in entries().values() for _, claim in made.claims() if claim.kind == "paper"]
+    waiting = [claim for claim in claims if claim.judged_at("quick") and claim.waits_for_null]
+    assert f"{len(waiting)} of them have no null model yet" in page.get_text()
+    words = [dt.get_text() for dt in page.select("#words + dl dt")]
+    assert {"holds", "mixed", "fails", "vacuous", "provisional", "reference", "stale", "not run"} <= set(words)
 
 
 def test_a_page_of_new_papers_shows_what_is_near_and_runs(site):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from broadsheet.cache import home, write_atomic
 from broadsheet.lab import ledger
 from broadsheet.lab.verdicts import GOOD
+from broadsheet.page import reading
 from broadsheet.page.catalogue import Catalogue
 from broadsheet.page.standing import Drawn, Standing, standings
 
@@ -29,16 +30,7 @@ def write_report(out: Path | None = None) -> Path:
 
 def render() -> str:
     """The report as HTML, with styles and figures inside and nothing to load."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: "–" if value is None or value != value else f"{value:.4g}"
+    environment = reading.environment()
     environment.filters["svg"] = _svg
     papers = sorted(Catalogue().papers().values(), key=lambda paper: (paper.published or "", paper.slug), reverse=True)
     known = standings()
@@ -48,6 +40,7 @@ def render() -> str:
         running={item.entry.slug: item for item in running},
         totals=totals(running),
         bases=ledger.BASES,
+        styles=reading.STYLES.read_text(),
         troubles=[
             (item.entry, state) for item in running for state in item.claims if state.verdict and state.verdict not in GOOD
         ],

@@ -31,6 +31,11 @@ class Drawn:
     def name(self) -> str:
         return self.file.stem
 
+    @property
+    def is_curve(self) -> bool:
+        """Whether it shows a claim at growing sizes, and so belongs beside the claim."""
+        return self.name.startswith(ledger.CURVES)
+
 
 @dataclass(frozen=True)
 class Standing:

@@ -90,7 +90,11 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _crash)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.mount(
+        "/static",
+        StaticFiles(directory=Path(__file__).parent / "static", packages=[("broadsheet.page", "static")]),
+        name="static",
+    )
     for part in (api.router, feeds.router, pages.router, administration.router):
         app.include_router(part, dependencies=[Depends(_page_is_read)])
     app.include_router(feeds.monitoring)

@@ -285,7 +285,26 @@ async def compare(request: Request, paper: Annotated[list[str], Query(max_length
 @router.get("/verdicts")
 async def verdicts(request: Request) -> Response:
     """How verdicts are made, and all that do not hold."""
-    return await page(request, "verdicts.html", lambda: {"totals": totals(list(_view(request).standings.values()))})
+    view = _view(request)
+
+    def make() -> dict[str, Any]:
+        states = [(slug, state) for slug, standing in view.standings.items() for state in standing.claims]
+        tried = [(slug, state) for slug, state in states if state.claim.kind == "paper" and state.claim.judged_at("quick")]
+        grown = [(slug, state) for slug, state in tried if state.growth]
+        bad = ("fails", "mixed", "vacuous")
+        return {
+            "totals": totals(list(view.standings.values())),
+            "first_seed": FIRST_SEED,
+            "tried": tried,
+            "waiting": [(slug, state) for slug, state in tried if state.claim.waits_for_null],
+            "growing": [state for _, state in tried if state.claim.grows],
+            "grown": grown,
+            "fading": [(slug, state) for slug, state in grown if any(one.faded for one in state.growth)],
+            "troubles": [(slug, state) for slug, state in states if state.verdict in bad or state.leaning in bad],
+            "stale": [(slug, state) for slug, state in states if state.verdict == "stale" and state.leaning not in bad],
+        }
+
+    return await page(request, "verdicts.html", make)
 
 
 @router.get("/about/api")

@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
+from broadsheet.page import reading
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import week_name
 from broadsheet.web import mathematics
 
 FOLDER = Path(__file__).parent
-
-
-def number(value: float | None) -> str:
-    """A number as people read it."""
-    return "–" if value is None or value != value else f"{value:.4g}"
 
 
 def day_text(day: str | date) -> str:
@@ -55,20 +51,20 @@ def link(path: str, **query: Any) -> str:
     return quote(path, safe="/:.-_~") + (f"?{urlencode(kept)}" if kept else "")
 
 
-_stamps = {file.name: f"{zlib.crc32(file.read_bytes()):08x}" for file in (FOLDER / "static").iterdir()}
+_stamps = {file.name: f"{zlib.crc32(file.read_bytes()):08x}" for file in [*(FOLDER / "static").iterdir(), reading.STYLES]}
 
 templates = Environment(
-    loader=FileSystemLoader(FOLDER / "templates"),
+    loader=ChoiceLoader([FileSystemLoader(FOLDER / "templates"), reading.loader()]),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-templates.filters |= {
-    "rich": mathematics.rich, "plain": mathematics.plain, "snippet": mathematics.snippet, "number": number, "day": day_text,
-    "seconds": seconds, "lead": lead, "css": lambda name: (name or "not run").replace(" ", ""),
+templates.filters |= reading.FILTERS | {
+    "rich": mathematics.rich, "plain": mathematics.plain, "snippet": mathematics.snippet, "day": day_text,
+    "seconds": seconds, "lead": lead,
 }  # fmt: skip
-templates.globals |= {
+templates.globals |= reading.WORDS | {
     "asset": asset, "link": link, "plural": plural,
     "week_name": lambda day: week_name(date.fromisoformat(day)), "month_name": lambda day: day[:7],
 }  # fmt: skip

@@ -1,0 +1,160 @@
+import dataclasses
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadsheet.lab import NONE_YET, at_least, at_most, equals
+from broadsheet.lab.claims import Claim
+from broadsheet.lab.growth import Growth
+from broadsheet.lab.ledger import Recorded
+from broadsheet.lab.verdicts import judge
+from broadsheet.page import reading
+
+TABLE = {"system": 0.95, "off": 0.5, "ridge": 0.6}
+
+
+def table(seeds=3, **arms):
+    """Accuracy of each arm, a little different on each seed."""
+    return {
+        100 + k: {arm: {"accuracy": value + 0.002 * (k - 1)} for arm, value in (TABLE | arms).items()} for k in range(seeds)
+    }
+
+
+def claim(*checks, **options):
+    given = {"kind": "paper", "ablation": "off", "null": "ridge", "checks": checks or [at_least("accuracy", 0.9)]} | options
+    return Claim("C1", "memory carries the long range", **given)
+
+
+def recorded(made, runs, **changed):
+    found = judge(made, runs, "quick")
+    state = Recorded(
+        made, "recall", found.verdict, "quick", found.outcomes, found.seeds, found.leaning, found.trials, found.warnings,
+        scale="toy size, from the official code",
+    )  # fmt: skip
+    return dataclasses.replace(state, **changed)
+
+
+def shown(state, curve=""):
+    return BeautifulSoup(reading.html(state, lambda experiment, name: curve), "html.parser").article
+
+
+def said(element):
+    return re.sub(r"\s+", " ", element.get_text(" ")).strip()
+
+
+def test_each_verdict_has_a_sentence_of_its_own():
+    holds = recorded(claim(), table())
+    sentences = {
+        "holds": reading.meaning(holds),
+        "vacuous": reading.meaning(recorded(claim(), table(ridge=0.93))),
+        "fails": reading.meaning(recorded(claim(), table(system=0.8))),
+        "mixed": reading.meaning(recorded(claim(), table(system=0.9))),
+        "provisional": reading.meaning(recorded(claim(), table(seeds=2))),
+        "stale": reading.meaning(dataclasses.replace(holds, verdict="stale", leaning="holds")),
+    }
+    assert sentences["holds"] == (
+        "The system does this; with the paper's mechanism off (off) it does not, and neither does a trivial explanation (ridge)."
+    )
+    assert sentences["vacuous"] == "It proves nothing: a trivial explanation (ridge) meets it too."
+    assert sentences["fails"] == "The system does not do this: accuracy misses its bound."
+    assert sentences["mixed"].startswith("Undecided")
+    assert sentences["provisional"].startswith("Only 2 of the 3 seeds that it takes; so far: the system does this")
+    assert sentences["stale"].startswith("The code has changed since this was measured; then: the system does this")
+    assert len(set(sentences.values())) == len(sentences)
+
+
+def test_what_was_not_tried_is_said():
+    waiting = recorded(claim(null=NONE_YET), table())
+    assert reading.meaning(waiting).endswith("No trivial explanation has been tried against it yet.")
+    assert "Trivial explanation none yet" in said(shown(waiting))
+    why = "two forms of one cell are compared"
+    answered = shown(recorded(claim(null=(), no_null=why, grows="steps"), table()))
+    assert why in said(answered)
+    assert "As steps grows not tried yet" in said(answered)
+
+
+def test_a_control_that_meets_the_claim_is_marked_in_words():
+    page = shown(recorded(claim(), table(ridge=0.93)))
+    rows = {
+        row.th.contents[0].strip(): said(row) for row in page.select(".strips tr:not(.check)") if row.th.get("scope") == "row"
+    }
+    assert "meets the whole claim too" in rows["ridge"]
+    assert "inside by 0.03" in rows["ridge"]
+    assert "outside by 0.4" in rows["off"]
+    assert "meets" not in rows["off"] + rows["system"]
+    assert page.find(class_="judged").find(class_="vacuous")
+    assert "toy size, from the official code" in said(page.find(class_="judged"))
+
+
+def test_a_difference_says_so_and_a_control_stands_in_the_systems_place():
+    """The system is 0.34 lower than augmentation; beside that, the control's own 0.40 would look like the better one."""
+    runs = table(seeds=8, system=0.06, off=0.40, ridge=0.30)
+    strip = reading.read(recorded(claim(at_most("accuracy", -0.05, minus="off")), runs)).strips[0]
+    assert strip.difference == "off"
+    assert [row.said for row in strip.rows] == ["system − off", "off − off", "ridge − off"]
+    assert [round(row.value, 9) for row in strip.rows] == [-0.34, 0.0, -0.1]
+    assert strip.rows[1].stands == "no difference to itself: outside by 0.05"
+    assert strip.wanted == "≤ -0.05 for the mean over 8 seeds, with its 95 % interval"
+
+
+def test_a_check_of_an_arm_alone_has_no_controls():
+    made = claim(at_least("accuracy", 0.9), at_most("accuracy", 0.65, of="off"))
+    first, second = reading.read(recorded(made, table())).strips
+    assert (first.of, len(first.rows)) == ("", 3)
+    assert (second.of, [row.said for row in second.rows]) == ("off", ["off"])
+
+
+def test_doubts_about_a_control_stand_beside_it_with_the_answer():
+    made = claim(at_least("accuracy", 0.9, within=(0.0, 1.0)), answers_to={"off": "the score has no upper end"})
+    text = said(shown(recorded(made, table(off=-3.0))))
+    assert "“off” may fail by construction: accuracy leaves its range, 0 to 1" in text
+    assert "the score has no upper end" in text
+    silent = said(shown(recorded(claim(at_least("accuracy", 0.9, within=(0.0, 1.0))), table(off=-3.0))))
+    assert "Nobody has answered this yet" in silent
+
+
+def test_growth_has_its_words_numbers_and_picture():
+    made = claim(grows="steps")
+    runs = [table(), table(ridge=0.93)]
+    grown = Growth(made, "steps", (1.0, 4.0), (500, 2000), tuple(judge(made, one, "quick") for one in runs))
+    page = shown(recorded(made, table(), growth=(grown,)), "the curve of {name}")
+    text = said(page.find(class_="growth"))
+    assert "holds at 1x; vacuous at 4x" in text
+    assert "the curve of" in text
+    assert [said(th) for th in page.select(".sizes tbody th")] == ["1×: 500", "4×: 2000"]
+    assert "ridge 0.93" in said(page.select_one(".sizes"))
+
+
+@pytest.mark.parametrize("kind", [at_least, at_most])
+@given(
+    values=st.lists(st.floats(-1e6, 1e6).map(lambda x: round(x, 3)), min_size=3, max_size=3),
+    bound=st.floats(-1e6, 1e6).map(lambda x: round(x, 3)),
+)
+def test_what_lies_in_the_shaded_part_meets_the_bound(kind, values, bound):
+    runs = {100: {arm: {"accuracy": value} for arm, value in zip(TABLE, values, strict=True)}}
+    strip = reading.read(recorded(claim(kind("accuracy", bound), seeds=1), runs)).strips[0]
+    low, high = strip.shaded
+    spots = [row.spot for row in strip.rows]
+    assert all(0 <= spot <= 100 for spot in spots)
+    assert all(low <= row.spot <= high for row in strip.rows if row.inside)
+    for one, other in zip(values, spots, strict=True):
+        assert all((one <= x) <= (other <= y) for x, y in zip(values, spots, strict=True))
+
+
+def test_errors_of_very_different_size_have_a_logarithmic_strip():
+    runs = {100: {"system": {"e": 0.0}, "off": {"e": 0.7}, "ridge": {"e": 2e-4}}}
+    strip = reading.read(recorded(claim(at_most("e", 1e-6), seeds=1), runs)).strips[0]
+    assert strip.logarithmic
+    system, off, ridge = (row.spot for row in strip.rows)
+    assert system < strip.edges[0] < ridge < off
+    assert off - ridge > 15  # on a linear strip both would lie at one end with the bound
+
+
+def test_numbers_that_are_none_have_no_place():
+    runs = {100: {"system": {"e": 1.0}, "off": {"e": float("nan")}, "ridge": {"e": float("inf")}}}
+    rows = reading.read(recorded(claim(equals("e", 1.0, 0.1), seeds=1), runs)).strips[0].rows
+    assert [row.spot is None for row in rows] == [False, True, True]
+    assert rows[1].stands == "no finite number: meets no bound"
