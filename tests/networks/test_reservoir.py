@@ -7,7 +7,19 @@ import pytest
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
-from broadsheet.networks.prediction import OMITTED, Block, Library, cue_trials, learn, prediction_object, subspace_angle, target
+from broadsheet.networks.prediction import (
+    OMITTED,
+    Block,
+    Library,
+    cue_trials,
+    interleaved,
+    learn,
+    library,
+    prediction_object,
+    serial_compound,
+    subspace_angle,
+    target,
+)
 from broadsheet.networks.reservoir import Features, reservoir
 from broadsheet.neurons.codes import double_exponential
 from broadsheet.plasticity import ErrorModulated, RecursiveLeastSquares
@@ -67,8 +79,45 @@ def test_split_and_joint_rules_give_the_same_weights():
     rng = np.random.default_rng(0)
     given = Library(jnp.asarray(rng.standard_normal((3, 20, 15)) / 4), jnp.arange(20) * 10.0)
     trials = cue_trials(jax.random.key(1), [Block(30, (0.5, 0.3), 100.0)])
-    split, joint = (learn(ErrorModulated(jnp.zeros((15, 2)), split=s), given, trials, jax.random.key(2)).weights for s in (True, False))
+    split, joint = (
+        learn(ErrorModulated(jnp.zeros((15, 2)), split=s), given, trials, jax.random.key(2)).weights for s in (True, False)
+    )
     np.testing.assert_allclose(split, joint, atol=1e-5)
+
+
+def test_cues_come_in_any_order_and_keep_their_own():
+    first = cue_trials(jax.random.key(0), [Block(30, (0.5, 0.2), 100.0), Block(20, (0.1, 0.9), 200.0)])
+    second = cue_trials(jax.random.key(1), [Block(25, (1.0,), 300.0)])
+    mixed = interleaved(jax.random.key(2), [first, second])
+    cues = np.asarray(mixed.cues)
+    assert (cues == 0).sum() == 50
+    assert (cues == 1).sum() == 25
+    assert (np.diff(cues) != 0).sum() > 10
+    for cue, own in enumerate((first, second)):
+        for field in ("outcomes", "times", "switched"):
+            np.testing.assert_array_equal(np.asarray(getattr(mixed, field))[cues == cue], getattr(own, field))
+
+
+def test_a_delay_line_learns_times_and_probabilities_of_each_cue_with_omissions():
+    """Each feature is one time after one cue: heights are the probabilities, omissions lower them."""
+    times = jnp.arange(30.0, 301.0, 30.0)
+    plans = [(150.0, (0.7, 0.3)), (240.0, (0.2, 0.4))]
+    courses = [cue_trials(jax.random.key(k), [Block(400, p, time)]) for k, (time, p) in enumerate(plans)]
+    trials = interleaved(jax.random.key(5), courses)
+    found = learn(ErrorModulated(jnp.zeros((20, 2)), rate=0.1), serial_compound(times, 2), trials, jax.random.key(2))
+    for cue, (time, p) in enumerate(plans):
+        own = np.flatnonzero(trials.cues == cue)[100:]
+        assert (np.asarray(found.time)[own] == time).all()
+        np.testing.assert_allclose(np.asarray(found.probability)[own].mean(0), p, atol=0.08)
+
+
+def test_trajectories_of_one_cue_are_more_alike_than_those_of_two():
+    net = reservoir(jax.random.key(0), 60, cues=2)
+    found = library(net, jax.random.key(1), trials=3, steps=300)
+    assert found.cues == 2
+    X = np.asarray(found.features).reshape(6, -1)
+    apart = np.linalg.norm(X[:, None] - X, axis=-1)
+    assert apart[:3, :3].max() < apart[:3, 3:].min()
 
 
 def test_least_squares_steps_blocks_and_the_normal_equations_agree():

@@ -26,11 +26,14 @@ class Block(NamedTuple):
 
 
 class Trials(NamedTuple):
-    """Outcome (-1 for none), time of the event (ms), and whether statistics changed before it, of each trial (trials,)."""
+    """Outcome (-1 for none), time of the event (ms), whether statistics changed before it, and the cue, of each trial
+    (trials,).
+    """
 
     outcomes: Int[Array, " trials"]
     times: Float[Array, " trials"]
     switched: Bool[Array, " trials"]
+    cues: Int[Array, " trials"]
 
 
 def cue_trials(key: PRNGKeyArray, blocks: Sequence[Block]) -> Trials:
@@ -43,25 +46,50 @@ def cue_trials(key: PRNGKeyArray, blocks: Sequence[Block]) -> Trials:
         u = jax.random.uniform(jax.random.fold_in(key, number), (block.trials,))
         outcome = jnp.searchsorted(jnp.cumsum(jnp.asarray(p)), u, side="right")
         switched = jnp.zeros(block.trials, bool).at[0].set(number > 0)
-        parts.append(Trials(jnp.where(outcome < len(p), outcome, OMITTED), jnp.full(block.trials, block.time), switched))
+        times, cues = jnp.full(block.trials, block.time), jnp.zeros(block.trials, int)
+        parts.append(Trials(jnp.where(outcome < len(p), outcome, OMITTED), times, switched, cues))
     return Trials(*(jnp.concatenate(field) for field in zip(*parts, strict=True)))
 
 
+def interleaved(key: PRNGKeyArray, courses: Sequence[Trials]) -> Trials:
+    """Trials of several cues, numbered in this order, in one random order that keeps the order of each cue's own."""
+    sizes = [len(course.outcomes) for course in courses]
+    cues = jax.random.permutation(key, jnp.repeat(jnp.arange(len(sizes)), jnp.asarray(sizes), total_repeat_length=sum(sizes)))
+    place = jnp.argsort(jnp.argsort(cues, stable=True))  # of the n-th trial of a cue, among all trials sorted by cue
+    joined = Trials(*(jnp.concatenate(field) for field in zip(*courses, strict=True)))
+    return Trials(*(field[place] for field in joined))._replace(cues=cues)
+
+
 class Library(NamedTuple):
-    """Features of a cue's trajectories, and the times at which they were taken, ms."""
+    """Features of trajectories, as many of each cue, cue after cue; the times at which they were taken, ms; how many cues."""
 
     features: Float[Array, "trajectories time features"]
     times: Float[Array, " time"]
+    cues: int = 1
+
+
+def serial_compound(times: Float[Array, " time"], cues: int = 1) -> Library:
+    """Features without a network: one for each time after each cue, 1 then and 0 else, as models of conditioning have them."""
+    features = jnp.eye(cues * len(times)).reshape(cues, len(times), -1)
+    return Library(features, times, cues)
 
 
 def library(
-    system: Reservoir, key: PRNGKeyArray, *, trials: int = 12, steps: int = 600, start: int = 100, every: int = 3
-) -> Library:
-    """Features of as many trials of one cue, from `start` ms on, each `every` ms; centred and scaled over all of them."""
-    _, filtered = trajectories(system, cue_course(steps), jax.random.split(key, trials), every)
+    system: Reservoir, key: PRNGKeyArray, *, trials: int = 12, steps: int = 600, start: int = 100, every: int = 3,
+    tonic: float = 0.3,
+) -> Library:  # fmt: skip
+    """Features of as many trials of each of the reservoir's cues, from `start` ms on, each `every` ms; centred and scaled over
+    all of them. `tonic`: strength of a cue after its first 100 ms.
+    """
+    cues = system.cue.shape[1]
+    keys = jax.random.split(key, cues * trials)
+    filtered = jnp.concatenate([
+        trajectories(system, cue_course(steps, cue, cues, tonic=tonic), keys[cue * trials : (cue + 1) * trials], every)[1]
+        for cue in range(cues)
+    ])  # fmt: skip
     times = jnp.arange(every, steps + 1, every) * 1.0
     late = np.asarray(times) >= start
-    return Library(Features.of(filtered)(filtered)[:, late], times[late])
+    return Library(Features.of(filtered)(filtered)[:, late], times[late], cues)
 
 
 def prediction_object(
@@ -100,17 +128,18 @@ class Course(NamedTuple):
 def learn(
     rule: Any, given: Library, trials: Trials, key: PRNGKeyArray, *, off: Any = 0.2, on: Any = 1.0, reset: bool = False
 ) -> Course:
-    """Runs trials through a read-out that learns in each; each takes one trajectory of the library at random.
+    """Runs trials through a read-out that learns in each; each takes one trajectory of its cue at random.
 
     On trials without an outcome the gate opens at the time that was predicted.
 
     **Arguments:** `rule`: one that is modulated by a gate, `ErrorModulated` or `RecursiveLeastSquares`, on weights (features,
     outcomes); `off`, `on`: of the gate; `reset`: whether the rule is told when statistics change.
     """
-    chosen = jax.random.randint(key, trials.outcomes.shape, 0, given.features.shape[0])
+    of_each = given.features.shape[0] // given.cues
+    chosen = trials.cues * of_each + jax.random.randint(key, trials.outcomes.shape, 0, of_each)
 
     def one(state: Any, now: tuple) -> tuple[Any, tuple]:
-        (outcome, time, switched), which = now
+        (outcome, time, switched, _), which = now
         if reset:
             fresh = rule.reset(state)
             state = jax.tree.map(lambda new, old: jnp.where(switched, new, old), fresh, state)
