@@ -16,8 +16,8 @@ from broadsheet.vision.event_movies import (
     natworld,
     read_images,
     sample_images,
-    whiten,
 )
+from broadsheet.vision.pictures import whiten
 
 
 @pytest.fixture(scope="module")

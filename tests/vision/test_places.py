@@ -12,10 +12,10 @@ from broadsheet.dynamics import rollout
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.plasticity import STDP, Triplet
 from broadsheet.vision import ModularVPR, PlaceModule
+from broadsheet.vision.pictures import patch_normalise
 from broadsheet.vision.place_modules import PlaceCells, _draw, _present, diehl_cook
 from broadsheet.vision.places import (
     front_end,
-    patch_normalise,
     photographed,
     precision_recall,
     read_traverse,

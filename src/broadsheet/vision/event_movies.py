@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from broadsheet.errors import DataError, InputError, MissingDataError
-from broadsheet.files import MIB, existing, load_arrays
+from broadsheet.files import existing, load_arrays
+from broadsheet.vision.pictures import photographs, picture_files, read_grey, whiten
 
 MARGIN = 8
 """Pixels around a crop: the Fourier shift wraps at the border."""
@@ -38,19 +39,9 @@ def motions(directions: int, speeds: tuple[float, ...]) -> Float[np.ndarray, "mo
     return np.concatenate(found)
 
 
-def whiten(image: Float[np.ndarray, "x y"], cutoff: float = 0.4) -> Float[np.ndarray, "x y"]:
-    """Spectrum times `f exp(-(f / cutoff)^4)`, f in cycles a pixel; mean 0 and deviation 1."""
-    fx, fy = np.meshgrid(*map(np.fft.fftfreq, image.shape), indexing="ij")
-    f = np.hypot(fx, fy)
-    white = np.fft.ifft2(np.fft.fft2(image) * f * np.exp(-((f / cutoff) ** 4))).real
-    return (white - white.mean()) / white.std()
-
-
 def sample_images() -> list[np.ndarray]:
     """scikit-learn's two photographs, grey and whitened."""
-    from sklearn.datasets import load_sample_images
-
-    return [whiten(image.mean(axis=2)) for image in load_sample_images().images]
+    return [whiten(image.mean(axis=2)) for image in photographs()]
 
 
 def read_images(path: str | Path | None) -> list[np.ndarray]:
@@ -59,20 +50,9 @@ def read_images(path: str | Path | None) -> list[np.ndarray]:
         raise MissingDataError(IMAGES)
     found = existing(path)
     if found.is_dir():
-        from PIL import Image
-
-        files = sorted(file for file in found.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff"))
-        if not files:
+        images = [np.asarray(read_grey(file), float) for file in picture_files(found)]
+        if not images:
             raise MissingDataError(f"{found} holds no images. {IMAGES}")
-        images = []
-        for file in files:
-            if file.stat().st_size > 64 * MIB:
-                raise DataError(f"{file} has {file.stat().st_size / MIB:.0f} MiB; at most 64 MiB are read.")
-            try:
-                with Image.open(file) as opened:
-                    images.append(np.asarray(opened.convert("F"), float))
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise DataError(f"{file} is no image that can be read ({error}).") from None
     else:
         images = [np.asarray(array, float) for array in load_arrays(found).values()]
         images = [image for array in images for image in (array if array.ndim == 3 else [array])]

@@ -10,31 +10,13 @@ from jaxtyping import Float, Int
 
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.files import existing
+from broadsheet.vision.pictures import SUFFIXES, patch_normalise, photographs, picture_files, read_grey
 
 SIDE = 28
-MAX_PIXELS = 50_000_000
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 TRAVERSES = (
     "Traverses are needed: one folder of images for each passage of the route (Nordland: spring, fall, summer at 3300 places), "
     "in the order of the places, within one folder; pass it with --data."
 )
-
-
-def patch_normalise(
-    images: Float[np.ndarray, "images height width"], window: int = 7
-) -> Float[np.ndarray, "images height width"]:
-    """Each pixel less the mean of the window around it, over its standard deviation, clipped to -1 to 1; flat windows give 0.
-
-    Windows are cut at the border.
-    """
-    if window < 1 or window % 2 == 0:
-        raise InputError(f"window = {window}; an odd number of pixels is wanted.")
-    padded = np.pad(np.asarray(images, float), ((0, 0), (window // 2,) * 2, (window // 2,) * 2), constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window), axis=(1, 2))
-    mean, spread = np.nanmean(windows, axis=(3, 4)), np.nanstd(windows, axis=(3, 4))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scaled = (images - mean) / spread
-    return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0), -1, 1)
 
 
 def front_end(images: Any, side: int = SIDE) -> Float[np.ndarray, "images side side"]:
@@ -55,22 +37,11 @@ def read_traverse(folder: str | Path, side: int = SIDE) -> tuple[Float[np.ndarra
 
     **Raises:** `MissingDataError` where there is no image, `DataError` where one cannot be read.
     """
-    from PIL import Image, UnidentifiedImageError
-
     path = existing(folder)
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else []
+    files = picture_files(path)
     if not files:
         raise MissingDataError(f"{path} is no folder with images ({', '.join(sorted(SUFFIXES))}).")
-    grey = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"{file} has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read.")
-                grey.append(np.asarray(image.convert("L"), np.float32))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{file} is no image that can be read ({str(error)[:80]}).") from None
-    return front_end(grey, side), [file.name for file in files]
+    return front_end([read_grey(file, "whole") for file in files], side), [file.name for file in files]
 
 
 class Traverses(NamedTuple):
@@ -110,9 +81,7 @@ def photographed(
 
     An appearance has one gamma, gain, blur, shadow and noise for all places, and a small shift for each.
     """
-    from sklearn.datasets import load_sample_images
-
-    photos = [np.asarray(photo, np.float32).mean(axis=2) / 255 for photo in load_sample_images().images]
+    photos = [np.asarray(photo, np.float32).mean(axis=2) / 255 for photo in photographs()]
     margin = 4
     corners = [
         (k, y, x)
