@@ -162,6 +162,9 @@ def test_a_control_that_fails_by_construction_is_warned_of(off, options, words):
     assert words in found.trials[0].warnings[0]
     answered = claim(at_least("accuracy", 0.95, **options), answers_to={"off": "it is a fair coin"})
     assert judge(answered, values, "quick").trials[0].answer == "it is a fair coin"
+    assert judge(answered, values, "quick").verdict == "holds"
+    known = all(map(math.isfinite, off))
+    assert found.verdict == ("holds" if known else "mixed")  # a control that reports no number says nothing
     fair = judge(claim(at_least("accuracy", 0.95, **options)), table([0.96, 0.97, 0.98], off=[0.52, 0.55, 0.6]), "quick")
     assert not fair.trials[0].warnings
 
