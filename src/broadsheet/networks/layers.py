@@ -104,13 +104,13 @@ class SNN(eqx.Module):
         cell = layer.neurons.built() if isinstance(layer.neurons, Intrinsic) else layer.neurons
         if not isinstance(cell, LIF):
             raise CompositionError(f"NIR has no {type(cell).__name__}.")
-        chain = Chain(nir, (layer.weights.in_features,))
+        chain = Chain(nir, (layer.weights.weight.shape[1],))
         chain.linear("weights", layer.weights.weight, layer.weights.bias)
         chain.spiking("neurons", cell)
         per_spike = jnp.full(cell.size, 1000 / (cell.dt * self.scale))
         chain.add("counts", nir.I(r=jax.device_get(per_spike)))
         chain.linear("head", self.head.weight, self.head.bias)
-        return chain.graph((self.head.out_features,), reset=reset_of(cell))
+        return chain.graph((self.head.weight.shape[0],), reset=reset_of(cell))
 
 
 def linear(weights: Float[Array, "outputs inputs"], bias: Float[Array, " outputs"]) -> eqx.nn.Linear:

@@ -62,7 +62,8 @@ class Reservoir(System):
         return self.recurrent.weights
 
     def init(self, key: PRNGKeyArray) -> ReservoirState:
-        return ReservoirState(self.cells.init(key), jnp.zeros(self.cells.size), self.recurrent.init(key))
+        silence = jnp.zeros(self.cells.size)
+        return ReservoirState(self.cells.init(key), silence, silence)
 
     def step(
         self, state: ReservoirState, inputs: Float[Array, " cues"], key: PRNGKeyArray | None = None

@@ -287,11 +287,11 @@ class Izhikevich(System):
 
 
 class Adapted(NamedTuple):
-    """The neuron's state, the rise of its threshold (mV), and the time since its last spike (ms) where it pauses."""
+    """The neuron's state, the rise of its threshold (mV), and the time since its last spike (ms; None without a pause)."""
 
     neuron: Any
     rise: Neurons
-    since: Neurons | None
+    since: Any
 
 
 class AdaptiveThreshold(System):

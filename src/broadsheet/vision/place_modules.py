@@ -83,7 +83,8 @@ class PlaceCells(System):
         self.size, self.dt = size, dt
 
     def init(self, key: PRNGKeyArray) -> PlaceState:
-        return PlaceState(self.exc.init(key), self.inh.init(key), self.excite.init(key), self.inhibit.init(key))
+        silence = jnp.zeros(self.size)
+        return PlaceState(self.exc.init(key), self.inh.init(key), silence, silence)
 
     def step(self, state: PlaceState, inputs: Neurons, key: PRNGKeyArray | None = None) -> tuple[PlaceState, Neurons]:
         exc, fired = self.exc.step(state.exc, jnp.stack([inputs, self.inhibit.readout(state.inhibited)]))
