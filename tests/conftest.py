@@ -15,8 +15,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # tests compile much and compute little
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if version("jaxlib").startswith("0.10."):  # others may not know the flag, and XLA stops at one it does not know
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+if version("jaxlib").startswith("0.10."):  # others may not know the flags, and XLA stops at one it does not know
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set before the test processes start, which share what each compiles
     programs = tempfile.TemporaryDirectory(prefix="broadsheet-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
