@@ -79,7 +79,8 @@ def paper_page(entry: Entry, data: dict[str, Any] | None) -> str:
         lines += [f"Verdicts of {data['made'][:10]}: {scales}. ([ledger](../verdicts/{entry.slug}.json))", ""]
     lines += [reading.HOW_TO_READ, "", reading.TOY, ""]
     for state in sorted(recorded, key=lambda state: state.claim.kind != "paper"):
-        lines += [markup(reading.html(state, lambda experiment, name: curve(entry.slug, experiment, name))), ""]
+        task = entry.experiments[state.experiment].summary if state.experiment else ""
+        lines += [markup(reading.html(state, lambda experiment, name: curve(entry.slug, experiment, name), task)), ""]
     lines += ["## Experiments", ""]
     for name, made in entry.experiments.items():
         lines += [f"### {name}", "", made.summary, ""]

@@ -1,4 +1,4 @@
-"""Draws images/verdict.svg, a claim beside its control, from the ledger: `python docs/pictures.py`."""
+"""Draws images/verdict.svg, a claim beside its ablation, from the ledger: `python docs/pictures.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 DOCS = Path(__file__).parent
 PICTURE = DOCS / "images" / "verdict.svg"
 SLUG, CLAIM, EXPERIMENT, METRIC = "elm-neuron", "C4", "recall", "accuracy"
-ARMS = {"system": "system: memory of up to 600 ms", "fast": "control: of up to 10 ms"}
+ARMS = {"system": "system: memory of up to 600 ms", "fast": "ablation: of up to 10 ms"}
 CHANCE = 0.5
 
 

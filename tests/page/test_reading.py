@@ -120,7 +120,11 @@ def test_growth_has_its_words_numbers_and_picture():
     made = claim(grows="steps")
     runs = [table(), table(ridge=0.93)]
     grown = Growth(made, "steps", (1.0, 4.0), (500, 2000), tuple(judge(made, one, "quick") for one in runs))
-    page = shown(recorded(made, table(), growth=(grown,)), "the curve of {name}")
+    steady = dataclasses.replace(grown, verdicts=(grown.verdicts[0],) * 2)
+    state = recorded(made, table(), growth=(grown,))
+    assert reading.meaning(state).endswith("As steps grows, it fades.")
+    assert reading.meaning(dataclasses.replace(state, growth=(steady,))).endswith("The same with 4 times the steps.")
+    page = shown(state, "the curve of C1")
     text = said(page.find(class_="growth"))
     assert "holds at 1x; vacuous at 4x" in text
     assert "the curve of" in text

@@ -149,6 +149,7 @@ def show(
         print(entry_of(paper))
     elif as_json:
         from broadsheet.lab.ledger import counts, waiting_for_null
+        from broadsheet.page.reading import meaning
 
         facts = {
             "slug": paper.slug, "arxiv": paper.arxiv, "title": paper.title, "published": paper.published,
@@ -157,7 +158,7 @@ def show(
             "summary": paper.summary, "abstract": paper.abstract, "topics": paper.topics, "code": paper.code,
             "parts": paper.parts, "sources": paper.sources,
         }  # fmt: skip
-        print_json({**facts, "claims": [claim.to_dict() for claim in claims]})
+        print_json({**facts, "claims": [{**claim.to_dict(), "means": meaning(claim)} for claim in claims]})
     else:
         _show(paper, claims)
 

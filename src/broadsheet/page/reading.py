@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from broadsheet.lab.claims import SYSTEM, Check, Claim
 from broadsheet.lab.ledger import CURVES, SHOWN, Recorded
-from broadsheet.lab.verdicts import Outcome, Trial
+from broadsheet.lab.verdicts import GOOD, Outcome, Trial
 
 if TYPE_CHECKING:
     from jinja2 import BaseLoader, Environment
@@ -54,6 +54,9 @@ VERDICTS = {
     "not run": "Needs data, time or a size that were not at hand.",
 }
 """What each verdict means."""
+
+TROUBLES = ("fails", "mixed", "vacuous")
+"""Verdicts that say that a claim does not hold."""
 
 ROLES = {"ablation": "mechanism off", "null": "trivial explanation"}
 WRONG = "wrong on purpose"
@@ -182,6 +185,23 @@ def read(state: Recorded) -> Reading:
 
 def meaning(state: Recorded) -> str:
     """What a claim's verdict means, in a sentence or two, for somebody who has never seen one."""
+    return " ".join([_judged(state), *_as_it_grows(state)])
+
+
+def _as_it_grows(state: Recorded) -> Iterable[str]:
+    """What becomes of a good verdict where a setting has been grown."""
+    if state.verdict is None or not state.growth or in_trouble(state):
+        return
+    for grown in state.growth:
+        if grown.faded is not None:
+            yield f"As {grown.setting} grows, it fades."
+        elif len(grown.factors) > 1 and all(word in GOOD for word in grown.words):
+            yield f"The same with {grown.factors[-1]:g} times the {grown.setting}."
+        elif len(grown.factors) > 1:
+            yield f"With {grown.factors[-1]:g} times the {grown.setting}: {grown.words[-1]}."
+
+
+def _judged(state: Recorded) -> str:
     claim = state.claim
     if state.verdict is None:
         if claim.untested:
@@ -249,7 +269,8 @@ def _role(claim: Claim, arm: str, kind: str) -> str:
         return WRONG
     if kind == "ablation" and claim.about != SYSTEM:
         return "in its place"
-    return ROLES.get(kind) or ("mechanism on" if arm == SYSTEM and claim.kind == "paper" else "what it is about")
+    mine = "our code" if claim.kind == "check" else "mechanism on"
+    return ROLES.get(kind) or (mine if arm == SYSTEM else "what it is about")
 
 
 def _absent(claim: Claim) -> Iterable[tuple[str, str]]:
@@ -296,10 +317,9 @@ def _strips(state: Recorded) -> Iterable[Strip]:
 def _strip(claim: Claim, check: Check, preset: str, found: Sequence[tuple[str, str, Check, Outcome, str]]) -> Strip:
     low, high = check.bounds(preset)
     edges = [edge for edge in (low, high) if math.isfinite(edge)]
-    shown = [outcome.value for _, _, _, outcome, _ in found]
-    if check.over == "mean":  # where the interval counts
-        shown += [end for _, _, _, outcome, _ in found for end in (outcome.low, outcome.high) if end is not None]
-    place, logarithmic = _scale([*edges, *shown])
+    shown = [*edges, *(outcome.value for _, _, _, outcome, _ in found)]
+    ends = [end for _, _, _, outcome, _ in found for end in (outcome.low, outcome.high) if end is not None]
+    place, logarithmic = _scale(shown, ends)
     rows = [
         Row(
             kind=kind, said=outcome.of, role=role, value=outcome.value, low=outcome.low, high=outcome.high,
@@ -384,8 +404,11 @@ def _grown(state: Recorded, grown: Growth) -> Grown:
     return Grown(grown.setting, grown.text, grown.faded is not None, grown.stale, name, heads, tuple(sizes))
 
 
-def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], bool]:
-    """Where a value lies on a strip, in percent, with a margin at both ends; and whether the scale is logarithmic."""
+def _scale(values: Sequence[float], ends: Sequence[float]) -> tuple[Callable[[float], float], bool]:
+    """Where a value lies on a strip, in percent, with a margin at both ends; and whether the scale is logarithmic.
+
+    The ends of intervals widen the strip by half of what the values take at most, at either side; it cuts what is longer.
+    """
     known = [value for value in values if math.isfinite(value)]
     positive = [value for value in known if value > 0]
     logarithmic = bool(positive) and min(known) >= 0 and max(positive) >= LOGARITHMIC * min(positive)
@@ -395,6 +418,9 @@ def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], bool]:
         return math.log10(max(value, least)) if logarithmic else value
 
     low, high = (at(min(known)), at(max(known))) if known else (0.0, 0.0)
+    if not logarithmic:
+        reach = (high - low) / 2
+        low, high = max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach)
 
     def place(value: float) -> float:
         share = 0.5 if high <= low else (at(value) - low) / (high - low)
@@ -412,6 +438,11 @@ def tally(states: Iterable[Recorded]) -> dict[str, int]:
     """How many claims have each verdict, in the order in which verdicts are shown."""
     found = Counter(state.verdict or "not run" for state in states)
     return {name: found[name] for name in SHOWN if name in found}
+
+
+def in_trouble(state: Recorded) -> bool:
+    """Whether a claim is known not to hold, or was when the code was as verified."""
+    return state.verdict in TROUBLES or state.leaning in TROUBLES
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -443,7 +474,10 @@ def environment() -> Environment:
     return made
 
 
-def html(state: Recorded, drawn: Callable[[str, str], Markup | str]) -> str:
-    """A claim as HTML, for pages that are no templates; `drawn` gives the picture of a curve, by experiment and name."""
+def html(state: Recorded, drawn: Callable[[str, str], Markup | str], task: str = "") -> str:
+    """A claim as HTML, for pages that are no templates.
+
+    `drawn` gives the picture of a curve, by experiment and name; `task` says what the experiment is.
+    """
     shown: Any = environment().get_template("claims.html.j2").module
-    return str(shown.claim(read(state), drawn))
+    return str(shown.claim(read(state), drawn, task))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from broadsheet.cache import home, write_atomic
 from broadsheet.lab import ledger
-from broadsheet.lab.verdicts import GOOD
 from broadsheet.page import reading
 from broadsheet.page.catalogue import Catalogue
 from broadsheet.page.standing import Drawn, Standing, standings
@@ -41,9 +40,8 @@ def render() -> str:
         totals=totals(running),
         bases=ledger.BASES,
         styles=reading.STYLES.read_text(),
-        troubles=[
-            (item.entry, state) for item in running for state in item.claims if state.verdict and state.verdict not in GOOD
-        ],
+        troubles=[(item.entry, state) for item in running for state in item.claims if reading.in_trouble(state)],
+        stale=sum(state.verdict == "stale" and not reading.in_trouble(state) for item in running for state in item.claims),
         made=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
     )
 

@@ -17,6 +17,7 @@ from broadsheet.lab.tables import Job
 from broadsheet.page import intake
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import Edition, Filters, View
+from broadsheet.page.reading import meaning
 from broadsheet.web.administration import ASKED_FOR, Admin, import_given
 
 router = APIRouter()
@@ -110,8 +111,8 @@ class GrowthOut(BaseModel):
 
 
 class ClaimOut(BaseModel):
-    """A claim with its last recorded verdict, the size it was made at, its controls, and what this site's own runs say
-    (`here`)."""
+    """A claim with its last recorded verdict, what that means in a sentence (`means`), the size it was made at, its controls,
+    and what this site's own runs say (`here`)."""
 
     id: str
     kind: str
@@ -120,6 +121,7 @@ class ClaimOut(BaseModel):
     published: str | None
     experiment: str | None
     verdict: str | None
+    means: str
     leaning: str | None
     scale: str | None
     preset: str | None
@@ -241,7 +243,7 @@ async def paper(request: Request, slug: str) -> WholePaperOut:
     found = view.paper(slug)
     standing = view.standings.get(found.slug)
     claims = [] if standing is None else [
-        ClaimOut(**state.to_dict(), here=standing.here_text(state.claim.id)) for state in standing.claims
+        ClaimOut(**state.to_dict(), means=meaning(state), here=standing.here_text(state.claim.id)) for state in standing.claims
     ]  # fmt: skip
     figures = [] if standing is None else [
         f"/figures/{found.slug}/{name}/{drawn.name}.svg" for name, all_drawn in standing.figures.items() for drawn in all_drawn

@@ -19,6 +19,7 @@ from broadsheet.lab.registry import missing_extra
 from broadsheet.page import intake
 from broadsheet.page.citation import bibtex
 from broadsheet.page.edition import NO_SYSTEM, Edition, Filters, View, metric_of, month_of, week_of
+from broadsheet.page.reading import in_trouble
 from broadsheet.page.report import totals
 from broadsheet.web.render import day_text, link, templates
 from broadsheet.web.security import is_administrator
@@ -291,7 +292,6 @@ async def verdicts(request: Request) -> Response:
         states = [(slug, state) for slug, standing in view.standings.items() for state in standing.claims]
         tried = [(slug, state) for slug, state in states if state.claim.kind == "paper" and state.claim.judged_at("quick")]
         grown = [(slug, state) for slug, state in tried if state.growth]
-        bad = ("fails", "mixed", "vacuous")
         return {
             "totals": totals(list(view.standings.values())),
             "first_seed": FIRST_SEED,
@@ -300,8 +300,8 @@ async def verdicts(request: Request) -> Response:
             "growing": [state for _, state in tried if state.claim.grows],
             "grown": grown,
             "fading": [(slug, state) for slug, state in grown if any(one.faded for one in state.growth)],
-            "troubles": [(slug, state) for slug, state in states if state.verdict in bad or state.leaning in bad],
-            "stale": [(slug, state) for slug, state in states if state.verdict == "stale" and state.leaning not in bad],
+            "troubles": [(slug, state) for slug, state in states if in_trouble(state)],
+            "stale": [(slug, state) for slug, state in states if state.verdict == "stale" and not in_trouble(state)],
         }
 
     return await page(request, "verdicts.html", make)
