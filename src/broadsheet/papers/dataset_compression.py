@@ -250,7 +250,8 @@ class Rare:
 
 RIVALS: tuple[Method, ...] = ("random", "k_means", "mean_fps", "fps")
 """The samplers that the paper compares with."""
-SAMPLERS: tuple[Method, ...] = ("cover", *RIVALS, "environment_fps", "novelty_mean", "entropy")
+SAMPLERS: tuple[Method, ...] = (*RIVALS, "environment_fps", "novelty_mean", "entropy")
+"""All that the cover is tried against and that look at descriptors."""
 SHOWN = {"system": "set cover", "random": "random", "k_means": "clusters of means", "mean_fps": "farthest means",
          "fps": "farthest structures", "environment_fps": "farthest environments", "entropy": "own entropies"}  # fmt: skip
 DRAWN = ("random", "k_means", "mean_fps")
@@ -356,9 +357,13 @@ def _compare(config: Rare, key, log: Log) -> Report:
     curves: dict[str, np.ndarray] = {}
     arms: dict[str, dict[str, float]] = {}
     arrays: dict[str, np.ndarray] = {}
-    for k, method in enumerate((*SAMPLERS, "largest_force")):
-        name = "system" if method == "cover" else method
-        draws = {"random": config.draws}.get(method, CURVES if method in DRAWN else 1)
+    samplers: list[tuple[str, Method | None]] = [
+        ("system", "cover"),
+        *((rule, rule) for rule in SAMPLERS),
+        ("largest_force", None),
+    ]
+    for k, (name, method) in enumerate(samplers):
+        draws = {"random": config.draws}.get(name, CURVES if name in DRAWN else 1)
         rows, kept_rows = [], []
         for draw in range(draws):
             seed = seed_of(key) * 1000 + draw
@@ -366,7 +371,7 @@ def _compare(config: Rare, key, log: Log) -> Report:
                 picks = {size: select(environments, size, method, seed=seed).indices for size in {*sizes, kept}}
             else:  # the first picks of a longer choice are the shorter one
                 most = max([*sizes, kept])
-                order = by_force if method == "largest_force" else select(environments, most, method, seed=seed).indices  # type: ignore[arg-type]
+                order = by_force if method is None else select(environments, most, method, seed=seed).indices
                 picks = {size: order[:size] for size in {*sizes, kept}}
             chosen = np.concatenate([magnitudes[i] for i in picks[kept]])
             found = {what: which[picks[kept]].sum() / which.sum() for what, which in kinds_kept.items()}
@@ -381,7 +386,7 @@ def _compare(config: Rare, key, log: Log) -> Report:
         arms[name] = {what: float(np.mean([row[what] for row in kept_rows])) for what in kept_rows[0]}
         if name == "system":
             left = novelty(environments.X, environments.of(picks[kept]).X)
-        log.progress((k + 1) / (len(SAMPLERS) + 1))
+        log.progress((k + 1) / len(samplers))
     for reached, arm in arms.items():
         rest = [other for other in RIVALS if other != reached] + (["system"] if reached in RIVALS else [])
         for what, best in (("diversity", np.max), ("overlap", np.mean)):
