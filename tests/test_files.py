@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from broadsheet.errors import BroadsheetError, DataError, InputError, UntrustedError
-from broadsheet.files import load_arrays, load_pickle, read_bytes, read_json, read_text, unpack
+from broadsheet.files import PICKLE_OPCODES, load_arrays, load_pickle, read_bytes, read_json, read_text, unpack
 
 
 def npy_header(shape, descr="<f8"):
@@ -136,3 +136,19 @@ def test_json_depth_and_pickles(tmp_path, monkeypatch):
     path.write_bytes(b"garbage")
     with pytest.raises(BroadsheetError, match="not a pickle"):
         load_pickle(path)
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_safetensors_file_whose_length_begins_like_a_pickle_is_read(tmp_path, length):
+    path, arrays = tmp_path / "a.safetensors", {"a": np.arange(3.0)}
+    save_file(arrays, path, metadata={"note": ""})
+    first = int.from_bytes(path.read_bytes()[:8], "little")
+    for filler in range(length - first - 8, length - first + 9):  # the header is padded to whole words
+        save_file(arrays, path, metadata={"note": "x" * filler})
+        if int.from_bytes(path.read_bytes()[:8], "little") == length:
+            break
+    assert path.read_bytes()[:2] in PICKLE_OPCODES
+    np.testing.assert_array_equal(load_arrays(path)["a"], arrays["a"])
+    path.write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    with pytest.raises(UntrustedError):
+        load_arrays(path)

@@ -100,11 +100,13 @@ def load_arrays(path: str | Path, max_bytes: int = 2048 * MIB) -> dict[str, Any]
     if path.is_dir():
         raise InputError(f"{path} is a folder; a .npz, .npy or .safetensors file is wanted.")
     with path.open("rb") as stream:
-        start = stream.read(8)
+        start = stream.read(9)
+    if path.suffix == ".safetensors" and start[8:] == b"{":  # before it a length, which can be a pickle's first bytes
+        return _load_safetensors(path, start[:8], max_bytes)
     if start[:2] in PICKLE_OPCODES:
         raise UntrustedError(f"{path} is a Python pickle, which could run code; save arrays as .npz or .safetensors.")
     if path.suffix == ".safetensors":
-        return _load_safetensors(path, start, max_bytes)
+        raise DataError(f"{path} is not a safetensors file: no header begins behind its length.")
     if start[:6] == b"\x93NUMPY":
         with path.open("rb") as stream:
             size = _npy_header(stream, str(path), max_bytes)

@@ -61,6 +61,8 @@ class Checked:
         net = self.net if net is None else net
         batch = batch_atoms(made, atoms=16, count=3)
         energy, *forces = self.answers(net, batch, net.neighbours(batch, width=10))
+        for part in (energy, *forces):  # a norm of zero length has no gradient, and rows of padding have zero length
+            assert np.isfinite(part).all(), "not finite: take distances where neighbours.mask holds, as edges_of does"
         return [np.asarray(energy)[: len(made)], *(np.asarray(part)[np.asarray(batch.node_mask)] for part in forces)]
 
 
@@ -272,6 +274,25 @@ def test_what_is_not_registered(springs, tmp_path):
     with pytest.raises(InputError, match="no setting 'depth'"):
         build("painn", 0, depth=3)
     assert build(kind("painn").network, 0, size="tiny", basis=8).config == build("painn", 0, size="tiny", basis=8).config
+
+
+MISTAKES = (
+    ("self.config, self.cutoff = config.check(), config.cutoff", "self.cutoff = 4.0; self.config = None", "does not keep its settings"),
+    ("self.config, self.cutoff = config.check(), config.cutoff", "self.config, self.cutoff = config, None", "has no cutoff"),
+    ("jnp.ones(config.width), jnp", "2.0, jnp", "stiffness is a float; leaves are arrays, all else"),
+    ("@dataclass(frozen=True)", "@dataclass", "have to be a frozen dataclass"),
+    ("    def pair(", "    def energy(self, batch, neighbours):\n        return jnp.zeros(len(batch.numbers))\n\n    def pair(",
+     "sum over atoms by batch.sum_atoms"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "wrong", "words"), MISTAKES, ids=[words for *_, words in MISTAKES])
+def test_a_potential_that_cannot_be_trained_or_saved_is_told_before(springs, right, wrong, words):
+    assert right in SPRINGS
+    (springs / "their_springs.py").write_text(SPRINGS.replace(right, wrong))
+    write_structures([labelled(molecule("H2O"), -1.0, np.full((3, 3), 0.1)) for _ in range(10)], springs / "frames.extxyz")
+    found = run("train", springs / "frames.extxyz", "--network", "springs", "--steps", 1, "--out", springs / "s.safetensors")
+    assert words in str(found.exception)
 
 
 def test_the_room_is_cheap_to_import_and_a_run_depends_on_the_file_behind_a_name():

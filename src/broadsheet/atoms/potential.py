@@ -179,6 +179,17 @@ def scaled(network: Potential, structures: Sequence[Atoms]) -> ScaledPotential:
     return ScaledPotential(network, element_references(structures), scale)
 
 
+def check_energy(potential: Potential, batch: AtomsBatch, neighbours: Neighbours) -> None:
+    """Raises `InputError` where a potential's energy is anything but one number a structure; nothing is computed."""
+    found = eqx.filter_eval_shape(lambda: potential.energy(batch, neighbours))
+    wanted, got = (batch.structures,), getattr(found, "shape", None)
+    if got != wanted:
+        cure = "; sum over atoms by batch.sum_atoms" if got == np.shape(batch.numbers) else ""
+        raise InputError(
+            f"The energy of {type(potential).__name__} has the shape {got}; {wanted}, one a structure, is wanted{cure}."
+        )
+
+
 def predict(
     potential: Potential, batch: AtomsBatch, neighbours: Neighbours, stress: bool = False, direct: bool = False
 ) -> Prediction:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,6 +102,9 @@ def potential(
     **Raises:** `InputError` for a name that another class has.
     """
 
+    if not (is_dataclass(settings) and settings.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        raise InputError(f"The settings of the potential {name!r}, {settings.__name__}, have to be a frozen dataclass.")
+
     def register(network: Class) -> Class:
         known = _kinds.get(name)
         if known is not None and (known.network.__module__, known.network.__name__) != (network.__module__, network.__name__):
@@ -193,10 +196,29 @@ def build(
     `direct`: with a head for forces; `settings`: any others that it has. A paper's file gives the class, since what a run
     depends on is read from its imports.
 
-    **Raises:** `InputError` for a name that is none, and for what this potential has not.
+    **Raises:** `InputError` for a name that is none, for what this potential has not, and for a class that does not keep what
+    files and training need of it.
     """
     found = kind(of)
-    return found.network(found.config(size, width, cutoff, direct, settings), key)
+    return _whole(found, found.network(found.config(size, width, cutoff, direct, settings), key))
+
+
+def _whole(found: Kind, network: Potential) -> Potential:
+    """The network, after a look at what only shows when it is trained or saved."""
+    import equinox as eqx
+    import jax
+
+    if not isinstance(getattr(network, "config", None), found.settings):
+        raise InputError(f"{found.network.__name__} does not keep its settings: config = eqx.field(static=True) is wanted.")
+    if not isinstance(getattr(network, "cutoff", None), float):
+        raise InputError(f"{found.network.__name__} has no cutoff: cutoff: float = eqx.field(static=True), in Å, is wanted.")
+    for path, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
+        if not eqx.is_array(leaf):
+            place = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise InputError(
+                f"{found.network.__name__}.{place} is a {type(leaf).__name__}; leaves are arrays, or static fields."
+            )
+    return network
 
 
 def own_loss(network: Potential, settings: Training, weight: float | None = None) -> LossTerm | None:

@@ -69,7 +69,7 @@ def train(
     import numpy as np
 
     from broadsheet.atoms.files import read_structures
-    from broadsheet.atoms.potential import scaled
+    from broadsheet.atoms.potential import check_energy, scaled
     from broadsheet.atoms.training import Errors, LabelledSet, Training
     from broadsheet.atoms.training import train as train_potential
 
@@ -92,6 +92,7 @@ def train(
     loss = own_loss(untrained, settings, equivariance)
     potential = scaled(untrained, structures)
     first, second = (LabelledSet(part, potential, stress_weight > 0) for part in (structures, held))
+    check_energy(untrained, *first.batch([0]))
     checkpoint = out.with_suffix(".checkpoint")
     if restart:
         checkpoint.unlink(missing_ok=True)

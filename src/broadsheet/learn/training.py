@@ -115,7 +115,8 @@ def fit(
         found = np.asarray(values)
         if not np.isfinite(found).all():
             bad = done + int(np.flatnonzero(~np.isfinite(found))[0])
-            raise InputError(f"The loss is {found[bad - done]} at step {bad}; lower the learning rate.")
+            cure = "lower the learning rate" if bad else "no step was made yet, so it is the model or its data"
+            raise InputError(f"The loss is {found[bad - done]} at step {bad}; {cure}.")
         losses.append(found)
         done += count
         if report is not None:
