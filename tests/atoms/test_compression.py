@@ -10,7 +10,7 @@ from ase.build import bulk, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadsheet.atoms.compression import Method, best_size, compress, fractions_curve, select, structure_entropies
+from broadsheet.atoms.compression import Method, best_size, compress, select, structure_entropies
 from broadsheet.atoms.environments import (
     EnvironmentSet,
     bandwidth,

@@ -279,7 +279,7 @@ def test_what_is_not_registered(springs, tmp_path):
 MISTAKES = (
     ("self.config, self.cutoff = config.check(), config.cutoff", "self.cutoff = 4.0; self.config = None", "does not keep its settings"),
     ("self.config, self.cutoff = config.check(), config.cutoff", "self.config, self.cutoff = config, None", "has no cutoff"),
-    ("jnp.ones(config.width), jnp", "2.0, jnp", "stiffness is a float; leaves are arrays, all else"),
+    ("jnp.ones(config.width), jnp", "2.0, jnp", "stiffness is a float; leaves are arrays"),
     ("@dataclass(frozen=True)", "@dataclass", "have to be a frozen dataclass"),
     ("    def pair(", "    def energy(self, batch, neighbours):\n        return jnp.zeros(len(batch.numbers))\n\n    def pair(",
      "sum over atoms by batch.sum_atoms"),

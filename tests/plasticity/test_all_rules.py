@@ -13,6 +13,7 @@ import pytest
 import broadsheet.plasticity
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
+from broadsheet.networks import HippocampalCAM
 from broadsheet.plasticity import STDP, LearningRule
 from broadsheet.plasticity.rule import of_two_factors
 
@@ -90,6 +91,7 @@ def assert_bounded(rule, rng):
     rule = on_random_weights(rule, rng)
     weights = course(rule, drawn(rule, rng, rate=0.8))
     low, high = rule.limits
+    assert rule.unbounded or np.isfinite([low, high]).all(), "give it limits, or say unbounded = True"
     assert np.isfinite(weights).all()
     assert weights.min() >= low
     assert weights.max() <= high
@@ -211,5 +213,11 @@ def test_mistakes_are_named():
         STDP().on([1.0])
     with pytest.raises(InputError, match="a learning rule of"):
         of_two_factors("hebb", "the memory")
+    with pytest.raises(InputError, match=r"STDP\(…\)"):
+        of_two_factors(STDP, "the memory")
+    with pytest.raises(InputError, match=r"define learned\(state\)"):
+        STDP().learned((jnp.ones((2, 2)),))
+    with pytest.raises(InputError, match=r"STDP keeps weights within \(0, 1\)"):
+        HippocampalCAM(rule=STDP(dendritic=1))
     with pytest.raises(InputError, match="ThreeFactor also wants modulator"):
         of_two_factors(broadsheet.plasticity.ThreeFactor(), "the memory")

@@ -29,6 +29,9 @@ REST, THRESHOLD = -60.0, -57.0
 CELLS = {"A": (0.27, 3.0), "B": (0.14, 0.5)}
 """Two kinds of cell: capacitance (nF) and membrane time constant (ms)."""
 
+STRONGEST = 6.0
+"""nA, of a plastic synapse that is whole; any other rule of the memory keeps weights from 0 to this too."""
+
 STORE_STEPS = 3
 CUE_TO_CONTENT = 6
 CONTENT_TO_CUE = 6
@@ -85,8 +88,8 @@ def fast_stdp(zero_lag: bool = True) -> STDP:
     forgotten.
     """
     return STDP(  # silence is skipped at any size: as one kernel, to ask takes hardly any time
-        a_plus=6.0, a_minus=6.0, tau_plus=3.0, tau_minus=3.0, bounds=(0.0, 6.0), dendritic=1, zero_lag=zero_lag,
-        skip_silence=True, dt=1.0,
+        a_plus=STRONGEST, a_minus=STRONGEST, tau_plus=3.0, tau_minus=3.0, bounds=(0.0, STRONGEST), dendritic=1,
+        zero_lag=zero_lag, skip_silence=True, dt=1.0,
     )  # fmt: skip
 
 
@@ -137,6 +140,10 @@ class HippocampalNetwork(System):
         )  # fmt: skip
         chosen = fast_stdp() if rule is None else of_two_factors(rule, "the memory")
         common_dt(self.cells, chosen)
+        low, high = (float(limit) for limit in chosen.limits)
+        if (low, high) != (0.0, STRONGEST):
+            name = type(chosen).__name__
+            raise InputError(f"{name} keeps weights within ({low:g}, {high:g}); the memory's reach from 0 to {STRONGEST:g} nA.")
         first, second = (chosen.on(jnp.zeros((self.sizes[pre], self.sizes[post]))) for pre, post in PLASTIC)
         self.rules = (first, second)
         scale = weight_scale or (lambda _, weight: weight)

@@ -40,6 +40,7 @@ class ErrorModulated(LearningRule):
 
     modulators: ClassVar[Mapping[str, Literal["one", "post"]]] = {"gate": "one"}
     sees_output: ClassVar[bool] = True
+    unbounded: ClassVar[bool] = True
 
     rate: Array = fixed()
     split: bool = eqx.field(static=True)

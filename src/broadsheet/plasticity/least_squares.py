@@ -33,6 +33,7 @@ class RecursiveLeastSquares(LearningRule):
     modulators: ClassVar[Mapping[str, Literal["one", "post"]]] = {"gate": "one"}
     sees_output: ClassVar[bool] = True
     local: ClassVar[bool] = False
+    unbounded: ClassVar[bool] = True
 
     alpha: Array = fixed()
     forget: Array = fixed()

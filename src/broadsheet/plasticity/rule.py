@@ -28,7 +28,7 @@ class LearningRule(System):
     - `local`: whether a synapse changes by the activity of its own two neurons and modulators alone;
     - `sees_output`: whether the activity of the postsynaptic neuron includes what its synapses send it, as for an error.
     - `decays`: whether weights shrink where no neuron is active.
-    - `limits`: between what weights stay.
+    - `limits`: between what weights stay; a rule that keeps them nowhere by itself says `unbounded`.
 
     **Arguments:** `weights` (pre, post), at the start; None for a rule that is given to a network, which puts it `on` its own.
     """
@@ -39,6 +39,7 @@ class LearningRule(System):
     local: ClassVar[bool] = True
     sees_output: ClassVar[bool] = False
     decays: ClassVar[bool] = False
+    unbounded: ClassVar[bool] = False
 
     def __init__(self, weights: Any = None) -> None:
         self.weights = None if weights is None else _matrix(weights)
@@ -61,6 +62,8 @@ class LearningRule(System):
 
     def learned(self, state: State) -> Float[Array, "pre post"]:
         """The weights that a state has learned."""
+        if not hasattr(state, "weights"):
+            raise InputError(f"{type(self).__name__} keeps no `weights` in its state: let it define learned(state).")
         return state.weights
 
     def trial(self, state: State, *inputs: Array) -> State:
@@ -73,6 +76,8 @@ class LearningRule(System):
 
 def of_two_factors(rule: Any, network: str) -> LearningRule:
     """The rule, for a network that gives it spikes and nothing else; raises `InputError` for any other thing."""
+    if isinstance(rule, type) and issubclass(rule, LearningRule):
+        raise InputError(f"rule = {rule.__name__} of {network}; a rule of this class is wanted, {rule.__name__}(…).")
     if not isinstance(rule, LearningRule):
         raise InputError(f"rule = {rule!r} of {network}; a learning rule of broadsheet.plasticity is wanted.")
     if rule.modulators:

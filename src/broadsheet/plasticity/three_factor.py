@@ -36,6 +36,7 @@ class ThreeFactor(LearningRule):
     """
 
     modulators: ClassVar[Mapping[str, Literal["one", "post"]]] = {"modulator": "post"}
+    unbounded: ClassVar[bool] = True  # but for bounds that are given
 
     rate: Array = fixed()
     tau: Array = fixed()
