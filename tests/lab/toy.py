@@ -38,9 +38,16 @@ def toss(config: Coin, key) -> np.ndarray:
     presets={"smoke": Coin(tosses=20), "quick": Coin()},
     variants={"fair": {"bias": 0.5}},
     claims=[
-        Claim("T1", "heads win", kind="paper", ablation="fair", null=NONE_YET, grows="tosses",
-              checks=[at_least("heads", 0.8), at_most("heads", 0.7, of="fair")])
-    ],  # fmt: skip
+        Claim(
+            "T1",
+            "heads win",
+            kind="paper",
+            ablation="fair",
+            null=NONE_YET,
+            grows="tosses",
+            checks=[at_least("heads", 0.8), at_most("heads", 0.7, of="fair")],
+        )
+    ],
     data="data",
 )
 def coin(config: Coin, key, log: Log) -> Report:
