@@ -23,17 +23,22 @@ from broadsheet.files import existing
 PACKAGE = "broadsheet.language.stages"
 GROUP = "broadsheet.stages"
 FOLDER = Path(__file__).parent / "stages"
+ARGUMENTS = ("model", "words", "context")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage by its name: the function that trains, its settings with their defaults, and the version of what it does."""
+    """A stage by its name: the function that trains, its settings with their defaults, and the version of what it does.
+
+    `one_thread`: whether a chain runs it in a single thread of PyTorch.
+    """
 
     name: str
     run: Callable[..., Any]
     version: int
+    one_thread: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -81,10 +86,20 @@ def _settings(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {each.name: each for each in found if each.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
+def _check_arguments(name: str, run: Callable[..., Any]) -> None:
+    """Raises `InputError` where a chain could not call the function, or would not find its settings."""
+    found = inspect.signature(run).parameters.values()
+    given = [each.name for each in found if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    if tuple(given[: len(ARGUMENTS)]) != ARGUMENTS:
+        raise InputError(f"The stage {name!r} takes ({', '.join(given)}); (model, words, context, *, …settings) is wanted.")
+    if more := given[len(ARGUMENTS) :]:
+        raise InputError(f"The stage {name!r}: settings are keyword arguments: put * before {more[0]!r}.")
+
+
 _stages: dict[str, Stage] = {}
 
 
-def stage(name: str, *, version: int = 1) -> Callable[[Function], Function]:
+def stage(name: str, *, version: int = 1, one_thread: bool = False) -> Callable[[Function], Function]:
     """Marks a function as a stage: `run(model, words, context, *, …settings)`, which gives the model.
 
     ```python
@@ -102,16 +117,21 @@ def stage(name: str, *, version: int = 1) -> Callable[[Function], Function]:
     Settings are JSON values. One annotated as `Path` is a file or folder, whose content counts, wherever it lies.
 
     **Arguments:** `name`: in the package, that of the file too; `version`: raise it when what the stage makes changes, so that
-    checkpoints made before are made anew.
+    checkpoints made before are made anew; `one_thread`: a chain runs it in a single thread of PyTorch, which is much faster for
+    a tiny model on a busy machine, and gives the same numbers on every one.
 
-    **Raises:** `InputError` for a name that another function has.
+    **Raises:** `InputError` for a name that another function has, for `@stage` without a name, and for a function with other
+    positional arguments than the three.
     """
+    if not isinstance(name, str):
+        raise InputError(f"@stage needs a name: @stage({getattr(name, '__name__', 'name')!r}).")
 
     def register(run: Function) -> Function:
+        _check_arguments(name, run)
         known = _stages.get(name)
         if known is not None and (known.run.__module__, known.run.__qualname__) != (run.__module__, run.__qualname__):
             raise InputError(f"The stage {name!r} is {known.run.__module__}.{known.run.__qualname__} already.")
-        _stages[name] = Stage(name, run, version)
+        _stages[name] = Stage(name, run, version, one_thread)
         return run
 
     return register
@@ -131,7 +151,7 @@ def own_names() -> tuple[str, ...]:
 def stage_of(of: str | Callable[..., Any]) -> Stage:
     """A stage by its name or its function. A paper gives the function, since what a run depends on is read from its imports.
 
-    **Raises:** `InputError` where there is none.
+    **Raises:** `InputError` where there is none, and where the file or entry point of that name registers another.
     """
     if not isinstance(of, str):
         found = next((each for each in _stages.values() if each.run is of), None)
@@ -141,7 +161,10 @@ def stage_of(of: str | Callable[..., Any]) -> Stage:
     if of not in _stages:
         _load(of)
     if of not in _stages:
-        raise InputError(f"There is no stage called {of!r}; there are {', '.join(names())}.")
+        there = names()
+        if of in there:
+            raise InputError(f"The module of the stage {of!r} registers none of that name by @stage({of!r}).")
+        raise InputError(f"There is no stage called {of!r}; there are {', '.join(there)}.")
     return _stages[of]
 
 
