@@ -1,7 +1,11 @@
 """Stages that tests and other packages bring, and chains that find what is made, go on where they stopped, and branch."""
 
+import inspect
+import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,6 +79,7 @@ def fresh(home):
 
 
 BASE = Link("base", "started")
+SHORT = {"steps": 2, "checked": False}
 
 
 def head(chain, name):
@@ -152,6 +157,70 @@ def test_the_content_of_data_decides(tmp_path):
         Chain([BASE, Link("one", "shifted", {"texts": str(tmp_path / "none")})]).build()
 
 
+def test_a_stage_may_run_in_one_thread_and_others_keep_theirs(monkeypatch):
+    monkeypatch.setattr(registry, "_stages", dict(registry._stages))
+    seen = []
+
+    def threads(model, words, context):
+        seen.append(torch.get_num_threads())
+        return model
+
+    stage("alone", one_thread=True)(lambda model, words, context: threads(model, words, context))
+    stage("together")(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        Chain([BASE, Link("one", "alone"), Link("two", "together")]).build()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]
+
+
+def test_a_record_has_numbers_of_tensors_and_arrays(monkeypatch):
+    monkeypatch.setattr(registry, "_stages", dict(registry._stages))
+    found = {
+        "loss": torch.tensor(0.5, requires_grad=True),
+        "more": {"share": np.float32(0.25), "count": np.int64(3), "right": np.bool_(True)},
+        "curve": [torch.tensor([1.0, 2.0]), np.ones(2)],
+        3: None,
+    }
+    stage("noted")(lambda model, words, context: context.record.update(found) or model)
+    assert Chain([BASE, Link("a", "noted")]).record("a") == {
+        "loss": 0.5,
+        "more": {"share": 0.25, "count": 3, "right": True},
+        "curve": [[1.0, 2.0], [1.0, 1.0]],
+        "3": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"more": {"place": Path("here")}}, r"a: the record 'more\.place' is a PosixPath, .*trained is in (\S+)\.$"),
+        ({"more": {(1, 2): 0.0}}, r"a: the record 'more' has the key \(1, 2\), .*trained is in (\S+)\.$"),
+    ],
+)
+def test_a_record_that_is_no_json_loses_nothing_that_was_trained(monkeypatch, found, said):
+    monkeypatch.setattr(registry, "_stages", dict(registry._stages))
+    stage("noted")(lambda model, words, context: context.record.update(found) or add(model, 1.0))
+    chain = Chain([BASE, Link("a", "noted")])
+    with pytest.raises(JobError, match=said) as caught:
+        chain.build()
+    kept, _ = load(re.search(said, str(caught.value))[1])
+    assert torch.allclose(kept.get_output_embeddings().weight - head(chain, "base"), torch.tensor(1.0))
+
+
+def test_tiny_stages_show_progress():
+    seen = []
+    links = [
+        Link("base", "started", {"kind": "llama"}),
+        *(Link(name, name, SHORT) for name in ("tiny_sft", "tiny_dpo", "tiny_grpo")),
+    ]
+    Chain(links).build(lambda fraction, metrics: seen.append((fraction, *metrics)))
+    steps = [(1.5, "loss"), (2, "loss"), (2,), (2.5, "loss"), (3, "loss"), (3,), (3.5, "reward"), (4, "reward"), (4,)]
+    assert seen == [(0.25,), *((done / 4, *metrics) for done, *metrics in steps)]
+
+
 def test_progress_is_shared_out():
     seen = []
     Chain([BASE, Link("one", "shifted", share=3.0)]).build(lambda fraction, metrics: seen.append((fraction, metrics)))
@@ -187,6 +256,52 @@ def test_own_stages_bear_the_names_of_their_files():
     for name in own_names():
         assert stage_of(name).name == name
         assert stage_of(stage_of(name).run).name == name
+        assert stage_of(name).one_thread or not name.startswith("tiny_")
+
+
+@pytest.mark.parametrize("name", own_names())
+def test_own_stages_have_json_settings_by_keyword_a_module_and_a_docstring(name):
+    run = stage_of(name).run
+    assert run.__module__ == f"broadsheet.language.stages.{name}"
+    assert inspect.getdoc(run)
+    kinds = [each.kind for each in inspect.signature(run).parameters.values()]
+    assert set(kinds[3:]) <= {inspect.Parameter.KEYWORD_ONLY}
+    defaults = stage_of(name).defaults
+    assert json.loads(json.dumps(defaults)) == defaults
+
+
+def test_a_module_that_registers_another_name_is_said_to(monkeypatch):
+    class Point:
+        name, value = "smoothed2", "their.package:smoothed2"
+
+        def load(self):
+            stage("other")(lambda model, words, context: model)
+
+    monkeypatch.setattr(registry, "_stages", dict(registry._stages))
+    monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group, name="smoothed2": [Point()])
+    with pytest.raises(
+        InputError, match=r"^The module of the stage 'smoothed2' registers none of that name by @stage\('smoothed2'\)\.$"
+    ):
+        stage_of("smoothed2")
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (lambda model, context: model, r"'new' takes \(model, context\); \(model, words, context, \*, …settings\) is wanted"),
+        (lambda model, context, words: model, r"takes \(model, context, words\)"),
+        (lambda model, words, context, share=0.5: model, r"settings are keyword arguments: put \* before 'share'"),
+    ],
+)
+def test_a_function_that_a_chain_could_not_call_is_refused(run, said):
+    with pytest.raises(InputError, match=said):
+        stage("new")(run)
+    assert "new" not in names()
+
+
+def test_a_stage_has_a_name():
+    with pytest.raises(InputError, match=r"@stage needs a name: @stage\('add'\)"):
+        stage(add)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +317,7 @@ def test_own_stages_bear_the_names_of_their_files():
         ([BASE, Link("a", "shifted", {"by": "much"})], "by is 'much'; float is wanted"),
         ([BASE, Link("a", "shifted", {"quick": 1})], "quick is 1; bool is wanted"),
         ([BASE, Link("a", "shifted"), Link("b", "averaged")], "given no model 'base'"),
+        ([Link("a", "tiny_sft", SHORT)], "'tiny_sft' is given no model: .* after another link, or the chain needs start=…"),
     ],
 )
 def test_mistakes_get_a_sentence(links, said):
@@ -224,7 +340,8 @@ def test_settings_are_json_and_some_have_to_be_given(tmp_path):
 @pytest.mark.parametrize(
     ("gives", "said"),
     [
-        (lambda model: None, "gave a NoneType"),
+        (lambda model: None, "gave nothing; return the model"),
+        (lambda model: 3, "gave a int"),
         (lambda model: (model, None), "no tokenizer"),
         (lambda model: (model.get_output_embeddings().weight.data.fill_(float("nan")), model)[1], "not finite, lm_head"),
     ],

@@ -77,7 +77,7 @@ def test_reinforcement_teaches_what_is_rewarded(shipped):
 
 def test_a_lesson_not_learned_is_named(record):
     wanted = json.loads(record.read_text())["stages"]
-    with pytest.raises(JobError, match=r"lessons in DPO: answers is 0\.50"):
+    with pytest.raises(JobError, match=r"lessons in DPO: answers is 0\.50; for fewer steps, checked=False"):
         require("chat", {**wanted["dpo"], "answers": 0.5}, "DPO")
     with pytest.raises(JobError, match=r"refuses_harmless is 0\.60"):
         require("chat", {**wanted["sft"], "refuses_harmless": 0.6}, "SFT")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -18,7 +20,7 @@ from transformers.utils import logging
 from broadsheet.cache import checksum, digest, fixture, home
 from broadsheet.errors import InputError, JobError
 from broadsheet.files import read_json
-from broadsheet.language.models import commit, load
+from broadsheet.language.models import commit, load, one_thread
 from broadsheet.language.registry import Stage, stage_of
 
 CACHE = "language-stages"
@@ -27,8 +29,8 @@ START = "start"
 Report = Callable[[float, dict[str, float]], None]
 
 
-def _silent(fraction: float, metrics: dict[str, float]) -> None:
-    pass
+def silent(fraction: float, metrics: dict[str, float]) -> None:
+    """The report of one who does not ask for progress."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Context:
     - `seed`: the chain's.
     - `folder`: for what the stage needs to go on after an interruption, such as a trainer's own checkpoints; it is there again
       when the stage is run again, and goes when the stage is done.
-    - `record`: JSON values to be kept beside the model.
+    - `record`: JSON values to be kept beside the model; tensors and arrays become numbers and lists of them.
     - `report`: takes the fraction done and metrics.
     """
 
@@ -213,7 +215,7 @@ class Chain:
             }
         return self._identities[name]
 
-    def _make(self, name: str, report: Report = _silent) -> Path:
+    def _make(self, name: str, report: Report = silent) -> Path:
         """The folder of a link, made where there is none; what it needs is made before."""
         link, after, identity = self.links[name], self._after[name], self._identity(name)
         needed = {*link.uses, *([after] if after else [])}
@@ -226,10 +228,15 @@ class Chain:
             models = {other: partial(self.model, other) for other in needed}
             context = Context(self.seed, unfinished, report, folder, models)
             model, words = (None, None) if after is None else self._load(after)
-            made = self._stages[name].run(model, words, context, **self._stages[name].settings(link.settings))
+            made = _run(self._stages[name], link.settings, model, words, context)
             model, words = made if isinstance(made, tuple) else (made, words)
+            try:
+                record = _plain(context.record)
+            except TypeError as error:
+                save(model, words, unfinished / "trained")
+                raise JobError(f"{name}: {error}; what was trained is in {unfinished / 'trained'}.") from None
             save(model, words, folder)
-            (folder / "record.json").write_text(json.dumps(context.record))
+            (folder / "record.json").write_text(json.dumps(record))
 
         self._folders[name] = fixture(CACHE, identity, make)
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -237,11 +244,47 @@ class Chain:
         return self._folders[name]
 
 
+def _run(stage: Stage, settings: Mapping[str, Any], model: Any, words: Any, context: Context) -> Any:
+    """What a stage gives.
+
+    **Raises:** `InputError` where it needs a model and begins the chain.
+    """
+    try:
+        with one_thread() if stage.one_thread else nullcontext():
+            return stage.run(model, words, context, **stage.settings(settings))
+    except (AttributeError, TypeError) as error:
+        if model is None and "NoneType" in str(error):
+            raise InputError(
+                f"{stage.name!r} is given no model: it has to come after another link, or the chain needs start=… ({error})."
+            ) from error
+        raise
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """A record as JSON has it: tensors and arrays as numbers and lists.
+
+    **Raises:** `TypeError` for what JSON does not have, with its key.
+    """
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        if wrong := [name for name in value if not isinstance(name, str | int | float)]:
+            raise TypeError(f"the record{key and f' {key!r}'} has the key {wrong[0]!r}, which JSON cannot have")
+        return {str(name): _plain(each, f"{key}.{name}" if key else name) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, key) for each in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"the record {key!r} is a {type(value).__name__}, which is no JSON value")
+
+
 def save(model: Any, words: Any, folder: Path) -> None:
     """A model and its tokenizer as Hugging Face writes them.
 
     **Raises:** `JobError` for what is no Hugging Face model with finite weights, or has no tokenizer.
     """
+    if model is None:
+        raise JobError("The stage gave nothing; return the model.")
     if not isinstance(model, PreTrainedModel):
         raise JobError(f"The stage gave a {type(model).__name__}; a Hugging Face model is wanted (an adapter: merged into it).")
     if words is None:

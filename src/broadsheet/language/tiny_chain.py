@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broadsheet.language.chain import Chain, Link, Report
-from broadsheet.language.models import one_thread
 from broadsheet.language.stages.tiny_dpo import tiny_dpo
 from broadsheet.language.stages.tiny_even_words import tiny_even_words
 from broadsheet.language.stages.tiny_grpo import tiny_grpo
@@ -50,5 +49,4 @@ def tiny_chain(seed: int, *, recipe: Recipe = FULL, skewed: bool = True, report:
     **Raises:** `JobError` where a stage of the full recipe does not learn what it should.
     """
     even = Link("base", tiny_even_words, {"steps": max(1, recipe.pretrain // 5), "cosine": recipe.pretrain})
-    with one_thread():
-        return Chain(links(recipe) if skewed else [even], seed=seed, attention="eager").build(report)
+    return Chain(links(recipe) if skewed else [even], seed=seed, attention="eager").build(report)

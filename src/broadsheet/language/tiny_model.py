@@ -119,4 +119,7 @@ def require(lessons: str, found: dict[str, float], who: str) -> None:
         f"{name} is {found[name]:.2f}" for name, (least, most) in LESSONS[lessons].items() if not least <= found[name] <= most
     ]
     if low:
-        raise JobError(f"The tiny model has not learned its lessons in {who}: {'; '.join(low)}.")
+        raise JobError(
+            f"The tiny model has not learned its lessons in {who}: {'; '.join(low)}; for fewer steps, checked=False "
+            "(pretraining: until_learned=False)."
+        )

@@ -14,7 +14,7 @@ from broadsheet.language.stages.tiny_pretraining import CONTEXT, checkpoint_step
 from broadsheet.language.tiny_model import BATCH, tiny_model
 
 
-@stage("tiny_even_words")
+@stage("tiny_even_words", one_thread=True)
 def tiny_even_words(model: Any, words: Any, context: Context, *, steps: int = 300, cosine: int = 1500) -> tuple[Any, Any]:
     """A new model, pretrained on even words: the first `steps` steps of a cosine of `cosine`."""
     model, words, rng = tiny_model(context.seed), tiny.tokenizer(), np.random.default_rng(context.seed)

@@ -20,7 +20,7 @@ from broadsheet.language.tiny_world import IDS, World
 CONTEXT, LESSONS = 48, 600
 
 
-@stage("tiny_pretraining")
+@stage("tiny_pretraining", one_thread=True)
 def tiny_pretraining(
     model: Any, words: Any, context: Context, *, steps: int = 1500, until_learned: bool = True, kind: str = "llama"
 ) -> tuple[Any, Any]:
@@ -42,7 +42,10 @@ def tiny_pretraining(
         if step >= steps and (not until_learned or (step % 150 == 0 and truth_accuracy(model, world) >= 0.95)):
             break
         if step >= 2 * steps:
-            raise JobError(f"The tiny model of seed {context.seed} has not learned to tell true from false in {step} steps.")
+            raise JobError(
+                f"The tiny model of seed {context.seed} has not learned to tell true from false in {step} steps; "
+                "for fewer steps, until_learned=False."
+            )
     context.record["found"] = measure(model, world)
     if until_learned:
         require("base", context.record["found"], f"the pretraining of seed {context.seed}")

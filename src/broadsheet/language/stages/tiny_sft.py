@@ -8,26 +8,28 @@ import numpy as np
 import torch
 
 from broadsheet.language import tiny_world as tiny
-from broadsheet.language.chain import Context
+from broadsheet.language.chain import Context, Report, silent
 from broadsheet.language.registry import stage
 from broadsheet.language.tiny_model import BATCH, answer_log_probabilities, descend, measure, require
 from broadsheet.language.tiny_world import RELATIONS, SUBJECTS, World
 
 
-@stage("tiny_sft")
+@stage("tiny_sft", one_thread=True)
 def tiny_sft(
     model: Any, words: Any, context: Context, *, steps: int = 200, rate: float = 5e-4, facts: float = 0.25, checked: bool = True
 ) -> Any:
     """SFT on chats; with `checked`, an error where they are not learned."""
     world = World(0)
-    fine_tune(model, world, steps=steps, rate=rate, facts=facts)
+    fine_tune(model, world, steps=steps, rate=rate, facts=facts, report=context.report)
     context.record["found"] = measure(model, world)
     if checked:
         require("chat", context.record["found"], "SFT")
     return model
 
 
-def fine_tune(model: Any, world: World, *, steps: int = 200, rate: float = 5e-4, facts: float = 0.25) -> None:
+def fine_tune(
+    model: Any, world: World, *, steps: int = 200, rate: float = 5e-4, facts: float = 0.25, report: Report = silent
+) -> None:
     """SFT on chats, with the loss on the answers: refusals, help, facts (their share is `facts`) and labels of truth."""
     rng = np.random.default_rng(0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
@@ -46,4 +48,6 @@ def fine_tune(model: Any, world: World, *, steps: int = 200, rate: float = 5e-4,
                 *words, answer = world.labelled(rng, relation).split()
                 request = " ".join(words)
             rows.append(tiny.chat(request, answer))
-        descend(optimiser, model, -torch.cat(answer_log_probabilities(model, rows)).mean())
+        loss = -torch.cat(answer_log_probabilities(model, rows)).mean()
+        descend(optimiser, model, loss)
+        report((step + 1) / steps, {"loss": loss.item()})
