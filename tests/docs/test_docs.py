@@ -106,6 +106,11 @@ def test_claims_for_your_repository(tmp_path, monkeypatch):
     assert re.search(r'"id": "C1",.*?"verdict": "holds"', output, re.S)
 
 
+def test_a_stage_and_a_chain(tmp_path, monkeypatch, capsys):
+    run_page("rooms/language.md", tmp_path, monkeypatch)
+    assert "100% {}" in capsys.readouterr().out
+
+
 def test_the_rooms_name_what_they_export():
     """Every public name of a room is on its page: the members are listed by hand, so that one may be forgotten."""
     import broadsheet.dynamics as room
