@@ -1,5 +1,8 @@
 """Batches and neighbour lists, against ASE's."""
 
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,6 +45,24 @@ def test_neighbours_are_those_of_ase(name):
     assert (back == here[:, 0]).all()
     other = length[near.index[here[:, 0], here[:, 1]], near.reverse[here[:, 0], here[:, 1]]]
     np.testing.assert_allclose(other, length[here[:, 0], here[:, 1]], atol=1e-5)
+
+
+def test_neighbours_need_no_pytorch_and_leave_it_to_others():
+    pytest.importorskip("torch", reason="PyTorch is not here: pip install '.[language]'")
+    code = """
+import sys, numpy as np
+from broadsheet.atoms.neighbours import pairs
+i, j, shifts, distances = pairs(np.array([[0.0, 0, 0], [0, 0, 2]]), np.zeros((3, 3)), np.zeros(3, bool), 3.0)
+assert sorted(zip(i, j)) == [(0, 1), (1, 0)] and set(distances) == {2.0}
+assert "torch" not in sys.modules
+import torch, vesin
+found = vesin.NeighborList(cutoff=3.0, full_list=True).compute(
+    points=torch.tensor([[0.0, 0, 0], [0, 0, 2]], dtype=torch.float64), box=torch.zeros((3, 3), dtype=torch.float64),
+    periodic=False, quantities="d")
+assert isinstance(found[0], torch.Tensor)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_batch_keeps_labels_and_masks():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -35,14 +39,12 @@ def pairs(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(i, j, shifts, distances) of all pairs within the cutoff of one structure, both directions, images included."""
-    from vesin import NeighborList
-
     if not pbc.any():  # a cutoff far beyond the structure would only cost cells
         cutoff = min(cutoff, float(np.linalg.norm(np.ptp(positions, axis=0))) + 1.0)
     box = np.where(pbc[:, None], cell, 0.0)
     if pbc.any() and not pbc.all():
         box = _completed(positions, box, pbc, cutoff)
-    found = NeighborList(cutoff=float(cutoff), full_list=True).compute(
+    found = _cell_lists()(cutoff=float(cutoff), full_list=True).compute(
         points=np.ascontiguousarray(positions, float),
         box=np.ascontiguousarray(box, float),
         periodic=bool(pbc.any()),
@@ -53,6 +55,23 @@ def pairs(
         real = ~(shifts[:, ~pbc] != 0).any(axis=1)
         i, j, shifts, distances = i[real], j[real], shifts[real], distances[real]
     return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int32), distances
+
+
+@functools.cache
+def _cell_lists() -> Any:
+    """vesin's `NeighborList`. It imports PyTorch where that is installed, for tensors that it never gets from here: seconds of
+    every process. So it is imported as if PyTorch were not there, and forgotten, that others can import it whole."""
+    if "torch" in sys.modules or "vesin" in sys.modules:
+        from vesin import NeighborList
+
+        return NeighborList
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from vesin import NeighborList
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("torch", "vesin")]:
+            del sys.modules[name]
+    return NeighborList
 
 
 def _completed(positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: float) -> np.ndarray:
