@@ -551,7 +551,7 @@ class Fluid:
 
 
 @paper.experiment(
-    presets={"smoke": Fluid(frames=6, chains=2, keep=2, fit_steps=4, steps=10, batch=2, md_steps=20), "quick": Fluid(),
+    presets={"smoke": Fluid(frames=6, chains=2, keep=1, fit_steps=4, steps=10, batch=2, md_steps=20), "quick": Fluid(),
              "paper": Fluid(molecules=108, frames=10_000, batch=10, chains=8, keep=8, fit_steps=100_000, steps=200_000,
                             md_steps=500_000)},
     data="data",
