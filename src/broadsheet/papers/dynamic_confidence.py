@@ -15,13 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from broadsheet.conversion.conversion import Layer, QuantisedNet, Sequential, SpikingNet, lsq, qcfs
 from broadsheet.conversion.early_exit import THRESHOLDS, DynamicConfidence, answers_at, calibration_error
 from broadsheet.conversion.resnet import ResNet, calibrate_norms
+from broadsheet.dynamics import rollout
 from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.learn import fit
+from broadsheet.networks import NIRNetwork, from_nir, to_nir
 from broadsheet.numerics import generator
 from broadsheet.vision.images import cifar, digits
 
@@ -39,6 +42,7 @@ paper = Paper(
     topics=("spiking networks", "early exit", "calibration", "ANN-to-SNN conversion"),
     parts=("broadsheet.conversion.DynamicConfidence", "broadsheet.conversion.QuantisedNet", "broadsheet.conversion.SpikingNet"),
     verbs=("broadsheet networks convert MODEL.safetensors --early-exit",),
+    requires=("data",),
     tasks={"classify handwritten digits": "ablations:accuracy_fitted"},
     notes=(
         "The authors choose temperature and threshold on samples of the test set; here a calibration split of its own serves. "
@@ -92,6 +96,46 @@ def identity(config: Identity, key, log: Log) -> Report:
     order = jnp.argsort(z)
     return Report(arms=arms, arrays={"z": z[order], "activation": qcfs(z, theta, 4)[order], "rate": curves["system"][order],
                                      "rate_zero": curves["zero-start"][order]})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A converted network of two convolutions, before training, and images that are the same at each step."""
+
+    side: int = 8
+    channels: tuple[int, ...] = (8, 16)
+    classes: int = 10
+    images: int = 20
+    steps: int = 32
+
+
+@paper.experiment(
+    presets={"smoke": Exchange(channels=(2, 2), images=2, steps=4), "quick": Exchange(), "paper": Exchange(images=1000)},
+    claims=[
+        Claim("DC9", "a converted network that is written for other simulators and read again answers the same at each step",
+              kind="check", reference="the network itself; control: a reader that resets to a value, not by subtraction",
+              ablation="reset-to-value", checks=[at_most("difference", 1e-4), at_least("largest", 1.0)]),
+    ],
+    cost=3.0,
+)  # fmt: skip
+def exchange(config: Exchange, key, log: Log) -> Report:
+    """The summed answers of a converted network after a way through a NIR graph, against its own."""
+    k_net, k_images = jax.random.split(key)
+    shape = (1, config.side, config.side)
+    body = Sequential.conv(shape, config.channels, config.classes, k_net, pool=(True, False))
+    net = QuantisedNet(body, shape, theta=1.0).spiking()
+    x = jax.random.uniform(k_images, (config.images, *shape))
+    own, graph, arms = net.run(x, config.steps)[0], to_nir(net), {}
+    for name, reset in (("system", None), ("reset-to-value", "to value")):
+        said = summed_answers(from_nir(graph, reset=reset), x, config.steps)
+        arms[name] = {"difference": float(jnp.max(jnp.abs(said - own))), "largest": float(jnp.max(jnp.abs(said)))}
+    return Report(arms=arms)
+
+
+@eqx.filter_jit
+def summed_answers(network: NIRNetwork, x: Float[Array, "images *shape"], steps: int) -> Float[Array, "images time classes"]:
+    """Outputs summed up to each of `steps` steps, with the same image at each."""
+    return jax.vmap(lambda one: jnp.cumsum(rollout(network, jnp.broadcast_to(one, (steps, *one.shape)))[1], axis=0))(x)
 
 
 @identity.figure

@@ -13,10 +13,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from scipy.linalg import subspace_angles
 
+from broadsheet.dynamics import rollout
 from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, figure, label
+from broadsheet.networks import NIRNetwork, from_nir, to_nir
 from broadsheet.networks.continual import (
     ContinualClassifier,
     Projection,
@@ -48,6 +51,7 @@ paper = Paper(
         "broadsheet.networks.ContinualClassifier",
         "broadsheet.plasticity.projected_conv",
     ),
+    requires=("data",),
     tasks={"classify handwritten digits": "split:acc"},
     notes=(
         "The neuron's threshold is fixed at 0.3; the authors train it on the first task and freeze it then.",
@@ -327,6 +331,49 @@ def rules(config: Rules, key, log: Log) -> Report:
         metrics |= {f"{name}_bwt": found.metrics["bwt"], f"{name}_acc": found.metrics["acc"]}
         arrays[name] = found.arrays["accuracy"]
     return Report(metrics=metrics, arrays=arrays)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A network that learns one task through time, and what it says of images that it has not seen."""
+
+    hidden: tuple[int, ...] = (60, 60)
+    steps: int = 12
+    epochs: int = 2
+    images: int = 50
+
+
+@paper.experiment(
+    presets={"smoke": Exchange(hidden=(8, 8), steps=3, epochs=1, images=2), "quick": Exchange(),
+             "paper": Exchange(hidden=(800, 800), images=397)},
+    claims=[
+        Claim("H9", "a network that has learned and is written for other simulators says the same once it is read again",
+              kind="check", reference="the network itself; control: a reader that resets to a value, not by subtraction",
+              ablation="reset-to-value", checks=[at_most("difference", 1e-4), at_least("accuracy", 0.5)]),
+    ],
+    cost=5.0,
+)  # fmt: skip
+def exchange(config: Exchange, key, log: Log) -> Report:
+    """Logits of a trained network after a way through a NIR graph, against its own."""
+    images = digits(generator(key))
+    X, test = ((part.reshape(len(part), -1) - images.x.mean()) / images.x.std() for part in (images.x, images.test_x))
+    x, y = jnp.asarray(test[: config.images]), images.test_y[: config.images]
+    made = ContinualClassifier(
+        config.hidden, rule="bptt", steps=config.steps, rows=((8,) * (len(config.hidden) + 1),), epochs=config.epochs,
+        learning_rate=0.3, random_state=seed_of(key),
+    ).fit_task(X, images.y)  # fmt: skip
+    own, graph, arms = made.model_(x)[0], to_nir(made.model_), {}
+    for name, reset in (("system", None), ("reset-to-value", "to value")):
+        again = from_nir(graph, dt=1.0, method="exact", reset=reset)
+        said = answers(again, x, config.steps)
+        arms[name] = {"difference": float(jnp.max(jnp.abs(said - own))), "accuracy": float(np.mean(said.argmax(axis=1) == y))}
+    return Report(arms=arms)
+
+
+@eqx.filter_jit
+def answers(network: NIRNetwork, x: Float[Array, "images pixels"], steps: int) -> Float[Array, "images classes"]:
+    """Mean output over `steps` steps with the same image at each."""
+    return jax.vmap(lambda one: rollout(network, jnp.broadcast_to(one, (steps, one.size)))[1].mean(axis=0))(x)
 
 
 @rules.figure
