@@ -25,6 +25,7 @@ from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, 
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.learn import fit
 from broadsheet.networks import NIRNetwork, from_nir, to_nir
+from broadsheet.networks.nir_nodes import Reset
 from broadsheet.numerics import generator
 from broadsheet.vision.images import cifar, digits
 
@@ -126,7 +127,8 @@ def exchange(config: Exchange, key, log: Log) -> Report:
     net = QuantisedNet(body, shape, theta=1.0).spiking()
     x = jax.random.uniform(k_images, (config.images, *shape))
     own, graph, arms = net.run(x, config.steps)[0], to_nir(net), {}
-    for name, reset in (("system", None), ("reset-to-value", "to value")):
+    resets: dict[str, Reset | None] = {"system": None, "reset-to-value": "to value"}
+    for name, reset in resets.items():
         said = summed_answers(from_nir(graph, reset=reset), x, config.steps)
         arms[name] = {"difference": float(jnp.max(jnp.abs(said - own))), "largest": float(jnp.max(jnp.abs(said)))}
     return Report(arms=arms)

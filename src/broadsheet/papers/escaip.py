@@ -284,7 +284,8 @@ class Molecules:
     batch: int = 8
     learning_rate: float = 3e-3
     force_weight: float = 10.0  # of the loss
-    md_steps: int = 2000  # 0: no dynamics
+    dynamics: bool = True  # whether free motion is tried
+    md_steps: int = 2000
     dt: float = 0.5  # fs
     temperature: float = 300.0  # K
     source: Literal["shipped", "file"] = "shipped"
@@ -298,7 +299,8 @@ class Molecules:
         "paper": Molecules(model=LARGE, steps=60_000, batch=16,
                            learning_rate=4e-4, source="file"),
     },
-    variants={"uniform": {"attention": "uniform", "md_steps": 0}, "none": {"attention": "none", "md_steps": 0},
+    variants={"uniform": {"attention": "uniform", "dynamics": False},
+              "none": {"attention": "none", "dynamics": False},
               "direct": {"direct": True}},
     data="data",
     claims=[
@@ -333,7 +335,7 @@ def molecular(config: Molecules, key, log: Log) -> Report:
         "step": trained.history["step"], "validation": trained.history["force_mae"],
         "predicted": predicted[:500], "labels": np.concatenate(forces_of(test))[:500],
     }  # fmt: skip
-    if config.md_steps:
+    if config.dynamics:
         times, total = _free_motion(trained.potential, test[0], config, key)
         drift = abs(energy_drift(times, total, len(test[0])))
         metrics |= {"drift": drift, "log_drift": np.log10(max(drift, 1e-6))}

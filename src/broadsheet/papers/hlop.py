@@ -30,6 +30,7 @@ from broadsheet.networks.continual import (
     learn_in_turn,
 )
 from broadsheet.networks.continual import Feedback as Errors
+from broadsheet.networks.nir_nodes import Reset
 from broadsheet.numerics import generator, seed_of
 from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear
 from broadsheet.vision.images import digits, mnist
@@ -363,7 +364,8 @@ def exchange(config: Exchange, key, log: Log) -> Report:
         learning_rate=0.3, random_state=seed_of(key),
     ).fit_task(X, images.y)  # fmt: skip
     own, graph, arms = made.model_(x)[0], to_nir(made.model_), {}
-    for name, reset in (("system", None), ("reset-to-value", "to value")):
+    resets: dict[str, Reset | None] = {"system": None, "reset-to-value": "to value"}
+    for name, reset in resets.items():
         again = from_nir(graph, dt=1.0, method="exact", reset=reset)
         said = answers(again, x, config.steps)
         arms[name] = {"difference": float(jnp.max(jnp.abs(said - own))), "accuracy": float(np.mean(said.argmax(axis=1) == y))}
