@@ -159,7 +159,7 @@ def test_verify_report_and_gc(home):
     assert "http" not in page.replace("https://arxiv.org", "").replace("http://www.w3.org", "").replace(
         "https://www.w3.org", ""
     )
-    assert "here: holds" in page
+    assert 'on this machine: <span class="here">holds' in page
     assert read("gc", "--budget", "0")["runs"] == 0  # a verdict needs them
     call("run", "sdr-dendrites", "-e", "online", "-p", "smoke")
     assert read("gc", "--budget", "0", "--dry-run")["runs"] == 5

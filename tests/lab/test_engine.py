@@ -254,10 +254,9 @@ def test_kill_the_coordinator_at_any_moment(toy, home, wait):
     time.sleep(wait)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    time.sleep(0.5)
+    until(lambda: not _workers(home))
     for folder in (home / "runs").glob("*") if (home / "runs").exists() else []:
         assert json.loads((folder / RECORD_FILE).read_text())["id"] == folder.name
-    assert not _workers(home)
     finished = len(list((home / "runs").glob("*"))) if (home / "runs").exists() else 0
     second = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert second.returncode == 0, second.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +63,7 @@ class WithGrowth(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Gives a `--grow` that no `SETTING=…` follows its value."""
         whole = []
-        for word, behind in zip(args, [*args[1:], ""], strict=True):
+        for word, behind in pairwise([*args, ""]):
             whole += [word, DECLARED] if word == "--grow" and "=" not in behind and behind != DECLARED else [word]
         return super().parse_args(ctx, whole)
 
