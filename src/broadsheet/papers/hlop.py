@@ -401,7 +401,9 @@ def transfer(runs: Runs):
         Claim("H7", "spiking lateral neurons with 40 steps do as well as graded ones", kind="paper", where="section 4.3",
               ablation="one-step", null=NONE_YET, grows="epochs",
               checks=[at_least("acc", {"quick": -0.01}, minus="graded", over="each"),
-                      at_least("acc", {"quick": 0.005}, minus="one-step", over="each")]),
+                      at_least("acc", {"quick": 0.005}, minus="one-step", over="each")],
+              reason="On one of three seeds 40 steps are better than one by 0.003 only, on another kind of processor by 0.007: "
+              "there a single step does nearly as well, and rounding decides."),
     ],
     cost=15.0,
 )  # fmt: skip

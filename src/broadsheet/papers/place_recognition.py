@@ -83,7 +83,9 @@ class Region:
             at_least("recall", {"quick": 0.375}), at_least("recall", {"quick": 0.3}, minus="no-stdp")]),
         Claim("P5", "adaptive thresholds give every place its neurons", kind="paper", where="code: theta", seeds=6,
               ablation="no-theta", null=NONE_YET, grows="epochs", checks=[
-            at_least("covered", {"quick": 0.9}), at_least("covered", {"quick": 0.15}, minus="no-theta")]),
+            at_least("covered", {"quick": 0.9}), at_least("covered", {"quick": 0.15}, minus="no-theta")],
+              reason="On one of six seeds one of eight places is left without a neuron. Rounding decides that: with time "
+              "constants in double precision all places of that seed have one."),
         Claim("P6", "a neuron fires at most once in 50 ms", kind="check", ablation="pause-5", reference="7 spikes in 350 ms",
               checks=[at_most("most_spikes", 7.0)]),
         Claim("P7", "weights are normalised and bounded", kind="check", reference="a sum of 78, and 0 to 1 before it",
