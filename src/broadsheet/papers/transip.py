@@ -64,8 +64,8 @@ paper = Paper(
         "The contrastive form of the objective is what helps; the mean square of the same map does not lower errors here, and "
         "contrast alone, with no map, by little. A map that is an exact representation of rotations does better still: `maps` "
         "shows all.",
-        "The gain is one of the first steps. Against augmentation forces follow rotations a third better after 500 steps and a "
-        "tenth better after 2000, and their errors are a quarter lower and then a tenth: an undertrained network gains most.",
+        "The gain is one of the first steps. Against augmentation forces follow rotations a third better after 500 steps, and "
+        "after 2000 no better, nor are they more accurate then (eight seeds): an undertrained network gains most.",
         "The group error of the map is taken relative to how far it moves features. Relative to their length, features that "
         "hardly turn would look consistent.",
         "Effects on errors are judged on eight seeds.",
@@ -270,7 +270,9 @@ def _change(value: np.ndarray, wanted: np.ndarray) -> float:
               ablation="augmentation", null="no-map", grows="steps", seeds=8, checks=[
                   at_most("log_force_mae", {"quick": np.log(0.95), "paper": np.log(0.95)}, minus="augmentation"),
                   at_most("log_force_mae", {"quick": np.log(0.95), "paper": np.log(0.95)}, minus="no-map"),
-                  at_most("log_force_mae", {"quick": -np.log(1.1), "paper": -np.log(1.1)}, minus="none")]),
+                  at_most("log_force_mae", {"quick": -np.log(1.1), "paper": -np.log(1.1)}, minus="none")],
+              reason="Errors are a tenth lower than with augmentation in the mean of eight seeds, with an interval from nothing to "
+              "a fifth; after four times as many steps the mean is no lower."),
         Claim("C6", "the map reads the rotation: another molecule's rotation makes its error grow", kind="check",
               reference="20 shuffles and their standard deviation; control: a map that never learned", ablation="untaught",
               checks=[at_least("shuffle_sigma", 3.0, over="each"),
