@@ -271,8 +271,8 @@ def _change(value: np.ndarray, wanted: np.ndarray) -> float:
                   at_most("log_force_mae", {"quick": np.log(0.95), "paper": np.log(0.95)}, minus="augmentation"),
                   at_most("log_force_mae", {"quick": np.log(0.95), "paper": np.log(0.95)}, minus="no-map"),
                   at_most("log_force_mae", {"quick": -np.log(1.1), "paper": -np.log(1.1)}, minus="none")],
-              reason="Errors are a tenth lower than with augmentation in the mean of eight seeds, with an interval from nothing to "
-              "a fifth; after four times as many steps the mean is no lower."),
+              reason="Errors are a tenth lower than with augmentation in the mean of eight seeds, with an interval from "
+              "nothing to a fifth; after four times as many steps the mean is no lower."),
         Claim("C6", "the map reads the rotation: another molecule's rotation makes its error grow", kind="check",
               reference="20 shuffles and their standard deviation; control: a map that never learned", ablation="untaught",
               checks=[at_least("shuffle_sigma", 3.0, over="each"),
