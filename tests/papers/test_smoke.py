@@ -72,6 +72,8 @@ def test_metrics_of_claims_exist_at_quick_in_the_ledger():
             for arms in known[slug]["experiments"][name]["metrics"].values():
                 for arm, names in claim.needs().items():  # of its controls too: one without a metric would be decorative
                     for metric in names:
+                        if arm in claim.answers_to and (arm, metric) in UNDEFINED.get((slug, name), set()):
+                            continue  # the paper's file says why it has no number at any size
                         value = arms[arm][metric]
                         assert isinstance(value, float), f"{claim.id}: {arm} has no {metric}"
                         assert math.isfinite(value)

@@ -238,6 +238,8 @@ class Synapse:
         Claim("C5", "the bias is the weight: it sets how probably a pulse passes, and heat softens the step", kind="paper",
               where="abstract: bias currents as weights; the sequel: stochastic synapses", ablation="no-escape",
               null=NONE_YET,
+              answers_to={"no-escape": "Without a junction to escape through each pulse passes at any bias: there is no step, "
+                          "and it has no width."},
               checks=[at_most("passed_low", 0.02), at_least("passed_high", 0.98), at_most("largest_fall", 0.15),
                       at_least("width_ratio", 1.2)]),
     ],
