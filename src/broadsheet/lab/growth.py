@@ -210,7 +210,7 @@ def caption(growth: Growth) -> str:
     names = ", ".join(dict.fromkeys(check.metric for check in growth.claim.tried))
     return (
         f"{growth.claim.id} as {growth.setting} grows: {names} of {growth.claim.about} and, in grey, of its controls; the "
-        f"dashed line is the bound. It {growth.text}."
+        f"dashed line is the bound. As it grows: {growth.text}."
     )
 
 

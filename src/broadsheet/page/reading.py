@@ -225,8 +225,9 @@ def _meaning(state: Recorded, verdict: str) -> str:
     name = "Our code" if ours else "The system" if claim.about == SYSTEM else f"“{claim.about}”"
     does, does_not = ("passes", "does not pass") if ours else ("does this", "does not do this")
     if verdict == "vacuous":
-        met = " and ".join(f"{_called(claim, trial)} ({trial.control})" for trial in state.trials if trial.met)
-        return f"It proves nothing: {met} {'passes' if ours else 'meets it'} too."
+        met = [f"{_called(claim, trial)} ({trial.control})" for trial in state.trials if trial.met]
+        do = ("passes", "meets it") if len(met) == 1 else ("pass", "meet it")
+        return f"It proves nothing: {' and '.join(met)} {do[0] if ours else do[1]} too."
     if verdict == "fails":
         missed = next((o for o in state.outcomes if not o.passed), None)
         return f"{name} {does_not}{f': {missed.metric} misses its bound' if missed else ''}."

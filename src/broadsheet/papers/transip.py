@@ -248,6 +248,7 @@ def _change(value: np.ndarray, wanted: np.ndarray) -> float:
     claims=[
         Claim("C2", "the map predicts the features of the rotated molecule, and features do not collapse", kind="paper",
               where="abstract: learning symmetry in the latent space", ablation="augmentation", null="untrained", grows="steps",
+              answers_to={"untrained": "Its spread is that before training, the unit in which all are given."},
               checks=[at_most("latent_ratio", {"quick": 0.85, "paper": 0.3}, over="each"),
                       at_least("spread_share", {"quick": 0.1, "paper": 0.1}, over="each")],
               reason="A map fitted afterwards to features that were never taught to turn does as well: ratios of 0.35 to 0.44 "
@@ -275,6 +276,7 @@ def _change(value: np.ndarray, wanted: np.ndarray) -> float:
               "nothing to a fifth; after four times as many steps the mean is no lower."),
         Claim("C6", "the map reads the rotation: another molecule's rotation makes its error grow", kind="check",
               reference="20 shuffles and their standard deviation; control: a map that never learned", ablation="untaught",
+              answers_to={"untaught": "A map that says nothing of rotations says it on every seed."},
               checks=[at_least("shuffle_sigma", 3.0, over="each"),
                       at_least("shuffled", {"quick": 1.0, "paper": 3.0}, over="each")]),
     ],
