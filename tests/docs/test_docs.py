@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 
 from broadsheet.lab.registry import entries
@@ -89,9 +90,14 @@ def run_page(page, folder, monkeypatch):
 
 def test_tour(tmp_path, monkeypatch):
     output = run_page("tour.md", tmp_path, monkeypatch)
-    assert "ELM" in output
-    assert "msd" in output.lower() or "mean squared" in output.lower()
-    assert (tmp_path / "report.html").stat().st_size > 50_000
+    assert re.search(r"elm-neuron +The Expressive", output)
+    tracks = np.loadtxt(tmp_path / "tracks.csv", delimiter=",", skiprows=1)
+    paths = np.stack([tracks[tracks[:, 1] == k, 2:] for k in range(20)])
+    first = np.mean(np.sum((paths[:, 1:] - paths[:, :-1]) ** 2, axis=-1))
+    assert float(re.search(r"^ +0\.05 +([\d.e-]+)", output, re.M)[1]) == pytest.approx(first, rel=2e-3)
+    assert re.search(r"ND6 .*?reference", output)
+    report = (tmp_path / "report.html").read_text()
+    assert all(f'<article class="paper" id="{slug}"' in report for slug in entries())
 
 
 def test_a_paper_of_your_own(tmp_path, monkeypatch):

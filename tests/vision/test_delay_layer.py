@@ -9,7 +9,6 @@ from broadsheet.neurons import LIF
 from broadsheet.vision import DelayConv, MotionDetector
 from broadsheet.vision.delay_layer import FEW, cone_mask, contexts, dense_evidence
 from broadsheet.vision.event_movies import (
-    Movie,
     frames_to_events,
     motion_cloud,
     motions,
@@ -186,4 +185,3 @@ def test_mistakes_are_named(tmp_path, layer, stream):
     Image.fromarray(rng.integers(0, 255, (40, 50), dtype=np.uint8)).save(tmp_path / "c.png")
     (image,) = read_images(tmp_path)
     np.testing.assert_allclose(image, whiten(np.asarray(Image.open(tmp_path / "c.png"), float)))
-    assert isinstance(Movie(stream, np.zeros(20, int)), tuple)
