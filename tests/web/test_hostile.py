@@ -1,11 +1,14 @@
 """A thousand hostile titles, abstracts and pages: taken in or refused with a reason, shown as text, never run."""
 
 import json
+import math
 import random
 import re
+import time
 from datetime import date
 
 import feedparser
+import pytest
 from browsing import client
 from bs4 import BeautifulSoup
 
@@ -81,6 +84,36 @@ def test_a_thousand_titles_and_abstracts(home):
         assert json.loads(site.get("/api/daily_papers?limit=200").text)
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["\\[", "\\(", "$", "$$", "$ ", "$x$ ", "\\alpha ", '\\"o', "{", "\\text{", "\\begin{a}", "$a \\[ ", "\\" * 2,
+     "\\[" * 9 + "a" * 400, "$" + "_" * 398 + "$ ", "$" + "\\sqrt" * 79 + "$ ", "$" + "&" * 398 + "$ ", "$" + "\\\\" * 199 + "$ "],
+)  # fmt: skip
+def test_four_times_the_text_takes_four_times_as_long_and_no_more(piece):
+    """Shown text is worked out between two answers of the server: what is quadratic here stops everybody."""
+
+    def seconds(size):
+        text = (piece * (size // len(piece) + 1))[:size]
+        best = math.inf
+        for _ in range(3):
+            began = time.perf_counter()
+            rich.__wrapped__(text)
+            plain.__wrapped__(text)
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    for small in (2_000, 5_000, 100_000):  # a quadratic way of reading takes sixteen times as long
+        assert seconds(4 * small) < 9 * max(seconds(small), 4e-3)
+
+
+def test_formulas_are_found_as_they_always_were():
+    assert str(rich(r"$a$$b$")).count("<math>") == 2
+    assert str(rich(r"\(x\) and \[y\] and $$z$$")).count("<math>") == 3
+    assert str(rich("It costs $5 and $6, or \\$7 and \\$8.")) == "It costs $5 and $6, or $7 and $8."
+    assert str(rich("$ a$ and an end that never comes \\[x $y$")).count("<math>") == 1
+    assert plain(r"$\alpha$-rule \(x\)") == "α-rule x"
+
+
 def test_a_thousand_pages(home):
     """Pages in which something was cut, doubled, turned round or put in: read, or refused in one sentence."""
     hydrated = '<html><div data-props="' + json.dumps(
@@ -116,8 +149,6 @@ def test_a_thousand_pages(home):
 
 
 def test_sizes_are_limited(home):
-    import pytest
-
     big = b"<html><article><h3>" + b"T" * 10 * 2**20 + b"</h3></article></html>"
     with pytest.raises(BroadsheetError, match="at most"):
         intake.uploaded(big, "page.html")

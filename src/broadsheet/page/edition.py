@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from calendar import monthrange
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -255,7 +256,7 @@ def week_of(text: str) -> tuple[date, date]:
         first = date.fromisoformat(f"{text}-1")
     except ValueError:
         raise InputError(f"{text[:20]!r} is no week; YYYY-Www is wanted.") from None
-    return first, first + timedelta(days=6)
+    return first, date.fromordinal(min(first.toordinal() + 6, date.max.toordinal()))
 
 
 def month_of(text: str) -> tuple[date, date]:
@@ -264,7 +265,7 @@ def month_of(text: str) -> tuple[date, date]:
         first = date.fromisoformat(f"{text}-01")
     except ValueError:
         raise InputError(f"{text[:20]!r} is no month; YYYY-MM is wanted.") from None
-    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    return first, first.replace(day=monthrange(first.year, first.month)[1])
 
 
 def week_name(day: date) -> str:

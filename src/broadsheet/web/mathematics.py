@@ -5,14 +5,19 @@ from __future__ import annotations
 import html
 import logging
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 import nh3
 from markupsafe import Markup
 
-FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(?!\s)([^$]{1,400}?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+OPENING = re.compile(r"\\[\\$(\[]|\$\$?")
+CLOSING = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
+DOLLAR = re.compile(r"(?<!\\)\$")
 LONGEST = 400
 """Characters of a formula; longer ones stay source."""
+LONGEST_TEXT, MOST_MARKS = 20_000, 500
+"""Characters of a text, and backslashes, braces and dollars in it; one with more stays source as a whole."""
 
 TAGS = {
     "math", "mi", "mo", "mn", "mrow", "msub", "msup", "msubsup", "mfrac", "msqrt", "mroot", "mtext", "mspace", "mover",
@@ -24,20 +29,52 @@ ATTRIBUTES = {"mo": {"stretchy"}, "mi": {"mathvariant"}, "mtd": {"columnalign"}}
 @lru_cache(maxsize=8192)
 def rich(text: str) -> Markup:
     """A title or an abstract as HTML that holds no other elements than formulas."""
-    parts, place = [], 0
-    for found in FORMULA.finditer(text):
-        parts.append(_text(text[place : found.start()]))
-        parts.append(_formula(next(group for group in found.groups() if group is not None), found[0]))
-        place = found.end()
-    parts.append(_text(text[place:]))
-    return _clean("".join(parts))
+    if _too_much(text):
+        return Markup(html.escape(text))
+    return _clean("".join(_formula(source, whole) if source else _text(whole) for source, whole in _pieces(text)))
 
 
 @lru_cache(maxsize=8192)
 def plain(text: str) -> str:
     """A title as text, for places that take no HTML: page titles, feeds, badges."""
-    text = FORMULA.sub(lambda found: _words(next(group for group in found.groups() if group is not None)), text)
-    return _words(text)
+    if _too_much(text):
+        return text
+    return _words("".join(_words(source) if source else whole for source, whole in _pieces(text)))
+
+
+def _too_much(text: str) -> bool:
+    return len(text) > LONGEST_TEXT or sum(map(text.count, "\\{$")) > MOST_MARKS
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """(a formula's source, empty for text between formulas; the piece as it stands), in one pass over the text.
+
+    A kind of closing mark that is not found once is not looked for again, so that unclosed marks cost no second pass.
+    """
+    shown = place = 0
+    missing: set[str] = set()
+    while opening := OPENING.search(text, place):
+        start, closing = opening.end(), CLOSING.get(opening[0], "")
+        place = start
+        end = text.find(closing, start + 1) if closing and closing not in missing else -1
+        if end < 0:  # an escaped sign, or a formula without an end
+            missing.add(closing)
+            continue
+        source = text[start:end]
+        if opening[0] == "$" and not _inline(source, text[end + 1 : end + 2]):
+            continue
+        place = end + len(closing)
+        if opening.start() > shown:
+            yield "", text[shown : opening.start()]
+        yield source, text[opening.start() : place]
+        shown = place
+    if shown < len(text):
+        yield "", text[shown:]
+
+
+def _inline(source: str, after: str) -> bool:
+    """Whether what stands between two dollars is a formula, and no amounts of money."""
+    return len(source) <= LONGEST and source.strip() == source and source[-1] != "\\" and not after.isdigit()
 
 
 def snippet(marked: str) -> Markup:
@@ -56,13 +93,13 @@ def _text(text: str) -> str:
 
 def _words(text: str) -> str:
     """LaTeX outside formulas: accents, quotes and emphasis as plain text."""
-    if "\\" not in text or len(text) > 20_000 or text.count("{") > 200:
+    if "\\" not in text:
         return text
     from pylatexenc.latex2text import LatexNodes2Text
 
     logging.getLogger("pylatexenc").setLevel(logging.CRITICAL)
     try:
-        return LatexNodes2Text(keep_comments=True).latex_to_text(text)
+        return LatexNodes2Text(keep_comments=True).latex_to_text(DOLLAR.sub(r"\\$", text))
     except Exception:  # the library raises many kinds on broken input
         return text
 
