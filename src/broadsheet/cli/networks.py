@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from broadsheet.cli.output import console, number, print_json, table
+from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import DataError, InputError
 
@@ -155,7 +156,10 @@ def recall(
 @app.command("places")
 def places(
     reference: Annotated[
-        Path, typer.Argument(metavar="REFERENCE_FOLDER", help="Images of a passage of the route, in the order of their names.")
+        Path,
+        typer.Argument(
+            metavar="REFERENCE_FOLDER", help="Images of a passage of the route, in the order of their names: img2, img10."
+        ),
     ],
     query: Annotated[Path, typer.Argument(metavar="QUERY_FOLDER", help="Images to recognise.")],
     also: Annotated[
@@ -174,6 +178,10 @@ def places(
     """Recognise places: learn a route from image folders by spiking modules, and match the images of another passage to it.
 
     Where the query has as many images as the reference, image k is taken to show place k, and recall is computed.
+
+    PNG, JPEG, BMP, TIFF, WebP, PPM and PGM, of any size, grey (8 or 16 bits) or coloured, turned as EXIF says; an image that
+    is transparent, holds several pictures or floating-point numbers is refused. A place takes about a third of a second at the
+    usual settings.
     """
     import csv
     import io
@@ -184,19 +192,27 @@ def places(
     import numpy as np
 
     from broadsheet.cache import write_atomic
+    from broadsheet.vision.pictures import other_files
     from broadsheet.vision.place_recognition import ModularVPR
     from broadsheet.vision.places import precision_recall, read_traverse, recall_at, similarity_by_difference
 
     first, names = read_traverse(reference)
     passages = [first, *(read_traverse(folder)[0] for folder in also or [])]
+    for folder in (reference, *(also or []), query):
+        if left := other_files(folder):
+            typer.echo(
+                f"{folder}: {len(left)} without an image are passed over ({', '.join(left[:3])}{', …' * (len(left) > 3)}).",
+                err=True,
+            )
     for folder, passage in zip(also or [], passages[1:], strict=True):
         if len(passage) != len(first):
             raise DataError(f"{folder} has {len(passage)} images and {reference} {len(first)}; the same places are wanted.")
     images, asked = read_traverse(query)
     model = ModularVPR(module_size, neurons, epochs=epochs, hyperactive=hyperactive, random_state=seed)
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else nullcontext()
-    with pool as executor:
-        model.fit(np.stack(passages), executor=executor)
+    modules = -(-len(first) // module_size)
+    with pool as executor, bar(f"{modules} modules, {epochs} epochs") as show:
+        model.fit(np.stack(passages), executor=executor, report=lambda done: show(done / modules, f"{done:.1f} learned"))
     if hyperactive:
         model.record(np.stack(passages))
     scores = model.scores(images)
@@ -213,6 +229,8 @@ def places(
     result: dict[str, Any] = {"matches": str(out), "places": len(names), "modules": len(model.modules_),
                               "unanswered": int((found < 0).sum())}  # fmt: skip
     if len(asked) == len(names):
+        if odd := [(a, b) for a, b in zip(names, asked, strict=True) if _counted(a) != _counted(b)]:
+            typer.echo(f"Names differ, {odd[0][0]} stands beside {odd[0][1]}: by their order, image k shows place k.", err=True)
         truth = np.arange(len(asked))
         kinds = {"spiking": scores, "difference": plain}
         ks = [k for k in (1, 5, 10, 25) if k <= len(names)]
@@ -235,6 +253,12 @@ def places(
         ]
         console().print(table(columns, cells, f"{len(asked)} queries, {len(names)} places, {len(model.modules_)} modules"))
     print(f"Matches written to {out}" + (f", precision and recall to {result['figure']}" if "figure" in result else "") + ".")
+
+
+def _counted(name: str) -> int | None:
+    """The last number in a file's name."""
+    found = re.findall("[0-9]+", Path(name).stem)
+    return int(found[-1]) if found else None
 
 
 def _place_figure(path: Path, curves: dict[str, Any], scores: Any) -> Path:

@@ -2,37 +2,87 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from broadsheet.errors import DataError, InputError
+from broadsheet.files import natural
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 MAX_PIXELS = 50_000_000
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+"""Tags of TIFF; photometric 0 is white at zero, the sample format 1 whole numbers from 0 on."""
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The files of a folder that hold pictures, in the order of their names; none where it is no folder."""
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else []
+    """The files of a folder that hold pictures, in the natural order of their names (img2 before img10); none where it is no
+    folder. Hidden files (`.name`) are no pictures, and what lies in folders within is not looked at."""
+    return sorted((file for file in _visible(path) if _is_picture(file)), key=lambda file: natural(file.name))
+
+
+def other_files(path: Path) -> list[str]:
+    """Names of what else is in a folder of pictures, which `picture_files` passes over."""
+    return sorted((file.name for file in _visible(path) if not _is_picture(file)), key=natural)
+
+
+def _visible(path: Path) -> list[Path]:
+    return [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.is_dir()
 
 
 def read_grey(file: Path, mode: Literal["whole", "fine"] = "fine") -> Float[np.ndarray, "height width"]:
-    """A picture as grey values from 0 to 255, whole numbers or with what lies between them.
+    """A picture as grey values from 0 (black) to 255 (white), whole numbers or with what lies between them.
 
-    **Raises:** `DataError` where it cannot be read or is too large.
+    Colours (palettes, CMYK, bilevel) become their luminance; 16 (12) bits of grey are scaled to 255; the picture is turned as
+    its EXIF orientation says; of a phone's multi-picture JPEG the first counts.
+
+    **Raises:** `DataError` where it cannot be read or is too large, holds several pictures or transparent pixels, or numbers
+    whose black and white are not said (floating-point, signed, 32 bits).
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(file) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{file} has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read.")
-            return np.asarray(image.convert("L" if mode == "whole" else "F"), np.float32)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} is no image that can be read ({str(error)[:80]}).") from None
+        with warnings.catch_warnings(), file.open("rb") as stream:  # by name, Pillow misreads TIFF files that are turned
+            warnings.simplefilter("ignore")  # Pillow warns of large images before their size can be seen
+            with Image.open(stream) as image:
+                return _grey(image, file, mode)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises whatever a damaged file leads it to
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{file} is no image that can be read ({said[:80]}).") from None
+
+
+def _grey(image: Any, file: Path, mode: Literal["whole", "fine"]) -> Float[np.ndarray, "height width"]:
+    from PIL import ImageOps
+
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{file} has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read.")
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise DataError(f"{file} holds more than one picture; save each as a file of its own.")
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    kind = "PPM" if image.format == "PPM" and image.mode == "I" else image.mode
+    if kind in ("I", "F") or set(np.ravel(tags.get(SAMPLE_FORMAT, 1))) != {1}:
+        said = "floating-point" if kind == "F" else "signed or 32-bit"
+        raise DataError(f"{file} holds {said} numbers, whose black and white are not said; save it with 8 or 16 bits a pixel.")
+    if "transparency" in image.info and kind.startswith("I;16"):
+        raise DataError(f"{file} says that one of its grey values is transparent; save it without transparency.")
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        raise DataError(f"{file} has transparent pixels, whose grey depends on what lies behind; save it without transparency.")
+    if kind == "PPM" or kind.startswith("I;16"):
+        top = 2 ** int(np.ravel(tags.get(BITS_PER_SAMPLE, 16))[0]) - 1
+        grey = np.asarray(image, np.float32) * (255 / top)
+        grey = 255 - grey if tags.get(PHOTOMETRIC, 1) == 0 else grey
+        return np.rint(grey) if mode == "whole" else grey
+    return np.asarray(image.convert("L" if mode == "whole" else "F"), np.float32)
 
 
 def photographs() -> list[np.ndarray]:

@@ -32,6 +32,8 @@ IMAGE, REST = 350.0, 150.0
 """How long an image is shown, and the rest after it, ms."""
 CHUNK = 1024
 """Input spikes that are looked at together."""
+ROOM = 32
+"""Images are padded to a multiple of so many, so that modules of few more or less places share a program."""
 
 
 class PlaceState(NamedTuple):
@@ -167,17 +169,16 @@ class PlaceModule(eqx.Module):
     def train(self, module: Module, images: Any, key: PRNGKeyArray) -> tuple[Module, Float[np.ndarray, "images neurons"]]:
         """Shows images (images, pixels) of 0 to 255 one after the other; (what was learned, spike counts)."""
         rates = self._rates(images, module)
-        size = _most_events(rates)
-        module, counts, lost = _train(self, module, jnp.asarray(rates), key, size)
+        module, counts, lost = _train(self, module, _roomy(rates), jnp.asarray(len(rates)), key, _most_events(rates))
         _no_loss(lost)
-        return module, np.asarray(counts)
+        return module, np.asarray(counts)[: len(rates)]
 
     def respond(self, module: Module, images: Any, key: PRNGKeyArray) -> Float[np.ndarray, "images neurons"]:
         """Spike counts for images (images, pixels), with weights and thresholds as they are."""
         rates = self._rates(images, module)
-        counts, lost = _respond(self, module, jnp.asarray(rates), key, _most_events(rates))
+        counts, lost = _respond(self, module, _roomy(rates), jnp.asarray(len(rates)), key, _most_events(rates))
         _no_loss(lost)
-        return np.asarray(counts)
+        return np.asarray(counts)[: len(rates)]
 
     def _rates(self, images: Any, module: Module) -> Float[np.ndarray, "images pixels"]:
         array = np.asarray(images, np.float32)
@@ -205,6 +206,11 @@ def _most_events(rates: Float[np.ndarray, "images pixels"]) -> int:
     """More input spikes than any image gives, but once in a thousand million; a round number, so that it compiles once."""
     mean = float(rates.sum(axis=1).max(initial=1.0)) * IMAGE / 1000
     return int(-(-(mean + 6.2 * np.sqrt(mean) + 20) // (4 * CHUNK)) * 4 * CHUNK)
+
+
+def _roomy(rates: Float[np.ndarray, "images pixels"]) -> Float[Array, "room pixels"]:
+    """The rates, with rows of zeros after them that are never shown."""
+    return jnp.asarray(np.pad(rates, ((0, -len(rates) % ROOM), (0, 0))))
 
 
 def _no_loss(lost: Any) -> None:
@@ -328,27 +334,30 @@ def _present(net: PlaceModule, module: Module, given: PoissonEvents) -> tuple[Mo
 
 
 @eqx.filter_jit
-def _train(net: PlaceModule, module: Module, rates: Array, key: PRNGKeyArray, size: int) -> tuple[Module, Array, Array]:
-    def one(carry: tuple, now: tuple) -> tuple[tuple, Array]:
-        module, lost = carry
-        rate, t = now
-        given = _draw(rate, jax.random.fold_in(key, t), net.cells.dt, size)
-        module, counts = _present(net, module, given)
-        return (module, lost + given.lost), counts
+def _train(
+    net: PlaceModule, module: Module, rates: Array, images: Array, key: PRNGKeyArray, size: int
+) -> tuple[Module, Array, Array]:
+    def one(t: Array, carry: tuple) -> tuple:
+        module, counts, lost = carry
+        given = _draw(rates[t], jax.random.fold_in(key, t), net.cells.dt, size)
+        module, count = _present(net, module, given)
+        return module, counts.at[t].set(count), lost + given.lost
 
-    (module, lost), counts = jax.lax.scan(one, (module, jnp.zeros((), jnp.int32)), (rates, jnp.arange(rates.shape[0])))
-    return module, counts, lost
+    start = (module, jnp.zeros((rates.shape[0], net.cells.size)), jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, images, one, start)
 
 
 @eqx.filter_jit
-def _respond(net: PlaceModule, module: Module, rates: Array, key: PRNGKeyArray, size: int) -> tuple[Array, Array]:
+def _respond(
+    net: PlaceModule, module: Module, rates: Array, images: Array, key: PRNGKeyArray, size: int
+) -> tuple[Array, Array]:
     cells = net.cells.frozen()
     shown = round(IMAGE / cells.dt)
     module = module._replace(weights=net.normalised(module.weights))
 
-    def one(lost: Array, now: tuple) -> tuple[Array, Array]:
-        rate, t = now
-        given = _draw(rate, jax.random.fold_in(key, t), cells.dt, size)
+    def one(t: Array, carry: tuple) -> tuple[Array, Array]:
+        counts, lost = carry
+        given = _draw(rates[t], jax.random.fold_in(key, t), cells.dt, size)
         start = cells.start(module.rise)
 
         def step(carry: tuple, drive: Array) -> tuple[tuple, None]:
@@ -356,8 +365,8 @@ def _respond(net: PlaceModule, module: Module, rates: Array, key: PRNGKeyArray, 
             state, fired = cells.step(state, drive)
             return (state, counts + fired), None
 
-        (_, counts), _ = jax.lax.scan(step, (start, jnp.zeros(cells.size)), _summed(module, given, shown))
-        return lost + given.lost, counts
+        (_, count), _ = jax.lax.scan(step, (start, jnp.zeros(cells.size)), _summed(module, given, shown))
+        return counts.at[t].set(count), lost + given.lost
 
-    lost, counts = jax.lax.scan(one, jnp.zeros((), jnp.int32), (rates, jnp.arange(rates.shape[0])))
-    return counts, lost
+    start = (jnp.zeros((rates.shape[0], cells.size)), jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, images, one, start)

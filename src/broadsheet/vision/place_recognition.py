@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,12 +58,12 @@ class ModularVPR(BaseEstimator):
         self.random_state = random_state
 
     def fit(
-        self, reference: Any, y: None = None, *, executor: Executor | None = None, report: Callable[[int], None] | None = None
+        self, reference: Any, y: None = None, *, executor: Executor | None = None, report: Callable[[float], None] | None = None
     ) -> ModularVPR:
         """Trains all modules on passages (passages, places, side, side), one by one or through an executor.
 
         **Arguments:** `executor`: of `concurrent.futures`, or a Dask client's (`client.get_executor()`); `report`: called with
-        the number of modules done.
+        the number of modules done, without an executor after each epoch, with its share of a module.
         """
         images = _passages(reference)
         if self.module_size < 1 or self.epochs < 1:
@@ -72,7 +73,8 @@ class ModularVPR(BaseEstimator):
         given = [(self.get_params(), part, number) for number, part in enumerate(parts)]
         self.modules_: list[Module] = []
         assigned, rates = [], []
-        for number, (module, place, rate) in enumerate((executor.map if executor else map)(_train_module, given)):
+        one = partial(_train_module, report=report) if executor is None else _train_module
+        for number, (module, place, rate) in enumerate((executor.map if executor else map)(one, given)):
             self.modules_.append(module)
             assigned.append(np.where(place == SILENT, SILENT, place + number * self.module_size))
             rates.append(rate)
@@ -144,7 +146,9 @@ def place_module(settings: dict[str, Any]) -> PlaceModule:
     return PlaceModule(cells, settings["rule"])
 
 
-def _train_module(given: tuple[dict[str, Any], np.ndarray, int]) -> tuple[Module, np.ndarray, np.ndarray]:
+def _train_module(
+    given: tuple[dict[str, Any], np.ndarray, int], report: Callable[[float], None] | None = None
+) -> tuple[Module, np.ndarray, np.ndarray]:
     """(what was learned, the place of each neuron within the module, its mean count there)."""
     settings, images, number = given
     net = place_module(settings)
@@ -155,6 +159,8 @@ def _train_module(given: tuple[dict[str, Any], np.ndarray, int]) -> tuple[Module
     if settings["learn"]:
         for epoch in range(settings["epochs"]):
             module, counts = net.train(module, shown, jax.random.fold_in(k_train, epoch))
+            if report is not None:
+                report(number + (epoch + 1) / settings["epochs"])
     else:
         counts = net.respond(module, shown, k_train)
     by_place = counts.reshape(*images.shape[:2], -1).mean(axis=0)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from broadsheet.errors import DataError, InputError, MissingDataError
-from broadsheet.files import existing
+from broadsheet.files import existing, natural
 from broadsheet.vision.pictures import SUFFIXES, patch_normalise, photographs, picture_files, read_grey
 
 SIDE = 28
@@ -33,7 +33,9 @@ def front_end(images: Any, side: int = SIDE) -> Float[np.ndarray, "images side s
 
 
 def read_traverse(folder: str | Path, side: int = SIDE) -> tuple[Float[np.ndarray, "places side side"], list[str]]:
-    """The images of a folder as the network gets them, in the order of their names; and these names.
+    """The images of a folder as the network gets them, in the natural order of their names (img2, img10); and these names.
+
+    What is read of an image is said at `broadsheet.vision.pictures.read_grey`; sizes may differ. Other files are passed over.
 
     **Raises:** `MissingDataError` where there is no image, `DataError` where one cannot be read.
     """
@@ -41,7 +43,7 @@ def read_traverse(folder: str | Path, side: int = SIDE) -> tuple[Float[np.ndarra
     files = picture_files(path)
     if not files:
         raise MissingDataError(f"{path} is no folder with images ({', '.join(sorted(SUFFIXES))}).")
-    return front_end([read_grey(file, "whole") for file in files], side), [file.name for file in files]
+    return front_end((read_grey(file, "whole") for file in files), side), [file.name for file in files]
 
 
 class Traverses(NamedTuple):
@@ -52,14 +54,15 @@ class Traverses(NamedTuple):
 
 
 def read_traverses(folder: str | Path | None, query: str = "", places: int = 0) -> Traverses:
-    """Passages of one route from the folders within a folder; `query` names the one to recognise, by default the last.
+    """Passages of one route from the folders within a folder; `query` names the one to recognise, by default the last in the
+    natural order of their names.
 
     **Arguments:** `places`: the first so many only; 0 for all.
     """
     if folder is None:
         raise MissingDataError(TRAVERSES)
     path = existing(folder)
-    names = sorted(part.name for part in path.iterdir() if part.is_dir()) if path.is_dir() else []
+    names = sorted((part.name for part in path.iterdir() if part.is_dir()), key=natural) if path.is_dir() else []
     if len(names) < 2:
         raise MissingDataError(f"{path} holds {len(names)} folders; at least two are wanted. {TRAVERSES}")
     query = query or names[-1]
