@@ -52,3 +52,15 @@ def test_noise_differs_between_examples_and_sizes_are_checked():
     assert not jnp.array_equal(counts[..., 0], counts[..., 1])
     with pytest.raises(InputError, match="at least one example"):
         batch(LIF(2), 0)
+
+
+def test_a_batch_learns_the_mean_of_what_its_examples_learn():
+    from broadsheet.plasticity import STDP
+
+    rule = STDP(jnp.full((4, 2), 0.5), a_plus=0.05, a_minus=0.04)
+    pre, post = (1.0 * jax.random.bernoulli(jax.random.key(k), 0.3, (30, size, 3)) for k, size in ((0, 4), (1, 2)))
+    together = batch(rule, 3)
+    learned = together.consolidate(rollout(together, (pre, post))[0]).system.weights
+    apart = [rule.consolidate(rollout(rule, (pre[..., k], post[..., k]))[0]).weights for k in range(3)]
+    assert jnp.allclose(learned, jnp.stack(apart).mean(axis=0), atol=1e-6)
+    assert not jnp.allclose(apart[0], apart[1], atol=1e-3)

@@ -102,3 +102,22 @@ def test_delay_is_exact_to_the_step():
         np.testing.assert_array_equal(y, np.concatenate([np.zeros(steps), np.arange(1.0, 11.0)])[:10])
     with pytest.raises(InputError, match="at least 1"):
         Delay(jnp.zeros(()), steps=0)
+
+
+def test_a_chain_reads_out_its_last_system_and_learns_in_each():
+    chain = series(low_pass(0.5), low_pass(0.8), Integrator(jnp.asarray(2.0)))
+    assert is_moore(chain)
+    assert not is_moore(series(Integrator(jnp.asarray(2.0)), low_pass(0.5)))
+    assert chain.readout((jnp.asarray(1.0), jnp.asarray(2.0), jnp.asarray(3.0))) == 3.0
+    for made in (chain, parallel(low_pass(0.5), low_pass(0.8))):
+        with pytest.raises(ValueError, match="zip"):
+            made.consolidate(made.init(jax.random.key(0))[:1])
+
+
+def test_a_coarse_step_counts_from_one():
+    u = jnp.asarray(np.sin(np.arange(8.0)))
+    once, twice = (rollout(substep(low_pass(0.5), count), u)[1] for count in (1, 2))
+    np.testing.assert_allclose(once, signal.lfilter([0.5], [1, -0.5], u), atol=1e-6)
+    np.testing.assert_allclose(twice, signal.lfilter([0.5], [1, -0.5], np.repeat(u, 2))[1::2], atol=1e-6)
+    with pytest.raises(InputError, match="at least one step"):
+        substep(low_pass(0.5), 0)

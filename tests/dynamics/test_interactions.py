@@ -135,6 +135,14 @@ def test_market_follows_the_closed_form():
     np.testing.assert_allclose(after, 0.9 * raw / raw.sum() + 0.1 / 3, rtol=1e-6)
 
 
+def test_a_market_has_at_least_one_expert():
+    alone = Market(lambda b, y: jnp.abs(b - y), 1)
+    value, _ = alone.react(alone.init(), (jnp.asarray(0.4),))
+    assert float(value) == pytest.approx(0.4)
+    with pytest.raises(InputError, match="experts = 0"):
+        Market(lambda b, y: jnp.abs(b - y), 0)
+
+
 def test_shared_values_and_outcomes():
     double = Wiring(Lens(lambda a: 2 * a, lambda a, e: 2 * e))
     both = Shared((double, Wiring()))

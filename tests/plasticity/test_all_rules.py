@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 
 import equinox as eqx
 import jax
@@ -142,6 +143,11 @@ def test_rule_keeps_what_it_declares(kind, check):
             assert_local(kind(), np.random.default_rng(0))
     else:
         check(kind(), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", found_rules(), ids=lambda kind: kind.__name__)
+def test_modulators_have_the_names_that_the_docstring_gives(kind):
+    assert all(re.search(rf"\b{name}\b", kind.__doc__) for name in kind.modulators)
 
 
 @pytest.mark.parametrize("kind", found_rules(), ids=lambda kind: kind.__name__)

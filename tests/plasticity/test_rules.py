@@ -8,7 +8,7 @@ import pytest
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
-from broadsheet.plasticity import Tempotron, ThreeFactor, psp_kernel
+from broadsheet.plasticity import ErrorModulated, RecursiveLeastSquares, Tempotron, ThreeFactor, psp_kernel
 
 
 def test_kernel_has_its_peak_of_one_where_the_closed_form_says():
@@ -92,3 +92,15 @@ def test_reward_reaches_back_to_what_was_eligible():
 def test_mistakes_are_named(make, said):
     with pytest.raises(InputError, match=said):
         make()
+
+
+def test_rules_as_they_come_follow_their_closed_forms():
+    """A fixed trace x and probability 1: rate 0.2 and P = 10 at the start are what the rules have without a word."""
+    x, n = jnp.asarray([0.6, 0.8]), 5
+    given = (jnp.tile(x, (n, 1)), jnp.ones((n, 1)), jnp.ones(n))
+    learned = {}
+    for kind in (ErrorModulated, RecursiveLeastSquares):
+        rule = kind(jnp.zeros((2, 1)))
+        learned[kind] = float(x @ rule.consolidate(rollout(rule, given)[0]).weights[:, 0])
+    assert learned[ErrorModulated] == pytest.approx(1 - 0.8**n, rel=1e-5)
+    assert learned[RecursiveLeastSquares] == pytest.approx(n / (n + 0.1), rel=1e-4)

@@ -81,7 +81,8 @@ def test_angles_agree_with_scipy():
     ("make", "said"),
     [(lambda: LateralSubspace(0), "n = 0"), (lambda: LateralSubspace(4, rate=-1.0), "rate = -1.0"),
      (lambda: LateralSubspace(4).grow(5, jax.random.key(0)), "do not fit"),
-     (lambda: LateralSubspace(4, spiking=(1.0, 0)), "spiking")],
+     (lambda: LateralSubspace(4, spiking=(1.0, 0)), "spiking"), (lambda: LateralSubspace(4, capacity=-1), "room for -1 rows"),
+     (lambda: LateralSubspace(4, iterations=0), "iterations = 0"), (lambda: LateralSubspace(4, momentum=1.0), "momentum = 1.0")],
 )  # fmt: skip
 def test_mistakes_are_named(make, said):
     with pytest.raises(InputError, match=said):
