@@ -10,8 +10,7 @@ from datetime import date
 from typing import Any
 
 from broadsheet.errors import DataError, InputError
-
-ARXIV_ID = re.compile(r"(?:arxiv:)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(v\d+)?", re.IGNORECASE)
+from broadsheet.page.identifiers import doi, identifier
 
 GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
@@ -90,11 +89,15 @@ def plain(text: str) -> str:
 
 
 def arxiv_id(text: str) -> str:
-    """The plain arXiv identifier (no version) of an id or a URL; raises `InputError` where it is none."""
-    found = ARXIV_ID.fullmatch(re.sub(r"^https?://[^/]*/(abs|pdf|papers)/", "", text.strip()).removesuffix(".pdf"))
-    if found is None:
-        raise InputError(f"{text!r} is no arXiv identifier (such as 2306.16922).")
-    return found[1].lower()
+    """The arXiv identifier that any of its spellings means (`identifiers.identifier`); raises `InputError` where it is none."""
+    found = identifier(text)
+    if found is not None:
+        return found
+    if doi(text) is not None:
+        raise InputError(
+            f"{text[:200]!r} is a DOI that arXiv did not give; give the paper's arXiv identifier (such as 2306.16922)."
+        )
+    raise InputError(f"{text[:200]!r} is no arXiv identifier (such as 2306.16922).")
 
 
 def title_key(title: str) -> str:

@@ -13,7 +13,8 @@ from datetime import date
 from typing import Any
 
 from broadsheet.errors import DataError, InputError
-from broadsheet.page.facts import ARXIV_ID, Facts, plain
+from broadsheet.page.facts import Facts, plain
+from broadsheet.page.identifiers import identifier
 from broadsheet.page.records import from_hub
 from broadsheet.page.saved import DATE, MONTHS, Page, resolve_date
 
@@ -74,7 +75,6 @@ def _from_articles(tree: Any, day: date) -> Iterator[Facts]:
         if not title:
             continue
         href = (link or {}).get("href", "") if link else next((a.get("href", "") for a in article.find_all("a")), "")
-        number = ARXIV_ID.fullmatch(re.sub(r"^.*/(papers|abs)/", "", str(href)).split("#")[0].split("?")[0])
         said = article.get_text(" ", strip=True)
         authors = AUTHORS.search(said)
         paragraphs = [plain(p.get_text(" ")) for p in article.find_all("p")]
@@ -83,7 +83,7 @@ def _from_articles(tree: Any, day: date) -> Iterator[Facts]:
         comments = re.search(r"\d{1,5}", talk.get_text()) if talk else None
         yield Facts(
             title=title,
-            arxiv=number[1] if number else None,
+            arxiv=identifier(str(href)),
             abstract=abstract if len(abstract) > 40 else None,
             authors=int(authors[1]) if authors else None,
             published=_published(article, said, day),
