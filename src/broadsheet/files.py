@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
+import signal
 import struct
 import tarfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from broadsheet.errors import DataError, InputError, UntrustedError
 
 MIB = 1024 * 1024
+Read = TypeVar("Read")
 PICKLE_OPCODES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -210,3 +214,61 @@ def load_pickle(path: str | Path) -> Any:
             return pickle.load(stream, encoding="latin1")
     except Exception as error:
         raise DataError(f"{path} is not a pickle that can be read here ({error}).") from None
+
+
+def limited(steps: Iterator[Read], *, memory: int, seconds: float) -> Iterator[Read]:
+    """The same, for readers that believe what a file says of its sizes: each step has limits.
+
+    **Arguments:** `memory`: bytes that a step may take beyond what is taken, where the system can limit them.
+
+    **Raises:** `MemoryError`; `RuntimeError` for a step that takes more than `seconds`, in the main thread, where a signal can
+    stop it.
+    """
+    while True:
+        with _less_memory(memory), _stopped_after(seconds):
+            found = next(steps, None)
+        if found is None:
+            return
+        yield found
+
+
+@contextlib.contextmanager
+def _less_memory(more: int) -> Iterator[None]:
+    """At most so many bytes more than now, where the system says how many those are."""
+    try:
+        import resource
+
+        now = re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())
+    except (ImportError, OSError):
+        now = None
+    if now is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = 1024 * int(now[1]) + more
+    if soft != resource.RLIM_INFINITY and soft <= wanted:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@contextlib.contextmanager
+def _stopped_after(seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise RuntimeError(f"it takes longer than {seconds:.0f} s, far too long for a file of its size")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
     cells[7].positions[0] += 0.6
     write_structures(cells, place / "cells.extxyz")
     write_structures([molecule("CH3CH2OH")], place / "start.extxyz")
+    write_structures(molecules(("CH3CH2OH",), 3)[0], place / "few.extxyz")
     made = run("train", place / "frames.extxyz", "--out", place / "p.safetensors", "--network", "schnet", "--width", 16, "--steps", 2, "--batch", 4, "--force-weight", 0,
                "--evaluate-every", 2, "--json")  # fmt: skip
     assert made.exit_code == 0
@@ -131,7 +132,8 @@ def test_compress_outliers_and_entropy(folder):
     ("arguments", "words"),
     [
         (("train", "{f}/none.xyz"), "no such file"),
-        (("train", "{f}/start.extxyz"), "10 structures"),
+        (("train", "{f}/few.extxyz"), "10 structures"),
+        (("train", "{f}/start.extxyz"), "no energy"),
         (("train", "{f}/cells.extxyz", "--out", "{f}/x.pt"), "safetensors"),
         (("evaluate", "{f}/cells.extxyz", "-p", "{f}/p.safetensors"), "no energy"),
         (("relax", "{f}/cells.extxyz", "-p", "{f}/p.safetensors", "--out", "{f}/y.extxyz"), "never trained on Cu"),

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from broadsheet.atoms.neighbours import pairs
+from broadsheet.atoms.neighbours import pairs, refuse_overlap
 from broadsheet.atoms.structures import check_structure
 from broadsheet.errors import InputError
 
@@ -81,7 +81,10 @@ def describe_all(
     whole_shells: bool = True,
     elements: Sequence[str] | None = None,
 ) -> EnvironmentSet:
-    """Descriptors of all atoms of all structures, which may come from a generator: only descriptors are kept."""
+    """Descriptors of all atoms of all structures, which may come from a generator: only descriptors are kept.
+
+    **Raises:** `InputError` as `describe`, naming the structure, and for atoms that lie on each other.
+    """
     if neighbours < 2 or not cutoff > 0:
         raise InputError(f"describe: {neighbours} neighbours and a cutoff of {cutoff:g} Å; at least 2 and above 0 are wanted.")
     if elements is not None and (not len(elements) or len(set(elements)) < len(elements)):
@@ -90,7 +93,10 @@ def describe_all(
     waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for k, structure in enumerate(structures):
         check_structure(structure, f"structure {k}")
-        waiting.append(_near(structure, neighbours, cutoff, whole_shells))
+        try:
+            waiting.append(_near(structure, neighbours, cutoff, whole_shells))
+        except InputError as error:
+            raise InputError(f"structure {k}: {error}") from None
         if elements is not None:
             symbols = structure.get_chemical_symbols()
             if not set(symbols) <= set(elements):
@@ -122,6 +128,7 @@ def _near(
     """
     n = len(structure)
     i, j, shifts, r = pairs(structure.positions, structure.cell.array, structure.pbc, cutoff)
+    refuse_overlap(i, j, r, "it")
     if among is not None:
         i, j, shifts, r = (each[among[j]] for each in (i, j, shifts, r))
     order = np.lexsort((r, i))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,8 +14,17 @@ from jaxtyping import Array, Bool, Float, Int
 from broadsheet.atoms.structures import AtomsBatch, bucket
 from broadsheet.errors import InputError
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
 OVERLAP = 0.05
 """Å; two atoms closer than this are one atom twice."""
+DENSEST = 1.5
+"""Atoms in Å^3, ten times as many as in any solid; where more are, the cell or the positions are wrong."""
+MANY = 10_000_000
+"""Pairs of a structure that are looked for whatever its density."""
+WHOLE = 100_000_000
+"""Pairs of a batch whose structures are taken whole."""
 
 
 class Neighbours(eqx.Module):
@@ -38,23 +47,64 @@ class Neighbours(eqx.Module):
 def pairs(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(i, j, shifts, distances) of all pairs within the cutoff of one structure, both directions, images included."""
+    """(i, j, shifts, distances) of all pairs within the cutoff of one structure, both directions, images included.
+
+    **Raises:** `InputError` where atoms lie so densely, or are so many, that their pairs do not fit into memory.
+    """
     if not pbc.any():  # a cutoff far beyond the structure would only cost cells
         cutoff = min(cutoff, float(np.linalg.norm(np.ptp(positions, axis=0))) + 1.0)
     box = np.where(pbc[:, None], cell, 0.0)
     if pbc.any() and not pbc.all():
         box = _completed(positions, box, pbc, cutoff)
-    found = _cell_lists()(cutoff=float(cutoff), full_list=True).compute(
-        points=np.ascontiguousarray(positions, float),
-        box=np.ascontiguousarray(box, float),
-        periodic=bool(pbc.any()),
-        quantities="ijSd",
-    )
-    i, j, shifts, distances = found
+    _check_density(positions, box, bool(pbc.any()), cutoff)
+    try:
+        i, j, shifts, distances = _cell_lists()(cutoff=float(cutoff), full_list=True).compute(
+            points=np.ascontiguousarray(positions, float),
+            box=np.ascontiguousarray(box, float),
+            periodic=bool(pbc.any()),
+            quantities="ijSd",
+        )
+    except MemoryError:
+        raise InputError(
+            f"The neighbours of {len(positions)} atoms within {cutoff:g} Å do not fit into memory; take a smaller cutoff."
+        ) from None
     if pbc.any() and not pbc.all():
         real = ~(shifts[:, ~pbc] != 0).any(axis=1)
         i, j, shifts, distances = i[real], j[real], shifts[real], distances[real]
     return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int32), distances
+
+
+def _check_density(positions: np.ndarray, box: np.ndarray, periodic: bool, cutoff: float) -> None:
+    """Raises `InputError` where there are many pairs and atoms are denser than in matter, before any pair is looked for.
+
+    Atoms are counted in cells about as wide as the cutoff, or the whole box where that is narrower. All pairs lie in
+    neighbouring cells, so that they are fewer than the sum of the squared counts times the neighbouring cells.
+    """
+    if periodic:
+        inverse = np.linalg.inv(box)
+        heights = 1 / np.sqrt((inverse**2).sum(axis=0))
+        images = (2 * np.ceil(cutoff / heights) + 1).prod()
+    else:
+        heights, images = np.maximum(np.ptp(positions, axis=0), cutoff), 1.0
+    if len(positions) ** 2 * images <= MANY:
+        return
+    cells = np.maximum(np.floor(heights / cutoff), 1)
+    if periodic:
+        places = (positions @ inverse % 1 * cells).astype(np.int64)
+        near = np.prod(np.where(cells >= 3, 3, 2 * np.ceil(cutoff / heights) + 1))
+        volume = abs(np.linalg.det(box))
+    else:
+        places = ((positions - positions.min(axis=0)) / heights * cells).astype(np.int64)
+        near, volume = np.prod(np.minimum(cells, 3)), heights.prod()
+    flat = (places[:, 0] * int(cells[1] + 1) + places[:, 1]) * int(cells[2] + 1) + places[:, 2]
+    counts = np.unique(flat, return_counts=True)[1]
+    squares = float((counts.astype(float) ** 2).sum())
+    density = squares / len(positions) / (volume / np.prod(cells))
+    if squares * near > MANY and density > DENSEST:
+        raise InputError(
+            f"{len(positions)} atoms lie {density:.3g} to the cubic Å, ten times denser than any solid and more: "
+            "the cell or the positions are not in Å, or wrong."
+        )
 
 
 @functools.cache
@@ -86,6 +136,22 @@ def _completed(positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: 
     return full
 
 
+def check_overlap(structure: Atoms, name: str = "the structure") -> None:
+    """Raises `InputError` naming two atoms that lie on each other, or an atom and its own image."""
+    i, j, _, distances = pairs(structure.positions, structure.cell.array, structure.pbc, 2.0)  # small cells take long
+    refuse_overlap(i, j, distances, name)
+
+
+def refuse_overlap(i: np.ndarray, j: np.ndarray, distances: np.ndarray, name: str) -> None:
+    """Raises `InputError` naming two atoms of these pairs that lie on each other."""
+    if len(distances) and distances.min() < OVERLAP:
+        at = int(distances.argmin())
+        raise InputError(
+            f"Atoms {i[at]} and {j[at]} of {name} overlap (distance {distances[at]:.3f} Å); "
+            "take one of them out or use a larger cell."
+        )
+
+
 def neighbour_list(
     batch: AtomsBatch,
     cutoff: float,
@@ -114,13 +180,11 @@ def neighbour_list(
     members = np.split(ordered, np.cumsum(np.bincount(graph[real], minlength=len(cells)))[:-1])
     for k in np.flatnonzero(np.asarray(batch.graph_mask)):
         own = members[k]
-        i, j, shifts, distances = pairs(positions[own], cells[k], pbc[k], cutoff)
-        if len(distances) and distances.min() < OVERLAP:
-            at = int(distances.argmin())
-            raise InputError(
-                f"Atoms {i[at]} and {j[at]} of structure {k} overlap (distance {distances[at]:.3f} Å); "
-                "take one of them out or use a larger cell."
-            )
+        try:
+            i, j, shifts, distances = pairs(positions[own], cells[k], pbc[k], cutoff)
+        except InputError as error:
+            raise InputError(f"Structure {k}: {error}") from None
+        refuse_overlap(i, j, distances, f"structure {k}")
         parts.append((own[i], own[j], shifts, distances))
     if self_edges:
         own = np.flatnonzero(real)
@@ -158,7 +222,7 @@ def neighbour_list(
 def whole_structures(batch: AtomsBatch, *, width: int | None = None) -> Neighbours:
     """All atoms of the structure, the atom itself among them, in their order; for structures without periodic directions.
 
-    **Raises:** `InputError` where a structure has more atoms than `width`.
+    **Raises:** `InputError` where a structure has more atoms than `width`, or too many for all their pairs.
     """
     graph, real = np.asarray(batch.graph), np.asarray(batch.node_mask)
     counts = np.bincount(graph[real], minlength=batch.structures)
@@ -166,6 +230,8 @@ def whole_structures(batch: AtomsBatch, *, width: int | None = None) -> Neighbou
     if width is not None and most > width:
         raise InputError(f"A structure has {most} atoms and {width} fit.")
     slots, atoms = most if width is None else width, np.arange(len(graph), dtype=np.int32)
+    if slots * len(graph) > WHOLE:
+        raise InputError(f"A structure has {most} atoms, too many for a potential where each sees all others.")
     first = np.searchsorted(graph, graph)
     mask = (np.arange(slots) < counts[graph][:, None]) & real[:, None]
     index = np.where(mask, first[:, None] + np.arange(slots), atoms[:, None]).astype(np.int32)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_NUMBER = 118
 
+ARTICLES = {"energy": "an ", "forces": "", "stress": "a "}
 
 class AtomsBatch(eqx.Module):
     """Structures laid one after the other, padded so that few shapes are compiled.
@@ -135,16 +136,22 @@ def _labels(structure: Atoms) -> dict[str, Any]:
 
 
 def check_structure(structure: Atoms, name: str = "the structure") -> None:
-    """Raises `InputError` for what no potential can take: no atoms, unknown numbers, NaN, a flat periodic cell."""
+    """Raises `InputError` for what no potential can take: no atoms, unknown numbers, NaN, masses that are not positive, a
+    periodic cell that is flat.
+    """
     if len(structure) == 0:
         raise InputError(f"{name} has no atoms.")
     if not np.isfinite(structure.positions).all() or not np.isfinite(structure.cell.array).all():
         raise InputError(f"{name} has positions or a cell that are not finite.")
     if structure.numbers.min() < 1 or structure.numbers.max() > MAX_NUMBER:
-        raise InputError(f"{name} has an atom that is no element (atomic number {structure.numbers.min()}).")
+        wrong = structure.numbers.min() if structure.numbers.min() < 1 else structure.numbers.max()
+        raise InputError(f"{name} has an atom that is no element (atomic number {wrong}).")
+    if "masses" in structure.arrays and not (structure.arrays["masses"] > 0).all():
+        raise InputError(f"{name} has an atom whose mass is not above 0.")
     if structure.pbc.any():
-        lengths = structure.cell.lengths()[structure.pbc]
-        if (lengths < 1e-6).any() or (structure.pbc.all() and abs(structure.cell.volume) < 1e-6):
+        vectors = structure.cell.array[structure.pbc]
+        lengths = np.linalg.norm(vectors, axis=1)
+        if (lengths < 1e-6).any():
             raise InputError(f"{name} is periodic along a direction without a lattice vector.")
 
 
@@ -167,6 +174,24 @@ def energies_of(structures: Sequence[Atoms]) -> np.ndarray:
 
 
 def forces_of(structures: Sequence[Atoms]) -> list[np.ndarray]:
+        unit = vectors / lengths[:, None]
+        if len(unit) > 1 and np.linalg.det(unit @ unit.T) < 1e-10:
+            raise InputError(f"{name} has lattice vectors that lie in one {'plane' if len(unit) == 3 else 'line'}.")
+
+
+def has_volume(structure: Atoms) -> bool:
+    """Whether it is periodic in all three directions, so that its stress is one."""
+    return bool(structure.pbc.all()) and abs(structure.cell.volume) > 1e-6
+
+
+def check_labels(structure: Atoms, name: str = "the structure") -> None:
+    """Raises `DataError` for labels that are not finite, or forces of other atoms."""
+    found = _labels(structure)
+    for what, value in found.items():
+        if not np.isfinite(value).all():
+            raise DataError(f"{name} has {ARTICLES[what]}{what} that {'are' if what == 'forces' else 'is'} not finite.")
+    if "forces" in found and len(found["forces"]) != len(structure):
+        raise DataError(f"{name} has {len(structure)} atoms and forces of {len(found['forces'])}.")
     """Forces of each structure, eV/Å; raises `DataError` where one has none."""
     found = [_labels(each).get("forces") for each in structures]
     missing = [k for k, each in enumerate(found) if each is None]

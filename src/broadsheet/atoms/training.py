@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from broadsheet.atoms.checkpoints import load_potential, read_header, save_potential
 from broadsheet.atoms.neighbours import Neighbours
 from broadsheet.atoms.potential import Potential, Prediction, ScaledPotential, compiled_predict, predict
-from broadsheet.atoms.structures import AtomsBatch, batch_atoms, bucket, energies_of, forces_of
+from broadsheet.atoms.structures import AtomsBatch, batch_atoms, bucket, check_labels, energies_of, forces_of, has_volume
 from broadsheet.errors import DataError, InputError
 from broadsheet.learn import Fit, fit, with_average
 
@@ -36,7 +36,7 @@ class LabelledSet:
 
     **Arguments:** `potential`: whose neighbours they are; `stress`: whether stress is wanted as a label.
 
-    **Raises:** `DataError` where a label is missing.
+    **Raises:** `DataError` where a label is missing or not finite, or stress is wanted of what has no volume.
     """
 
     def __init__(self, structures: Sequence[Atoms], potential: Potential, stress: bool = False):
@@ -44,10 +44,15 @@ class LabelledSet:
             raise DataError("There are no structures to train on.")
         energies_of(structures)
         forces_of(structures)
+        for k, each in enumerate(structures):
+            check_labels(each, f"structure {k}")
+            if stress and not has_volume(each):
+                raise DataError(f"Stress is wanted, but structure {k} has no volume: it is not periodic in three directions.")
         self.structures = list(structures)
         whole = batch_atoms(self.structures)
         if stress and whole.stress is None:
-            raise DataError("Stress is wanted, but not all structures have it.")
+            lacking = next(k for k, each in enumerate(structures) if batch_atoms([each], count=1).stress is None)
+            raise DataError(f"Stress is wanted, but structure {lacking} has none.")
         self.stress = stress
         self.sizes = np.array([len(each) for each in self.structures])
         self._starts = np.cumsum(self.sizes) - self.sizes
@@ -317,7 +322,8 @@ def train(
     evaluation; `observe`: called there with the step and the potential as it is validated; `devices`: over which each batch is
     spread (all by default, as far as the batch divides).
 
-    **Raises:** `InputError` where the loss is no longer finite, or there are fewer structures than one batch.
+    **Raises:** `InputError` where the loss is no longer finite, or there are fewer structures than one batch; `DataError` where
+    no validation was finite.
     """
     settings.check()
     size = min(settings.batch, len(train_set))
@@ -363,6 +369,7 @@ def train(
     )  # fmt: skip
     if best[2] is None:  # the checkpoint had all the steps, and nothing was kept beside it
         watch(settings.steps, last._replace(losses=np.full(1, np.nan)))
-    assert best[2] is not None
+    if best[2] is None:
+        raise DataError("The errors on the validation structures are not finite at any evaluation: nothing was kept.")
     names = ("step", "loss", *Errors._fields)
     return Trained(best[1], best[2], dict(zip(names, np.array(seen).T, strict=True)))

@@ -36,6 +36,17 @@ def _group() -> None:
     pass
 
 
+EnergyKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Where FILE has energies: energy, REF_energy, dft_energy … if it has but one.")
+]
+ForcesKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Where it has forces: forces or force, marked as the energies are.")
+]
+StressKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Where it has stress or a virial: stress or virial, marked as energies are.")
+]
+
+
 @app.command("train")
 def train(
     file: File,
@@ -55,6 +66,9 @@ def train(
     energy_weight: Annotated[float, typer.Option(min=0)] = 1.0,
     force_weight: Annotated[float, typer.Option(min=0)] = 10.0,
     stress_weight: Annotated[float, typer.Option(min=0, help="Above 0 where FILE has stress.")] = 0.0,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
     direct: Annotated[bool, typer.Option("--direct", help="Forces from a head of their own, which keeps no energy.")] = False,
     equivariance: Annotated[
         float | None, typer.Option(min=0, help="Weight of transip's second objective, 3 by default; 0: augmentation.")
@@ -64,18 +78,24 @@ def train(
     restart: Annotated[bool, typer.Option("--restart", help="Forget the checkpoint of an interrupted training.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a potential on labelled structures; an interrupted training goes on where it was."""
+    """Train a potential on labelled structures; an interrupted training goes on where it was.
+
+    Labels are energies in eV, forces in eV/Å and, with --stress-weight, stress in eV/Å^3 or virials in eV, all of one level of
+    theory: where FILE has several, name the keys. Charge and multiplicity are read from charge and spin (or multiplicity).
+    """
     import jax
     import numpy as np
 
     from broadsheet.atoms.files import read_structures
+    from broadsheet.atoms.label_names import LabelNames
     from broadsheet.atoms.potential import check_energy, scaled
     from broadsheet.atoms.training import Errors, LabelledSet, Training
     from broadsheet.atoms.training import train as train_potential
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out}: potentials are written as .safetensors.")
-    structures = read_structures(file)
+    names = LabelNames(energy_key, forces_key, stress_key, _wanted(stress_weight > 0))
+    structures = read_structures(file, labels=names)
     if validation is None:
         if len(structures) < 10:
             raise InputError(f"{file} has {len(structures)} structures; give --validation, or 10 structures at least.")
@@ -83,7 +103,7 @@ def train(
         cut = max(1, len(structures) // 10)
         held, structures = [structures[k] for k in order[:cut]], [structures[k] for k in order[cut:]]
     else:
-        held = read_structures(validation)
+        held = read_structures(validation, labels=names)
     settings = Training(
         steps=steps, batch=min(batch, len(structures)), learning_rate=learning_rate, energy_weight=energy_weight,
         force_weight=force_weight, stress_weight=stress_weight, direct=direct, evaluate=evaluate_every,
@@ -114,6 +134,10 @@ def train(
     print(f"Written to {out}.")
 
 
+def _wanted(stress: bool) -> tuple[Any, ...]:
+    return ("energy", "forces", "stress") if stress else ("energy", "forces")
+
+
 def _errors(errors: Any) -> dict[str, float]:
     return {name: float(value) for name, value in errors._asdict().items()}
 
@@ -140,14 +164,19 @@ def evaluate(
     potential: Potentials,
     direct: Annotated[bool, typer.Option("--direct", help="Judge the direct forces.")] = False,
     stress: Annotated[bool, typer.Option("--stress", help="Judge the stress too.")] = False,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Errors of potentials on labelled structures."""
+    """Errors of potentials on labelled structures, whose labels are read as by `train`."""
     from broadsheet.atoms.files import read_structures
+    from broadsheet.atoms.label_names import LabelNames
     from broadsheet.atoms.training import LabelledSet
     from broadsheet.atoms.training import evaluate as errors_of
 
-    structures = read_structures(file)
+    names = LabelNames(energy_key, forces_key, stress_key, _wanted(stress))
+    structures = read_structures(file, labels=names)
     rows = {}
     for path, model in zip(potential, _load(potential), strict=True):
         rows[str(path)] = _errors(errors_of(model, LabelledSet(structures, model, stress), direct=direct, size=16))
@@ -177,7 +206,9 @@ def relax(
 
     if len(potential) != 1:
         raise InputError("relax takes one potential.")
-    model, structures = _load(potential)[0], read_structures(file)
+    from broadsheet.atoms.label_names import without_labels
+    from broadsheet.atoms.neighbours import check_overlap
+    model, structures = _load(potential)[0], read_structures(file, labels=False)
     kind = {"potential": potential[0].name, "fmax": fmax, "method": method.value, "steps": steps}
     done = _resumable(out, kind)
     if len(done) > len(structures):
@@ -189,7 +220,7 @@ def relax(
             found = relax_batch(model, batch, fmax=fmax, steps=steps, method=method.value)
             positions, first = np.asarray(found.batch.positions, float), 0
             for k, each in enumerate(some):
-                made = each.copy()
+                made = without_labels(each)
                 made.positions = positions[first : first + len(each)]
                 first += len(each)
                 made.info |= {"steps": int(found.steps[k]), "fmax": float(found.fmax[k]), "converged": bool(found.converged[k])}
@@ -211,7 +242,7 @@ def _resumable(out: Path, kind: dict[str, Any]) -> list[Any]:
 
     if not out.exists():
         return []
-    found = read_structures(out)
+    found = read_structures(out, labels=False)
     if any(str(each.info.get(f"relax_{name}")) != str(value) for each in found for name, value in kind.items()):
         raise InputError(f"{out} is there and was made with other settings; name another --out or remove it.")
     return found
@@ -255,6 +286,8 @@ def md(
     if start is None:
         raise InputError(f"{file} holds no structures.")
     check_structure(start, str(file))
+    from broadsheet.atoms.label_names import without_labels
+    from broadsheet.atoms.neighbours import check_overlap
     with bar("dynamics") as show:
 
         def keep(step: int, frame: Any) -> None:
@@ -315,6 +348,9 @@ def _motion(models: list[Any], start: Any, again: bool, made: int, steps: int, d
 
     def report(done: int, phase: Phase) -> None:
         frame = start.copy()
+        with out.open(errors="replace") as stream:
+            if " run=" not in stream.read(100_000):
+                raise InputError(f"{out} is there and is no trajectory of this command; name another --out or remove it.")
         frame.info = {}
         frame.positions = np.asarray(phase.positions[:n], float)
         frame.set_velocities(np.asarray(phase.velocities[:n], float) / units.fs)

@@ -137,7 +137,7 @@ def outliers(
     from broadsheet.atoms.environments import describe_all, novelty
     from broadsheet.atoms.files import iterate_structures, read_structures, write_structures
 
-    structures, elements = read_structures(file), _elements(by_element, file, reference)
+    structures, elements = read_structures(file, labels=False), _elements(by_element, file, reference)
     environments = describe_all(structures, neighbours, cutoff, elements=elements)
     if reference is not None:
         known = describe_all(iterate_structures(reference), neighbours, cutoff, elements=elements)
