@@ -214,7 +214,7 @@ def test_a_worker_started_during_an_outage_says_so_until_the_store_is_back(home,
         ] * 4
         assert site.get("/static/site.css").status_code == 200
         answer = site.get("/healthz")
-        assert (answer.status_code, answer.json()["trouble"]) == (503, "The store is away.")
+        assert (answer.status_code, answer.json()["trouble"]) == (503, "The store cannot be reached.")
         away.clear()
         until(lambda: site.get("/healthz").status_code == 200)
         assert site.get("/papers/fresh-paper-without-system").status_code == 200

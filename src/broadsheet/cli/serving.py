@@ -32,7 +32,10 @@ def serve(
     run: Annotated[bool, typer.Option("--run", help="Run the page: every paper's quick experiments, as they fit.")] = False,
     host: Annotated[str, typer.Option(help="Where to listen; others than this machine need a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    url: Annotated[str, typer.Option(help="The public address, behind a proxy.")] = "",
+    url: Annotated[
+        str,
+        typer.Option(envvar="BROADSHEET_URL", help="The public address; the site answers to its name, and to this machine's."),
+    ] = "",
     token_file: Annotated[
         Path | None, typer.Option(help="A file with the administrator's token; or BROADSHEET_TOKEN holds it.")
     ] = None,
@@ -79,7 +82,8 @@ def serve(
     try:
         uvicorn.run(
             "broadsheet.web.app:worker", factory=True, host=host, port=port, workers=workers, log_config=None,
-            access_log=False, server_header=False, proxy_headers=bool(url), timeout_graceful_shutdown=5, timeout_keep_alive=75,
+            http="broadsheet.web.patience:Patient", access_log=False, server_header=False,
+            proxy_headers=bool(url), timeout_graceful_shutdown=5, timeout_keep_alive=75,
         )  # fmt: skip
     finally:
         keeper.stop()

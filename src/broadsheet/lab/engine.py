@@ -77,7 +77,7 @@ def plan(entry: Entry, job: JobSpec, store: Store, priority: float = 0.0) -> Pla
     """
     experiment = entry.experiment(job.experiment)
     given = schema.jsonable(schema.changes(experiment, job.preset, SYSTEM, job.overrides))
-    job = dataclasses.replace(job, slug=entry.slug, overrides=given)
+    job = dataclasses.replace(job, slug=entry.slug, overrides=given, repository=entry.folder is not None)
     if job.data is not None:
         if experiment.data is None:
             raise InputError(f"{experiment.name} takes no data of its own; leave --data out.")

@@ -58,6 +58,7 @@ class JobSpec(Message):
     - `trust`: files that could run code may be read. It is said by whoever starts a command and not kept: a row of a database,
       or of a backup, cannot say it.
     - `figures`: whether figures are drawn where all variants are there.
+    - `repository`: it is of a repository with a `claims.toml`, and not of the paper that may have the same short name.
     """
 
     kind = "job"
@@ -71,6 +72,7 @@ class JobSpec(Message):
     data: str | None = None
     trust: bool = False
     figures: bool = True
+    repository: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variants", tuple(self.variants) if self.variants else None)
@@ -79,7 +81,7 @@ class JobSpec(Message):
 
     def to_json(self) -> dict[str, Any]:
         """As the row of the job has it, without what is usual."""
-        usual: dict[str, Any] = {"variants": None, "overrides": {}, "data": None, "figures": True}
+        usual: dict[str, Any] = {"variants": None, "overrides": {}, "data": None, "figures": True, "repository": False}
         return {name: value for name, value in super().to_json().items() if name != "trust" and value != usual.get(name, ...)}
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from datetime import date
 from typing import Annotated
 
@@ -19,11 +18,20 @@ from broadsheet.page.catalogue import Imported
 from broadsheet.page.edition import Edition
 from broadsheet.web.pages import context
 from broadsheet.web.render import templates
-from broadsheet.web.security import COOKIE, SESSION, new_session, require_administrator
+from broadsheet.web.security import (
+    COOKIE,
+    SESSION,
+    Tries,
+    new_session,
+    require_administrator,
+    require_own_page,
+    too_many,
+)
 
 router = APIRouter(include_in_schema=False)
 
 Admin = Depends(require_administrator)
+OwnPage = Depends(require_own_page)
 
 ASKED_FOR = 1e6
 """Priority of runs that somebody waits for, above those of the whole page."""
@@ -104,11 +112,14 @@ async def administrator(request: Request) -> Response:
     return HTMLResponse(made)
 
 
-@router.post("/administrator")
+@router.post("/administrator", dependencies=[OwnPage])
 async def sign_in(request: Request, token: Annotated[str, Form(max_length=400)] = "") -> Response:
     """Signs the administrator in for half a day."""
     wanted = request.app.state.settings.token
-    if not wanted or not hmac.compare_digest(token.strip().encode(), wanted.encode()):
+    tries: Tries = request.app.state.tries
+    if wait := tries.wait(request):
+        raise too_many(wait)
+    if not wanted or not tries.right(request, token, wanted):
         await asyncio.sleep(0.5)
         made = templates.get_template("administrator.html").render(request=request, wrong=True, **context(request))
         return HTMLResponse(made, 403)
@@ -119,7 +130,7 @@ async def sign_in(request: Request, token: Annotated[str, Form(max_length=400)] 
     return answer
 
 
-@router.post("/administrator/leave")
+@router.post("/administrator/leave", dependencies=[OwnPage])
 async def sign_out(request: Request) -> Response:
     answer = RedirectResponse("/", 303)
     answer.delete_cookie(COOKIE)

@@ -19,6 +19,7 @@ from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import Edition, Filters, View
 from broadsheet.page.reading import meaning
 from broadsheet.web.administration import ASKED_FOR, Admin, import_given
+from broadsheet.web.security import is_administrator, message_for
 
 router = APIRouter()
 
@@ -159,8 +160,11 @@ class SearchOut(PapersOut):
 
 
 class JobOut(BaseModel):
+    """A job; `repository`: of a repository of this machine with a `claims.toml`, and not of the paper that bears its name."""
+
     id: int
     slug: str
+    repository: bool
     experiment: str
     preset: str
     state: str
@@ -286,23 +290,24 @@ async def topics(request: Request) -> dict[str, int]:
     return {topic: len(slugs) for topic, slugs in _edition(request).view.topics.items()}
 
 
-def job_out(job: Job) -> JobOut:
+def job_out(request: Request, job: Job) -> JobOut:
     return JobOut(
-        id=job.id, slug=job.spec.slug, experiment=job.spec.experiment, preset=job.spec.preset, state=job.state,
-        message=job.message, created=job.created.isoformat(), updated=job.updated.isoformat(),
+        id=job.id, slug=job.spec.slug, repository=job.spec.repository, experiment=job.spec.experiment, preset=job.spec.preset,
+        state=job.state, message=message_for(is_administrator(request), job.state, job.message),
+        created=job.created.isoformat(), updated=job.updated.isoformat(),
     )  # fmt: skip
 
 
 @router.get("/api/v1/jobs", responses=WRONG)
 def jobs(request: Request, limit: Limit = 50) -> list[JobOut]:
     """Jobs: what runs and waits first, then the newest."""
-    return [job_out(job) for job in request.app.state.live.jobs.recent(limit)]
+    return [job_out(request, job) for job in request.app.state.live.jobs.recent(limit)]
 
 
 @router.get("/api/v1/jobs/{number}", responses=MISSING)
 def job(request: Request, number: Number) -> JobOut:
     """One job."""
-    return job_out(request.app.state.live.jobs.job(number))
+    return job_out(request, request.app.state.live.jobs.job(number))
 
 
 @router.post("/api/v1/jobs", status_code=202, dependencies=[Admin], responses=FORBIDDEN)
@@ -310,7 +315,7 @@ def start(request: Request, wanted: JobIn) -> list[JobOut]:
     """Queues runs. Administrator only."""
     queue = request.app.state.live.jobs
     numbers = queue_runs(queue, wanted.slug, wanted.experiment, wanted.preset, wanted.seeds or None, ASKED_FOR)
-    return [job_out(queue.job(number)) for number in numbers]
+    return [job_out(request, queue.job(number)) for number in numbers]
 
 
 @router.delete("/api/v1/jobs/{number}", dependencies=[Admin], responses=FORBIDDEN)
@@ -318,7 +323,7 @@ def cancel(request: Request, number: Number) -> JobOut:
     """Cancels a job that waits or runs. Administrator only."""
     queue = request.app.state.live.jobs
     queue.cancel(number)
-    return job_out(queue.job(number))
+    return job_out(request, queue.job(number))
 
 
 @router.post("/api/v1/imports", dependencies=[Admin], responses=UNANSWERED)
@@ -350,7 +355,8 @@ async def events(request: Request, slug: str | None = None) -> Response:
     """Server-sent events of jobs: what has been said so far by those that run, then news."""
     if slug is not None:
         slug = _edition(request).view.paper(slug).slug
-    return EventSourceResponse(request.app.state.live.events(slug), ping=20, headers={"cache-control": "no-store"})
+    said = request.app.state.live.events(slug, is_administrator(request))
+    return EventSourceResponse(said, ping=20, headers={"cache-control": "no-store"})
 
 
 @router.get("/api/daily_papers", responses=WRONG)

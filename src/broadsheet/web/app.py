@@ -27,7 +27,7 @@ from broadsheet.page.edition import Edition
 from broadsheet.web import administration, api, feeds, logs, pages
 from broadsheet.web.live import Live
 from broadsheet.web.render import templates
-from broadsheet.web.security import Guard
+from broadsheet.web.security import Guard, Tries
 from broadsheet.web.settings import Settings
 
 logger = logging.getLogger("broadsheet.site")
@@ -86,6 +86,7 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
         lifespan=lifespan,
     )
     app.state.settings, app.state.edition, app.state.live, app.state.kept = settings, edition, live, Kept()
+    app.state.tries = Tries()
     app.add_exception_handler(BroadsheetError, _mistake)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -98,7 +99,7 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
     for part in (api.router, feeds.router, pages.router, administration.router):
         app.include_router(part, dependencies=[Depends(_page_is_read)])
     app.include_router(feeds.monitoring)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, settings=settings)
     app.add_middleware(Access)
     return app
 

@@ -16,6 +16,7 @@ from broadsheet.errors import NotFoundError
 from broadsheet.page import intake
 from broadsheet.page.edition import Edition, Filters, month_of, week_of
 from broadsheet.web.render import day_text, link, templates
+from broadsheet.web.security import is_administrator
 
 router = APIRouter(include_in_schema=False)
 monitoring = APIRouter(include_in_schema=False)
@@ -119,9 +120,9 @@ async def badge(request: Request, slug: str) -> Response:
 
 @monitoring.get("/healthz")
 async def health(request: Request) -> Response:
-    """200 while the store answers, else 503 with the reason."""
+    """200 while the store answers, else 503; the reason, which names the database, is for the administrator."""
     edition, live = request.app.state.edition, request.app.state.live
-    trouble = live.trouble
+    trouble = live.trouble if not live.trouble or is_administrator(request) else "The store cannot be reached."
     body = {
         "status": "trouble" if trouble else "ok", "trouble": trouble, "version": __version__,
         "papers": len(edition.view.papers), "by_meaning": edition.nearest is not None,

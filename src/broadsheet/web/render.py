@@ -14,6 +14,7 @@ from broadsheet.page import reading
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import week_name
 from broadsheet.web import mathematics
+from broadsheet.web.security import message_for
 
 FOLDER = Path(__file__).parent
 
@@ -63,6 +64,7 @@ templates = Environment(
 templates.filters |= reading.FILTERS | {
     "rich": mathematics.rich, "plain": mathematics.plain, "snippet": mathematics.snippet, "day": day_text,
     "seconds": seconds, "lead": lead,
+    "message_for": lambda message, administrator, state: message_for(administrator, state, message),
 }  # fmt: skip
 templates.globals |= reading.WORDS | {
     "asset": asset, "link": link, "plural": plural,

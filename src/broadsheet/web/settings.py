@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
+import socket
 from dataclasses import asdict, dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,13 +14,15 @@ from urllib.parse import urlsplit
 from broadsheet.errors import InputError
 
 VARIABLE = "BROADSHEET_SITE"
+HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the site is reached, and who administers it.
 
-    - `host`, `port`: where it listens; `url`: its public address, for feeds and badges (by default that of each request).
+    - `host`, `port`: where it listens; `url`: its public address, for feeds and links from elsewhere (by default the name
+      that a request used, one of this site's own).
     - `token`: the administrator's token. Without one the administrator is whoever sits at this machine, and the site
       listens on a loopback address only.
     - `meaning`: whether search goes by meaning where the extra is installed; `log`: how log lines look.
@@ -43,6 +47,18 @@ class Settings:
             raise InputError(f"{self.url} is public: set an administrator's token in BROADSHEET_TOKEN.")
         if self.token and len(self.token) < 16:
             raise InputError("The administrator's token is too short: 16 characters or more are wanted.")
+
+    def answers_to(self, host: str, server: str = "") -> bool:
+        """Whether a request's Host header names this site: a loopback name, where it listens, or its public address.
+
+        `server`: the address that the request came in on. Any other name was made up by who asks, or made to point here.
+        """
+        found = HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = found[1].strip("[]").lower()
+        own = (self.host, server, urlsplit(self.url).hostname or "", socket.gethostname())
+        return is_loopback(name) or name in [one.strip("[]").lower() for one in own]
 
     @property
     def loopback(self) -> bool:
