@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 MAX_NUMBER = 118
-
 ARTICLES = {"energy": "an ", "forces": "", "stress": "a "}
+
 
 class AtomsBatch(eqx.Module):
     """Structures laid one after the other, padded so that few shapes are compiled.
@@ -153,6 +153,24 @@ def check_structure(structure: Atoms, name: str = "the structure") -> None:
         lengths = np.linalg.norm(vectors, axis=1)
         if (lengths < 1e-6).any():
             raise InputError(f"{name} is periodic along a direction without a lattice vector.")
+        unit = vectors / lengths[:, None]
+        if len(unit) > 1 and np.linalg.det(unit @ unit.T) < 1e-10:
+            raise InputError(f"{name} has lattice vectors that lie in one {'plane' if len(unit) == 3 else 'line'}.")
+
+
+def has_volume(structure: Atoms) -> bool:
+    """Whether it is periodic in all three directions, so that its stress is one."""
+    return bool(structure.pbc.all()) and abs(structure.cell.volume) > 1e-6
+
+
+def check_labels(structure: Atoms, name: str = "the structure") -> None:
+    """Raises `DataError` for labels that are not finite, or forces of other atoms."""
+    found = _labels(structure)
+    for what, value in found.items():
+        if not np.isfinite(value).all():
+            raise DataError(f"{name} has {ARTICLES[what]}{what} that {'are' if what == 'forces' else 'is'} not finite.")
+    if "forces" in found and len(found["forces"]) != len(structure):
+        raise DataError(f"{name} has {len(structure)} atoms and forces of {len(found['forces'])}.")
 
 
 def labelled(structure: Atoms, energy: float, forces: np.ndarray | None = None, stress: np.ndarray | None = None) -> Atoms:
@@ -174,24 +192,6 @@ def energies_of(structures: Sequence[Atoms]) -> np.ndarray:
 
 
 def forces_of(structures: Sequence[Atoms]) -> list[np.ndarray]:
-        unit = vectors / lengths[:, None]
-        if len(unit) > 1 and np.linalg.det(unit @ unit.T) < 1e-10:
-            raise InputError(f"{name} has lattice vectors that lie in one {'plane' if len(unit) == 3 else 'line'}.")
-
-
-def has_volume(structure: Atoms) -> bool:
-    """Whether it is periodic in all three directions, so that its stress is one."""
-    return bool(structure.pbc.all()) and abs(structure.cell.volume) > 1e-6
-
-
-def check_labels(structure: Atoms, name: str = "the structure") -> None:
-    """Raises `DataError` for labels that are not finite, or forces of other atoms."""
-    found = _labels(structure)
-    for what, value in found.items():
-        if not np.isfinite(value).all():
-            raise DataError(f"{name} has {ARTICLES[what]}{what} that {'are' if what == 'forces' else 'is'} not finite.")
-    if "forces" in found and len(found["forces"]) != len(structure):
-        raise DataError(f"{name} has {len(structure)} atoms and forces of {len(found['forces'])}.")
     """Forces of each structure, eV/Å; raises `DataError` where one has none."""
     found = [_labels(each).get("forces") for each in structures]
     missing = [k for k, each in enumerate(found) if each is None]

@@ -201,13 +201,13 @@ def relax(
     import numpy as np
 
     from broadsheet.atoms.files import read_structures, write_structures
+    from broadsheet.atoms.label_names import without_labels
+    from broadsheet.atoms.neighbours import check_overlap
     from broadsheet.atoms.relaxation import relax as relax_batch
     from broadsheet.atoms.structures import batch_atoms, labelled
 
     if len(potential) != 1:
         raise InputError("relax takes one potential.")
-    from broadsheet.atoms.label_names import without_labels
-    from broadsheet.atoms.neighbours import check_overlap
     model, structures = _load(potential)[0], read_structures(file, labels=False)
     kind = {"potential": potential[0].name, "fmax": fmax, "method": method.value, "steps": steps}
     done = _resumable(out, kind)
@@ -270,6 +270,8 @@ def md(
     from ase.io import write
 
     from broadsheet.atoms.files import iterate_structures
+    from broadsheet.atoms.label_names import without_labels
+    from broadsheet.atoms.neighbours import check_overlap
     from broadsheet.atoms.structures import check_structure
 
     models = _load(potential)
@@ -286,8 +288,6 @@ def md(
     if start is None:
         raise InputError(f"{file} holds no structures.")
     check_structure(start, str(file))
-    from broadsheet.atoms.label_names import without_labels
-    from broadsheet.atoms.neighbours import check_overlap
     with bar("dynamics") as show:
 
         def keep(step: int, frame: Any) -> None:
@@ -320,6 +320,9 @@ def _whole_frames(out: Path) -> tuple[int, Any]:
     except DataError:
         whole = False
     if not whole:
+        with out.open(errors="replace") as stream:
+            if " run=" not in stream.read(100_000):
+                raise InputError(f"{out} is there and is no trajectory of this command; name another --out or remove it.")
         out.unlink()
         if kept:
             write_structures(kept, out)
@@ -348,9 +351,6 @@ def _motion(models: list[Any], start: Any, again: bool, made: int, steps: int, d
 
     def report(done: int, phase: Phase) -> None:
         frame = start.copy()
-        with out.open(errors="replace") as stream:
-            if " run=" not in stream.read(100_000):
-                raise InputError(f"{out} is there and is no trajectory of this command; name another --out or remove it.")
         frame.info = {}
         frame.positions = np.asarray(phase.positions[:n], float)
         frame.set_velocities(np.asarray(phase.velocities[:n], float) / units.fs)
