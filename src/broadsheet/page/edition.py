@@ -19,7 +19,8 @@ import numpy as np
 from broadsheet.errors import InputError, NotFoundError
 from broadsheet.page.catalogue import Catalogue, ListedPaper
 from broadsheet.page.meaning import UNRELATED, Nearest, load_vectors
-from broadsheet.page.search import Words, fuse
+from broadsheet.page.names import Names, Suggestion
+from broadsheet.page.search import COMMON, WORD, Words, fuse
 from broadsheet.page.standing import Standing, standings
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ HALF_LIFE = 7.0
 """Days in which the weight of a paper's votes and comments falls to one half."""
 
 NO_SYSTEM = "no system yet"
+
+NEAR = 0.6
+"""Cosine from which on one paper is near another: 98 % of the pairs of the first page that share no topic lie below it, and
+half of those above share one."""
+
+SHARED = 2
+"""Words of titles and topics that two papers share where they are near and no texts are embedded."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class View:
     - `papers`: short name -> paper; `newest`: short names, the latest day first; `days`: day -> its papers, latest first.
     - `trending`: by votes and comments that fade with time; `topics`: topic -> papers, the commonest first.
     - `standings`: short name -> standing, of papers that run here; `aliases`: arXiv id -> short name.
+    - `authors`: name in lower case -> (the name as it is written, papers, latest first).
     """
 
     papers: Mapping[str, ListedPaper] = field(default_factory=dict)
@@ -75,6 +84,7 @@ class View:
     days: Mapping[str, Sequence[str]] = field(default_factory=dict)
     topics: Mapping[str, Sequence[str]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    authors: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
     number: int = 0
 
     def paper(self, name: str) -> ListedPaper:
@@ -83,6 +93,13 @@ class View:
         if slug is None:
             raise NotFoundError(f"No paper is called {name[:80]!r}.")
         return self.papers[slug]
+
+    def author(self, name: str) -> tuple[str, Sequence[str]]:
+        """(an author's name as it is written, their papers, latest first); raises `NotFoundError` where nobody has it."""
+        found = self.authors.get(" ".join(name.casefold().split()))
+        if found is None:
+            raise NotFoundError(f"No author is called {name[:80]!r}.")
+        return found
 
     def between(self, first: date, last: date) -> list[str]:
         """Papers listed from the first day to the last, the most noticed first."""
@@ -143,6 +160,7 @@ class Edition:
         self.view = View()
         self.encoder: Encoder | None = None
         self.words = Words()
+        self.names = Names()
         self.nearest: Nearest | None = None
         self._revisions: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -157,6 +175,7 @@ class Edition:
             if now["papers"] != self._revisions.get("papers"):
                 _, changed = self.catalogue.changed_since(self._revisions.get("papers", -1))
                 self.words.update(changed.values())
+                self.names.update(changed.values())
                 view = _sorted({**view.papers, **changed}, view)
             if now["runs"] != self._revisions.get("runs"):
                 view = replace(view, standings=standings(store=self.store))
@@ -196,6 +215,10 @@ class Edition:
             ranked = [slug for slug in ranked if slug in held]
         return Result(keep(ranked)[:most], words.read_as, True)
 
+    def suggest(self, text: str, limit: int = 8) -> list[Suggestion]:
+        """What somebody may mean who has typed so much of an identifier, of a title's words or of an author's name."""
+        return self.names.suggest(text, limit)
+
     def similar(self, slug: str, most: int = 6) -> list[str]:
         """The papers nearest to a paper in meaning; without embeddings, those that share most of its title's words."""
         if self.nearest and slug in self.nearest.places:
@@ -203,13 +226,23 @@ class Edition:
         return self.words.similar(self.view.papers[slug], most)
 
     def near(self, slugs: Iterable[str], most: int = 2) -> dict[str, list[str]]:
-        """For each paper that has no system here, the nearest ones that have one."""
-        view = self.view
-        return {
-            slug: [other for other in self.similar(slug, 24) if other in view.standings][:most]
-            for slug in slugs
-            if slug not in view.standings
-        }
+        """For each paper that has no system here, the nearest ones that have one, if any is near (`NEAR`, `SHARED`)."""
+        return {slug: self._near(slug)[:most] for slug in slugs if slug not in self.view.standings}
+
+    def _near(self, slug: str) -> list[str]:
+        view, nearest = self.view, self.nearest
+        if nearest and slug in nearest.places:
+            found = nearest.search(nearest.vectors[nearest.places[slug]], 25)
+            return [other for other, cosine in found if cosine >= NEAR and other in view.standings and other != slug]
+        own = _title_words(view.papers[slug])
+        others = [other for other in self.words.similar(view.papers[slug], 24) if other in view.standings]
+        return [other for other in others if len(own & _title_words(view.papers[other])) >= SHARED]
+
+
+def _title_words(paper: ListedPaper) -> set[str]:
+    """The beginnings of the words of a paper's title and topics, short and common ones left out."""
+    words = WORD.findall(" ".join((paper.title, *paper.topics)).lower())
+    return {word[:7] for word in words if len(word) > 3 and word not in COMMON}
 
 
 def _as_read(query: str, read_as: Mapping[str, str]) -> str:
@@ -227,11 +260,14 @@ def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
     newest = sorted(by_notice, key=lambda paper: paper.day, reverse=True)
     days: dict[str, list[str]] = {}
     topics: dict[str, list[str]] = {}
+    authors: dict[str, tuple[str, list[str]]] = {}
     for paper in newest:
         if paper.day:
             days.setdefault(paper.day, []).append(paper.slug)
         for topic in paper.topics:
             topics.setdefault(topic, []).append(paper.slug)
+        for name in dict.fromkeys(paper.names):
+            authors.setdefault(name.casefold(), (name, []))[1].append(paper.slug)
     latest = _ordinal(newest[0].day) if newest and newest[0].day else 0
     fade = {day: 0.5 ** ((latest - _ordinal(day)) / HALF_LIFE) for day in days}
     weight = {paper.slug: (1 + _notice(paper)) * fade.get(paper.day, 0.0) for paper in newest}
@@ -242,6 +278,7 @@ def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
         trending=sorted((paper.slug for paper in newest), key=lambda slug: -weight[slug]),
         days=days,
         topics=dict(sorted(topics.items(), key=lambda item: (-len(item[1]), item[0]))),
+        authors=authors,
         aliases={paper.arxiv.lower(): paper.slug for paper in newest if paper.arxiv},
     )
 

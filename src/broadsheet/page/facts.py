@@ -113,6 +113,8 @@ def title_key(title: str) -> str:
 
 
 def _spelled(char: str) -> str:
+    if char.isascii():
+        return char
     name = unicodedata.name(char, "")
     return name.split()[-1] if name.startswith("GREEK ") and " LETTER " in name else char
 

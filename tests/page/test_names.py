@@ -1,0 +1,118 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadsheet.page.catalogue import ListedPaper
+from broadsheet.page.names import Names, folded
+
+PAPERS = [
+    ListedPaper(
+        "elm-neuron",
+        "The Expressive Leaky Memory Neuron",
+        "2306.16922",
+        "2023-06-14",
+        names=["Aaron Spieler", "Nasim Rahaman", "Georg Martius", "Bernhard Schölkopf", "Anna Levina"],
+    ),
+    ListedPaper("levina-later", "Avalanches, again", "2501.00001", "2025-01-02", names=["A. Levina", "J. M. Herrmann"]),
+    ListedPaper("old", "Theta functions", "math/0309136", "2003-09-08", names=["Müller, Łukasz", "Jean-Pierre van der Waals"]),
+    ListedPaper("wave", "Memory of waves: neuron by neuron", None, "2024-03-01", names=["李 明", "Søren Åberg"]),
+    ListedPaper("schrodinger", "The Schrödinger bridge: J/$\\Psi$", "2401.00005", "2024-01-01", names=["Memory Long"]),
+]
+
+
+@pytest.fixture(scope="module")
+def names():
+    return Names(PAPERS)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["2306.16922", "arxiv 2306.16922v2", "https://arxiv.org/pdf/2306.16922v1", "10.48550/arXiv.2306.16922", "elm-neuron",
+     "ELM neuron", "the expressive leaky memory neuron."],
+)  # fmt: skip
+def test_a_paper_is_named_by_identifier_short_name_and_title(names, query):
+    assert names.named(query) == ["elm-neuron"]
+
+
+def test_other_names_and_none(names):
+    assert names.named("math.GT/0309136v1") == ["old"]
+    assert names.named("the schrodinger bridge J/ψ") == ["schrodinger"]
+    for query in ("", "  ", "leaky memory", "2306.16923", "x" * 5000, "…"):
+        assert names.named(query) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "slugs"),
+    [
+        ("Levina", ["levina-later", "elm-neuron"]),
+        ("anna levina", ["levina-later", "elm-neuron"]),
+        ("Levina, A.", ["levina-later", "elm-neuron"]),
+        ("B. Levina", []),
+        ("Herrmann JM", ["levina-later"]),
+        ("JM Herrmann", ["levina-later"]),
+        ("J. Herrmann", ["levina-later"]),
+        ("Aaron", []),
+        ("scholkopf", ["elm-neuron"]),
+        ("Schoelkopf", ["elm-neuron"]),
+        ("SCHÖLKOPF B", ["elm-neuron"]),
+        ("Spieler and Levina", ["elm-neuron"]),
+        ("Spieler et al", ["elm-neuron"]),
+        ("Spieler Herrmann", []),
+        ("mueller", ["old"]),
+        ("Lukasz Muller", ["old"]),
+        ("van der waals", ["old"]),
+        ("J.-P. van der Waals", ["old"]),
+        ("aberg", ["wave"]),
+        ("Soren Aaberg", ["wave"]),
+        ("李", []),
+        ("明 李", ["wave"]),
+        ("", []),
+        ("a b c d e f g h i j k l m", []),
+    ],
+)
+def test_authors_are_found_without_accents_and_by_initials(names, query, slugs):
+    assert names.authored(query) == slugs
+
+
+def test_what_is_typed_finds_titles_authors_and_identifiers(names):
+    def said(text, limit=8):
+        return [(found.kind, found.slug) for found in names.suggest(text, limit)]
+
+    assert said("leaky me") == [("paper", "elm-neuron")]
+    assert said("neuron leaky") == [("paper", "elm-neuron")]  # any order
+    assert said("memory")[0] == ("paper", "wave")  # a title's beginning comes first
+    assert said("2306.1") == [("paper", "elm-neuron")]
+    assert said("arXiv:2306.16922v3") == [("paper", "elm-neuron")]
+    assert said("math/03") == [("paper", "old")]
+    assert said("schrod") == [("paper", "schrodinger")]
+    assert said("spie") == [("author", "elm-neuron")]
+    assert said("levina a") == [("author", "levina-later"), ("author", "elm-neuron")]
+    assert said("the", 1) == [("paper", "schrodinger")]
+    assert said("") == said("…") == said("zzz") == said("the", 0) == []
+    found = names.suggest("schölk")
+    assert [(one.text, one.papers) for one in found] == [("Bernhard Schölkopf", 1)]
+
+
+def test_a_paper_that_changed_is_known_by_its_new_names_alone():
+    names = Names(PAPERS)
+    assert names.suggest("spieler")
+    names.update([ListedPaper("elm-neuron", "Renamed", "2306.99999", "2023-06-14", names=["Anna Levina"])])
+    assert names.named("2306.16922") == names.named("The Expressive Leaky Memory Neuron") == []
+    assert names.named("2306.99999") == names.named("renamed") == ["elm-neuron"]
+    assert names.authored("Spieler") == names.suggest("spieler") == names.suggest("expressive") == []
+    assert names.authored("levina") == ["levina-later", "elm-neuron"]
+
+
+@given(st.text(max_size=40))
+def test_whatever_is_typed_is_answered(names, text):
+    names.named(text), names.authored(text)
+    assert len(names.suggest(text, 3)) <= 3
+
+
+@given(st.text(alphabet="aäöüßøÆłİ Éé-.,'\u0301", max_size=12))
+def test_names_in_any_alphabet_can_be_taken_in_and_found(name):
+    made = Names([ListedPaper("one", "Title", names=[name])])
+    if len(folded(name)) > 1 and "," not in name and max(map(len, folded(name))) > 1:
+        assert made.authored(name) == ["one"]
+    made.update([ListedPaper("one", "Title")])
+    assert made.authored(name) == []
