@@ -89,15 +89,67 @@ def test_arrays_and_mistakes(tmp_path, events):
         read_events(tmp_path / "e.bin")
 
 
+def test_events_of_any_type_and_order(tmp_path, events):
+    """Floating times that are whole, polarities as booleans or signs, and events in any order are the same events."""
+    mixed = np.random.default_rng(1).permutation(len(events.t))
+    mixed = mixed[np.argsort(events.t[mixed], kind="stable")]
+    backwards = Events(*(part[mixed][::-1] for part in events))
+    expected = Events(*(part[np.argsort(backwards.t, kind="stable")] for part in backwards))
+    for polarity in (backwards.p.astype(bool), 2 * backwards.p - 1, backwards.p.astype("f4")):
+        np.savez(tmp_path / "a.npz", t=backwards.t.astype("f8"), x=backwards.x.astype("u1"), y=backwards.y, p=polarity)
+        same(read_events(tmp_path / "a.npz"), expected)
+    rows = np.array([(7, 1, 2, -1)], dtype=[("t", "u4"), ("x", "u2"), ("y", "u2"), ("p", "i1")])
+    np.savez(tmp_path / "b.npz", events=rows)
+    same(read_events(tmp_path / "b.npz"), Events(*np.array([[7], [1], [2], [0]])))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"t": [0.0, 0.25]}, "t of event 1 is 0.25"), ({"t": [5, -1]}, "t of event 1 is -1"), ({"x": [0.5, 1.0]}, "x of event 0 is 0.5"),
+     ({"y": [1, -1]}, "y of event 1"), ({"t": [1.0, np.nan]}, "t of event 1 is nan"), ({"p": [-1, 0]}, "polarities"),
+     ({"t": ["1", "2"]}, "numbers are wanted"), ({"trigger": [0, 0]}, "'trigger' beside")],
+)  # fmt: skip
+def test_events_that_would_change_are_refused(tmp_path, change, said):
+    np.savez(tmp_path / "a.npz", **{"t": [1, 2], "x": [0, 0], "y": [0, 0], "p": [0, 1]} | change)
+    with pytest.raises(DataError, match=said):
+        read_events(tmp_path / "a.npz")
+
+
+def speech(path, times, units, labels, kind="f4"):
+    with h5py.File(path, "w") as file:
+        for name, dtype, rows in (("times", kind, times), ("units", "i4", units)):
+            data = file.create_dataset(f"spikes/{name}", (len(rows),), h5py.vlen_dtype(np.dtype(dtype)))
+            for k, row in enumerate(rows):
+                data[k] = np.array(row, dtype)
+        file["labels"] = np.array(labels, "u1")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_speech_on_the_edges_of_bins(tmp_path, kind):
+    """A spike each ms is one in each bin of 1 ms, and 10 in each of 3 ms but the last, which is cut short."""
+    path = speech(tmp_path / "a.h5", [np.arange(1200) / 1000], [np.zeros(1200)], [1], kind)
+    assert read_spiking_speech(path, bin_ms=1.0, duration_ms=1000.0, channels=1)[0].tolist() == [[[1.0]] * 1000]
+    assert read_spiking_speech(path, bin_ms=3.0, duration_ms=1000.0, channels=1)[0].shape == (1, 334, 1)
+    path = speech(tmp_path / "b.h5", [[0.0005, 0.0104, 0.0107]], [[0, 1, 2]], [1], kind)
+    spikes = read_spiking_speech(path, bin_ms=1.0, duration_ms=10.6, channels=3)[0]
+    assert np.argwhere(spikes).tolist() == [[0, 0, 0], [0, 10, 1]]
+
+
+@pytest.mark.parametrize(
+    ("times", "units", "labels", "said"),
+    [([[0.1], [-0.2]], [[0], [0]], [0, 0], "sample 1 has a spike at -0.2"), ([[0.1]], [[5]], [0], "sample 0 has a spike of unit 5"),
+     ([[0.1]], [[-1]], [0], "unit -1"), ([[0.1, 0.2]], [[0]], [0], "2 times and 1 units"), ([[0.1]], [[0]], [0, 1], "2 labels")],
+)  # fmt: skip
+def test_speech_that_is_damaged_is_named(tmp_path, times, units, labels, said):
+    with pytest.raises(DataError, match=said):
+        read_spiking_speech(speech(tmp_path / "a.h5", times, units, labels), channels=3)
+
+
 def test_spiking_speech(tmp_path):
     """A file as the Heidelberg data sets publish them: ragged arrays of half-precision times (s) and channels."""
     path = tmp_path / "ssc_test.h5"
-    with h5py.File(path, "w") as file:
-        for name, kind, rows in (("times", "f2", ([0.003, 0.5], [0.012])), ("units", "u2", ([5, 699], [0]))):
-            data = file.create_dataset(f"spikes/{name}", (2,), h5py.vlen_dtype(np.dtype(kind)))
-            for k, row in enumerate(rows):
-                data[k] = np.array(row, kind)
-        file["labels"] = np.array([3, 34], "u1")
+    speech(path, [[0.003, 0.5], [0.012]], [[5, 699], [0]], [3, 34], "f2")
     spikes, labels = read_spiking_speech(path, bin_ms=10.0, duration_ms=100.0)
     np.testing.assert_array_equal(labels, [3, 34])
     assert [tuple(map(int, where)) for where in np.argwhere(spikes)] == [(0, 0, 5), (1, 1, 0)]

@@ -1,9 +1,11 @@
 import neo
 import numpy as np
 import pytest
+from scipy import sparse
 
 from broadsheet.errors import DataError, EventOverflowError, InputError
 from broadsheet.neurons import SpikeTrains
+from broadsheet.neurons.spike_trains import read_dense
 
 
 @pytest.fixture
@@ -46,6 +48,65 @@ def test_two_spikes_in_one_step_are_not_lost():
     with pytest.raises(EventOverflowError, match="smaller dt"):
         pair.to_dense(dt=1.0)
     assert pair.to_dense(dt=1.0, counts=True)[1, 0] == 2
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_a_clock_has_one_spike_a_step_in_each_precision(kind, tmp_path):
+    """Each second step of 0.1 ms has one, whether its time is rounded up or down."""
+    steps = np.arange(0, 20_000, 2)
+    np.savez(tmp_path / "a.npz", times=(steps * 0.1).astype(kind), neurons=np.zeros(10_000, "u1"), duration=1999.9)
+    dense = SpikeTrains.load(tmp_path / "a.npz").to_dense(dt=0.1)
+    np.testing.assert_array_equal(np.nonzero(dense[:, 0])[0], steps)
+    assert dense.shape == (19_999, 1)
+
+
+def test_durations_that_are_no_multiple_of_the_step():
+    """The last bin is cut short, and has the spikes in it; one of less than a step has one bin."""
+    trains = SpikeTrains(np.array([9.5, 10.3]), np.array([0, 0]), 1, 10.4)
+    assert np.nonzero(trains.to_dense(dt=1.0)[:, 0])[0].tolist() == [9, 10]
+    assert trains.to_dense(dt=1.0).shape == (11, 1)
+    assert SpikeTrains(np.array([0.3]), np.array([1]), 2, 0.4).to_dense(dt=1.0).tolist() == [[0, 1]]
+    assert SpikeTrains(np.array([0.0]), np.array([0]), 1, 0.0).to_dense(dt=1.0).tolist() == [[1]]
+    assert SpikeTrains(np.empty(0), np.empty(0, int), 3, 0.0).to_dense(dt=1.0).shape == (0, 3)
+    end = np.array([999.9], "f4")  # rounded up, past its own duration
+    assert SpikeTrains(end, np.array([0]), 1, 999.9).to_dense(dt=0.1).nonzero()[0].tolist() == [9998]
+
+
+@pytest.mark.parametrize("kind", ["u1", "i2", "u8", "f4"])
+def test_neurons_of_any_type(tmp_path, kind):
+    np.savez(tmp_path / "a.npz", times=np.array([5, 3], "u2"), neurons=np.array([255, 7]).astype(kind))
+    trains = SpikeTrains.load(tmp_path / "a.npz")
+    assert (trains.size, trains.duration, trains.times.tolist(), trains.neurons.tolist()) == (256, 6.0, [3, 5], [7, 255])
+    assert (trains.rates() > 0).sum() == 2
+
+
+def test_dense_arrays_of_any_type(tmp_path):
+    spikes = np.random.default_rng(0).random((30, 4)) < 0.2
+    for array in (spikes, spikes.astype("u1"), spikes.astype("f8")):
+        np.save(tmp_path / "a.npy", array)
+        np.testing.assert_array_equal(read_dense(tmp_path / "a.npy"), spikes)
+    for made in (sparse.csr_array, sparse.coo_matrix):
+        sparse.save_npz(tmp_path / "b.npz", made(spikes.astype("u1")))
+        np.testing.assert_array_equal(read_dense(tmp_path / "b.npz"), spikes)
+        trains = SpikeTrains.from_dense(made(spikes))
+        np.testing.assert_array_equal(trains.to_dense(), spikes)
+    np.save(tmp_path / "c.npy", spikes * 2)
+    step, neuron = np.argwhere(spikes)[0]
+    with pytest.raises(DataError, match=f"has 2 at step {step} of neuron {neuron}"):
+        read_dense(tmp_path / "c.npy")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"neurons": [0, 3], "size": 3}, "Spike 1 is of neuron 3"), ({"times": [1.0, -2.0]}, "Spike 1 has the time -2"),
+     ({"size": 2.5}, "size is 2.5"), ({"size": [2, 2]}, "one number"), ({"duration": np.nan}, "duration"),
+     ({"neurons": [True, False]}, "numbers are wanted"), ({"unit": 1}, "'unit' beside"),
+     ({"neurons": [0.5, 1.0]}, "whole numbers")],
+)  # fmt: skip
+def test_files_with_something_strange_are_refused(tmp_path, change, said):
+    np.savez(tmp_path / "a.npz", **{"times": [1.0, 2.0], "neurons": [0, 1]} | change)
+    with pytest.raises(DataError, match=said):
+        SpikeTrains.load(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize(

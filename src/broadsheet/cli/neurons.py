@@ -217,10 +217,15 @@ def complexity(
     spikes: Annotated[
         Path,
         typer.Argument(
-            metavar="SPIKES", help="A .npz of spike trains (times in ms, neurons), or of one array (time, neurons)."
+            metavar="SPIKES",
+            help="A .npz of spike trains (times in ms, neurons; size and duration in ms may be there), or of one array "
+            "(time, neurons) of 0 and 1, dense or saved by SciPy as a sparse one.",
         ),
     ],
     dt: Annotated[float, typer.Option(min=1e-6, help="Bin, ms, of which each holds a spike or none.")] = 1.0,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Count several spikes of a neuron in one bin as one, which else is refused.")
+    ] = False,
     shuffles: Annotated[
         int, typer.Option(min=0, max=10_000, help="Shuffled trains of the same rate to compare each with.")
     ] = 20,
@@ -232,17 +237,20 @@ def complexity(
 
     from broadsheet.files import load_arrays
     from broadsheet.neurons.complexity import entropy, lzc
-    from broadsheet.neurons.spike_trains import SpikeTrains
+    from broadsheet.neurons.spike_trains import SpikeTrains, read_dense
 
     arrays = load_arrays(spikes)
     if {"times", "neurons"} <= arrays.keys():
-        dense = SpikeTrains.load(spikes).to_dense(dt=dt)
-    elif len(arrays) == 1 and (array := next(iter(arrays.values()))).ndim == 2 and np.isin(array, (0, 1)).all():
-        dense = np.asarray(array, np.float32)
+        dense = SpikeTrains.load(spikes).to_dense(dt=dt, counts=True)
+        crowded = int((dense > 1).sum())
+        if crowded and not merge:
+            raise DataError(
+                f"{spikes}: {crowded} times a neuron fires more than once in a bin of {dt:g} ms; take a smaller --dt, or "
+                "--merge, which counts them as one."
+            )
+        dense = np.minimum(dense, 1)
     else:
-        raise DataError(
-            f"{spikes} holds {', '.join(arrays) or 'nothing'}; times and neurons, or one array of 0 and 1, are wanted."
-        )
+        dense = read_dense(spikes)
     if len(dense) < 20 or not dense.shape[1]:
         raise DataError(
             f"{spikes} has {len(dense)} bins of {dt:g} ms of {dense.shape[1]} neurons; at least 20 of one are wanted."

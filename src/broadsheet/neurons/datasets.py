@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from broadsheet.errors import DataError, MissingDataError
 from broadsheet.files import existing, load_pickle
 from broadsheet.neurons.event_data import read_spiking_speech
+from broadsheet.numerics.bins import bin_of
 
 NEURONIO = (
     "NeuronIO is needed: download selfishgene/single-neurons-as-deep-nets-nmda-train-data and -test-data from Kaggle "
@@ -47,9 +48,10 @@ def read_neuronio(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         for k, run in enumerate(runs):
             for sign, offset, name in ((1, 0, "exInputSpikeTimes"), (-1, segments, "inhInputSpikeTimes")):
                 for segment, times in run[name].items():
-                    inputs[k, np.asarray(times, int), offset + int(segment)] = sign
+                    inputs[k, bin_of(times, 1.0), offset + int(segment)] = sign
             voltage[k] = np.asarray(run["somaVoltageLowRes"])[:duration]
-            spikes[k, np.asarray(np.asarray(run["outputSpikeTimes"], float) - 0.5, int)] = 1
+            late = np.asarray(run["outputSpikeTimes"], float) - 0.5
+            spikes[k, bin_of(np.maximum(late, 0.0), 1.0)] = 1
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise DataError(f"{path} is not a NeuronIO file ({error!r}).") from None
     return inputs, voltage, spikes

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from broadsheet.errors import DataError, EventOverflowError, InputError, MissingDataError, MissingExtraError
 from broadsheet.files import MIB, existing, load_arrays, read_bytes
+from broadsheet.numerics.bins import bin_of, bins_in
 
 MAX_BYTES = 2048 * MIB
 NMNIST = (
@@ -39,7 +40,7 @@ class Events(NamedTuple):
         if not bin_ms > 0:
             raise InputError(f"bin_ms = {bin_ms}; a number above 0 is wanted.")
         width, height = size
-        at = ((self.t - (self.t[0] if len(self.t) else 0)) / (1000 * bin_ms)).astype(np.int64)
+        at = bin_of(self.t - (self.t[0] if len(self.t) else 0), 1000 * bin_ms)
         last = int(at.max(initial=0)) + 1
         total = last if bins is None else bins
         outside = (self.x < 0) | (self.x >= width) | (self.y < 0) | (self.y >= height) | (at >= total) | (at < 0)
@@ -78,7 +79,10 @@ def nmnist_files(folder: str | Path | None, part: str = "Train") -> list[tuple[P
 
 
 def read_aedat(path: str | Path) -> Events:
-    """Polarity events of an AEDAT 3.1 file, the format of the DVS128 Gesture data set; other packets are skipped."""
+    """Polarity events of an AEDAT 3.1 file, the format of the DVS128 Gesture data set.
+
+    Other packets (frames, inertial sensors, special events) are skipped, and so are events that the camera marked as invalid.
+    """
     raw = read_bytes(path, MAX_BYTES)
     if not raw.startswith(b"#!AER-DAT3.1"):
         raise DataError(f"{path} does not start as an AEDAT 3.1 file does.")
@@ -112,23 +116,50 @@ def _packets(raw: bytes, at: int, path: str | Path) -> Iterator[tuple[np.ndarray
 
 
 def read_events(path: str | Path) -> Events:
-    """Events from `.bin` (N-MNIST), `.aedat` (3.1), or arrays t, x, y and p in a `.npz` or one structured `.npy`."""
+    """Events from `.bin` (N-MNIST), `.aedat` (3.1), or arrays t, x, y and p in a `.npz`, `.safetensors` or structured `.npy`.
+
+    Times are whole microseconds from 0 on, in any order and of any type; columns and rows are whole numbers; polarities 0
+    and 1, false and true, or -1 and 1.
+
+    **Raises:** `DataError` where something else is there, as times in seconds are.
+    """
     suffix = Path(path).suffix.lower()
     if suffix == ".bin":
         return read_nmnist(path)
     if suffix == ".aedat":
         return read_aedat(path)
     arrays = load_arrays(path)
-    if "" in arrays and arrays[""].dtype.names:
-        arrays = {name: arrays[""][name] for name in arrays[""].dtype.names}
+    if len(arrays) == 1 and (only := next(iter(arrays.values()))).dtype.names:
+        arrays = {name: only[name] for name in only.dtype.names}
     if not {"t", "x", "y", "p"} <= arrays.keys():
         raise DataError(f"{path} holds {', '.join(filter(None, arrays)) or 'no named arrays'}; t (µs), x, y and p are wanted.")
-    parts = [np.ravel(arrays[name]) for name in Events._fields]
-    if len({len(part) for part in parts}) > 1:
-        raise DataError(f"{path}: t, x, y and p have the lengths {[len(part) for part in parts]}; they must agree.")
-    if not all(np.isfinite(part).all() for part in parts) or not np.isin(parts[3], (0, 1)).all() or (parts[0] < 0).any():
-        raise DataError(f"{path}: times must not be negative, polarities must be 0 or 1, and nothing NaN.")
-    return _ordered(Events(*(part.astype(np.int64) for part in parts)))
+    if strange := sorted(arrays.keys() - {*Events._fields}):
+        raise DataError(f"{path} holds {strange[0]!r} beside t, x, y and p, which is not read.")
+    parts = {name: np.ravel(arrays[name]) for name in Events._fields}
+    if len({len(part) for part in parts.values()}) > 1:
+        raise DataError(f"{path}: t, x, y and p have the lengths {[len(part) for part in parts.values()]}; they must agree.")
+    return _ordered(Events(*(_whole(part, name, path) for name, part in parts.items())))
+
+
+def _whole(values: np.ndarray, name: str, path: str | Path) -> np.ndarray:
+    """One array of events as whole numbers; raises `DataError` where that would change a value."""
+    if values.dtype.kind not in "iuf" + "b" * (name == "p"):
+        raise DataError(f"{path}: {name} is of the type {values.dtype}; numbers are wanted.")
+    if values.dtype.kind == "f" and len(values):
+        broken = ~(np.isfinite(values) & (values == np.floor(values)))
+        if broken.any():
+            k = int(broken.argmax())
+            unit = " of µs; times in seconds or ms are multiplied first" if name == "t" else ""
+            raise DataError(f"{path}: {name} of event {k} is {values[k]}; whole numbers are wanted{unit}.")
+    if name == "p" and values.dtype.kind != "b":
+        low = -1 if len(values) and values.min() == -1 else 0
+        if not ((values == low) | (values == 1)).all():
+            raise DataError(f"{path}: polarities must be 0 or 1, or -1 or 1 throughout.")
+        values = values == 1
+    elif name != "p" and len(values) and not 0 <= values.min() <= values.max() < 2**62:
+        k = int(((values < 0) | (values >= 2**62)).argmax())
+        raise DataError(f"{path}: {name} of event {k} is {values[k]}; it must not be negative.")
+    return values.astype(np.int64)
 
 
 def _ordered(events: Events) -> Events:
@@ -141,7 +172,10 @@ def read_spiking_speech(
 ) -> tuple[Float[np.ndarray, "samples time channels"], Int[np.ndarray, " samples"]]:
     """A file of the Heidelberg sets, Digits (SHD) or Speech Commands (SSC), binned: 1 where a channel fired in a bin.
 
-    Spikes after `duration_ms` are left out. **Returns:** (spikes, labels).
+    The file has spikes/times (s, of any precision, in any order), spikes/units (channels) and labels. Spikes from `duration_ms`
+    on are left out; where it is no multiple of `bin_ms`, the last bin is cut short. **Returns:** (spikes, labels).
+
+    **Raises:** `DataError` where the file is none of these, or a sample has a negative time or a channel beyond `channels`.
     """
     found = existing(path)
     try:
@@ -150,17 +184,37 @@ def read_spiking_speech(
         raise MissingExtraError("Reading HDF5", "data") from None
     if not bin_ms > 0 or not duration_ms >= bin_ms:
         raise InputError(f"bin_ms = {bin_ms} and duration_ms = {duration_ms}; above 0, and at least one bin, are wanted.")
-    bins = round(duration_ms / bin_ms)
+    bins = bins_in(duration_ms, bin_ms)
     try:
         with h5py.File(found, "r") as file:
             times, units, labels = file["spikes/times"], file["spikes/units"], np.asarray(file["labels"], int)
+            if not len(times) == len(units) == len(labels):
+                raise DataError(
+                    f"{found} has {len(times)} times, {len(units)} units and {len(labels)} labels; they must agree."
+                )
             if len(labels) * bins * channels * 4 > 16 * MAX_BYTES:
                 raise InputError(f"{found}: {len(labels)} samples of {bins} bins are too large; take longer bins.")
             out = np.zeros((len(labels), bins, channels), np.float32)
             for k in range(len(labels)):
-                at = (np.asarray(times[k], float) * 1000 / bin_ms).astype(int)
-                inside = at < bins
-                out[k, at[inside], np.asarray(units[k], int)[inside]] = 1
-    except (OSError, KeyError, IndexError, ValueError) as error:
+                _fill(out[k], np.asarray(times[k]), np.asarray(units[k]), bin_ms, duration_ms, f"{found}, sample {k}")
+    except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise DataError(f"{found} is not a file of the Heidelberg spiking data sets ({error}).") from None
     return out, labels
+
+
+def _fill(out: np.ndarray, times: np.ndarray, units: np.ndarray, bin_ms: float, duration_ms: float, where: str) -> None:
+    """Sets the bins (time, channels) of one sample in which its channels fire; `times`: s."""
+    if len(times) != len(units):
+        raise DataError(f"{where} has {len(times)} times and {len(units)} units; they must agree.")
+    if not len(times):
+        return
+    broken = ~((times >= 0) & np.isfinite(times))
+    if broken.any():
+        raise DataError(f"{where} has a spike at {times[broken][0]} s; times from 0 on are wanted.")
+    strange = (units != np.floor(units)) | (units < 0) | (units >= out.shape[1])
+    if strange.any():
+        raise DataError(
+            f"{where} has a spike of unit {units[strange][0]}; whole numbers from 0 to {out.shape[1] - 1} are wanted."
+        )
+    inside = bin_of(times, duration_ms / 1000) == 0
+    out[bin_of(times[inside], bin_ms / 1000), units[inside].astype(int)] = 1
