@@ -9,8 +9,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from broadsheet.atoms.charge import charge_changed
 from broadsheet.atoms.neighbours import Neighbours
-from broadsheet.atoms.potential import Potential, ScaledPotential, compiled_predict, fresh_neighbours
+from broadsheet.atoms.potential import Potential, compiled_predict, fresh_neighbours, members
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.errors import InputError
 
@@ -36,17 +37,15 @@ class PotentialCalculator(Calculator):
         stop_above: float | None = None, **options: Any,
     ):  # fmt: skip
         super().__init__(**options)
-        self.members = [potential] if isinstance(potential, Potential) else list(potential)
-        if not self.members:
-            raise InputError("PotentialCalculator: there is no potential.")
-        if stop_above is not None and len(self.members) < 2:
-            raise InputError("PotentialCalculator: stop_above needs several potentials; one has no spread.")
-        if len({_shape(each) for each in self.members}) > 1:
-            raise InputError("PotentialCalculator: potentials of one kind and cutoff are wanted.")
+        self.members = list(members(potential))
+        check_stop(stop_above, len(self.members))
         self.skin, self.direct, self.stop_above = skin, direct, stop_above
         self._neighbours: Neighbours | None = None
         self._made_at: tuple[np.ndarray, np.ndarray, bytes] | None = None
         self._width = 0
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        return [*super().check_state(atoms, tol), *charge_changed(self.atoms, atoms)]
 
     def _list(self, batch: AtomsBatch, atoms: Atoms) -> Neighbours:
         moved = np.inf
@@ -64,7 +63,7 @@ class PotentialCalculator(Calculator):
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        batch = batch_atoms([self.atoms], count=1)
+        batch = batch_atoms([self.atoms], count=1, motion=False)  # ASE moves them
         neighbours, n = self._list(batch, self.atoms), len(self.atoms)
         found = [compiled_predict(each, batch, neighbours, "stress" in properties, self.direct) for each in self.members]
         energies = np.array([float(each.energy[0]) for each in found])
@@ -87,9 +86,10 @@ class PotentialCalculator(Calculator):
             check_domain(self.results["forces_std"], self.stop_above)
 
 
-def _shape(potential: Potential) -> Any:
-    inner = potential.network if isinstance(potential, ScaledPotential) else potential
-    return type(inner), potential.cutoff, getattr(inner, "config", None)
+def check_stop(stop_above: float | None, count: int) -> None:
+    """Raises `InputError` for a limit on the disagreement of fewer than two models."""
+    if stop_above is not None and count < 2:
+        raise InputError("stop_above needs several potentials; one has no spread.")
 
 
 def check_domain(forces_std: np.ndarray, stop_above: float | None) -> None:
@@ -118,6 +118,9 @@ class EnsembleCalculator(Calculator):
         if len(calculators) < 2:
             raise InputError(f"EnsembleCalculator: {len(calculators)} calculators have no spread; two or more are wanted.")
         self.members, self.stop_above = list(calculators), stop_above
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        return [*super().check_state(atoms, tol), *charge_changed(self.atoms, atoms)]
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes

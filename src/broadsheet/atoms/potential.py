@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -199,6 +199,24 @@ def predict(
     if stress:
         return energy_forces_stress(potential, batch, neighbours)
     return potential.energy_and_forces(batch, neighbours)
+
+
+def members(potential: Potential | Sequence[Potential]) -> tuple[Potential, ...]:
+    """One potential, or several that share their neighbours.
+
+    **Raises:** `InputError` where there is none, or they are not of one kind and cutoff.
+    """
+    found = (potential,) if isinstance(potential, Potential) else tuple(potential)
+    if not found:
+        raise InputError("There is no potential.")
+    if len({_shape(each) for each in found}) > 1:
+        raise InputError("Potentials of one kind and cutoff are wanted.")
+    return found
+
+
+def _shape(potential: Potential) -> Any:
+    inner = potential.network if isinstance(potential, ScaledPotential) else potential
+    return type(inner), potential.cutoff, getattr(inner, "config", None)
 
 
 compiled_predict = eqx.filter_jit(predict)

@@ -122,7 +122,7 @@ def _descend(
 
     def look(positions: Array) -> tuple[Array, Array, Array]:
         found = potential.energy_and_forces(eqx.tree_at(lambda b: b.positions, batch, positions), neighbours)
-        forces = jnp.where(batch.node_mask[:, None], found.forces, 0)
+        forces = batch.allowed(jnp.where(batch.node_mask[:, None], found.forces, 0))
         largest = jax.ops.segment_max(jnp.sum(forces**2, axis=1), batch.graph, batch.structures)
         return found.energy, forces, jnp.sqrt(jnp.maximum(largest, 0))
 
@@ -140,7 +140,7 @@ def _descend(
         moving = active(largest, counted)
         after, move = _fire(state, here, forces, max_step) if isinstance(state, FIREState) else _bfgs(
             state, here, forces, max_step, rows)  # fmt: skip
-        positions = positions + jnp.where(moving[batch.graph, None], move, 0)
+        positions = positions + jnp.where(moving[batch.graph, None], batch.allowed(move), 0)
         return positions, after, counted + moving, *look(positions)
 
     carry = jax.lax.while_loop(go_on, step, (start, state, counted, *look(start)))
@@ -159,7 +159,8 @@ def relax(
     skin: float = 1.0,
     report: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> Relaxed:
-    """Moves atoms until the largest force on any atom of a structure is below `fmax` (eV/Å); cells stay as they are.
+    """Moves atoms until the largest force on any atom of a structure is below `fmax` (eV/Å); cells stay as they are, and so do
+    atoms where constraints fix them, whose forces along what is fixed do not count.
 
     **Arguments:** `steps`: at most, for each structure; `max_step`: longest move, Å; `report`: called with (steps, largest
     forces) each time neighbours are found again. BFGS holds a Hessian of (3 atoms)^2 a structure; FIRE needs nothing.

@@ -171,6 +171,7 @@ def _aligned(structure: Atoms, reference: Atoms) -> np.ndarray:
     from ase.build import minimize_rotation_and_translation
 
     made = structure.copy()
+    made.set_constraint()  # else ASE would not turn what is fixed
     minimize_rotation_and_translation(reference, made)
     return made.positions
 
@@ -184,11 +185,11 @@ def _relaxed(potential: Potential, starts: Sequence[Atoms], fmax: float, steps: 
         if len(starts) == 1:
             return [(starts[0].copy(), False, steps)]
         return [_relaxed(potential, [each], fmax, steps)[0] for each in starts]
-    positions = np.split(np.asarray(found.batch.positions, float), np.cumsum([len(each) for each in starts]))
+    moves = np.split(np.asarray(found.batch.positions - batch.positions, float), np.cumsum([len(each) for each in starts]))
     rows = []
     for k, each in enumerate(starts):
         made = each.copy()
-        made.positions = positions[k]
+        made.positions = each.positions + moves[k]
         rows.append((made, bool(found.converged[k]), int(found.steps[k])))
     return rows
 

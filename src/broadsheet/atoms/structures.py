@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from broadsheet.atoms.constraints import freedom
 from broadsheet.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class AtomsBatch(eqx.Module):
     - `cell`: rows are lattice vectors, Å, zero where a structure is open; `pbc`: which of them repeat.
     - `charge`: total charge, e; `spin`: multiplicity, 2S + 1.
     - `energy`: eV; `forces`: eV/Å; `stress`: eV/Å^3.
+    - `masses`: amu, None where no structure has other than those of its elements; `free`: projections onto the directions in
+      which atoms may move, None where none is fixed.
     """
 
     positions: Float[Array, "atoms 3"] | Float[np.ndarray, "atoms 3"]
@@ -43,6 +46,8 @@ class AtomsBatch(eqx.Module):
     energy: Float[Array, " structures"] | Float[np.ndarray, " structures"] | None = None
     forces: Float[Array, "atoms 3"] | Float[np.ndarray, "atoms 3"] | None = None
     stress: Float[Array, "structures 3 3"] | Float[np.ndarray, "structures 3 3"] | None = None
+    masses: Float[Array, " atoms"] | Float[np.ndarray, " atoms"] | None = None
+    free: Float[Array, "atoms 3 3"] | Float[np.ndarray, "atoms 3 3"] | None = None
 
     @property
     def structures(self) -> int:
@@ -59,6 +64,10 @@ class AtomsBatch(eqx.Module):
         mask = self.node_mask.reshape(-1, *(1,) * (values.ndim - 1))
         return jax.ops.segment_sum(jax.numpy.where(mask, values, 0), self.graph, self.structures)
 
+    def allowed(self, vectors: Float[Array, "atoms 3"]) -> Float[Array, "atoms 3"]:
+        """The part of each atom's vector along which constraints let it move."""
+        return vectors if self.free is None else jax.numpy.einsum("nij,nj->ni", jax.numpy.asarray(self.free), vectors)
+
 
 def bucket(size: int, step: int = 8) -> int:
     """The next of few sizes: multiples of `step`, and from 16 steps on eight an octave."""
@@ -67,14 +76,17 @@ def bucket(size: int, step: int = 8) -> int:
     return max(step, -(-size // step) * step)
 
 
-def batch_atoms(structures: Sequence[Atoms], *, atoms: int | None = None, count: int | None = None) -> AtomsBatch:
+def batch_atoms(
+    structures: Sequence[Atoms], *, atoms: int | None = None, count: int | None = None, motion: bool = True
+) -> AtomsBatch:
     """A padded batch of ASE structures.
 
     Labels are taken from a calculator that holds results (as after reading extended XYZ), charge and multiplicity from
-    `info["charge"]` and `info["spin"]`. **Arguments:** `atoms`, `count`: sizes to pad to; the next bucket by default.
+    `info["charge"]` and `info["spin"]`. **Arguments:** `atoms`, `count`: sizes to pad to; the next bucket by default; `motion`:
+    masses and constraints too, for what moves atoms.
 
-    **Raises:** `InputError` for an empty list, positions that are not finite, a periodic direction without a lattice vector, or
-    sizes too small.
+    **Raises:** `InputError` for an empty list, positions that are not finite, a periodic direction without a lattice vector,
+    sizes too small, or a constraint that `freedom` does not read.
     """
     if not structures:
         raise InputError("There are no structures to batch.")
@@ -101,6 +113,8 @@ def batch_atoms(structures: Sequence[Atoms], *, atoms: int | None = None, count:
     every = {name: all(name in each for each in labels) for name in ("energy", "forces", "stress")}
     pbc = np.zeros((graphs, 3), bool)
     pbc[: len(structures)] = [each.pbc for each in structures]
+    weighed = motion and any("masses" in each.arrays for each in structures)
+    free = [freedom(each, f"structure {k}") for k, each in enumerate(structures)] if motion else []
     return AtomsBatch(
         positions=per_atom([each.positions for each in structures], (3,)),
         numbers=per_atom([each.numbers for each in structures]).astype(np.int32),
@@ -114,7 +128,14 @@ def batch_atoms(structures: Sequence[Atoms], *, atoms: int | None = None, count:
         energy=per_structure([each["energy"] for each in labels]) if every["energy"] else None,
         forces=per_atom([each["forces"] for each in labels], (3,)) if every["forces"] else None,
         stress=per_structure([each["stress"] for each in labels], (3, 3)) if every["stress"] else None,
-    )
+        masses=per_atom([each.get_masses() for each in structures]) if weighed else None,
+        free=per_atom([_all_free(n) if one is None else one for n, one in zip(sizes, free, strict=True)], (3, 3))
+        if any(one is not None for one in free) else None,
+    )  # fmt: skip
+
+
+def _all_free(atoms: int) -> np.ndarray:
+    return np.broadcast_to(np.eye(3), (atoms, 3, 3))
 
 
 def _labels(structure: Atoms) -> dict[str, Any]:

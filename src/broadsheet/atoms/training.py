@@ -49,7 +49,7 @@ class LabelledSet:
             if stress and not has_volume(each):
                 raise DataError(f"Stress is wanted, but structure {k} has no volume: it is not periodic in three directions.")
         self.structures = list(structures)
-        whole = batch_atoms(self.structures)
+        whole = batch_atoms(self.structures, motion=False)
         if stress and whole.stress is None:
             lacking = next(k for k, each in enumerate(structures) if batch_atoms([each], count=1).stress is None)
             raise DataError(f"Stress is wanted, but structure {lacking} has none.")

@@ -197,9 +197,14 @@ def relax(
     together: Annotated[int, typer.Option(min=1, help="Structures relaxed at once.")] = 32,
     as_json: AsJson = False,
 ) -> None:
-    """Relax structures, many at once; cells stay. Those in OUT already are not relaxed again."""
+    """Relax structures, many at once; cells stay. Those in OUT already are not relaxed again.
+
+    Atoms that FILE fixes (move_mask, or ASE's FixAtoms, FixCartesian, FixScaled, FixedPlane and FixedLine) stay where they are
+    fixed, and only forces along which they may move count; any other constraint is refused.
+    """
     import numpy as np
 
+    from broadsheet.atoms.constraints import check_written, freedom
     from broadsheet.atoms.files import read_structures, write_structures
     from broadsheet.atoms.label_names import without_labels
     from broadsheet.atoms.neighbours import check_overlap
@@ -213,15 +218,20 @@ def relax(
     done = _resumable(out, kind)
     if len(done) > len(structures):
         raise InputError(f"{out} has {len(done)} structures and {file} only {len(structures)}: it belongs to another file.")
+    for k, each in enumerate(structures):
+        where = f"{file}: structure {k}"
+        check_overlap(each, where)
+        check_written(each, out, where)
+        freedom(each, where)
     with bar("relaxing") as show:
         for start in range(len(done), len(structures), together):
             some = structures[start : start + together]
             batch = batch_atoms(some)
             found = relax_batch(model, batch, fmax=fmax, steps=steps, method=method.value)
-            positions, first = np.asarray(found.batch.positions, float), 0
+            shift, first = np.asarray(found.batch.positions - batch.positions, float), 0
             for k, each in enumerate(some):
                 made = without_labels(each)
-                made.positions = positions[first : first + len(each)]
+                made.positions = each.positions + shift[first : first + len(each)]
                 first += len(each)
                 made.info |= {"steps": int(found.steps[k]), "fmax": float(found.fmax[k]), "converged": bool(found.converged[k])}
                 made.info |= {f"relax_{name}": value for name, value in kind.items()}
@@ -266,15 +276,22 @@ def md(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Molecular dynamics of the first structure of FILE; with several potentials their mean, and a stop where they disagree."""
+    """Molecular dynamics of the first structure of FILE; with several potentials their mean, and a stop where they disagree.
+
+    Masses and fixed atoms (move_mask, or ASE's FixAtoms and FixCartesian) are those of FILE, and momenta, where it has them,
+    the velocities at the start; else these are drawn at --temperature. Charge, spin and other info go to every frame.
+    """
     from ase.io import write
 
+    from broadsheet.atoms.calculator import check_stop
+    from broadsheet.atoms.constraints import check_written, velocities_of
     from broadsheet.atoms.files import iterate_structures
     from broadsheet.atoms.label_names import without_labels
     from broadsheet.atoms.neighbours import check_overlap
     from broadsheet.atoms.structures import check_structure
 
     models = _load(potential)
+    check_stop(stop_above, len(models))
     if out.suffix.lower() not in (".xyz", ".extxyz"):
         raise InputError(f"--out {out}: frames are written as .extxyz.")
     kind = f"{dt:g} {temperature:g} {friction:g} {seed} {' '.join(path.name for path in potential)}"
@@ -288,6 +305,12 @@ def md(
     if start is None:
         raise InputError(f"{file} holds no structures.")
     check_structure(start, str(file))
+    check_overlap(start, str(file))
+    check_written(start, out, str(file))
+    start = without_labels(start)
+    velocities = velocities_of(start, str(out if again else file))
+    if again and velocities is None:
+        velocities = start.get_velocities()
     with bar("dynamics") as show:
 
         def keep(step: int, frame: Any) -> None:
@@ -295,15 +318,16 @@ def md(
             frame.info |= {"step": step, "time_fs": step * dt, "run": kind}
             write(out, frame, format="extxyz", append=written > 0)
             written += 1
-            show(step / steps, f"{frame.get_potential_energy():.3f} eV")
+            show(step / steps, f"{frame.get_potential_energy():.3f} eV, {frame.get_temperature():.0f} K")
 
         if made < steps:
-            move = _ensemble_motion if len(models) > 1 else _motion
-            move(models, start, again, made, steps, dt, temperature, friction, every, stop_above, seed, keep)
+            _motion(models, start, velocities, made, steps, dt, temperature, friction, every, stop_above, seed, keep)
+    first = "drawn" if velocities is None else str(out if again else file)
     if as_json:
-        print_json({"out": str(out), "frames": written, "steps": max(made, steps)})
+        print_json({"out": str(out), "frames": written, "steps": max(made, steps), "velocities": first})
         return
-    print(f"{written} frames in {out}, up to {max(made, steps) * dt:g} fs.")
+    begun = "" if velocities is None or again else f"; it began with the velocities of {file}"
+    print(f"{written} frames in {out}, up to {max(made, steps) * dt:g} fs{begun}.")
 
 
 def _whole_frames(out: Path) -> tuple[int, Any]:
@@ -329,9 +353,10 @@ def _whole_frames(out: Path) -> tuple[int, Any]:
     return count, last
 
 
-def _motion(models: list[Any], start: Any, again: bool, made: int, steps: int, dt: float, temperature: float, friction: float,
-            every: int, stop_above: float | None, seed: int, keep: Callable[[int, Any], None]) -> None:  # fmt: skip
-    """One potential, all steps compiled."""
+def _motion(models: list[Any], start: Any, velocities: Any, made: int, steps: int, dt: float, temperature: float,
+            friction: float, every: int, stop_above: float | None, seed: int, keep: Callable[[int, Any], None],
+            ) -> None:  # fmt: skip
+    """All steps compiled, by one potential or the mean of several."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -340,55 +365,19 @@ def _motion(models: list[Any], start: Any, again: bool, made: int, steps: int, d
     from broadsheet.atoms.motion import Phase, simulate
     from broadsheet.atoms.structures import batch_atoms, labelled
 
-    if stop_above is not None:
-        raise InputError("--stop-above needs several potentials; one has no spread.")
     batch = batch_atoms([start], count=1)
     n = len(start)
-    velocities = None
-    if again:
-        padding = np.zeros((len(batch.positions) - n, 3))
-        velocities = jnp.asarray(np.concatenate([start.get_velocities() * units.fs, padding]), batch.positions.dtype)
+    if velocities is not None:
+        velocities = jnp.asarray(np.pad(velocities, [(0, len(batch.positions) - n), (0, 0)]), batch.positions.dtype)
 
     def report(done: int, phase: Phase) -> None:
         frame = start.copy()
-        frame.info = {}
-        frame.positions = np.asarray(phase.positions[:n], float)
+        frame.positions = start.positions + np.asarray(phase.positions - batch.positions, float)[:n]
         frame.set_velocities(np.asarray(phase.velocities[:n], float) / units.fs)
-        keep(made + done, labelled(frame, float(phase.energy[0]), np.asarray(phase.forces[:n], float)))
+        frame = labelled(frame, float(phase.energy[0]), np.asarray(phase.forces[:n], float))
+        if phase.forces_std is not None:
+            frame.arrays["forces_std"] = np.asarray(phase.forces_std[:n], float)
+        keep(made + done, frame)
 
-    simulate(models[0], batch, steps=steps - made, dt=dt, temperature=temperature, friction=friction, velocities=velocities,
-             every=every, key=jax.random.fold_in(jax.random.key(seed), made), report=report)  # fmt: skip
-
-
-def _ensemble_motion(models: list[Any], start: Any, again: bool, made: int, steps: int, dt: float, temperature: float,
-                     friction: float, every: int, stop_above: float | None, seed: int, keep: Callable[[int, Any], None],
-                     ) -> None:  # fmt: skip
-    """The mean of several, in ASE's integrators."""
-    import numpy as np
-    from ase import units
-    from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
-    from ase.md.verlet import VelocityVerlet
-
-    from broadsheet.atoms.calculator import PotentialCalculator
-    from broadsheet.atoms.structures import labelled
-
-    rng = np.random.default_rng([seed, made])
-    moving = start.copy()
-    moving.info = {}
-    if not again:
-        MaxwellBoltzmannDistribution(moving, temperature_K=temperature, rng=rng)
-    moving.calc = PotentialCalculator(models, stop_above=stop_above)
-    motion = (
-        Langevin(moving, dt * units.fs, temperature_K=temperature, friction=friction / units.fs, fixcm=False, rng=rng)
-        if friction
-        else VelocityVerlet(moving, dt * units.fs)
-    )
-    done = made
-    while done < steps:
-        some = min(every - done % every, steps - done)
-        motion.run(some)
-        done += some
-        frame = labelled(moving, moving.get_potential_energy(), moving.get_forces())
-        frame.arrays["forces_std"] = moving.calc.results["forces_std"]
-        keep(done, frame)
+    simulate(models, batch, steps=steps - made, dt=dt, temperature=temperature, friction=friction, velocities=velocities,
+             every=every, key=jax.random.fold_in(jax.random.key(seed), made), stop_above=stop_above, report=report)  # fmt: skip
