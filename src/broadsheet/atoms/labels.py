@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
+from broadsheet.atoms.charge import charge_and_multiplicity, charge_changed
+from broadsheet.atoms.label_names import CHARGE, SPIN
+from broadsheet.atoms.neighbours import check_overlap
 from broadsheet.atoms.structures import labelled
 from broadsheet.cache import digest, fixture
 from broadsheet.errors import DataError, InputError, MissingExtraError
@@ -25,7 +28,10 @@ MOLECULES = ("CH3CH2OH", "CH3COOH", "CH3NO2", "C2H6NH", "CH3CONH2", "C3H8", "H2C
 def calculator(method: Method, structure: Atoms | None = None) -> Any:
     """The ASE calculator of a method: effective medium theory, Lennard-Jones, GFN1/2-xTB (tblite) or B3LYP (PySCF).
 
-    **Raises:** `InputError` for another name, `MissingExtraError` where the program is missing.
+    Charge and multiplicity are those of `charge_and_multiplicity`.
+
+    **Raises:** `InputError` for another name, and a charge or multiplicity that is not whole; `MissingExtraError` where the
+    program is missing.
     """
     if method == "emt":
         from ase.calculators.emt import EMT
@@ -40,18 +46,18 @@ def calculator(method: Method, structure: Atoms | None = None) -> Any:
             from tblite.ase import TBLite
         except ImportError:
             raise MissingExtraError(f"{method} energies (tblite)", "atoms") from None
-        info = structure.info if structure is not None else {}
+        charge, multiplicity = (None, None) if structure is None else charge_and_multiplicity(structure)
         return TBLite(
-            method="GFN1-xTB" if method == "gfn1" else "GFN2-xTB", verbosity=0,
-            charge=info.get("charge"), multiplicity=info.get("spin"),
-        )  # fmt: skip
+            method="GFN1-xTB" if method == "gfn1" else "GFN2-xTB", verbosity=0, charge=charge, multiplicity=multiplicity
+        )
     if method == "b3lyp/6-31g*":
         return B3LYP()
     raise InputError(f"{method!r} is no method; {', '.join(get_args(Method))} are.")
 
 
 class B3LYP(Calculator):
-    """Energy and forces of B3LYP/6-31G* by PySCF, for molecules; charge and multiplicity from `info`.
+    """Energy and forces of B3LYP/6-31G* by PySCF, for molecules; charge and multiplicity as in `charge_and_multiplicity`, the
+    lowest by default.
 
     With six Cartesian d functions, as Gaussian and GAMESS have that basis; five change an atom's energy by 40 meV.
     """
@@ -70,12 +76,24 @@ class B3LYP(Calculator):
 
         structure = self.atoms
         assert structure is not None
-        charge, spin = int(structure.info.get("charge", 0)), int(structure.info.get("spin", 1))
+        check_overlap(structure)
+        if structure.pbc.any():
+            raise InputError("B3LYP/6-31G* is for molecules here, and the structure is periodic.")
+        charge, multiplicity = charge_and_multiplicity(structure)
+        electrons = int(structure.numbers.sum()) - charge
+        unpaired = electrons % 2 if multiplicity is None else multiplicity - 1
+        if electrons < 1 or unpaired > electrons or (electrons - unpaired) % 2:
+            raise InputError(f"{electrons} electrons cannot have the multiplicity {unpaired + 1}.")
         parts = list(zip(structure.get_chemical_symbols(), structure.positions.tolist(), strict=True))
-        molecule = gto.M(atom=parts, basis="6-31g*", charge=charge, spin=spin - 1, cart=True, verbose=0)
-        field = (dft.RKS if spin == 1 else dft.UKS)(molecule, xc="b3lyp")
+        molecule = gto.M(atom=parts, basis="6-31g*", charge=charge, spin=unpaired, cart=True, verbose=0)
+        field = (dft.UKS if unpaired else dft.RKS)(molecule, xc="b3lyp")
         energy = field.kernel()
+        if not field.converged:
+            raise InputError("B3LYP/6-31G* isn't converged.")
         self.results = {"energy": energy * Hartree, "forces": -field.nuc_grad_method().kernel() * Hartree / Bohr}
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        return [*super().check_state(atoms, tol), *charge_changed(self.atoms, atoms)]
 
 
 def label(structures: Sequence[Atoms], method: Method = "gfn2") -> list[Atoms]:
@@ -86,7 +104,7 @@ def label(structures: Sequence[Atoms], method: Method = "gfn2") -> list[Atoms]:
     **Raises:** `InputError` where the method fails on a structure (named by its place).
     """
     content = digest([[each.numbers.tolist(), each.positions.round(10).tolist(), each.cell.array.round(10).tolist(),
-                       each.pbc.tolist(), each.info.get("charge", 0), each.info.get("spin", 1)]
+                       each.pbc.tolist(), each.info.get("charge", 0), each.info.get("spin", 1), *_said_otherwise(each)]
                       for each in structures])  # fmt: skip
 
     def build(folder: Any) -> None:
@@ -94,7 +112,7 @@ def label(structures: Sequence[Atoms], method: Method = "gfn2") -> list[Atoms]:
         for k, each in enumerate(structures):
             try:
                 energy, forces, stress = _labels_of(each, method)
-            except (InputError, MissingExtraError):
+            except MissingExtraError:
                 raise
             except Exception as error:
                 raise InputError(f"{method} fails on structure {k}: {str(error).splitlines()[0][:120]}.") from None
@@ -111,13 +129,20 @@ def label(structures: Sequence[Atoms], method: Method = "gfn2") -> list[Atoms]:
         ]
 
 
+def _said_otherwise(structure: Atoms) -> list[Any]:
+    """Charge and multiplicity where they are not in `info` under the names that labels were always found by."""
+    others = ("initial_charges" in structure.arrays, "initial_magmoms" in structure.arrays,
+              bool({*CHARGE[1:], *SPIN[1:]} & structure.info.keys()))  # fmt: skip
+    return list(charge_and_multiplicity(structure)) if any(others) else []
+
+
 def _labels_of(structure: Atoms, method: Method) -> tuple[float, np.ndarray, np.ndarray | None]:
     calc = calculator(method, structure)
     made = structure.copy()
     made.calc = calc
     with few_threads(method):
-        stress = made.get_stress() if made.pbc.all() else None
-        return made.get_potential_energy(), made.get_forces(), stress
+        stress = made.get_stress(apply_constraint=False) if made.pbc.all() else None
+        return made.get_potential_energy(), made.get_forces(apply_constraint=False), stress
 
 
 def few_threads(method: Method) -> contextlib.AbstractContextManager[object]:
@@ -155,7 +180,7 @@ def frames(
     found = []
     for k in range(count):
         motion.run(every)
-        found.append(labelled(made, made.get_potential_energy(), made.get_forces()))
+        found.append(labelled(made, made.get_potential_energy(), made.get_forces(apply_constraint=False)))
         if report is not None:
             report(k)
     return found

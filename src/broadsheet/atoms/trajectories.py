@@ -208,9 +208,8 @@ def make_trajectories(
                 kept: list[tuple] = []
 
                 def keep(atoms: Atoms = atoms, kept: list[tuple] = kept) -> None:
-                    kept.append(
-                        (atoms.numbers, atoms.positions.copy(), atoms.get_forces().copy(), atoms.get_potential_energy())
-                    )
+                    forces = atoms.get_forces(apply_constraint=False)
+                    kept.append((atoms.numbers, atoms.positions.copy(), forces.copy(), atoms.get_potential_energy()))
 
                 try:
                     optimiser = BFGS(atoms, logfile=None)
@@ -340,7 +339,7 @@ def label_from_atoms(structures: Sequence[Atoms]) -> list[Atoms]:
     **Raises:** `InputError` for an element whose isolated atom is not in `ISOLATED`, or where PySCF fails.
     """
     return [
-        labelled(each, each.get_potential_energy() - _isolated(each.numbers), each.get_forces())
+        labelled(each, each.get_potential_energy() - _isolated(each.numbers), each.get_forces(apply_constraint=False))
         for each in label(structures, "b3lyp/6-31g*")
     ]
 

@@ -9,7 +9,6 @@ import typer
 
 from broadsheet.cli.output import console, number, print_json, table
 from broadsheet.cli.pages import AsJson
-from broadsheet.errors import InputError
 
 
 def dft(
@@ -17,7 +16,7 @@ def dft(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Molecules: extended XYZ or what else ASE reads; `charge` and `spin` (multiplicity) from their info.",
+            help="Molecules: extended XYZ or what else ASE reads, with their charge and spin (2S + 1).",
         ),
     ],
     functional: Annotated[
@@ -29,26 +28,29 @@ def dft(
     out: Annotated[Path | None, typer.Option(help="Where structures with their labels go.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Self-consistent energies of molecules, and forces."""
+    """Self-consistent energies of molecules, and forces.
+
+    Charge and multiplicity are those of FILE, by name or as sums of initial charges and magnetic moments; whole numbers are
+    wanted. Heavy elements have the core potential that the basis was made for.
+    """
     import jax
     import numpy as np
 
     from broadsheet.atoms.files import read_structures, write_structures
+    from broadsheet.atoms.label_names import without_labels
     from broadsheet.atoms.structures import labelled
     from broadsheet.electrons.calculator import KohnShamCalculator
     from broadsheet.electrons.functionals import named
 
     named(functional)
-    structures = read_structures(file)
-    if any(each.pbc.any() for each in structures):
-        raise InputError(f"{file}: density functionals here are for molecules, and a structure is periodic.")
+    structures = read_structures(file, labels=False)
     rows: list[dict[str, Any]] = []
     made = []
     for k, each in enumerate(structures):
-        each = each.copy()
-        each.calc = calculator = KohnShamCalculator(functional, basis=basis, grid=grid)
+        each = without_labels(each)
+        each.calc = calculator = KohnShamCalculator(functional, basis=basis, grid=grid, where=f"{file}: structure {k}")
         with jax.enable_x64(True):
-            pull = each.get_forces() if forces else None
+            pull = each.get_forces(apply_constraint=False) if forces else None
             energy = each.get_potential_energy()
         rows.append({"structure": k, "formula": each.get_chemical_formula(), "energy": float(energy),
                      "cycles": int(calculator.ground.cycles) if calculator.ground is not None else 0,

@@ -12,30 +12,36 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from broadsheet.atoms.charge import charge_changed
 from broadsheet.electrons.functionals import Density, Functional, named
 from broadsheet.electrons.kohn_sham import Molecule, mean_field
 from broadsheet.electrons.self_consistency import GroundState, converge
+from broadsheet.errors import InputError
 
 
 class KohnShamCalculator(Calculator):
-    """Energy (eV) and forces (eV/Å) of molecules; charge and multiplicity from `info`.
+    """Energy (eV) and forces (eV/Å) of molecules, charge, multiplicity and core potentials as in `mean_field`.
 
     **Arguments:** `functional`: a functional, or the name of one; `basis`, `grid`: as PySCF knows them; `fitted`: density
-    fitting (large molecules by default). The density of the step before is the next one's start.
+    fitting (large molecules by default); `where`: what errors call the structure. The density of the step before is the next
+    one's start.
 
-    **Raises:** `InputError` for periodic structures, unknown names, and where self-consistency isn't reached.
+    **Raises:** `InputError` for what `mean_field` refuses, unknown names, and where self-consistency isn't reached.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
 
     def __init__(
         self, functional: Functional | str = "pbe", *, basis: str = "def2-svp", grid: int = 3, fitted: bool | None = None,
-        **options: Any,
+        where: str = "the structure", **options: Any,
     ):  # fmt: skip
         super().__init__(**options)
         self.functional = named(functional) if isinstance(functional, str) else functional
-        self.basis, self.grid, self.fitted = basis, grid, fitted
+        self.basis, self.grid, self.fitted, self.where = basis, grid, fitted, where
         self.ground: GroundState | None = None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        return [*super().check_state(atoms, tol), *charge_changed(self.atoms, atoms)]
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
@@ -45,10 +51,13 @@ class KohnShamCalculator(Calculator):
 
         structure = self.atoms
         assert structure is not None
-        field = mean_field(structure, basis=self.basis, grid=self.grid, fitted=self.fitted)
+        field = mean_field(structure, basis=self.basis, grid=self.grid, fitted=self.fitted, name=self.where)
         molecule = Molecule.from_pyscf(field, exchange=self.functional.exact_exchange > 0)
         before = self.ground.D if self.ground is not None and self.ground.D.shape == molecule.guess.shape else None
-        self.ground = converge(self.functional, molecule, start=before, residual=1e-6)
+        try:
+            self.ground = converge(self.functional, molecule, start=before, residual=1e-6)
+        except InputError as error:
+            raise InputError(f"{self.where}: {error}") from None
         energy = float(self.ground.energy) * Hartree
         self.results = {"energy": energy, "free_energy": energy}
         if "forces" in properties:

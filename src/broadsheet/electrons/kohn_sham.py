@@ -13,6 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from broadsheet.atoms.charge import charge_and_multiplicity
+from broadsheet.atoms.neighbours import check_overlap
+from broadsheet.atoms.structures import check_structure
+from broadsheet.electrons.core_potentials import core_potentials
 from broadsheet.electrons.functionals import Density, Functional
 from broadsheet.errors import InputError, MissingExtraError
 
@@ -125,8 +129,9 @@ class Molecule(eqx.Module):
         S = field.get_ovlp()
         values, vectors = np.linalg.eigh(S)
         kept = values > 1e-8
-        guess = np.asarray(field.get_init_guess())
         up, down = mol.nelec
+        _check_room(max(up, down), int(kept.sum()), "the molecule")
+        guess = np.asarray(field.get_init_guess())
         restricted = guess.ndim == 2
         if restricted and up != down:
             raise InputError(f"{up} and {down} electrons of the two spins need an unrestricted mean field (UKS).")
@@ -146,35 +151,55 @@ class Molecule(eqx.Module):
         return cls.from_pyscf(mean_field(atoms, basis=basis, grid=grid, fitted=fitted), exchange=exchange)
 
 
-def mean_field(atoms: Atoms, *, basis: str = "def2-svp", grid: int = 3, fitted: bool | None = None) -> Any:
+def mean_field(
+    atoms: Atoms, *, basis: str = "def2-svp", grid: int = 3, fitted: bool | None = None, name: str = "the structure"
+) -> Any:
     """PySCF's mean field of an ASE structure, its grid built; density fitting for large ones by default.
 
-    **Raises:** `MissingExtraError` without PySCF; `InputError` for a periodic structure, a basis that PySCF does not know, or a
-    multiplicity that the electrons do not allow.
+    Charge and multiplicity are those of `charge_and_multiplicity`, without one the lowest. Where the basis was made for an
+    effective core potential, as def2's from rubidium on, that is in the Hamiltonian, and its electrons are left out. `name`:
+    of the structure in errors.
+
+    **Raises:** `MissingExtraError` without PySCF; `InputError` for no atoms, an atom that is no element, a periodic structure,
+    atoms that overlap, a basis that lacks an element or its core potential, a charge or multiplicity that is not whole or that
+    the electrons do not allow, or more electrons of a spin than orbitals.
     """
     try:
         from pyscf import dft, gto
-        from pyscf.gto.basis import BasisNotFoundError
     except ImportError:
         raise MissingExtraError("Density functionals (PySCF)", "atoms") from None
+    check_structure(atoms, name)
     if atoms.pbc.any():
-        raise InputError("Density functionals here are for molecules; the structure is periodic.")
-    charge, spin = int(atoms.info.get("charge", 0)), int(atoms.info.get("spin", 0))
+        raise InputError(f"Density functionals here are for molecules, and {name} is periodic.")
+    check_overlap(atoms, name)
+    charge, multiplicity = charge_and_multiplicity(atoms, name)
     electrons = int(atoms.numbers.sum()) - charge
-    unpaired = spin - 1 if spin else electrons % 2
-    if unpaired < 0 or unpaired > electrons or (electrons - unpaired) % 2:
-        raise InputError(f"{electrons} electrons cannot have the multiplicity {spin}.")
-    parts = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist(), strict=True))
-    try:
-        mol = gto.M(atom=parts, basis=basis, charge=charge, spin=unpaired, verbose=0)
-    except (BasisNotFoundError, KeyError, RuntimeError) as error:
-        raise InputError(f"PySCF has no basis {basis!r} for this structure ({str(error).splitlines()[0][:80]}).") from None
+    if electrons < 1:
+        raise InputError(f"{name} has the charge {charge} and so no electrons.")
+    unpaired = electrons % 2 if multiplicity is None else multiplicity - 1
+    if unpaired > electrons or (electrons - unpaired) % 2:
+        raise InputError(f"{name}: {electrons} electrons cannot have the multiplicity {multiplicity}.")
+    symbols = atoms.get_chemical_symbols()
+    parts = list(zip(symbols, atoms.positions.tolist(), strict=True))
+    mol = gto.M(atom=parts, basis=basis, ecp=core_potentials(basis, symbols), charge=charge, spin=None, verbose=0)
+    if mol.nelectron < max(unpaired, 1):
+        raise InputError(f"{name}: {mol.nelectron} electrons outside the cores cannot have the multiplicity {unpaired + 1}.")
+    mol.spin = unpaired
+    _check_room(max(mol.nelec), mol.nao, name)
     field = (dft.UKS if unpaired else dft.RKS)(mol)
     if fitted if fitted is not None else mol.nao > MOST_EXACT:
         field = field.density_fit()
     field.grids.level = grid
     field.grids.build()
     return field
+
+
+def _check_room(electrons: int, orbitals: int, name: str) -> None:
+    if electrons > orbitals:
+        raise InputError(
+            f"{name}: {electrons} electrons of one spin do not fit into {orbitals} independent "
+            f"orbital{'s' if orbitals > 1 else ''}; take a larger basis or another multiplicity."
+        )
 
 
 def _blocks(orbitals: np.ndarray, weights: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:

@@ -203,18 +203,20 @@ def converge(
     """Direct inversion in the iterative subspace until the energy changes by less than `energy_change` (Hartree) and the
     commutator is below `residual`. No gradient: see `ground_state`.
 
-    **Raises:** `InputError` where `cycles` are not enough.
+    **Raises:** `InputError` where `cycles` are not enough; inside `jax.jit`, where nothing can be raised, energy and density
+    are NaN then.
     """
     found = _search(functional, molecule, start, cycles, energy_change, residual)
-    if not isinstance(found.change, jax.core.Tracer) and not (
-        float(found.change) < energy_change and float(found.largest) < residual
-    ):
+    reached = (found.change < energy_change) & (found.largest < residual)
+    if not isinstance(reached, jax.core.Tracer) and not reached:
         raise InputError(
             f"The self-consistent field isn't converged in {cycles} cycles (commutator {float(found.largest):.1e}): allow more "
             "cycles or give another start."
         )
     C = found.C * jnp.sqrt(jnp.asarray(molecule.occupations()))[:, None]
-    return GroundState(found.energy, jnp.einsum("sni,smi->snm", C, C), found.C, found.levels, found.largest, found.done)
+    told = jnp.where(reached, 0.0, jnp.nan)
+    D = jnp.einsum("sni,smi->snm", C, C)
+    return GroundState(found.energy + told, D + told, found.C, found.levels, found.largest, found.done)
 
 
 @eqx.filter_custom_vjp
