@@ -98,3 +98,15 @@ def test_long_runs_keep_rate_and_irregularity_within_brian2s_spread():
     for name, ours in (("rate_hz", trains.rates().mean()), ("irregularity", trains.irregularity())):
         theirs = [run[name] for run in brian]
         assert abs(ours - np.mean(theirs)) < 3 * np.std(theirs, ddof=1), name
+
+
+def test_networks_are_those_of_their_papers():
+    """Benchmarks 1 and 2 of Brette et al. (2007), table 1, and model A of Brunel (2000): mV, ms, nS over a leak of 10 nS."""
+    coba, cuba, brunel = Coba(), Cuba(), Brunel()
+    assert (coba.rest, coba.threshold, coba.reset, coba.refractory, coba.tau) == (-60.0, -50.0, -60.0, 5.0, 20.0)
+    assert (coba.reversal, coba.tau_syn) == ((0.0, -80.0), (5.0, 10.0))
+    np.testing.assert_allclose(coba.weights, (6 / 10, 67 / 10))
+    assert (cuba.rest, cuba.threshold, cuba.reset, cuba.refractory, cuba.tau) == (-49.0, -50.0, -60.0, 5.0, 20.0)
+    assert (cuba.size, cuba.share, cuba.probability) == (4000, 0.8, 0.02)
+    assert (brunel.excitatory, brunel.inhibitory, brunel.share) == (10_000, 2500, 0.1)
+    assert (brunel.tau, brunel.threshold, brunel.reset, brunel.refractory) == (20.0, 20.0, 10.0, 2.0)

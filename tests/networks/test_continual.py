@@ -52,6 +52,19 @@ def test_derivatives_on_rates_follow_the_chain_rule(feedback):
     np.testing.assert_allclose(gradient[0], inner.T @ x, rtol=1e-4, atol=1e-5)
 
 
+def test_hidden_rates_are_those_of_the_spikes():
+    net = SpikingMLP((5, 7, 3), steps=10, key=jax.random.key(0))
+    x = 3 * jax.random.normal(jax.random.key(1), (6, 5))
+    logits, (first, rate) = net(x)
+    neuron = DSR()
+    cell = neuron.cell(7)
+    fired = fire(cell, (1 - cell.leak) * jnp.broadcast_to(x @ net.W[0].T, (10, 6, 7)))
+    np.testing.assert_array_equal(first, x)
+    np.testing.assert_allclose(rate, neuron.rate(fired), atol=1e-6)
+    np.testing.assert_allclose(logits, rate @ net.W[1].T, rtol=1e-5, atol=1e-5)
+    assert rate.max() > 1
+
+
 def test_online_traces_equal_the_sum_over_time():
     """OTTT's gradient: errors of each step, through space alone, times the filtered input; written out for one layer."""
     net = SpikingMLP((4, 3), rule="ottt", steps=5, key=jax.random.key(0))

@@ -20,7 +20,7 @@ from broadsheet.networks.prediction import (
     subspace_angle,
     target,
 )
-from broadsheet.networks.reservoir import Features, reservoir
+from broadsheet.networks.reservoir import Features, heterogeneous_cells, reservoir
 from broadsheet.neurons.codes import double_exponential
 from broadsheet.plasticity import ErrorModulated, RecursiveLeastSquares
 
@@ -46,6 +46,20 @@ def test_weights_and_currents_are_what_was_asked_for():
     current, spikes = map(np.asarray, state)
     np.testing.assert_allclose(current[1:], np.exp(-1 / 5) * current[:-1] + spikes[:-1] @ W.T, atol=1e-4)
     assert spikes.sum() > 100
+
+
+def test_cells_are_those_of_the_published_recipe():
+    """Izhikevich (2003): of a thousand, 800 with a = 0.02, b = 0.2, c from -65 to -50 and d from 8 to 2, and 200 fast ones."""
+    cells = heterogeneous_cells(jax.random.key(0), 1000)
+    a, b, c, d = (np.asarray(getattr(cells, name)) for name in "abcd")
+    np.testing.assert_allclose(a[:800], 0.02)
+    np.testing.assert_allclose(b[:800], 0.2)
+    np.testing.assert_allclose((c[:800] + 65) / 15, (8 - d[:800]) / 6, atol=1e-5)
+    assert c[:800].min() < -64.9
+    assert c[:800].max() > -50.1
+    np.testing.assert_allclose((a[800:] - 0.02) / 0.08, (0.25 - b[800:]) / 0.05, atol=1e-4)
+    assert a[800:].max() > 0.099
+    np.testing.assert_allclose(np.stack([c[800:], d[800:]]), np.broadcast_to([[-65.0], [2.0]], (2, 200)))
 
 
 def test_outcomes_come_as_often_as_they_should():
