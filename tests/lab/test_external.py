@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,11 @@ from broadsheet.errors import DataError, InputError
 from broadsheet.lab import growth
 from broadsheet.lab.engine import execute, metrics_table, plan
 from broadsheet.lab.external import load_repository
+from broadsheet.lab.identity import repository_hash
+from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.ledger import scale
 from broadsheet.lab.messages import JobSpec
+from broadsheet.lab.registry import entries
 from broadsheet.lab.verdicts import judge
 
 EXAMPLE = Path(__file__).parent / "repository"
@@ -84,6 +89,20 @@ def test_only_the_commands_metrics_count(repository, store):
         ('no_null = "there is no walk without a walker"', 'no_null = "x"\nseeds = "three"', "claim C2"),
         ('id = "C1"', 'id = ""', "id"),
         ("[[experiment]]", "[experiment]", "list of tables"),
+        ("timeout = 60", 'timeout = "soon"', "timeout is a number of seconds"),
+        ("timeout = 60", "timeout = nan", "timeout is a number of seconds"),
+        ("timeout = 60", "timeout = -1", "timeout is a number of seconds"),
+        ("timeout = 60", 'exclusive = "no"', "exclusive is true or false"),
+        ("timeout = 60", "summary = 3", "summary"),
+        ("timeout = 60", f"timeout = {'9' * 5000}", "not valid TOML"),
+        ("./walk.sh 0.5 {seed} {out} {steps}", "./walk.sh 'half {seed} {out} {steps}", "no line of a shell"),
+        ("./walk.sh 0.5 {seed} {out} {steps}", "./walk.sh\\u0000 {seed} {out} {steps}", "names no program"),
+        ("[repository]", "[repository]\narxiv = 2306.16922", "arxiv = .* is text"),
+        ("[repository]", "[repository]\nauthors = true", "authors is their number"),
+        ("[repository]", f"deep = {'[' * 100_000}", "nested too deeply"),
+        ("[repository]", f"{'a.' * 200_000}a = 1\n[repository]", "nested too deeply"),
+        ("[repository]", f"{'a' * 900_000}\n[repository]", "not valid TOML"),
+        ("at_least = 10", f"at_least = {'{a=' * 20_000}1", "nested too deeply"),
     ],
 )
 def test_mistakes_in_the_file_are_named(repository, old, new, words):
@@ -91,6 +110,55 @@ def test_mistakes_in_the_file_are_named(repository, old, new, words):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(DataError, match=words):
         load_repository(repository)
+
+
+def test_links_out_of_a_repository_are_neither_read_nor_hashed(tmp_path, home):
+    place, outside = tmp_path / "linked", tmp_path / "outside"
+    shutil.copytree(EXAMPLE, place)
+    outside.mkdir()
+    (outside / "secret").write_text("one")
+    (place / "own").write_text("own")
+    for name, target in (("file", outside / "secret"), ("folder", outside), ("inside", "own"), ("circle", "circle")):
+        (place / name).symlink_to(target)
+    os.mkfifo(place / "pipe")  # to read it would never end
+    (place / os.fsdecode(b"\xff")).write_text("a name that is no UTF-8")
+    for git in (False, True):
+        if git:
+            subprocess.run(["git", "init", "-q", str(place)], check=True)
+        first = repository_hash(place, "")
+        (outside / "secret").write_text(f"other {git}")
+        assert repository_hash(place, "") == first
+        (place / "own").write_text(f"changed {git}")
+        assert repository_hash(place, "") != first
+    changed = repository_hash(place, "")
+    (place / "file").unlink()
+    (place / "file").symlink_to(outside / "elsewhere")
+    assert repository_hash(place, "") != changed
+
+
+def test_claims_that_are_a_link_out_of_their_repository_are_refused(tmp_path):
+    (tmp_path / "claims.toml").symlink_to(EXAMPLE / "claims.toml")
+    with pytest.raises(DataError, match="link out of its repository"):
+        load_repository(tmp_path)
+
+
+def test_a_verdict_says_whose_commands_it_rests_on():
+    entry = load_repository(EXAMPLE)
+    assert scale("quick", entry.facts["basis"], entry.experiments["walk"]) == "its own size, by the repository's own commands"
+
+
+def test_a_job_of_a_repository_is_not_the_papers_whose_name_it_bears(tmp_path, store):
+    shutil.copytree(EXAMPLE, tmp_path / "r")
+    toml = tmp_path / "r" / "claims.toml"
+    toml.write_text(
+        toml.read_text().replace("[repository]", '[repository]\narxiv = "2306.16922"').replace('"walker"', '"ELM neuron"')
+    )
+    entry = load_repository(toml.parent)
+    assert entry.slug == "elm-neuron"
+    made = plan(entry, JobSpec(entry.slug, "walk"), store)
+    job = Jobs(store).start(made.job)
+    assert Jobs(store).job(job).spec.repository
+    assert not plan(entries()["elm-neuron"], JobSpec("elm-neuron", "recall"), store).job.repository
 
 
 def test_a_folder_without_claims(tmp_path):

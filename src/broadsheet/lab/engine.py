@@ -101,11 +101,18 @@ def plan(entry: Entry, job: JobSpec, store: Store, priority: float = 0.0) -> Pla
     spec = TaskSpec(
         slug=entry.slug, module=entry.module, experiment=experiment.name, preset=job.preset, overrides=given,
         precision=experiment.precision, device=device, code_hash=code_hash(entry, experiment), trust=job.trust,
-        command=experiment.command, figure_seed=seeds[0],
+        command=_command(experiment), figure_seed=seeds[0],
         # configurations that are the same run once
         runs=tuple({run.id: run for run in runs if run.id not in found}.values()),
     )  # fmt: skip
     return Plan(entry, experiment, job, runs, Task(spec, experiment.exclusive, priority), found, left_out)
+
+
+def _command(experiment: ExperimentEntry) -> dict[str, Any] | None:
+    """What a worker is told of another repository's command, with the metrics that its claims' checks name."""
+    if experiment.command is None:
+        return None
+    return {**experiment.command, "metrics": sorted({check.metric for claim in experiment.claims for check in claim.checks})}
 
 
 def _variants(experiment: ExperimentEntry, job: JobSpec, given: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:

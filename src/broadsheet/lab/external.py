@@ -22,6 +22,7 @@ checks = [{ metric = "error", at_most = 0.05 }, { metric = "error", at_least = 0
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from typing import Any
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import MIB, read_text
 from broadsheet.lab.claims import NONE_YET, SYSTEM, Check, Claim
+from broadsheet.lab.identity import leads_out
 from broadsheet.lab.registry import Entry, ExperimentEntry
 from broadsheet.lab.schema import PLAIN, Field
 
@@ -41,6 +43,10 @@ EXPERIMENT = (
 )  # fmt: skip
 OPTIONS = ("no_ablation", "no_null", "about", "grows", "answers_to", "seeds", "reason", "reference", "published")
 CLAIM = ("id", "statement", "kind", "where", "checks", "ablation", "null", *OPTIONS)
+DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""")
+LONGEST = 30 * 24 * 3600
+"""Seconds that a command may have at the most."""
+
 CHECK = ("metric", *SENSES, "tol", "of", "minus", "over", "count", "within", "chance")
 
 
@@ -53,13 +59,29 @@ def load_repository(folder: str | Path) -> Entry:
     path = path / "claims.toml" if path.is_dir() else path
     if not path.exists():
         raise InputError(f"{folder} has no claims.toml; 'broadsheet new ARXIV_ID' drafts one.")
+    if leads_out(path, path.parent):
+        raise DataError(f"{path} is a link out of its repository; put the file itself there.")
     try:
-        data = tomllib.loads(read_text(path, MIB))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path} is not valid TOML: {error}.") from None
+        text = read_text(path, MIB)
+        if DEEP_KEY.search(text):  # for which the time to read it grows with the square of its length
+            raise RecursionError
+        data = tomllib.loads(text)
+        return _repository(data, path)
+    except RecursionError:
+        raise DataError(f"{path} is nested too deeply for claims.") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not valid TOML: {str(error)[:200]}.") from None
+
+
+def _repository(data: Mapping[str, Any], path: Path) -> Entry:
     _only(data, TOP, path)
     about = data.get("repository", {})
     _only(about, ABOUT, f"{path}, [repository]")
+    for key in ("arxiv", "published", "summary"):
+        if not isinstance(about.get(key, ""), str):
+            raise DataError(f'{path}, [repository]: {key} = "…" is text; got {about[key]}.')
+    if type(about.get("authors", 0)) is not int:
+        raise DataError(f"{path}, [repository]: authors is their number.")
     name = _text(about, "name", path, default=path.absolute().parent.name)
     experiments = {}
     for item in _list(data, "experiment", path):
@@ -75,7 +97,7 @@ def load_repository(folder: str | Path) -> Entry:
         "title": _text(about, "title", path, default=name),
         "published": about.get("published", ""),
         "authors": about.get("authors", 0),
-        "basis": "code",
+        "basis": "repository",
         "summary": about.get("summary", ""),
         "code": str(path.parent),
         "topics": [], "parts": [], "requires": [], "notes": [],
@@ -94,6 +116,12 @@ def _experiment(item: Mapping[str, Any], path: Path) -> ExperimentEntry:
         raise DataError(f"{where}: two commands have one name, or that of the system.")
     settings = _settings(item, where)
     for line in commands.values():
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise DataError(f"{where}: the command {line!r} is no line of a shell ({str(error).lower()}).") from None
+        if "\0" in line or not words:
+            raise DataError(f"{where}: the command {line!r} names no program.")
         if "{out}" not in line:
             raise DataError(f"{where}: the command {line!r} has no {{out}}, the file that it has to write.")
         for word in re.findall(r"\{(\w+)\}", line):
@@ -108,20 +136,35 @@ def _experiment(item: Mapping[str, Any], path: Path) -> ExperimentEntry:
             raise DataError(f"{where}, claim {claim.id} grows with {claim.grows!r}, which the command does not take.")
     return ExperimentEntry(
         name=name,
-        summary=item.get("summary", ""),
+        summary=_text(item, "summary", where) if "summary" in item else "",
         presets={"quick": settings},
         variants={control: {} for control in (*ablations, *nulls)},
         claims=claims,
         fields=tuple(Field(name, PLAIN[type(value)], default=value) for name, value in settings.items()),
-        deterministic=bool(item.get("deterministic", "{seed}" not in command)),
-        exclusive=bool(item.get("exclusive", False)),
+        deterministic=_truth(item, "deterministic", where, "{seed}" not in command),
+        exclusive=_truth(item, "exclusive", where, False),
         command={
             "commands": commands,
             "folder": str(path.absolute().parent),
-            "timeout": float(item.get("timeout", 600)),
+            "timeout": _seconds(item, where),
             **({"settings": settings} if settings else {}),
         },
     )
+
+
+def _truth(item: Mapping[str, Any], key: str, where: str, default: bool) -> bool:
+    found = item.get(key, default)
+    if not isinstance(found, bool):
+        raise DataError(f"{where}: {key} is true or false; got {found!r}.")
+    return found
+
+
+def _seconds(item: Mapping[str, Any], where: str) -> float:
+    """The time that a command has."""
+    found = item.get("timeout", 600)
+    if type(found) not in (int, float) or not 0 < found <= LONGEST:
+        raise DataError(f"{where}: timeout is a number of seconds up to {LONGEST}; got {str(found)[:40]!r}.")
+    return float(found)
 
 
 def _commands(item: Mapping[str, Any], key: str, where: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import hashlib
 import importlib.metadata
@@ -14,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from broadsheet.cache import digest, home, write_atomic
+from broadsheet.cache import checksum, digest, home, write_atomic
 from broadsheet.errors import InputError
 from broadsheet.lab.registry import Entry, ExperimentEntry
 
@@ -275,21 +276,36 @@ def _module_dump(module: str) -> str:
 
 
 def repository_hash(folder: Path, salt: str) -> str:
-    """A hash of a repository's files: those that git tracks, else all that are not hidden; results are left out."""
+    """A hash of a repository's files: those that git tracks, else all that are not hidden; results are left out.
+
+    Of a link that leads out of the repository counts where it leads, and not what is there; devices and pipes are not read.
+    """
+    total = hashlib.sha256(salt.encode())
+    for name in sorted(_repository_files(folder)):
+        file = folder / name
+        if file.is_symlink() and leads_out(file, folder):
+            total.update(os.fsencode(name) + b"\0link\0" + os.fsencode(os.readlink(file)))
+        elif file.is_file() and name != "claims.toml":
+            total.update(os.fsencode(name) + b"\0" + bytes.fromhex(checksum(file)))
+    return total.hexdigest()
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether what a path of a folder stands for, links followed, lies elsewhere; so does a link to itself."""
+    try:
+        return not path.resolve(strict=False).is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle
+        return True
+
+
+def _repository_files(folder: Path) -> list[str]:
     import subprocess
 
-    listed = subprocess.run(
-        ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True
-    )
-    if listed.returncode == 0 and listed.stdout:
-        names = [name for name in listed.stdout.decode().split("\0") if name]
-    else:
-        names = [
-            str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "/." not in f"/{p.relative_to(folder)}"
-        ]
-    total = hashlib.sha256(salt.encode())
-    for name in sorted(names):
-        file = folder / name
-        if file.is_file() and name != "claims.toml":
-            total.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
+    with contextlib.suppress(OSError):  # git is not here
+        listed = subprocess.run(
+            ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True
+        )
+        if listed.returncode == 0 and listed.stdout:
+            return [name for name in os.fsdecode(listed.stdout).split("\0") if name]
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]

@@ -360,14 +360,14 @@ def waiting_for_null(recorded: Iterable[Recorded]) -> list[str]:
 def scale(preset: str | None, basis: str, experiment: ExperimentEntry | None = None) -> str:
     """In brackets behind a verdict: the size it was made at, and what it rests on.
 
-    "quick" is a toy beside what was published, unless the experiment has no other size, or the same one at "paper".
+    "quick" is a toy beside what was published, unless the experiment has the same size at "paper". What a repository's commands
+    write is theirs: whether its code is the paper's is not known here.
     """
+    if experiment is not None and experiment.command is not None:
+        return "its own size, by the repository's own commands"
     size = {"smoke": "smoke size", "quick": "toy size", "paper": "the paper's size"}.get(preset or "", preset or "")
-    if preset == "quick" and experiment is not None:
-        if experiment.command is not None:
-            size = "its own size"
-        elif experiment.presets.get("paper") == experiment.presets["quick"]:
-            size = "the paper's size"
+    if preset == "quick" and experiment is not None and experiment.presets.get("paper") == experiment.presets["quick"]:
+        size = "the paper's size"
     return f"{size}, {BASES.get(basis, basis)}"
 
 

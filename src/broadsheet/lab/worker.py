@@ -15,12 +15,11 @@ import resource
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from broadsheet.cache import home, write_atomic
-from broadsheet.errors import BroadsheetError, JobError
+from broadsheet.errors import BroadsheetError, InputError, JobError
 from broadsheet.files import load_arrays, read_json
-from broadsheet.lab import messages
+from broadsheet.lab import commands, messages
 from broadsheet.lab.claims import SYSTEM
 from broadsheet.lab.messages import Permit, RunSpec, Said, TaskSpec, Told, line, read_line
 from broadsheet.lab.metrics import from_json, to_json
@@ -213,32 +212,44 @@ def _command_runner(task: TaskSpec, command: Mapping[str, Any]) -> One:
         typed = command["commands"][run.variant]
         settings = {**command.get("settings", {}), **task.overrides}
         words = [_filled(word, {**settings, "seed": run.seed, "out": out}) for word in shlex.split(typed)]
-        try:
-            done = subprocess.run(
-                words,
-                cwd=command["folder"],
-                capture_output=True,
-                text=True,
-                timeout=command["timeout"],
-                stdin=subprocess.DEVNULL,
-            )
-        except FileNotFoundError:
-            raise JobError(f"{words[0]}: there is no such program (in the command {typed!r}).") from None
-        except subprocess.TimeoutExpired:
-            raise JobError(f"{typed!r} took longer than {command['timeout']:g} s.") from None
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise JobError(f"{typed!r} ended with {done.returncode}: {last[:200]}")
-        if not out.exists():
-            raise JobError(f"{typed!r} wrote no file at {{out}}; it has to write its metrics there as JSON.")
-        metrics = read_json(out)
-        if not isinstance(metrics, dict):
-            raise JobError(f"{typed!r} wrote JSON that is no object of metric names and numbers.")
-        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
+        commands.run(typed, words, command["folder"], command["timeout"])
+        numbers = _metrics(typed, out, command["metrics"])
         out.unlink()
         return Report(metrics=numbers), {"command": typed, **({"settings": settings} if settings else {})}
 
     return one
+
+
+def _metrics(typed: str, out: Path, needed: Sequence[str]) -> dict[str, float]:
+    """The numbers of a file of metrics. What else is in it is its author's, but where a check names it.
+
+    **Raises:** `JobError` that names the metric which is no number.
+    """
+    if not out.is_file():
+        raise JobError(f"{typed!r} wrote no file at {{out}}; it has to write its metrics there as JSON.")
+    try:
+        metrics = read_json(out)
+    except InputError as error:
+        raise JobError(f"{typed!r}: {str(error).replace(str(out), 'what it wrote to {out}')}") from None
+    if not isinstance(metrics, dict):
+        raise JobError(f"{typed!r} wrote JSON that is no object of metric names and numbers.")
+    for name in needed:
+        if name in metrics and not isinstance(metrics[name], int | float):
+            raise JobError(f"{typed!r} wrote the metric {name!r} as {_kind(metrics[name])}; a number is wanted.")
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    for name, value in numbers.items():
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise JobError(
+                f"{typed!r} wrote the metric {name!r} as a number of {len(str(abs(value)))} digits, too large for any use."
+            )
+    return numbers
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is that is no number, in words."""
+    if isinstance(value, dict):
+        return f"an object ({', '.join(map(repr, list(value)[:5]))})"
+    return "a list" if isinstance(value, list) else "null" if value is None else f"text ({str(value)[:40]!r})"
 
 
 def _filled(word: str, values: Mapping[str, Any]) -> str:
