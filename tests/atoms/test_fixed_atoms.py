@@ -136,9 +136,9 @@ def test_dynamics_with_fixed_atoms_and_masses_is_that_of_ase(count):
     velocities = thermal_velocities(batch, 60.0, jax.random.key(0))
     structure.set_velocities(np.asarray(velocities)[:8] / units.fs)
     potentials = [LJ, LennardJones(epsilon=0.012, sigma=3.4, cutoff=8.0, smooth=True)][:count]
-    made = simulate(potentials, batch, steps=60, dt=2.0, velocities=velocities, key=jax.random.key(1), every=30)
+    made = simulate(potentials, batch, steps=60, dt=1.0, velocities=velocities, key=jax.random.key(1), every=30)
     structure.calc = PotentialCalculator(potentials)
-    VelocityVerlet(structure, 2 * units.fs).run(60)
+    VelocityVerlet(structure, units.fs).run(60)
     np.testing.assert_allclose(made.positions[-1][:8], structure.positions, atol=1e-7)
     assert np.array_equal(made.positions[-1][0], batch.positions[0])
     assert np.ptp(made.potential[:, 0] + made.kinetic[:, 0]) < 1e-5
@@ -159,10 +159,11 @@ def test_thermal_velocities_have_their_temperature_in_what_is_free():
     free = large.copy()
     large.set_constraint([FixAtoms(range(400)), FixedPlane(range(400, 600), (1, 2, 0))])
     batch = batch_atoms([large, free])
-    velocities = thermal_velocities(batch, 300.0, jax.random.key(3))
-    kinetic = kinetic_energy(batch, velocities, masses_of(batch))
+    drawn = [thermal_velocities(batch, 300.0, jax.random.key(k)) for k in range(8)]
+    kinetic = np.array([kinetic_energy(batch, each, masses_of(batch)) for each in drawn])
     degrees = np.array([3 * len(free) - 3 * 400 - 200, 3 * len(free) - 3])
-    np.testing.assert_allclose(2 * kinetic[:2] / (degrees * BOLTZMANN), 300.0, rtol=0.08)
+    np.testing.assert_allclose(2 * kinetic[:, :2].mean(axis=0) / (degrees * BOLTZMANN), 300.0, rtol=0.04)
+    velocities, kinetic = drawn[0], kinetic[0]
     assert not np.asarray(velocities)[:400].any()
     momenta = batch.sum_atoms(masses_of(batch)[:, None] * velocities)
     assert abs(np.asarray(momenta[1])).max() < 1e-9

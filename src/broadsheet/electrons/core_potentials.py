@@ -66,5 +66,5 @@ def _loaded(load: Callable[[str, str], Any], basis: str, symbol: str) -> Any:
         warnings.simplefilter("ignore")  # that another package may have it
         try:
             return load(basis, symbol)
-        except (BasisNotFoundError, AssertionError, KeyError, RuntimeError, ValueError, IndexError, OSError):
+        except (BasisNotFoundError, AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError):
             return None
