@@ -240,8 +240,13 @@ class AtomTransformer(Potential):
         if np.asarray(batch.pbc)[real].any():
             raise InputError("AtomTransformer: structures without periodic directions are wanted.")
         charge, spin = np.asarray(batch.charge)[real], np.asarray(batch.spin)[real]
-        if (np.abs(charge) > CHARGES).any() or (spin < 1).any() or (spin > SPINS).any():
-            raise InputError(f"AtomTransformer: charges up to ±{CHARGES} and multiplicities of 1 to {SPINS} are known.")
+        known = (np.abs(charge) <= CHARGES) & (spin >= 1) & (spin <= SPINS) & (charge % 1 == 0) & (spin % 1 == 0)
+        if not known.all():
+            k = int(np.flatnonzero(~known)[0])
+            raise InputError(
+                f"structure {k} has the charge {charge[k]:g} and the multiplicity {spin[k]:g}; AtomTransformer knows whole charges "
+                f"up to ±{CHARGES} and multiplicities of 1 to {SPINS}."
+            )
         return whole_structures(batch, width=width)
 
     def embed(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms width"]:
