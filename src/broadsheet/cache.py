@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -42,19 +43,45 @@ def checksum(path: Path) -> str:
     return total.hexdigest()
 
 
+def _part(path: Path) -> tuple[int, str]:
+    """A new file beside `path`, held until it is closed, by whatever."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        if _lock(handle) is not False and os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # another process looked through what is left just now, and removed it
+
+
+def _lock(handle: int) -> bool | None:
+    """Holds an open file; False where another process does, None where the system or the disk cannot say."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """A stream into a file that appears when the block has ended well: a reader sees the old content or the new one, never a
-    part."""
+    part. What a process that was killed in the middle left beside it goes with the next writing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
+        with contextlib.suppress(OSError), left.open("rb") as stream:
+            if _lock(stream.fileno()):
+                left.unlink()
+    handle, name = _part(path)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+            os.chmod(name, 0o644)
+            os.replace(name, path)  # while it is held: else others could take it for what a killed process left
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -94,7 +121,9 @@ def fixture(name: str, parameters: Mapping[str, Any], build: Callable[[Path], No
             if json.loads(manifest.read_text())["checksum"] == checksum(place):
                 return place
             shutil.rmtree(place)
-        scratch = Path(tempfile.mkdtemp(dir=root, prefix=".building-"))
+        scratch = root / f".building-{place.name}"
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        scratch.mkdir()
         try:
             build(scratch)
             shutil.rmtree(place, ignore_errors=True)

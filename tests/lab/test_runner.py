@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,8 +12,9 @@ import pytest
 
 from broadsheet.errors import InputError, JobError, NotFoundError, StoreError
 from broadsheet.lab import registry
-from broadsheet.lab.jobs import Jobs
-from broadsheet.lab.messages import JobSpec, Recorded, Started
+from broadsheet.lab.engine import Execution, plan
+from broadsheet.lab.jobs import LEASE, Jobs, tidy
+from broadsheet.lab.messages import Ended, JobSpec, Recorded, Started
 from broadsheet.lab.runner import Runner, queue_runs
 from broadsheet.lab.store import Store
 from broadsheet.lab.tables import Job
@@ -77,25 +79,96 @@ def test_two_claims_never_take_the_same_job(store):
     assert len(taken) == 12
 
 
+LEFT = """
+from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.messages import JobSpec
+from broadsheet.lab.store import Store
+jobs = Jobs(Store())
+jobs.store.scratch()
+print(jobs.start(JobSpec("toy", "coin", seeds=(101,))), flush=True)
+print(jobs.claim().id, flush=True)
+input()
+"""
+
+
+@contextlib.contextmanager
+def another(**env):
+    """A process that has started a job of its own and taken one of the queue; (process, its job, the other's number)."""
+    command = [sys.executable, "-c", LEFT]
+    with subprocess.Popen(command, env=os.environ | env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, int(process.stdout.readline()), int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
 def test_jobs_of_killed_commands_are_lost_and_those_of_a_killed_runner_go_back(store):
     jobs = Jobs(store)
-    mine, gone = jobs.start(COIN), jobs.start(replace(COIN, seeds=(101,)))
-    process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait()
-    with store.session() as session:
-        session.get(Job, gone).owner = session.get(Job, gone).owner.rpartition(":")[0] + f":{process.pid}"
+    mine, queued = jobs.start(COIN), jobs.queue(replace(COIN, seeds=(102,)))
     jobs.tell(mine, Recorded("x", 1))
-    assert jobs.tidy() == 1
-    assert {job for _, job, *_ in jobs.events(0)} == {mine, gone}
-    assert (jobs.job(mine).state, jobs.job(gone).state) == ("running", "lost")
-    queued = jobs.queue(replace(COIN, seeds=(102,)))
-    jobs.claim()
+    with another() as (process, gone, taken):
+        assert taken == queued
+        assert jobs.tidy() == 0  # it lives
+        assert len(list((store.folder / "scratch").iterdir())) == 1
+        process.kill()
+        process.wait()
+        assert tidy(store) == 0
+    assert [jobs.job(job).state for job in (mine, gone, queued)] == ["running", "lost", "queued"]
+    assert [said for _, job, said in jobs.events(0) if job == gone] == [Ended("lost", "its process was killed")]
+    assert list((store.folder / "scratch").iterdir()) == []
+    assert len(list((store.folder / "processes").iterdir())) == 1  # this one's
+    assert jobs.claim().id == queued
     assert jobs.requeue() == 1
     assert jobs.job(queued).state == "queued"
     with store.session() as session:
         session.get(Job, gone).updated -= timedelta(days=2)
     jobs.tidy()
     assert {job for _, job, *_ in jobs.events(0)} == {mine}  # what was said of old jobs goes
+
+
+def test_a_process_is_more_than_its_number_and_the_name_of_its_machine(store):
+    """A container that is made again has the same name, and in it other processes have the numbers of those that are gone."""
+    jobs = Jobs(store)
+    with another() as (process, gone, _):
+        process.kill()
+    with store.session() as session:
+        row = session.get(Job, gone)
+        kind, host, _, name = row.owner.split(":")
+        row.owner = f"{kind}:{host}:{os.getpid()}:{name}"
+    assert jobs.tidy() == 1
+    assert jobs.job(gone).state == "lost"
+
+
+def test_jobs_of_another_home_are_given_up_after_a_long_silence(store, tmp_path):
+    """Nothing here knows its processes: a runner of another machine, or one whose folder went with its container."""
+    jobs = Jobs(store)
+    waiting = jobs.queue(COIN)
+    there = {"BROADSHEET_HOME": str(tmp_path / "elsewhere"), "BROADSHEET_DATABASE": store.engine.url.render_as_string(False)}
+    with another(**there) as (process, command, taken):
+        assert taken == waiting
+        assert jobs.tidy() == 0
+        process.kill()
+    assert jobs.tidy() == 0  # it may live
+    with store.session() as session:
+        for job in (command, taken):
+            session.get(Job, job).updated -= LEASE
+    assert jobs.tidy() == 2
+    assert [jobs.job(job).state for job in (command, taken)] == ["lost", "queued"]
+
+
+def test_a_process_says_of_its_jobs_that_it_lives(known, store, monkeypatch):
+    monkeypatch.setattr("broadsheet.lab.engine.BEAT", 0.05)
+    jobs = Jobs(store)
+    with Execution(store) as execution:
+        execution.add(plan(known, COIN, store))
+        (job,) = jobs.recent()
+        with store.session() as session:
+            session.get(Job, job.id).updated -= LEASE
+        until(lambda: jobs.job(job.id).updated > job.updated - LEASE)
+    with store.session() as session:
+        session.get(Job, job.id).updated -= LEASE
+    time.sleep(0.2)
+    assert jobs.job(job.id).updated <= job.updated  # it stops with the execution
 
 
 def test_the_runner_runs_the_queue_and_tells_what_happens(known, store):
@@ -165,7 +238,6 @@ import toy
 made = registry.describe(toy.paper, "toy")
 runner.entry = lambda slug: made
 from broadsheet.lab.store import Store
-from broadsheet.lab.tables import Job
 runner.Runner(Store(), 2).run()
 """
 

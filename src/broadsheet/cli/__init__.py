@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from broadsheet.errors import BroadsheetError
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Whoever ends the command, by SIGTERM or by closing the terminal, interrupts it as Ctrl-C does."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+    before = {number: signal.getsignal(number) for number in wanted if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main() -> None:
-    """Runs the command line. A user's mistake is one sentence on standard error and exit code 2."""
+    """Runs the command line. A user's mistake is one sentence on standard error and exit code 2; a signal: 128 and more."""
     from broadsheet.cli.app import app
 
     try:
-        code = app(standalone_mode=False)
+        with _interruptible():
+            code = app(standalone_mode=False)
     except BroadsheetError as error:
         print(f"broadsheet: {error}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        print("broadsheet: stopped; finished runs are kept.", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt as interruption:
+        print("broadsheet: stopped; what was finished is kept.", file=sys.stderr)
+        code = 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0

@@ -51,6 +51,7 @@ def run(
 ) -> None:
     """Run a paper's experiments; runs that are there already are found."""
     from broadsheet.lab.engine import execute, plan, raise_failures
+    from broadsheet.lab.jobs import tidy
     from broadsheet.lab.messages import JobSpec
     from broadsheet.lab.registry import entry
     from broadsheet.lab.store import Store
@@ -67,7 +68,7 @@ def run(
         name, values = _pair(sweep)
         swept = [{**settings, name: value} for value in values.split(",")]
     store = Store()
-    store.tidy()
+    tidy(store)
     plans = [
         plan(made, JobSpec(slug, n, preset, tuple(variant or ()), tuple(seed or [0]), overrides, data, trust), store)
         for n in names
@@ -133,6 +134,7 @@ def build(
 ) -> None:
     """The main job: show every paper with what is known, run what fits in the time, write the report."""
     from broadsheet.lab.engine import execute, plan
+    from broadsheet.lab.jobs import tidy
     from broadsheet.lab.messages import Ended, JobSpec
     from broadsheet.lab.registry import entries, missing_extra
     from broadsheet.lab.store import Store
@@ -143,7 +145,7 @@ def build(
     if page is not None:
         import_([str(page)], as_of)
     store = Store()
-    adopted = store.tidy()
+    adopted = tidy(store)
     if adopted:
         print(f"{adopted} finished runs of a stopped process were taken in.")
     screen = console()
@@ -243,13 +245,14 @@ def gc(
 ) -> None:
     """Free the arrays that no verdict needs, oldest first; metrics are kept for ever."""
     from broadsheet.lab.engine import plan
+    from broadsheet.lab.jobs import tidy
     from broadsheet.lab.messages import JobSpec
     from broadsheet.lab.paper import FIRST_SEED
     from broadsheet.lab.registry import entries
     from broadsheet.lab.store import Store
 
     store = Store()
-    store.tidy()
+    tidy(store)
     keep = set()
     for made in entries().values():
         for name, experiment in made.experiments.items():

@@ -55,7 +55,7 @@ def serve(
         from broadsheet.web.settings import Settings
     except ModuleNotFoundError:
         raise MissingExtraError("The site", "web") from None
-    from broadsheet.lab.jobs import Jobs
+    from broadsheet.lab.jobs import Jobs, tidy
     from broadsheet.lab.runner import queue_page
     from broadsheet.lab.store import Store
 
@@ -63,7 +63,7 @@ def serve(
     _check_free(host, port)
     logs.configure(log)
     store = Store()
-    store.tidy()
+    tidy(store)
     if page is not None:
         from broadsheet.cli.pages import import_
 

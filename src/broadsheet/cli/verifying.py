@@ -95,6 +95,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check claims, each against its controls; exit 1 where one does not hold."""
+    from broadsheet.lab.jobs import tidy
     from broadsheet.lab.ledger import keep_curves, keep_figures, merge, with_verdicts, write
     from broadsheet.lab.location import figures_folder
     from broadsheet.lab.registry import entries
@@ -103,7 +104,7 @@ def verify(
     if bool(targets) == every:
         raise InputError("Name papers or folders, or say --all.")
     store = Store()
-    store.tidy()
+    tidy(store)
     found = list(entries().values()) if every else [_target(name) for name in targets or []]
     wanted = {name.upper() for name in claim or []}
     whole = ledger is not None and not wanted  # then figures of experiments without a claim are drawn too

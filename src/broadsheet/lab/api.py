@@ -10,6 +10,7 @@ from broadsheet.errors import InputError
 from broadsheet.lab.claims import SYSTEM
 from broadsheet.lab.engine import Plan, execute, plan, raise_failures
 from broadsheet.lab.executors import Executor
+from broadsheet.lab.jobs import tidy
 from broadsheet.lab.ledger import Recorded, latest, states, verdict_list
 from broadsheet.lab.messages import JobSpec
 from broadsheet.lab.paper import FIRST_SEED, Paper, Report
@@ -69,7 +70,7 @@ class LoadedPaper:
         **Raises:** `InputError` for names that do not exist, `JobError` where a run fails.
         """
         store = Store()
-        store.tidy()
+        tidy(store)
         names = [experiment] if experiment else [n for n, made in self.entry.experiments.items() if preset in made.presets]
         if not names:
             raise InputError(f"{self.entry.slug} has no experiment with the preset {preset!r}.")

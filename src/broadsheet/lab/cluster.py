@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -16,8 +15,10 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+from broadsheet.cache import home
 from broadsheet.errors import BroadsheetError, JobError
 from broadsheet.files import unpack
+from broadsheet.lab import presence
 from broadsheet.lab.executors import Event, Handler, Task
 from broadsheet.lab.local import LocalExecutor
 from broadsheet.lab.messages import Begun, Progress, RunSpec, Said, TaskSpec, Written, line, read_line
@@ -146,15 +147,20 @@ def _messages(stream: Any, wait: bool) -> Iterator[Any]:
 
 
 def run_remotely(spec: TaskSpec, stream_name: str, stop_name: str, owner: int) -> tuple[str, str]:
-    """On a Dask worker: runs one task's process and sends its events, and each finished run's folder as bytes."""
+    """On a Dask worker: runs one task's process and sends its events, and each finished run's folder as bytes.
+
+    Its scratch folder goes with it: it is removed in the end; by the task's process, where this one is killed; and by the next
+    piece of work on this machine, where both are.
+    """
     from distributed import Event as Flag
     from distributed import Queue, get_client
 
     client = get_client()
     stream, stop = Queue(stream_name, client=client), Flag(stop_name, client=client)
-    scratch = Path(tempfile.mkdtemp(prefix="broadsheet-"))
+    presence.clear(home() / "cluster")
+    scratch = presence.scratch(home() / "cluster")
     executor = LocalExecutor()
-    task = Task(dataclasses.replace(spec, scratch=str(scratch)))
+    task = Task(dataclasses.replace(spec, scratch=str(scratch), disposable=True))
 
     def send(_: Task, event: Event) -> None:
         if stop.is_set():

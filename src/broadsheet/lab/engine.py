@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from broadsheet.lab import schema
 from broadsheet.lab.claims import SYSTEM
 from broadsheet.lab.executors import Event, Executor, Task
 from broadsheet.lab.identity import code_hash, data_checksum, device_kind, run_identity
-from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.jobs import BEAT, Jobs
 from broadsheet.lab.local import LocalExecutor
 from broadsheet.lab.location import figures_folder
 from broadsheet.lab.messages import (
@@ -161,7 +162,8 @@ def execute(
 class Execution:
     """Plans on their way through an executor: what their tasks say is recorded, told to the store, and watched.
 
-    A context manager: on leaving, scratch folders go and jobs without an end are cancelled.
+    A context manager: meanwhile its jobs give signs of life; on leaving, scratch folders go, and after an error or an
+    interruption the jobs without an end are cancelled.
     """
 
     def __init__(self, store: Store, watch: Watch = lambda plan, event: None) -> None:
@@ -169,16 +171,24 @@ class Execution:
         self.jobs = Jobs(store)
         self._plans: dict[int, tuple[Plan, int, Path]] = {}
         self._told: dict[int, float] = {}
+        self._over = threading.Event()
 
     def __enter__(self) -> Execution:
+        threading.Thread(target=self._beat, daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for made, job_id, scratch in self._plans.values():
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._over.set()
+        for _, _, scratch in self._plans.values():
             shutil.rmtree(scratch, ignore_errors=True)
-            if made.task.state in ("queued", "running"):
-                with contextlib.suppress(StoreError):
-                    self.jobs.end(job_id, "cancelled", "stopped")
+        if kind is not None:
+            with contextlib.suppress(StoreError):
+                self.jobs.stop_mine("stopped")
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT):
+            with contextlib.suppress(StoreError):
+                self.jobs.beat()
 
     def needed(self, made: Plan) -> bool:
         """Whether a plan has anything to do."""

@@ -1,7 +1,9 @@
 """The queue of jobs and what they say while they run, in the store, so that every process sees the same.
 
-A job is `queued`, `running`, then `done`, `failed`, `cancelled` or `lost`. Jobs of the queue belong to the runner
-(`broadsheet.lab.runner`); those of a command belong to its process and are `lost` where that was killed.
+A job is `queued`, `running`, then `done`, `failed`, `cancelled` or `lost`. Jobs of the queue belong to the runner that took
+them (`broadsheet.lab.runner`), and wait again where it was killed; those of a command belong to its process, and are `lost`
+where that was killed. Whoever tidies sees it by the process's name (`broadsheet.lab.presence`) or, where the process worked on
+another home, by the sign of life that each gives of its jobs.
 """
 
 from __future__ import annotations
@@ -12,16 +14,24 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import case, delete, func, select, update
+from sqlalchemy.orm import Session
 
 from broadsheet.errors import DataError, InputError, NotFoundError, StoreError
+from broadsheet.lab import presence
 from broadsheet.lab.messages import Ended, JobSpec, News, read
-from broadsheet.lab.store import Store, alive
+from broadsheet.lab.store import Store
 from broadsheet.lab.tables import Event, Job
 
 QUEUE = "queue"
-"""Owner of the jobs that the runner takes."""
+"""Owner of the jobs that wait for a runner; of one that a runner has taken: this, a colon, and the runner's name."""
+
+BEAT = 30.0  # s
+LEASE = timedelta(minutes=10)
+"""How often a process says of its jobs that it lives, and after what silence those of another home are given up."""
 
 OVER = ("done", "failed", "cancelled", "lost")
+UNDER_WAY = ("running", "cancelling")
+OF_THE_QUEUE = Job.owner.startswith(QUEUE)
 NEVER_MORE_THAN = 2_000
 """Jobs that may wait at once."""
 
@@ -34,12 +44,12 @@ class Jobs:
 
     def start(self, spec: JobSpec) -> int:
         """A job that this process runs itself."""
-        return self._add(spec, "running", _me(), 0.0)
+        return self._add(spec, "running", self._process, 0.0)
 
     def queue(self, spec: JobSpec, priority: float = 0.0) -> int:
         """A job for the runner. The same job again, while it waits or runs, is that job."""
         with self.store.session() as session:
-            waiting = session.scalars(select(Job).where(Job.state.in_(("queued", "running")), Job.owner == QUEUE)).all()
+            waiting = session.scalars(select(Job).where(Job.state.in_(("queued", "running")), OF_THE_QUEUE)).all()
             for job in waiting:
                 if job.spec == spec:
                     return job.id
@@ -48,8 +58,8 @@ class Jobs:
         return self._add(spec, "queued", QUEUE, priority)
 
     def _add(self, spec: JobSpec, state: str, owner: str, priority: float) -> int:
-        now = datetime.now(UTC)
         with self.store.session() as session:
+            now = _now(session)
             job = Job(row=spec.to_json(), state=state, created=now, updated=now, message="", owner=owner, priority=priority)
             session.add(job)
             session.flush()
@@ -62,7 +72,7 @@ class Jobs:
             taken = session.scalars(
                 update(Job)
                 .where(Job.id == best, Job.state == "queued")
-                .values(state="running", updated=datetime.now(UTC))
+                .values(state="running", owner=self._runner, updated=_now(session))
                 .returning(Job)
             ).one_or_none()
             session.expunge_all()
@@ -72,7 +82,7 @@ class Jobs:
         """A job is over: its last event stays, its progress goes."""
         with self.store.session() as session:
             session.execute(
-                update(Job).where(Job.id == job_id).values(state=state, message=message[:4000], updated=datetime.now(UTC))
+                update(Job).where(Job.id == job_id).values(state=state, message=message[:4000], updated=_now(session))
             )
             session.execute(delete(Event).where(Event.job_id == job_id, Event.kind == "progress"))
             session.add(_event(job_id, Ended(state, message[:4000])))
@@ -81,13 +91,13 @@ class Jobs:
         """Cancels a job of the queue, waiting or running; its state is `cancelling` until the runner has seen it."""
         with self.store.session() as session:
             waiting = session.execute(
-                update(Job).where(Job.id == job_id, Job.state == "queued").values(state="cancelled", updated=datetime.now(UTC))
+                update(Job).where(Job.id == job_id, Job.state == "queued").values(state="cancelled", updated=_now(session))
             )
             if waiting.rowcount == 0:  # type: ignore[attr-defined]
                 session.execute(
                     update(Job)
-                    .where(Job.id == job_id, Job.state == "running", Job.owner == QUEUE)
-                    .values(state="cancelling", updated=datetime.now(UTC))
+                    .where(Job.id == job_id, Job.state == "running", OF_THE_QUEUE)
+                    .values(state="cancelling", updated=_now(session))
                 )
             else:
                 session.add(_event(job_id, Ended("cancelled")))
@@ -99,29 +109,54 @@ class Jobs:
         return state
 
     def cancelling(self) -> list[int]:
-        """Running jobs that are to be stopped."""
+        """Running jobs of this runner that are to be stopped."""
         with self.store.session() as session:
-            return list(session.scalars(select(Job.id).where(Job.state == "cancelling")))
+            return list(session.scalars(select(Job.id).where(Job.state == "cancelling", Job.owner == self._runner)))
 
     def requeue(self) -> int:
-        """Puts back what a killed runner had taken; to be called by a runner that knows that it is alone."""
+        """Puts back what this runner had taken and does not run any more."""
         with self.store.session() as session:
-            session.execute(update(Job).where(Job.state == "cancelling", Job.owner == QUEUE).values(state="cancelled"))
-            back = session.execute(
-                update(Job).where(Job.state == "running", Job.owner == QUEUE).values(state="queued", updated=datetime.now(UTC))
-            )
-            return back.rowcount  # type: ignore[attr-defined]
+            taken = select(Job.id, Job.state, Job.owner).where(Job.state.in_(UNDER_WAY), Job.owner == self._runner)
+            return sum(_let_go(session, *row) for row in session.execute(taken).all())
+
+    def beat(self) -> None:
+        """Says of this process's jobs that it lives."""
+        mine = Job.owner.in_((self._process, self._runner))
+        with self.store.session() as session:
+            session.execute(update(Job).where(Job.state.in_(UNDER_WAY), mine).values(updated=_now(session)))
+
+    def stop_mine(self, message: str) -> None:
+        """Cancels the jobs that this process runs itself."""
+        with self.store.session() as session:
+            left = session.scalars(select(Job.id).where(Job.state == "running", Job.owner == self._process)).all()
+        for job_id in left:
+            self.end(job_id, "cancelled", message)
 
     def tidy(self) -> int:
-        """Marks jobs of commands that were killed on this machine as lost, and drops events of old jobs."""
-        old = select(Job.id).where(Job.state.in_(OVER), Job.updated < datetime.now(UTC) - timedelta(days=1))
+        """Lets go of jobs whose process is gone, and drops events of old jobs; returns how many jobs it let go of."""
+        home = self.store.folder
+        gone = presence.gone(home)
+        there = presence.known(home) - gone
         with self.store.session() as session:
-            rows = session.execute(select(Job.id, Job.owner).where(Job.state == "running", Job.owner != QUEUE)).all()
+            now = _now(session)
+            rows = session.execute(select(Job.id, Job.state, Job.owner, Job.updated).where(Job.state.in_(UNDER_WAY))).all()
+            let_go = 0
+            for job_id, state, owner, updated in rows:
+                name = owner.rpartition(":")[2]
+                if name in gone or (name not in there and updated < now - LEASE):
+                    let_go += _let_go(session, job_id, state, owner)
+            old = select(Job.id).where(Job.state.in_(OVER), Job.updated < now - timedelta(days=1))
             session.execute(delete(Event).where(Event.job_id.in_(old)))
-        gone = [job_id for job_id, owner in rows if not _lives(owner)]
-        for job_id in gone:
-            self.end(job_id, "lost", "its process was killed")
-        return len(gone)
+        presence.forget(home, gone)
+        return let_go
+
+    @property
+    def _process(self) -> str:
+        return f"process:{socket.gethostname()[:60]}:{os.getpid()}:{presence.mine(self.store.folder)}"
+
+    @property
+    def _runner(self) -> str:
+        return f"{QUEUE}:{presence.mine(self.store.folder)}"
 
     def tell(self, job_id: int, news: News) -> None:
         """Writes an event of a job."""
@@ -173,11 +208,35 @@ def _event(job_id: int, news: News) -> Event:
     return Event(job_id=job_id, kind=news.kind, data=news.to_json())
 
 
-def _me() -> str:
-    return f"{socket.gethostname()[:80]}:{os.getpid()}"
+def _let_go(session: Session, job_id: int, state: str, owner: str) -> int:
+    """A job whose process does not run it any more: one of the queue waits again, one of a command is lost."""
+    if state == "cancelling":
+        after = "cancelled"
+    else:
+        after = "queued" if owner.startswith(QUEUE) else "lost"
+    message = "its process was killed" if after == "lost" else ""
+    changed = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == state, Job.owner == owner)
+        .values(state=after, owner=QUEUE if after == "queued" else owner, message=message, updated=_now(session))
+    )
+    if changed.rowcount and after != "queued":  # type: ignore[attr-defined]
+        session.execute(delete(Event).where(Event.job_id == job_id, Event.kind == "progress"))
+        session.add(_event(job_id, Ended(after, message)))
+    return changed.rowcount  # type: ignore[attr-defined]
 
 
-def _lives(owner: str) -> bool:
-    """Whether the process of an owner lives; one on another machine, or of an old store, is believed."""
-    host, _, pid = owner.rpartition(":")
-    return not owner or host != socket.gethostname()[:80] or (pid.isdigit() and alive(int(pid)))
+def _now(session: Session) -> datetime:
+    """The time by the database's clock, which all machines share."""
+    now: datetime = session.scalar(select(func.now()))
+    return now if now.tzinfo else now.replace(tzinfo=UTC)
+
+
+def tidy(store: Store) -> int:
+    """What each command does first: takes in what killed processes left, finished runs, scratch folders and jobs.
+
+    **Returns:** how many runs were taken in.
+    """
+    adopted = store.tidy()
+    Jobs(store).tidy()
+    return adopted

@@ -97,7 +97,7 @@ class TaskSpec(Message):
     - `overrides`: the user's settings, checked, as JSON values.
     - `command`: of an experiment of another repository.
     - `figures`: variant -> folder of a recorded run, to draw from with the runs of `figure_seed`; None where nothing is drawn.
-    - `scratch`: the folder for results that are not recorded yet.
+    - `scratch`: the folder for results that are not recorded yet; `disposable`: nobody looks at it without the coordinator.
     """
 
     kind = "task"
@@ -116,6 +116,7 @@ class TaskSpec(Message):
     runs: tuple[RunSpec, ...] = ()
     figures: Mapping[str, str] | None = None
     scratch: str = ""
+    disposable: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

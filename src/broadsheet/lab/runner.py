@@ -14,7 +14,7 @@ import time
 from broadsheet.errors import BroadsheetError, InputError, JobError, MissingExtraError, StoreError
 from broadsheet.lab.engine import Execution, Plan, plan
 from broadsheet.lab.executors import Task
-from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.jobs import Jobs, tidy
 from broadsheet.lab.local import LocalExecutor
 from broadsheet.lab.messages import Ended, JobSpec, News
 from broadsheet.lab.paper import FIRST_SEED
@@ -61,13 +61,13 @@ class Runner:
                     self._recover()
         finally:
             lock.release()
+        logger.info("runner stopped")
 
     def _recover(self) -> int:
         """Takes in what stopped processes left, as soon as the store answers; returns how many jobs went back to the queue."""
         while not self.stop.is_set():
             try:
-                self.store.tidy()
-                self.jobs.tidy()
+                tidy(self.store)
                 return self.jobs.requeue()
             except StoreError:
                 self.stop.wait(2.0)

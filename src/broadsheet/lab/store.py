@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session
 from broadsheet.cache import home, locked
 from broadsheet.errors import StoreError
 from broadsheet.files import load_arrays
+from broadsheet.lab import presence
 from broadsheet.lab.location import database_url
 from broadsheet.lab.metrics import from_json
 from broadsheet.lab.paper import Report
@@ -103,18 +103,18 @@ class Store:
 
     def scratch(self) -> Path:
         """A new folder on the store's disk for results that are not recorded yet, named after its owner."""
-        place = self.folder / "scratch"
-        place.mkdir(exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=place, prefix=f"{os.getpid()}-"))
+        return presence.scratch(self.folder)
 
     def tidy(self) -> int:
-        """Adopts recorded folders that have no row and removes what killed processes left; returns how many were adopted."""
-        for left in (self.folder / "scratch").glob("*-*"):
-            if not alive(int(left.name.split("-")[0])):
-                for record in left.glob(f"*/{RECORD_FILE}"):
-                    with contextlib.suppress(StoreError):
-                        self.record(record.parent)
-                shutil.rmtree(left, ignore_errors=True)
+        """Adopts recorded folders that have no row and removes what killed processes left; returns how many were adopted.
+
+        Commands call `broadsheet.lab.jobs.tidy`, which looks after their jobs too.
+        """
+        for left in presence.left_behind(self.folder):
+            for record in left.glob(f"*/{RECORD_FILE}"):
+                with contextlib.suppress(StoreError):
+                    self.record(record.parent)
+            shutil.rmtree(left, ignore_errors=True)
         with self.session() as session:
             known = set(session.scalars(select(Run.id)))
         adopted = 0
@@ -224,14 +224,3 @@ def _engine(url: str) -> Engine:
         cursor.close()
 
     return engine
-
-
-def alive(pid: int) -> bool:
-    """Whether there is such a process on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -40,6 +41,8 @@ from broadsheet.lab.store import ARRAYS_FILE, RECORD_FILE
 One = Callable[[RunSpec, "RunLog"], tuple[Report, Mapping[str, Any]]]
 """Makes one run: its report and its config."""
 
+LONGEST_TEMPORARY = 75
+
 
 class Coordinator:
     """The other end: tasks come from it on standard input, a line each, and events go to it. The process ends with it."""
@@ -50,11 +53,14 @@ class Coordinator:
         self._tasks: queue.Queue[TaskSpec] = queue.Queue()
         self._permits: queue.Queue[Permit] = queue.Queue()
         self._stopped: tuple[int, ...] = ()
+        self._disposable: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
 
     def task(self) -> TaskSpec:
         """The next task."""
-        return self._tasks.get()
+        task = self._tasks.get()
+        self._disposable = task.scratch if task.disposable else None
+        return task
 
     def say(self, message: Said) -> None:
         self._stream.write(line(message))
@@ -82,6 +88,10 @@ class Coordinator:
         for pid in self._stopped:  # nobody else is left to wake them
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGCONT)
+        if self._disposable is not None:
+            shutil.rmtree(self._disposable, ignore_errors=True)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # what an experiment has started ends as well
         os._exit(3)
 
 
@@ -137,10 +147,22 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def _keep_temporary_files(folder: Path) -> None:
+    """Temporary files of an experiment and of all that it starts go into a folder that is removed however they end.
+
+    Not where its path is long: programs make sockets among their temporary files, whose paths have 107 characters at the most.
+    """
+    if len(str(folder)) > LONGEST_TEMPORARY:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
 def run_task(task: TaskSpec, coordinator: Coordinator) -> None:
     """All runs of a task that are still to be done, then its figures."""
     one = _paper_runner(task) if task.command is None else _command_runner(task, task.command)
     reports: dict[str, Report] = {}
+    _keep_temporary_files(Path(task.scratch) / "temporary")
     for run in task.runs:
         coordinator.say(messages.Begun(run.id, run.variant, run.seed))
         log = RunLog(coordinator, run)
