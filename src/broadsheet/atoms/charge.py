@@ -37,6 +37,21 @@ def charge_and_multiplicity(structure: Atoms, name: str = "the structure") -> tu
     return _whole("charge", charge, name) or 0, _whole("multiplicity", multiplicity, name) or None
 
 
+def charge_and_unpaired(structure: Atoms, name: str = "the structure") -> tuple[int, int]:
+    """Total charge (e) and unpaired electrons (2S), as few as can be where no multiplicity is said.
+
+    **Raises:** `InputError` as `charge_and_multiplicity`, and where the electrons do not allow them.
+    """
+    charge, multiplicity = charge_and_multiplicity(structure, name)
+    electrons = int(structure.numbers.sum()) - charge
+    if electrons < 1:
+        raise InputError(f"{name} has the charge {charge} and so no electrons.")
+    unpaired = electrons % 2 if multiplicity is None else multiplicity - 1
+    if unpaired > electrons or (electrons - unpaired) % 2:
+        raise InputError(f"{name}: {electrons} electrons cannot have the multiplicity {multiplicity}.")
+    return charge, unpaired
+
+
 def _whole(what: str, value: Any, name: str) -> int | None:
     if value is None:
         return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
-from broadsheet.atoms.charge import charge_and_multiplicity, charge_changed
+from broadsheet.atoms.charge import charge_and_multiplicity, charge_and_unpaired, charge_changed
 from broadsheet.atoms.label_names import CHARGE, SPIN
 from broadsheet.atoms.neighbours import check_overlap
 from broadsheet.atoms.structures import labelled
@@ -79,11 +79,7 @@ class B3LYP(Calculator):
         check_overlap(structure)
         if structure.pbc.any():
             raise InputError("B3LYP/6-31G* is for molecules here, and the structure is periodic.")
-        charge, multiplicity = charge_and_multiplicity(structure)
-        electrons = int(structure.numbers.sum()) - charge
-        unpaired = electrons % 2 if multiplicity is None else multiplicity - 1
-        if electrons < 1 or unpaired > electrons or (electrons - unpaired) % 2:
-            raise InputError(f"{electrons} electrons cannot have the multiplicity {unpaired + 1}.")
+        charge, unpaired = charge_and_unpaired(structure)
         parts = list(zip(structure.get_chemical_symbols(), structure.positions.tolist(), strict=True))
         molecule = gto.M(atom=parts, basis="6-31g*", charge=charge, spin=unpaired, cart=True, verbose=0)
         field = (dft.UKS if unpaired else dft.RKS)(molecule, xc="b3lyp")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from broadsheet.atoms.charge import charge_and_multiplicity
+from broadsheet.atoms.charge import charge_and_unpaired
 from broadsheet.atoms.neighbours import check_overlap
 from broadsheet.atoms.structures import check_structure
 from broadsheet.electrons.core_potentials import core_potentials
@@ -156,7 +156,7 @@ def mean_field(
 ) -> Any:
     """PySCF's mean field of an ASE structure, its grid built; density fitting for large ones by default.
 
-    Charge and multiplicity are those of `charge_and_multiplicity`, without one the lowest. Where the basis was made for an
+    Charge and multiplicity are those of `charge_and_unpaired`. Where the basis was made for an
     effective core potential, as def2's from rubidium on, that is in the Hamiltonian, and its electrons are left out. `name`:
     of the structure in errors.
 
@@ -172,13 +172,7 @@ def mean_field(
     if atoms.pbc.any():
         raise InputError(f"Density functionals here are for molecules, and {name} is periodic.")
     check_overlap(atoms, name)
-    charge, multiplicity = charge_and_multiplicity(atoms, name)
-    electrons = int(atoms.numbers.sum()) - charge
-    if electrons < 1:
-        raise InputError(f"{name} has the charge {charge} and so no electrons.")
-    unpaired = electrons % 2 if multiplicity is None else multiplicity - 1
-    if unpaired > electrons or (electrons - unpaired) % 2:
-        raise InputError(f"{name}: {electrons} electrons cannot have the multiplicity {multiplicity}.")
+    charge, unpaired = charge_and_unpaired(atoms, name)
     symbols = atoms.get_chemical_symbols()
     parts = list(zip(symbols, atoms.positions.tolist(), strict=True))
     mol = gto.M(atom=parts, basis=basis, ecp=core_potentials(basis, symbols), charge=charge, spin=None, verbose=0)
