@@ -18,6 +18,7 @@ from broadsheet.atoms.calculator import PotentialCalculator
 from broadsheet.atoms.checkpoints import load_potential, save_potential
 from broadsheet.atoms.potential import ScaledPotential
 from broadsheet.atoms.registry import build
+from broadsheet.atoms.structures import labelled
 from broadsheet.cli.app import app
 from broadsheet.errors import BroadsheetError
 
@@ -99,10 +100,12 @@ def test_constraints_that_are_not_kept_are_refused(folder, held, out, words):
     assert words in str(found.exception)
 
 
-@pytest.mark.parametrize("verb", ["relax", "md", "dft"])
+@pytest.mark.parametrize("verb", ["relax", "md", "dft", "evaluate"])
 def test_atoms_that_overlap_are_named(folder, verb):
-    write(folder / "twice.extxyz", [Atoms("CH2", [[0, 0, 0], [1, 0, 0], [1, 0, 0]])], format="extxyz")
-    options = () if verb == "dft" else ("-p", folder / "p.safetensors", "--out", folder / "none.extxyz")
+    twice = labelled(Atoms("CH2", [[0, 0, 0], [1, 0, 0], [1, 0, 0]]), 0.0, np.zeros((3, 3)))
+    write(folder / "twice.extxyz", twice, format="extxyz")
+    options = () if verb == "dft" else ("-p", folder / "p.safetensors")
+    options = (*options, "--out", folder / "none.extxyz") if verb in ("relax", "md") else options
     found = run(verb, folder / "twice.extxyz", *options)
     assert "Atoms 1 and 2 of " in str(found.exception)
     assert "twice.extxyz" in str(found.exception)

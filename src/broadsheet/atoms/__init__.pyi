@@ -1,6 +1,7 @@
 from .calculator import EnsembleCalculator, OutsideDomainError, PotentialCalculator
 from .checkpoints import load_potential, save_potential
 from .compression import Selection, compress, select
+from .constraints import freedom, velocities_of
 from .environments import (
     EnvironmentSet,
     bandwidth,
@@ -117,6 +118,7 @@ __all__ = [
     "evaluate",
     "frame_errors",
     "frames",
+    "freedom",
     "from_fairchem",
     "iterate_structures",
     "label",
@@ -149,6 +151,7 @@ __all__ = [
     "thermal_velocities",
     "to_fairchem",
     "train",
+    "velocities_of",
     "write_lmdb",
     "write_structures",
 ]
