@@ -99,7 +99,11 @@ def fit_elm(
 @app.command("simulate")
 def simulate(
     network: Annotated[
-        Path, typer.Argument(metavar="NETWORK.nir", help="A network in the Neuromorphic Intermediate Representation.")
+        Path,
+        typer.Argument(
+            metavar="NETWORK.nir",
+            help="A network in the Neuromorphic Intermediate Representation, of all its nodes, with one input and one output.",
+        ),
     ],
     inputs: Annotated[
         Path,
@@ -107,7 +111,10 @@ def simulate(
             "--input", help="A .npz of spike trains (times in ms, neurons), or one array (time, …) of input for each step."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where the output goes: .npz of spike trains, or of the array where it is graded.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Where the output goes: .npz of spike trains where neurons fire, of the array where it is graded."),
+    ],
     dt: Annotated[float, typer.Option(min=1e-6, help="Step, ms.")] = 0.1,
     method: Annotated[str, typer.Option(help="How equations are stepped: euler or exact.")] = "euler",
     reset: Annotated[str, typer.Option(help="value or subtract; by default what the file says.")] = "",
@@ -142,15 +149,12 @@ def simulate(
     results: list[dict[str, float]] = []
     kept: dict[str, Any] = {}
     for value in values:
-        changed = loaded
-        if value is not None:
-            old = loaded.nodes[name].arrays[parameter]
-            changed = eqx.tree_at(lambda net: net.nodes[name].arrays[parameter], loaded, jnp.full_like(old, value))
+        changed = loaded if value is None else loaded.replaced(name, parameter, value)
         array = np.asarray(run(changed, jnp.asarray(drive)))
         flat = array.reshape(len(array), -1)
         row: dict[str, float] = {} if value is None else {f"{name}.{parameter}": value}
         suffix = "" if value is None else f"_{value:g}"
-        if np.isin(flat, (0, 1)).all():
+        if loaded.spiking(loaded.outputs[0]):
             trains = SpikeTrains.from_dense(flat, dt=dt)
             row |= {"spikes": len(trains), "rate_hz": float(trains.rates().mean()), "irregularity": trains.irregularity()}
             kept |= {f"times{suffix}": trains.times, f"neurons{suffix}": trains.neurons}
@@ -186,7 +190,10 @@ def _drive(path: Path, shape: tuple[int, ...], dt: float) -> Any:
         return dense.reshape(-1, *shape)
     if len(arrays) != 1:
         raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}; times and neurons, or one array, are wanted.")
-    drive = np.asarray(next(iter(arrays.values())), np.float32)
+    found = next(iter(arrays.values()))
+    if found.dtype.kind not in "biuf":
+        raise DataError(f"{path} is of the type {found.dtype}; numbers are wanted.")
+    drive = np.asarray(found, np.float32)
     if drive.ndim < 1 or drive.shape[1:] != shape or not len(drive):
         raise DataError(f"{path} has the shape {drive.shape}; (time, {', '.join(map(str, shape))}) is wanted.")
     if not np.isfinite(drive).all():

@@ -2,7 +2,7 @@
 
 NIR states equations in continuous time (seconds); a program chooses how to step through them. Here `method="euler"` is what
 snnTorch and Norse do, `"exact"` integrates leaks exactly. An edge that closes a loop carries the output of the step before.
-`broadsheet.networks.nir_nodes` says what each kind of node computes, `nir_writing` writes networks.
+`broadsheet.networks.nir_nodes` says what each kind of node computes, `nir_files` reads files, `nir_writing` writes networks.
 """
 
 from __future__ import annotations
@@ -20,12 +20,21 @@ from jaxtyping import Array, PRNGKeyArray
 
 from broadsheet.dynamics.system import System, split
 from broadsheet.errors import CompositionError, DataError, InputError
-from broadsheet.files import MIB, existing
-from broadsheet.networks.nir_graph import NOTE, library
-from broadsheet.networks.nir_nodes import KINDS, TIMES, Method, Node, Reset, Stepping, shape_after, system_of
-
-SHAPE_ONLY = ("Input", "Output")
-MAX_BYTES = 2048 * MIB
+from broadsheet.networks.nir_files import read_graph
+from broadsheet.networks.nir_graph import NOTE
+from broadsheet.networks.nir_nodes import (
+    KINDS,
+    SHAPE_ONLY,
+    TIMES,
+    Method,
+    Node,
+    Reset,
+    Stepping,
+    delay_steps,
+    is_pass,
+    shape_after,
+    system_of,
+)
 
 
 class NIRNetwork(System):
@@ -97,20 +106,37 @@ class NIRNetwork(System):
         """Shapes of the nodes that fire."""
         return {name: self.shape(name) for name in self.order if KINDS[self.nodes[name].kind].fires}
 
+    def spiking(self, name: str) -> bool:
+        """Whether a node puts out spikes, 0 or 1 in each step: its neurons fire, or it hands on the spikes of others."""
+        node, sources = self.nodes[name], [source for source, target in self.edges if target == name]
+        if KINDS[node.kind].fires or node.kind == "Threshold":
+            return True
+        return is_pass(node) and len(sources) == 1 and self.spiking(sources[0])
+
+    def replaced(self, name: str, parameter: str, value: float) -> NIRNetwork:
+        """The network with one value for a parameter everywhere in a node; an impossible delay raises `CompositionError`."""
+        node = self.nodes[name]
+        changed = Node(node.kind, node.arrays | {parameter: jnp.full_like(node.arrays[parameter], value)}, node.options)
+        return dataclasses.replace(self, nodes=self.nodes | {name: _timed(name, changed, self.dt)})
+
 
 def from_nir(source: Any, *, dt: float = 0.1, method: Method = "euler", reset: Reset | None = None) -> NIRNetwork:
-    """A network from a `.nir` file or a `nir.NIRGraph`.
+    """A network from a `.nir` file or a `nir.NIRGraph`, of all kinds of node that NIR has, graphs within graphs included.
+
+    A layer has one value of a parameter or one for each neuron, and a `Delay` one delay or several, all multiples of `dt`. A
+    node without an input gets an Input, one that leads nowhere an Output. Metadata of others are notes, and not read.
 
     **Arguments:** `dt`: step, ms (snnTorch writes files for 0.1); `method`: how equations are stepped; `reset`: `"to value"` as
     NIR says, or `"subtract"` (the threshold), which other libraries may mean; by default what the file's note says, else NIR.
 
-    **Raises:** `DataError` where the file is no NIR graph, a node is of an unknown kind, or a value is impossible.
+    **Raises:** `DataError` where the file is no NIR graph, a node is of an unknown kind, or a value is impossible;
+    `CompositionError` for a delay that is no multiple of the step. Both name the node.
     """
     if not dt > 0:
         raise InputError(f"dt = {dt} ms; a number above 0 is wanted.")
     if method not in ("euler", "exact"):
         raise InputError(f"method = {method!r}; 'euler' or 'exact' is wanted.")
-    graph = _read(source) if isinstance(source, (str, Path)) else source
+    graph = read_graph(source) if isinstance(source, (str, Path)) else source
     note = _note(graph)
     nodes, edges = _flat(graph, "")
     for name, node in nodes.items():
@@ -122,6 +148,7 @@ def from_nir(source: Any, *, dt: float = 0.1, method: Method = "euler", reset: R
         for key, values in node.arrays.items():
             if not np.isfinite(np.asarray(values)).all():
                 raise DataError(f"Node {name!r} holds NaN or infinity in {key}.")
+    nodes = {name: _timed(name, node, dt) for name, node in nodes.items()}
     order = _order(nodes, edges)
     for kind in SHAPE_ONLY:
         if not any(node.kind == kind for node in nodes.values()):
@@ -131,22 +158,6 @@ def from_nir(source: Any, *, dt: float = 0.1, method: Method = "euler", reset: R
         reset or note.get("reset", "to value"), float(dt),
     )  # fmt: skip
     return _with_shapes(network)
-
-
-def _read(path: str | Path) -> Any:
-    nir = library()
-    found = existing(path)
-    if found.is_dir():
-        raise InputError(f"{found} is a folder; a .nir file is wanted.")
-    if found.stat().st_size > MAX_BYTES:
-        raise DataError(f"{found} has {found.stat().st_size / MIB:.0f} MiB; at most {MAX_BYTES / MIB:g} MiB are read.")
-    try:
-        return nir.read(str(found))
-    except AttributeError as error:
-        raise DataError(f"{found} holds a node of an unknown kind ({error}).") from None
-    except Exception as error:  # h5py and nir raise whatever a damaged file leads them to
-        text = str(error).split("\n")[0][:120]
-        raise DataError(f"{found} is not a NIR graph ({type(error).__name__}: {text}).") from None
 
 
 def _note(graph: Any) -> dict[str, Any]:
@@ -161,6 +172,16 @@ def _note(graph: Any) -> dict[str, Any]:
         raise DataError(f"The graph's note {str(raw)[:80]!r} cannot be read.") from None
 
 
+def _timed(name: str, node: Node, dt: float) -> Node:
+    """The node with its delays in steps of `dt` ms, where it has any."""
+    if node.kind != "Delay":
+        return node
+    try:
+        return Node(node.kind, node.arrays, (("steps", delay_steps(node["delay"], dt)),))
+    except CompositionError as error:
+        raise CompositionError(f"Node {name!r}: {error}") from None
+
+
 def _flat(graph: Any, prefix: str) -> tuple[dict[str, Node], list[tuple[str, str]]]:
     """Nodes and edges, those of graphs within the graph under `outer.inner`."""
     nodes: dict[str, Node] = {}
@@ -168,39 +189,76 @@ def _flat(graph: Any, prefix: str) -> tuple[dict[str, Node], list[tuple[str, str
     ends: dict[str, tuple[str, str]] = {}
     for name, node in graph.nodes.items():
         full = prefix + name
-        kind = type(node).__name__
-        if kind == "NIRGraph":
-            inner, inner_edges = _flat(node, f"{full}.")
-            first = [key for key, each in inner.items() if each.kind == "Input" and key.count(".") == full.count(".") + 1]
-            last = [key for key, each in inner.items() if each.kind == "Output" and key.count(".") == full.count(".") + 1]
+        if type(node).__name__ == "NIRGraph":
+            found, inner_edges = _flat(node, f"{full}.")
+            first, last = ([key for key in found if found[key].kind == kind] for kind in SHAPE_ONLY)
             if len(first) != 1 or len(last) != 1:
                 raise DataError(
                     f"Graph {full!r} within the graph has {len(first)} inputs and {len(last)} outputs; 1 each is wanted."
                 )
-            for key in (*first, *last):
-                inner[key] = Node("Scale", {"scale": jnp.ones(())})
-            nodes |= inner
+            found |= {key: Node("Scale", {"scale": jnp.ones(())}) for key in (*first, *last)}
             edges += inner_edges
             ends[full] = (first[0], last[0])
-            continue
-        if kind not in KINDS:
-            raise DataError(f"Node {full!r} is of the kind {kind}, which is not known here.")
-        arrays = {field: jnp.asarray(np.asarray(getattr(node, field))) for field in KINDS[kind].arrays}
-        if kind in SHAPE_ONLY:
-            types = node.input_type if kind == "Input" else node.output_type
-            shape = next(iter(types.values()))
-            options: tuple = (("shape", None if shape is None else tuple(int(n) for n in np.asarray(shape))),)
         else:
-            options = tuple((field, _frozen(getattr(node, field))) for field in KINDS[kind].options)
-        nodes[full] = Node(kind, arrays, options)
+            found = {full: _node(full, node)}
+        if twice := nodes.keys() & found.keys():
+            raise DataError(f"Two nodes are called {sorted(twice)[0]!r}, one of them within a graph in the graph.")
+        nodes |= found
     for source, target in graph.edges:
         pair = (ends.get(prefix + source, ("", prefix + source))[1], ends.get(prefix + target, (prefix + target, ""))[0])
         for end in pair:
             if end not in nodes:
                 raise DataError(f"An edge names the node {end!r}, which does not exist.")
-        if pair not in edges:
-            edges.append(pair)
+        if pair in edges:
+            raise DataError(f"There are two edges from {pair[0]!r} to {pair[1]!r}; one is wanted.")
+        edges.append(pair)
+    return _with_ends(graph, prefix, nodes, edges, ends)
+
+
+def _with_ends(
+    graph: Any, prefix: str, nodes: dict[str, Node], edges: list[tuple[str, str]], ends: dict[str, tuple[str, str]]
+) -> tuple[dict[str, Node], list[tuple[str, str]]]:
+    """With an Input before each node of the graph that has none and says its shape, an Output after each that leads nowhere."""
+    targets, sources = {target for _, target in edges}, {source for source, _ in edges}
+    for name, node in graph.nodes.items():
+        kind = type(node).__name__
+        first, last = ends.get(prefix + name, (prefix + name, prefix + name))
+        shape = next(iter((node.input_type or {}).values()), None)
+        if first not in targets and kind not in SHAPE_ONLY and shape is not None:
+            _add(nodes, f"{prefix}input_{name}", Node("Input", {}, (("shape", _shape(shape)),)))
+            edges.append((f"{prefix}input_{name}", first))
+        if last not in sources and kind not in SHAPE_ONLY:
+            _add(nodes, f"{prefix}output_{name}", Node("Output", {}, (("shape", None),)))
+            edges.append((last, f"{prefix}output_{name}"))
     return nodes, edges
+
+
+def _add(nodes: dict[str, Node], name: str, node: Node) -> None:
+    if name in nodes:
+        raise DataError(f"A node lacks an input or an output, and its name {name!r} is taken.")
+    nodes[name] = node
+
+
+def _node(name: str, node: Any) -> Node:
+    """A node of the library as ours."""
+    kind = type(node).__name__
+    if kind not in KINDS:
+        raise DataError(f"Node {name!r} is of the kind {kind}, which is not known here.")
+    try:
+        arrays = {field: jnp.asarray(np.asarray(getattr(node, field))) for field in KINDS[kind].arrays}
+        if kind in SHAPE_ONLY:
+            shape = next(iter((node.input_type if kind == "Input" else node.output_type).values()))
+            return Node(kind, arrays, (("shape", None if shape is None else _shape(shape)),))
+        options = {field: getattr(node, field) for field in KINDS[kind].options if field != "steps"}
+        if kind == "Flatten":
+            options["input_type"] = options["input_type"]["input"]
+        return Node(kind, arrays, tuple((field, _frozen(value)) for field, value in options.items()))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Node {name!r} ({kind}) has a value that cannot be read ({str(error)[:80]}).") from None
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.ravel(np.asarray(shape)))
 
 
 def _frozen(value: Any) -> Any:
@@ -208,6 +266,8 @@ def _frozen(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     array = np.asarray(value)
+    if not (array == np.round(array)).all():
+        raise ValueError(f"{value} is no whole number")
     return int(array) if array.ndim == 0 else tuple(int(v) for v in array)
 
 
@@ -252,6 +312,10 @@ def _with_shapes(network: NIRNetwork) -> NIRNetwork:
             raise DataError(
                 f"Node {name!r} ({node.kind}) does not fit its input of the shape {arriving[0]} ({str(error)[:80]})."
             ) from None
+        if node.kind == "Output" and node["shape"] not in (None, shapes[name]):
+            raise DataError(f"Output node {name!r} says the shape {node['shape']}; {shapes[name]} arrives there.")
+        if 0 in shapes[name]:
+            raise DataError(f"Node {name!r} ({node.kind}) leaves nothing of its input of the shape {arriving[0]}.")
     for source, target in network.edges:
         wanted = shapes[source]
         first = next(s for s, t in network.edges if t == target)

@@ -12,9 +12,9 @@ import numpy as np
 from broadsheet.dynamics.compose import Feedback
 from broadsheet.dynamics.system import System
 from broadsheet.errors import CompositionError
-from broadsheet.networks.nir import SHAPE_ONLY, NIRNetwork
+from broadsheet.networks.nir import NIRNetwork
 from broadsheet.networks.nir_graph import NOTE, Chain, Graph, HasNIRGraph, jumps, library, lif_node, note, reset_of
-from broadsheet.networks.nir_nodes import Node
+from broadsheet.networks.nir_nodes import SHAPE_ONLY, Node
 from broadsheet.networks.projections import Dense
 from broadsheet.neurons.integrate_and_fire import LIF
 
@@ -64,7 +64,8 @@ def _written(nir: Any, node: Node, shape: tuple[int, ...]) -> Any:
     if node.kind in SHAPE_ONLY:
         size = np.array(node["shape"] if node["shape"] is not None else shape)
         return nir.Input(input_type={"input": size}) if node.kind == "Input" else nir.Output(output_type={"output": size})
-    values = {name: np.asarray(array) for name, array in node.arrays.items()} | dict(node.options)
+    values = {name: np.asarray(array)[()] for name, array in node.arrays.items()} | dict(node.options)  # no arrays without axes
+    values.pop("steps", None)  # of delays, which are written in seconds
     if node.kind == "Flatten":
         values["input_type"] = {"input": np.array(shape)}
     if node.kind in ("Conv1d", "Conv2d") and values["input_shape"] is None:
