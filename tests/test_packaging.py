@@ -47,6 +47,33 @@ def test_every_requirement_is_pinned():
         assert normal(re.match(r"[\w.-]+", package)[0]) in pinned
 
 
+LOCKED = re.compile(r"([\w.-]+)==([\w.+-]+)(?: ; [^\\]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")
+
+
+def test_all_that_is_installed_is_locked_by_hashes_in_the_versions_of_the_pins():
+    """Only PyTorch is not, whose build is the machine's choice; no file names a registry, an index or a path."""
+    pins = [line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:]]
+    pinned = {normal(name): version for name, version in pins}
+    locked = {}
+    for part in ("core", "site", "all"):
+        text = (ROOT / "locks" / f"{part}.txt").read_text()
+        head, _, body = text.partition("\n")
+        assert head.startswith("#")
+        assert LOCKED.sub("", body) == ""
+        locked[part] = {normal(name): version for name, version, _ in LOCKED.findall(body)}
+    everything = locked["core"] | locked["site"] | locked["all"]
+    assert len(everything) == sum(map(len, locked.values()))
+    assert {name: version for name, version in everything.items() if pinned.get(name, version) != version} == {}
+    wanted = {"core": ("papers", "web"), "site": ("papers", "web", "search", "postgres"), "all": ("all",)}
+    there = {"torch"}
+    for part, extras in wanted.items():
+        there |= set(locked[part])
+        needed = set(PROJECT["dependencies"]).union(*map(packages, extras))
+        assert {normal(re.match(r"[\w.-]+", package)[0]) for package in needed} <= there
+    for file in ("Containerfile", "tools/install.py"):
+        assert "--require-hashes" in (ROOT / file).read_text()
+
+
 def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 

@@ -2,7 +2,8 @@
 
     python tools/install.py papers,web
 
-It needs nothing but pip; what pip itself says goes into a log, whose end is shown where it fails.
+It needs nothing but pip; what pip itself says goes into a log, whose end is shown where it fails. All packages are those of
+`locks/`, by the hashes of their files, but for PyTorch, whose build is the machine's choice: it is taken by its version.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ABOUT = {
     "all": "what the tests, the documentation and all extras need besides, about 65 packages: 200 MB",
 }
 CUDA = "Where the registry's PyTorch brings CUDA (Linux), it is 3 GB more; a CPU build that is installed before is kept."
+LOCKS = {"papers,web": ["core"], "all": ["core", "site", "all"]}
 FILE = re.compile(r"^\s*(Downloading|Using cached|Processing) (\S+?)(?:\.metadata)?(?: \(([\d.]+) ([kMG])B\))?(?: \(from .*)?$")
 LARGE = 20.0  # MB: named while they come
 QUIET = 15.0  # s without a word
@@ -32,18 +34,24 @@ QUIET = 15.0  # s without a word
 
 def main(extras: str) -> int:
     """Runs pip; returns its exit status."""
-    print(f"Installing {ABOUT.get(extras, f'the extras {extras}')}.", flush=True)
+    print(f"Installing {ABOUT[extras]}.", flush=True)
     if not installed("torch"):
         print(CUDA, flush=True)
     pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
+    locks = [word for name in LOCKS[extras] for word in ("--requirement", f"locks/{name}.txt")]
     began = time.monotonic()
+    status = 0
     with LOG.open("w", buffering=1) as log:  # by line, as what pip says of mistakes goes there directly
-        process = subprocess.Popen(
-            [*pip, "--constraint", "constraints.txt", "--editable", f".[{extras}]"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
-        )  # fmt: skip
-        follow(process.stdout, log)
-        status = process.wait()
+        for what in (
+            ["--require-hashes", "--no-deps", *locks],
+            ["--constraint", "constraints.txt", "torch"],
+            ["--no-deps", "--no-build-isolation", "--editable", "."],
+        ):
+            process = subprocess.Popen([*pip, *what], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1)
+            follow(process.stdout, log)
+            status = process.wait()
+            if status:
+                break
     if status:
         print("".join(LOG.read_text().splitlines(keepends=True)[-15:]), f"pip failed; all that it said is in {LOG}.", sep="\n")
     else:
