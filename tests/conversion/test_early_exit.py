@@ -41,6 +41,26 @@ def test_pareto_points_are_not_dominated_and_the_threshold_keeps_the_accuracy(da
     assert 1 < policy.exit_times(logits).mean() < 10
 
 
+def test_the_papers_choice_is_the_fastest_point_of_the_front_that_keeps_the_accuracy(data):
+    logits, y = data
+    fastest = DynamicConfidence(choice="fastest", tolerance=0.01).fit(logits, y)
+    wanted = (logits[:, -1].argmax(axis=1) == y).mean() - 0.01
+    keeping = [point for point in fastest.sweep(logits, y) if point.accuracy >= wanted]
+    at = next(point for point in keeping if point.threshold == fastest.threshold_)
+    assert at.steps == min(point.steps for point in keeping)
+    assert fastest.threshold_ <= DynamicConfidence(tolerance=0.01).fit(logits, y).threshold_
+
+
+@pytest.mark.parametrize("choice", ["steady", "fastest"])
+def test_where_no_threshold_keeps_the_accuracy_no_sample_leaves(choice):
+    """Sure and wrong until the last step, which alone is right."""
+    logits = np.zeros((30, 4, 2))
+    logits[:, :3, 0], logits[:, 3, 1] = 50.0, 1.0
+    policy = DynamicConfidence(alpha=1.0, choice=choice).fit(logits, np.ones(30, int))
+    assert policy.threshold_ == 1.0
+    assert (policy.exit_times(logits) == 4).all()
+
+
 def test_the_oracle_bounds_every_threshold(data):
     logits, y = data
     policy = DynamicConfidence().fit(logits, y)

@@ -1,10 +1,13 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from broadsheet.conversion import QuantisedNet
 from broadsheet.conversion.conversion import Sequential
@@ -90,3 +93,49 @@ def test_what_is_not_understood_is_named(tmp_path):
     (tmp_path / "f.h5").write_bytes(b"")
     with pytest.raises(InputError, match="neither"):
         read_network(tmp_path / "f.h5")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"0.weight": np.ones((3, 2)), "0.bias": np.ones(3), "1.running_mean": np.ones(3)}, "1.running_mean is no weight"),
+        ({"0.weight": np.ones((3, 2)), "1.bias": np.ones(3)}, "1.bias is no weight"),
+        ({"0.weight": np.ones((3, 2)), "0.bias": np.ones(2)}, "bias beside 0.weight"),
+        ({"0.weight": np.full((3, 2), np.nan)}, "NaN or infinity"),
+        ({"0.weight": np.ones((3, 2)), "1.weight": np.ones(3)}, r"1.weight has the shape \(3,\)"),
+        ({"0.weight": np.ones((3, 5))}, "6 values arrive at 0.weight, which takes 5"),
+    ],
+)
+def test_no_array_of_a_file_is_passed_over(tmp_path, arrays, said):
+    save_file({name: array.astype(np.float32) for name, array in arrays.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(DataError, match=said):
+        read_network(tmp_path / "a.safetensors", (2, 3) if "6 values" in said else None)
+
+
+def test_images_are_flattened_for_linear_layers(tmp_path):
+    weight = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    save_file({"fc.weight": weight}, tmp_path / "a.safetensors")
+    x = np.ones((4, 2, 3), np.float32)
+    body, _ = read_network(tmp_path / "a.safetensors", (2, 3))
+    np.testing.assert_allclose(body(jnp.asarray(x), relu), x.reshape(4, 6) @ weight.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda arrays, note: arrays.update({"9.weight": np.ones(2, np.float32)}), "9.weight belongs to no layer"),
+        (lambda arrays, note: arrays.update({"theta.0": np.float32(-1).reshape(())}), "theta.0 is -1"),
+        (lambda arrays, note: note["layers"][0].update(stride=2), "layer 0 has 'stride'"),
+        (lambda arrays, note: note["layers"][0].update(size=[1, 2, 3]), "does not fit"),
+    ],
+)
+def test_what_we_wrote_ourselves_is_read_as_strictly(tmp_path, change, said):
+    net = QuantisedNet(Sequential.mlp([4, 5, 3], jax.random.key(0)), (4,), theta=1.5)
+    save_network(net, tmp_path / "a.safetensors")
+    arrays = load_file(tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", framework="numpy") as file:
+        note = json.loads(file.metadata()["broadsheet"])
+    change(arrays, note)
+    save_file(arrays, tmp_path / "b.safetensors", metadata={"broadsheet": json.dumps(note)})
+    with pytest.raises(DataError, match=said):
+        read_network(tmp_path / "b.safetensors")

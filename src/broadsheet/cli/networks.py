@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -51,9 +51,22 @@ def convert(
     tolerance: Annotated[
         float, typer.Option(min=0, max=1, help="Accuracy that an early exit may lose on the first half.")
     ] = 0.0,
+    choice: Annotated[
+        Literal["steady", "fastest"],
+        typer.Option(
+            "--exit-choice",
+            help="The exit's threshold: the smallest from which on all keep the accuracy, or the paper's, the fastest that does.",
+        ),
+    ] = "steady",
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained network into a spiking one, with calibrated early exit."""
+    """Turn a trained network into a spiking one, with calibrated early exit.
+
+    From ONNX: linear layers, two-dimensional convolutions of any stride, dilation, groups and padding, average pools, batch
+    normalisation, ReLUs and Clips from 0 on (a ceiling bounds the neuron's threshold), flattening; the rest is refused by its
+    name. A last softmax or ReLU is left out. From safetensors: linear layers named as PyTorch names them, with ReLUs between,
+    or what save_network of broadsheet.conversion wrote.
+    """
     import jax.numpy as jnp
     import numpy as np
 
@@ -64,17 +77,19 @@ def convert(
     from broadsheet.files import load_arrays
     from broadsheet.networks.nir_writing import write_nir
 
-    body, theta = read_network(model)
     arrays = load_arrays(data)
     if not {"x", "y"} <= arrays.keys():
         raise DataError(f"{data} holds {', '.join(arrays) or 'nothing'}; x and y are wanted.")
     x, y = np.asarray(arrays["x"], np.float32), np.ravel(arrays["y"])
     if len(x) != len(y) or len(y) < 20 or not np.isfinite(x).all():
         raise DataError(f"{data}: x has {len(x)} and y {len(y)} samples; as many of both, at least 20, and no NaN are wanted.")
+    body, theta = read_network(model, x.shape[1:])
+    if not body.ceilings:
+        raise DataError(f"{model} has no activation between its layers, so that there is nothing that could spike.")
     order = np.random.default_rng(0).permutation(len(y))
     first, second = order[: len(y) // 2], order[len(y) // 2 :]
     try:
-        theta = theta or balanced_thresholds(body, jnp.asarray(x[first]), percentile)
+        theta = theta or balanced_thresholds(body, jnp.asarray(x[first]), percentile, body.ceilings)
         net = SpikingNet(body, x.shape[1:], theta)
         total, spikes = (np.asarray(part) for part in net.run(x, steps))
     except (TypeError, ValueError) as error:
@@ -93,7 +108,13 @@ def convert(
     ]
     result: dict[str, Any] = {"network": str(out), "thresholds": [float(each) for each in theta]}
     if early_exit:
-        policy = DynamicConfidence(tolerance=tolerance).fit(total[first], y[first])
+        policy = DynamicConfidence(tolerance=tolerance, choice=choice).fit(total[first], y[first])
+        if (policy.exit_times(total[first]) == steps).all():
+            typer.echo(
+                f"No sample leaves before step {steps}: no threshold does on the first half what is asked"
+                f"{'' if choice == 'fastest' else '; --exit-choice fastest takes the first that keeps the accuracy by itself'}"
+                f"{'' if tolerance else ', --tolerance 0.01 lets some accuracy go'}.", err=True,
+            )  # fmt: skip
         left = policy.exit_times(total[second])
         spent = float(per_step[second][np.arange(len(left)), left - 1].mean())
         rows.append(Row("early exit", float(left.mean()), policy.score(total[second], y[second]), spent))

@@ -73,28 +73,43 @@ class Body(Protocol):
 
 
 class Layer(eqx.Module):
-    """A step of a `Sequential`: linear, convolution (stride, zero padding), average pooling, flattening, or an activation."""
+    """A step of a `Sequential`: linear, convolution, average pooling, flattening, or an activation.
+
+    **Arguments:** `size`: stride of a convolution, side of a pool; `padding`: zeros before and after the input of a
+    convolution; `dilation`, `groups`: of a convolution; stride, padding and dilation are one number or (height, width);
+    `ceiling`: of an activation, the value at which a trained one is cut, None for a ReLU.
+    """
 
     kind: Literal["linear", "conv", "pool", "flatten", "activation"] = eqx.field(static=True)
     weight: Array | None = None
     bias: Array | None = None
-    size: int = eqx.field(static=True, default=1)  # stride of a convolution, side of a pool
-    padding: int = eqx.field(static=True, default=0)
+    size: int | tuple[int, int] = eqx.field(static=True, default=1)
+    padding: int | tuple[int, int] = eqx.field(static=True, default=0)
+    dilation: int | tuple[int, int] = eqx.field(static=True, default=1)
+    groups: int = eqx.field(static=True, default=1)
+    ceiling: float | None = eqx.field(static=True, default=None)
 
     def __call__(self, x: Array) -> Array:
         if self.kind == "flatten":
             return x.reshape(len(x), -1)
         if self.kind == "pool":
-            return jax.lax.reduce_window(
-                x, 0.0, jax.lax.add, (1, 1, self.size, self.size), (1, 1, self.size, self.size), "VALID"
-            ) / (self.size**2)
+            window = (1, 1, *both(self.size))
+            return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / int(np.prod(window))
         if self.weight is None:
             raise InputError(f"A layer of the kind {self.kind!r} has no weights to apply.")
         if self.kind == "linear":
             y = x @ self.weight.T
             return y if self.bias is None else y + self.bias
-        y = jax.lax.conv_general_dilated(x, self.weight, (self.size, self.size), [(self.padding, self.padding)] * 2)
+        y = jax.lax.conv_general_dilated(
+            x, self.weight, both(self.size), [(n, n) for n in both(self.padding)], rhs_dilation=both(self.dilation),
+            feature_group_count=self.groups,
+        )  # fmt: skip
         return y if self.bias is None else y + self.bias[:, None, None]
+
+
+def both(value: int | tuple[int, int]) -> tuple[int, int]:
+    """Along height and width."""
+    return (value, value) if isinstance(value, int) else value
 
 
 class Sequential(eqx.Module):
@@ -111,6 +126,11 @@ class Sequential(eqx.Module):
             else:
                 x = layer(x)
         return x
+
+    @property
+    def ceilings(self) -> tuple[float | None, ...]:
+        """Of each activation: where it is cut, None for a ReLU."""
+        return tuple(layer.ceiling for layer in self.layers if layer.kind == "activation")
 
     @classmethod
     def mlp(cls, sizes: Sequence[int], key: PRNGKeyArray) -> Sequential:
@@ -325,14 +345,20 @@ def _rows(run: _Run, kept: Int[Array, " rows"]) -> _Run:
     return jax.tree.map(lambda leaf: leaf[kept], run)
 
 
-def balanced_thresholds(body: Body, x: Float[Array, "batch *shape"], percentile: float = 99.9) -> list[float]:
-    """Thresholds for a network trained with plain ReLUs: a percentile of each layer's activations on data."""
+def balanced_thresholds(
+    body: Body, x: Float[Array, "batch *shape"], percentile: float = 99.9, ceilings: Sequence[float | None] = ()
+) -> list[float]:
+    """Thresholds for a network trained with plain ReLUs: a percentile of each layer's activations on data.
+
+    **Arguments:** `ceilings`: where each activation is cut, None for one that is not (`Sequential.ceilings`); a neuron puts out
+    no more than its threshold a step, so that no threshold lies above.
+    """
     if not 0 < percentile <= 100:
         raise InputError(f"percentile = {percentile}; a number above 0, up to 100, is wanted.")
     found: dict[int, float] = {}
 
     def note(k: int, z: Array) -> Array:
-        z = jax.nn.relu(z)
+        z = jnp.clip(z, 0.0, ceilings[k] if k < len(ceilings) else None)
         found[k] = max(float(np.percentile(np.asarray(z), percentile)), 1e-6)
         return z
 

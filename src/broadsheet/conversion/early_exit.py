@@ -16,6 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from broadsheet.errors import InputError
 
 Signal = Literal["maxprob", "margin", "entropy"]
+Choice = Literal["steady", "fastest"]
+NEVER = 1.0
+"""The threshold where none keeps the accuracy: no confidence is above it, and every sample stays to the last step."""
 THRESHOLDS = np.concatenate([np.arange(0.11, 0.99, 0.01), [0.99, 0.995, 0.999]])
 """Grid from which a threshold is chosen."""
 
@@ -37,28 +40,34 @@ class DynamicConfidence(BaseEstimator):
     **Parameters:**
 
     - `alpha`: temperature; None fits it by the likelihood of the labels at the last step.
-    - `threshold`: None takes the smallest from which on every threshold keeps the last step's accuracy but for `tolerance`;
-      the fastest that does so by itself is often a chance of few samples.
+    - `threshold`: None chooses one by `choice`; 1, at which no sample leaves early, where none does what is asked.
     - `signal`: `"maxprob"`, `"margin"` (largest less second largest probability) or `"entropy"` (one minus it, over the
       largest possible).
     - `tolerance`: accuracy, as a share, that may be lost on the calibration data.
+    - `choice`: `"steady"`, the smallest threshold from which on every one keeps the last step's accuracy but for `tolerance`;
+      or `"fastest"`, the paper's own, the fastest point of the Pareto front that does so by itself, often a chance of few
+      samples.
 
     **Attributes:** `alpha_`, `threshold_`, `front_` (threshold, mean step, accuracy of each point of the Pareto front).
     """
 
     def __init__(
-        self, alpha: float | None = None, threshold: float | None = None, *, signal: Signal = "maxprob", tolerance: float = 0.0
-    ) -> None:
+        self, alpha: float | None = None, threshold: float | None = None, *, signal: Signal = "maxprob", tolerance: float = 0.0,
+        choice: Choice = "steady",
+    ) -> None:  # fmt: skip
         self.alpha = alpha
         self.threshold = threshold
         self.signal = signal
         self.tolerance = tolerance
+        self.choice = choice
 
     def fit(self, logits: Any, y: Any) -> DynamicConfidence:
         """Fits temperature and threshold to the summed read-out (samples, time, classes) and labels (samples,)."""
         logits, y = _checked(logits, y)
         if self.signal not in get_args(Signal):
             raise InputError(f"signal = {self.signal!r}; one of {', '.join(get_args(Signal))} is wanted.")
+        if self.choice not in get_args(Choice):
+            raise InputError(f"choice = {self.choice!r}; one of {', '.join(get_args(Choice))} is wanted.")
         if self.alpha is not None and not self.alpha > 0:
             raise InputError(f"alpha = {self.alpha}; a temperature above 0 is wanted.")
         self.alpha_ = fit_temperature(logits[:, -1], y) if self.alpha is None else float(self.alpha)
@@ -66,11 +75,16 @@ class DynamicConfidence(BaseEstimator):
         if self.threshold is not None:
             self.threshold_ = float(self.threshold)
         else:
-            wanted = (logits[:, -1].argmax(axis=1) == y).mean() - self.tolerance
-            lost = [point.threshold for point in self.sweep(logits, y) if point.accuracy < wanted - 1e-12]
-            higher = THRESHOLDS[max(lost, default=0.0) < THRESHOLDS]
-            self.threshold_ = float(higher[0]) if len(higher) else 1.0
+            self.threshold_ = self._chosen(logits, y)
         return self
+
+    def _chosen(self, logits: np.ndarray, y: np.ndarray) -> float:
+        wanted = (logits[:, -1].argmax(axis=1) == y).mean() - self.tolerance - 1e-12
+        if self.choice == "fastest":
+            return next((float(threshold) for threshold, _, accuracy in self.front_ if accuracy >= wanted), NEVER)
+        lost = [point.threshold for point in self.sweep(logits, y) if point.accuracy < wanted]
+        higher = THRESHOLDS[max(lost, default=0.0) < THRESHOLDS]
+        return float(higher[0]) if len(higher) else NEVER
 
     def confidence(self, logits: Float[np.ndarray, "samples time classes"]) -> Float[np.ndarray, "samples time"]:
         """Confidence at each step, from 0 to 1."""

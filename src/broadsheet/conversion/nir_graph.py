@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from broadsheet.conversion.conversion import Sequential
+from broadsheet.conversion.conversion import Sequential, both
 from broadsheet.errors import CompositionError
 from broadsheet.networks.nir_graph import Chain, Graph
 
@@ -38,17 +38,14 @@ def converted_graph(nir: Any, net: SpikingNet) -> Graph:
             weight = np.asarray(layer.weight)
             bias = np.zeros(len(weight), np.float32) if bias is None else bias
             chain.add(f"{k}-conv", nir.Conv2d(input_shape=shape[1:], weight=weight, stride=layer.size, padding=layer.padding,
-                                              dilation=1, groups=1, bias=bias))  # fmt: skip
+                                              dilation=layer.dilation, groups=layer.groups, bias=bias))  # fmt: skip
         elif layer.kind == "pool":
-            side = np.array([layer.size, layer.size])
+            side = np.array(both(layer.size))
             chain.add(f"{k}-pool", nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0])))
         else:
             chain.add(f"{k}-flatten", nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1))
         if layer.kind != "activation":
             before = jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float))
             shape = jax.eval_shape(layer, before).shape[1:]
-    classes = net.body.layers[-1].weight
-    if classes is None:
-        raise CompositionError("The converted network does not end in a layer with weights.")
     first = net.cells[0]
-    return chain.graph((classes.shape[0],), reset="subtract", start=float(first.v0[0] / first.threshold))
+    return chain.graph(shape, reset="subtract", start=float(first.v0[0] / first.threshold))
