@@ -2,12 +2,14 @@
 
 import re
 import time
+from datetime import date
 
 import pytest
 from browsing import FRESH
 from test_serve import Site
 
 from broadsheet.page import Catalogue
+from broadsheet.page.facts import Facts
 
 PAGES = (
     "/", "/day/2025-12-11", "/trending", "/topics", "/search?q=dendritc+neuron", "/search?q=zzyzx", "/papers/elm-neuron", "/papers/granet",
@@ -18,8 +20,6 @@ PAGES = (
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A site of this module's own, with its runner."""
-    from datetime import date
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BROADSHEET_HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("BROADSHEET_DATABASE", raising=False)
@@ -64,8 +64,12 @@ def test_find_open_run_watch_and_follow(reader, site):
     reader.get_by_role("button", name="Start").click()
     reader.wait_for_url("**/papers/sdr-dendrites#running")
     job = reader.locator(".job")
-    job.wait_for(timeout=30_000)
+    assert job.is_visible()  # at once: it is in the page that was sent
     assert "online" in job.inner_text()
+    reader.evaluate("scrollTo(0, document.body.scrollHeight)")
+    reader.locator(".elsewhere").wait_for(timeout=20_000)
+    assert "online" in reader.locator(".elsewhere").inner_text()
+    wait(reader, "/ \\d+ %/.test(document.querySelector('.job')?.textContent)")
     wait(reader, "document.querySelector('.job progress')?.value > 0")
     before = reader.locator("#e-online img").first.get_attribute("src")
     wait(reader, "document.querySelector('.job .meta')?.textContent === 'done'", 120)
@@ -148,6 +152,56 @@ def test_the_keyboard_reaches_everything(reader):
     assert reader.evaluate("document.activeElement.id") == "content"
     reader.keyboard.press("Tab")
     assert reader.evaluate("document.activeElement.closest('nav').getAttribute('aria-label')") == "Period"
+
+
+def test_suggestions_by_keyboard(reader):
+    reader.goto("/")
+    field = reader.get_by_label("Search papers")
+    field.press_sequentially("leaky mem")
+    option = reader.get_by_role("option").first
+    option.wait_for(timeout=10_000)
+    assert "Leaky Memory Neuron" in option.inner_text()
+    assert field.get_attribute("aria-expanded") == "true"
+    reader.keyboard.press("ArrowDown")
+    assert field.get_attribute("aria-activedescendant") == option.get_attribute("id")
+    assert reader.evaluate("document.activeElement.id") == "q"
+    reader.keyboard.press("Escape")
+    assert not option.is_visible()
+    field.press_sequentially("o")
+    option.wait_for(timeout=10_000)
+    reader.keyboard.press("ArrowDown")
+    reader.keyboard.press("Enter")
+    reader.wait_for_url("**/papers/elm-neuron")
+
+
+def test_code_is_copied_by_a_button(browser, site):
+    context = browser.new_context(base_url=site.url, permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto("/papers/fresh-paper-without-system")
+    button = page.locator("#cite ~ .copied button")
+    button.click()
+    wait(page, "document.querySelector('#cite ~ .copied button').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("@misc{fresh-paper-without-system,")
+    context.close()
+
+
+def test_a_phone_scrolls_in_one_direction_and_not_far(browser, site):
+    Catalogue().add(
+        "hub", [Facts(f"Number {k}", abstract="An abstract of some length. " * 30) for k in range(42)], date(2025, 12, 12)
+    )
+    for experiment in ("online", "union"):
+        site.post("/api/v1/jobs", {"slug": "sdr-dendrites", "experiment": experiment, "preset": "smoke"})
+    context = browser.new_context(viewport={"width": 390, "height": 844}, base_url=site.url)
+    page = context.new_page()
+    page.goto("/")
+    wait(page, "document.querySelector('.more') !== null || (location.reload(), false)", 20)
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
+    for path in ("/runs", "/compare?paper=hlop&paper=escaip&paper=transip"):
+        page.goto(path)
+        assert page.locator("table.stacked tbody tr").first.is_visible()
+        wide = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
+        assert page.evaluate(wide) == 0, path
+    context.close()
 
 
 def test_it_prints_without_furniture(reader):

@@ -8,15 +8,19 @@ from browsing import client
 from bs4 import BeautifulSoup
 
 from broadsheet.errors import InputError
+from broadsheet.lab.jobs import Jobs
+from broadsheet.lab.messages import Progress, Started
 from broadsheet.lab.registry import entries
+from broadsheet.lab.store import Store
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
 from broadsheet.page.records import read_records
 from broadsheet.web.settings import Settings
+from waiting import until
 
 READ = (
     "/", "/day/2025-12-11", "/day/1999-01-01", "/week/2025-W50", "/month/2025-12", "/trending", "/topics", "/topics/dendrites",
-    "/search", "/search?q=dendrites", "/search?q=zzyzx", "/search?verdict=fails", "/search?verdict=no+system+yet&code=true",
+    "/search", "/search?q=dendrites", "/search?q=zzyzx", "/search?verdict=fails", "/search?verdict=no+system+yet&code=true", "/month/9999-12", "/week/9999-W52", "/authors/A.%20One",
     "/papers/hlop", "/papers/tulu3", "/papers/fresh-paper-without-system", "/compare", "/compare?paper=hlop&paper=escaip&paper=",
     "/verdicts", "/about/api", "/runs", "/administrator",
 )  # fmt: skip
@@ -96,7 +100,7 @@ def test_a_page_of_new_papers_shows_what_is_near_and_runs(site):
         "hub", [Facts(f"Dendrites and active memory, part {k}", names=("A", "B")) for k in range(5)], date(2025, 12, 13)
     )
     site.app.state.edition.refresh()
-    cards = tree(site.get("/")).find("section").find_all("article")
+    cards = tree(site.get("/")).select('section[aria-labelledby="d2025-12-13"] article')
     assert len(cards) == 5
     for card in cards:
         assert "2 authors" in card.get_text()
@@ -104,9 +108,107 @@ def test_a_page_of_new_papers_shows_what_is_near_and_runs(site):
         assert "Nearest that runs" in card.get_text()
 
 
-def test_arxiv_ids_lead_to_papers(site):
-    assert site.get("/papers/2306.16922", follow_redirects=False).headers["location"] == "/papers/elm-neuron"
-    assert site.get("/papers/2512.00002").status_code == 200
+def test_what_is_not_near_is_not_suggested(site):
+    Catalogue().add("hub", [Facts("Learning language models for quality and diversity", names=("A",))], date(2025, 12, 13))
+    site.app.state.edition.refresh()
+    card = tree(site.get("/")).select_one('section[aria-labelledby="d2025-12-13"] article')
+    assert "Nearest that runs" not in card.get_text()
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    ["2306.16922", "2306.16922v2", "arXiv:2306.16922v1", "ARXIV:2306.16922", "https://arxiv.org/abs/2306.16922v2",
+     "https://arxiv.org/pdf/2306.16922v2.pdf", "http://arxiv.org/html/2306.16922", "10.48550/arXiv.2306.16922"],
+)  # fmt: skip
+def test_arxiv_ids_lead_to_papers(site, spelt):
+    answer = site.get(f"/papers/{spelt}", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (301, "/papers/elm-neuron")
+    if "/" not in spelt:
+        assert site.get(f"/api/v1/papers/{spelt}").json()["slug"] == "elm-neuron"
+
+
+def test_authors_have_pages_with_feeds(site):
+    Catalogue().add(
+        "hub", [Facts("Another one", arxiv="2512.00004", names=("B. Two", "C. d'Été/Três", "A. One"))], date(2025, 12, 12)
+    )
+    site.app.state.edition.refresh()
+    links = {a.get_text(): a["href"] for a in tree(site.get("/papers/2512.00004")).select('a[rel="author"]')}
+    assert list(links) == ["B. Two", "C. d'Été/Três", "A. One"]  # in the paper's order
+    page = tree(site.get(links["B. Two"]))
+    assert [h.get_text() for h in page.select("article h2")] == ["Another one", "A fresh paper without a system"]
+    assert len(feedparser.parse(site.get(page.find("link", type="application/atom+xml")["href"]).content).entries) == 2
+    assert tree(site.get(links["C. d'Été/Três"])).select_one("article h2").get_text() == "Another one"
+    assert site.get("/authors/b.%20TWO", follow_redirects=False).headers["location"] == "/authors/B.%20Two"
+    assert site.get("/authors/nobody").status_code == 404
+
+
+def test_a_paper_can_be_saved_by_reference_managers(site):
+    page = tree(site.get("/papers/fresh-paper-without-system"))
+    tags = [(tag["name"], tag["content"]) for tag in page.find_all("meta", attrs={"name": re.compile("^citation_")})]
+    assert tags[:3] == [
+        ("citation_title", "A fresh paper without a system"), ("citation_author", "A. One"), ("citation_author", "B. Two"),
+    ]  # fmt: skip
+    known = dict(tags)
+    assert known["citation_publication_date"] == "2025/12/10"
+    assert known["citation_arxiv_id"] == "2512.00001"
+    assert known["citation_pdf_url"] == "https://arxiv.org/pdf/2512.00001"
+    assert page.find("a", href=known["citation_pdf_url"])
+    graph = {tag["property"]: tag["content"] for tag in page.find_all("meta", property=re.compile("^og:"))}
+    assert graph["og:url"] == "http://localhost:8000/papers/fresh-paper-without-system"
+    assert graph["og:type"] == "article"
+    assert graph["og:title"].startswith("A fresh paper")
+    assert page.find("a", href="https://github.com/AaronSpieler/elmneuron") is None
+    assert tree(site.get("/papers/elm-neuron")).find("a", href="https://github.com/AaronSpieler/elmneuron")
+    assert (
+        tree(site.get("/papers/2512.00002")).find("meta", attrs={"name": "citation_title"})["content"] == "Schrödinger meets Ψ"
+    )
+
+
+def test_today_is_today(site, monkeypatch):
+    assert tree(site.get("/")).select_one("nav a").get_text() == "11 Dec 2025"
+    Catalogue().add("hub", [Facts("Of today")], date.today())
+    site.app.state.edition.refresh()
+    assert tree(site.get("/")).select_one("nav a").get_text() == "Today"
+
+
+def test_a_long_day_is_folded(site):
+    Catalogue().add("hub", [Facts(f"Number {k}") for k in range(70)], date(2025, 12, 13))
+    site.app.state.edition.refresh()
+    day = tree(site.get("/")).select_one('section[aria-labelledby="d2025-12-13"]')
+    assert len(day.find_all("article", recursive=False)) == 8
+    assert "52 more" in day.find("summary").get_text()
+    assert len(day.select("details article")) == 52
+    assert site.get(day.find_all("a")[-1]["href"]).status_code == 200
+
+
+def test_a_run_is_seen_as_soon_as_it_is_queued(site):
+    assert tree(site.get("/papers/elm-neuron")).find(id="running").has_attr("hidden")
+    site.post("/runs", data={"slug": "elm-neuron", "experiment": "recall"})
+    for path, place in (("/papers/elm-neuron", "running"), ("/", "now")):
+        shown = tree(site.get(path)).find(id=place)
+        assert not shown.has_attr("hidden")
+        assert re.search(r"recall\s+queued", shown.get_text(" "))
+    jobs = Jobs(Store())
+    job = jobs.claim()
+    for said in (Started("r", "system", 100, 1, 4), Progress("r", 0.72)):
+        jobs.tell(job.id, said)
+    until(lambda: "running, 43 %" in site.get("/papers/elm-neuron").text)  # (1 + .72) of 4
+    assert "recall" not in tree(site.get("/papers/hlop")).find(id="running").get_text()
+
+
+def test_suggestions_are_papers_and_authors_with_their_pages(site):
+    found = site.get("/api/v1/suggestions?q=fresh").json()
+    assert found[0] == {
+        "kind": "paper",
+        "text": "A fresh paper without a system",
+        "papers": 1,
+        "url": "/papers/fresh-paper-without-system",
+    }
+    found = site.get("/api/v1/suggestions?q=two").json()
+    assert {"kind": "author", "text": "B. Two", "papers": 1, "url": "/authors/B.%20Two"} in found
+    assert site.get("/api/v1/suggestions?q=2306.169").json()[0]["url"] == "/papers/elm-neuron"
+    assert site.get("/api/v1/suggestions?q=").json() == []
+    assert {site.get(one["url"]).status_code for one in found} == {200}
 
 
 def test_latex_is_rendered_and_nothing_else_of_a_title_is_markup(site):

@@ -12,10 +12,10 @@ from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import BroadsheetError, InputError
 from broadsheet.lab.runner import queue_runs
-from broadsheet.page import intake
-from broadsheet.page import sources as live
+from broadsheet.page import intake, sources
 from broadsheet.page.catalogue import Imported
 from broadsheet.page.edition import Edition
+from broadsheet.web.live import Live
 from broadsheet.web.pages import context
 from broadsheet.web.render import templates
 from broadsheet.web.security import (
@@ -54,7 +54,9 @@ async def start_run(
     seeds: Annotated[int, Form(ge=0, le=100)] = 1,
 ) -> Response:
     """Queues an experiment of a paper, or all; `seeds=0` takes as many as its claims ask for."""
-    await run_in_threadpool(queue_runs, request.app.state.live.jobs, slug, experiment or None, preset, seeds or None, ASKED_FOR)
+    live: Live = request.app.state.live
+    await run_in_threadpool(queue_runs, live.jobs, slug, experiment or None, preset, seeds or None, ASKED_FOR)
+    await live.look()  # so that the page shows them at once
     return RedirectResponse(f"/papers/{slug}#running", 303)
 
 
@@ -98,11 +100,11 @@ def import_given(edition: Edition, source: str, content: bytes, name: str, day: 
         if not words:
             raise InputError("Choose a file, or name a source.")
         found = intake.live_source(source.strip(), day)
-        if found is None and not live.looks_like_ids(words):
+        if found is None and not sources.looks_like_ids(words):
             raise InputError(
                 f"{source.strip()[:60]!r} is no source: daily, daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY or arXiv ids."
             )
-        given = found or ("arxiv", live.arxiv_ids(words), day or date.today())
+        given = found or ("arxiv", sources.arxiv_ids(words), day or date.today())
     return edition.catalogue.add(*given)
 
 

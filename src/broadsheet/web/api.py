@@ -17,11 +17,17 @@ from broadsheet.lab.tables import Job
 from broadsheet.page import intake
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import Edition, Filters, View
+from broadsheet.page.names import Suggestion
 from broadsheet.page.reading import meaning
 from broadsheet.web.administration import ASKED_FOR, Admin, import_given
+from broadsheet.web.mathematics import plain
+from broadsheet.web.render import link
 from broadsheet.web.security import is_administrator, message_for
 
 router = APIRouter()
+
+PLACES = {"paper": "papers", "author": "authors"}
+"""Where the page of each kind of suggestion is."""
 
 
 class Mistake(BaseModel):
@@ -159,6 +165,15 @@ class SearchOut(PapersOut):
     by_meaning: bool
 
 
+class SuggestionOut(BaseModel):
+    """A paper, or an author with the number of their papers, and the address of its page."""
+
+    kind: Literal["paper", "author"]
+    text: str
+    papers: int
+    url: str
+
+
 class JobOut(BaseModel):
     """A job; `repository`: of a repository of this machine with a `claims.toml`, and not of the paper that bears its name."""
 
@@ -282,6 +297,22 @@ def search(
     found = edition.search(q, filters)
     shown = [PaperOut(**paper_facts(view, view.papers[slug])) for slug in found.slugs[offset : offset + limit]]
     return SearchOut(count=len(found.slugs), papers=shown, read_as=found.read_as, by_meaning=found.by_meaning)
+
+
+@router.get("/api/v1/suggestions", responses=WRONG)
+def suggestions(
+    request: Request, q: Annotated[str, Query(max_length=400)] = "", limit: Annotated[int, Query(ge=1, le=20)] = 8
+) -> list[SuggestionOut]:
+    """What somebody may mean who has typed so much of a title, an author's name or an identifier."""
+    found = _edition(request).suggest(q, limit)
+    return [
+        SuggestionOut(kind=one.kind, text=plain(one.text), papers=one.papers, url=link(f"/{PLACES[one.kind]}/{_name(one)}"))
+        for one in found
+    ]
+
+
+def _name(one: Suggestion) -> str:
+    return one.slug if one.kind == "paper" else one.text
 
 
 @router.get("/api/v1/topics", responses=WRONG)

@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from pathlib import Path
 
 from fastapi import Depends, FastAPI, Request
@@ -37,20 +37,20 @@ KEPT_PAGES = 2_000
 
 
 class Kept:
-    """Rendered pages of the present view: (address, who asks) -> (tag, body). A new view empties it."""
+    """Rendered pages of the present view: (address, who asks, …) -> (tag, body). A new view empties it."""
 
     def __init__(self) -> None:
         self._number: object = None
-        self._pages: OrderedDict[tuple[str, bool], tuple[str, bytes]] = OrderedDict()
+        self._pages: OrderedDict[Hashable, tuple[str, bytes]] = OrderedDict()
 
-    def find(self, number: object, key: tuple[str, bool]) -> tuple[str, bytes] | None:
+    def find(self, number: object, key: Hashable) -> tuple[str, bytes] | None:
         """A page as it was rendered of this view."""
         if number != self._number:
             self._pages.clear()
             self._number = number
         return self._pages.get(key)
 
-    def keep(self, number: object, key: tuple[str, bool], text: str) -> tuple[str, bytes]:
+    def keep(self, number: object, key: Hashable, text: str) -> tuple[str, bytes]:
         """Keeps a page, if its view is still the present one; gives its tag and its bytes."""
         body = text.encode()
         made = f'W/"{zlib.crc32(body):08x}-{len(body)}"', body

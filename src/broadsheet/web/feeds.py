@@ -15,7 +15,7 @@ from broadsheet import __version__
 from broadsheet.errors import NotFoundError
 from broadsheet.page import intake
 from broadsheet.page.edition import Edition, Filters, month_of, week_of
-from broadsheet.web.render import day_text, link, templates
+from broadsheet.web.render import base, day_text, link, templates
 from broadsheet.web.security import is_administrator
 
 router = APIRouter(include_in_schema=False)
@@ -26,11 +26,6 @@ COLOURS = {
     "holds": "#1d6b34", "reference": "#1d6b34", "mixed": "#8a5a00", "fails": "#a3271f", "vacuous": "#4a3b8f",
     "stale": "#8a5a00", "provisional": "#4a3b8f",
 }  # fmt: skip
-
-
-def base(request: Request) -> str:
-    """The site's public address, without a slash at its end."""
-    return (request.app.state.settings.url or str(request.base_url)).rstrip("/")
 
 
 def _feed(request: Request, title: str, path: str, slugs: Sequence[str]) -> Response:
@@ -80,6 +75,12 @@ async def by_topic(request: Request, topic: str) -> Response:
     if topic not in view.topics:
         raise NotFoundError(f"There is no topic {topic[:60]!r}.")
     return _feed(request, f"Broadsheet: {topic}", f"/topics/{topic}", view.topics[topic])
+
+
+@router.get("/feeds/authors/{name:path}.atom")
+async def by_author(request: Request, name: str) -> Response:
+    spelt, slugs = _view(request).author(name)
+    return _feed(request, f"Broadsheet: papers of {spelt}", link(f"/authors/{spelt}"), slugs)
 
 
 @router.get("/feeds/search.atom")

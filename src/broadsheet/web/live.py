@@ -58,6 +58,7 @@ class Live:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._last: int | None = None  # the last event that was read; none before the first look
         self._specs: dict[int, JobSpec] = {}
+        self._looking = asyncio.Lock()
 
     async def run(self) -> None:
         """Looks again and again until it is cancelled."""
@@ -67,6 +68,10 @@ class Live:
 
     async def look(self) -> None:
         """Brings the edition up to date and hands out what is new; a store that is away is `trouble` and no error."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         try:
             await asyncio.to_thread(self.edition.refresh)
             for event in await asyncio.to_thread(self._news):  # handed out here: queues belong to this loop

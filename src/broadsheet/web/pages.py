@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -17,16 +17,20 @@ from broadsheet.lab import ledger
 from broadsheet.lab.paper import FIRST_SEED
 from broadsheet.lab.registry import missing_extra
 from broadsheet.page import intake
-from broadsheet.page.citation import bibtex
+from broadsheet.page.citation import bibtex, citation_tags
 from broadsheet.page.edition import NO_SYSTEM, Edition, Filters, View, metric_of, month_of, week_of
 from broadsheet.page.reading import in_trouble
 from broadsheet.page.report import totals
-from broadsheet.web.render import day_text, link, templates
+from broadsheet.web.live import Active
+from broadsheet.web.mathematics import plain
+from broadsheet.web.render import base, day_text, link, templates
 from broadsheet.web.security import is_administrator
 
 router = APIRouter(include_in_schema=False)
 
-PER_PAGE = 40
+PER_PAGE = 20
+MOST_OF_A_DAY, UNFOLDED = 60, 8
+"""Papers of a day on the front page, and how many of them are in sight at once; the others are behind a summary."""
 
 
 def context(request: Request) -> dict[str, Any]:
@@ -38,6 +42,8 @@ def context(request: Request) -> dict[str, Any]:
         "token_wanted": bool(request.app.state.settings.token),
         "trouble": request.app.state.live.trouble,
         "bases": ledger.BASES,
+        "base": base(request),
+        "active": (),
         "query": "",
     }
 
@@ -47,19 +53,26 @@ def _view(request: Request) -> View:
 
 
 async def page(
-    request: Request, template: str, make: Callable[[], Mapping[str, Any]], slow: Callable[[], Mapping[str, Any]] = dict
+    request: Request,
+    template: str,
+    make: Callable[[], Mapping[str, Any]],
+    slow: Callable[[], Mapping[str, Any]] = dict,
+    active: tuple[Active, ...] = (),
 ) -> Response:
-    """A page that changes only with the view: rendered once, and not sent again to who has it.
+    """A page that changes only with the view, the day and the jobs on it: rendered once, and not sent again to who has it.
 
-    `make` gives what the template needs; what `slow` gives (from the store, by search) is made in a thread.
+    `make` gives what the template needs; what `slow` gives (from the store, by search) is made in a thread. `active`: the jobs
+    that are shown.
     """
     state = request.app.state
-    key = (f"{request.url.path}?{request.url.query}", is_administrator(request))
-    number = (state.edition.view.number, state.live.trouble)
+    key: Hashable = (base(request), request.url.path, request.url.query, is_administrator(request), active)
+    number = (state.edition.view.number, state.live.trouble, date.today())
     found = state.kept.find(number, key)
     if found is None:
         more = await run_in_threadpool(slow) if slow is not dict else {}
-        text = templates.get_template(template).render(request=request, **{**context(request), **make(), **more})
+        text = templates.get_template(template).render(
+            request=request, **{**context(request), **make(), **more, "active": active}
+        )
         found = state.kept.keep(number, key, text)
     tag, body = found
     headers = {"etag": tag, "cache-control": "no-cache", "vary": "cookie, authorization"}
@@ -89,20 +102,22 @@ async def front(request: Request) -> Response:
     for day in sorted(view.days, reverse=True):
         if len(shown) >= 12 or len(groups) >= 10:
             break
-        groups.append((day, list(view.days[day][:PER_PAGE])))
+        groups.append((day, list(view.days[day][:MOST_OF_A_DAY])))
         shown += groups[-1][1]
 
     def make() -> dict[str, Any]:
         running = list(view.standings.values())
         return {
             "groups": groups,
+            "unfolded": UNFOLDED,
             "before": view.neighbours(groups[-1][0])[0] if groups else None,
             "totals": totals(running),
             "judged": sorted(running, key=lambda item: item.made, reverse=True)[:6],
             "feed": "/feeds/latest.atom",
         }
 
-    return await page(request, "front.html", make, lambda: {"near": request.app.state.edition.near(shown)})
+    jobs = request.app.state.live.active[:5]
+    return await page(request, "front.html", make, lambda: {"near": request.app.state.edition.near(shown)}, jobs)
 
 
 @router.get("/day/{day}")
@@ -193,6 +208,24 @@ async def topic(request: Request, topic: str, number: PageNumber = 1) -> Respons
     return await page(request, "listing.html", make)
 
 
+@router.get("/authors/{name:path}")
+async def author(request: Request, name: str, number: PageNumber = 1) -> Response:
+    """The papers of one author."""
+    spelt, slugs = _view(request).author(name)
+    if spelt != name:
+        return RedirectResponse(link(f"/authors/{spelt}"), 301)
+
+    def make() -> dict[str, Any]:
+        return {
+            **_portion(slugs, number),
+            "title": spelt, "path": f"/authors/{spelt}", "before": None, "after": None,
+            "feed": link(f"/feeds/authors/{spelt}.atom"), "empty": "", "period": "authors",
+            "note": "Papers that name this author; whoever has the same name is the same author here.",
+        }  # fmt: skip
+
+    return await page(request, "listing.html", make)
+
+
 @router.get("/search")
 async def search(
     request: Request,
@@ -241,16 +274,18 @@ async def paper(request: Request, name: str) -> Response:
     standing = view.standings.get(found.slug)
 
     def slow() -> dict[str, Any]:
-        runs = edition.store.find(slug=found.slug)[-40:][::-1] if standing else []
+        stored = edition.store.find(slug=found.slug) if standing else []
+        runs = [run for run in stored if "command" not in run.config][-40:][::-1]  # a repository may bear the paper's name
         return {"similar": edition.similar(found.slug), "runs": runs}
 
     def make() -> dict[str, Any]:
         return {
             "paper": found, "standing": standing, "bibtex": bibtex(found), "first_seed": FIRST_SEED,
+            "tags": citation_tags(found, plain(found.title)),
             "extra": missing_extra(standing.entry) if standing else None,
         }  # fmt: skip
 
-    return await page(request, "paper.html", make, slow)
+    return await page(request, "paper.html", make, slow, request.app.state.live.active_of(found.slug) if standing else ())
 
 
 @router.get("/figures/{slug}/{experiment}/{name}.svg")

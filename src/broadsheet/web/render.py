@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+import re
 import zlib
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from fastapi import Request
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from broadsheet.page import reading
+from broadsheet.lab.ledger import Recorded
+from broadsheet.page import citation, reading
 from broadsheet.page.catalogue import ListedPaper
-from broadsheet.page.edition import week_name
+from broadsheet.page.edition import View, week_name
 from broadsheet.web import mathematics
 from broadsheet.web.security import message_for
 
 FOLDER = Path(__file__).parent
+ADDRESS = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,}/[^\s,;()<>\"']*[^\s,;()<>\"'.:])", re.IGNORECASE)
 
 
 def day_text(day: str | date) -> str:
     """11 December 2025."""
     return date.fromisoformat(str(day)).strftime("%-d %B %Y") if day else ""
+
+
+def short_day(day: str) -> str:
+    """11 Dec 2025."""
+    return date.fromisoformat(day).strftime("%-d %b %Y")
+
+
+def latest_name(view: View) -> str:
+    """What the latest day is called: "Today" where it is today."""
+    day = next(iter(view.days), "")
+    return "Latest" if not day else "Today" if day == date.today().isoformat() else short_day(day)
+
+
+def base(request: Request) -> str:
+    """The site's public address, without a slash at its end."""
+    return (request.app.state.settings.url or str(request.base_url)).rstrip("/")
+
+
+def addresses(text: str) -> list[str]:
+    """The addresses that stand in a text, such as that of a paper's code."""
+    return [f"https://{found}" for found in ADDRESS.findall(text)]
+
+
+def linked(text: str) -> Markup:
+    """A text with the addresses in it as links."""
+    parts, place = [], 0
+    for found in ADDRESS.finditer(text):
+        parts += [
+            escape(text[place : found.start()]),
+            Markup('<a href="https://{}" rel="noopener">{}</a>').format(found[1], found[0]),
+        ]
+        place = found.end()
+    return Markup("").join([*parts, escape(text[place:])])
+
+
+def headline(claims: Iterable[Recorded]) -> reading.Reading | None:
+    """The first of the paper's own claims that was measured beside a control, to be shown at a glance."""
+    own = (reading.read(state) for state in claims if state.claim.kind == "paper" and state.outcomes)
+    return next((found for found in own if found.strips and len(found.strips[0].rows) > 1), None)
 
 
 def plural(count: int | None, word: str) -> str:
@@ -63,10 +108,11 @@ templates = Environment(
 )
 templates.filters |= reading.FILTERS | {
     "rich": mathematics.rich, "plain": mathematics.plain, "snippet": mathematics.snippet, "day": day_text,
-    "seconds": seconds, "lead": lead,
+    "seconds": seconds, "lead": lead, "linked": linked, "addresses": addresses, "headline": headline,
     "message_for": lambda message, administrator, state: message_for(administrator, state, message),
 }  # fmt: skip
 templates.globals |= reading.WORDS | {
-    "asset": asset, "link": link, "plural": plural,
+    "asset": asset, "link": link, "plural": plural, "latest_name": latest_name, "pdf_url": citation.pdf_url,
+    "abstract_url": citation.abstract_url,
     "week_name": lambda day: week_name(date.fromisoformat(day)), "month_name": lambda day: day[:7],
 }  # fmt: skip
