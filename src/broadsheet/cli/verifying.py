@@ -96,7 +96,7 @@ def verify(
 ) -> None:
     """Check claims, each against its controls; exit 1 where one does not hold."""
     from broadsheet.lab.jobs import tidy
-    from broadsheet.lab.ledger import keep_curves, keep_figures, merge, with_verdicts, write
+    from broadsheet.lab.ledger import keep_curves, keep_figures, merge, verified, with_verdicts, write
     from broadsheet.lab.location import figures_folder
     from broadsheet.lab.registry import entries
     from broadsheet.lab.store import Store
@@ -110,7 +110,7 @@ def verify(
     whole = ledger is not None and not wanted  # then figures of experiments without a claim are drawn too
     asked = Asked(preset, seeds, wanted, grow, data, trust, whole, every)
     checked = [_check(made, asked, store, executor_for(scheduler, processes)) for made in found]
-    known = store.verifications()
+    known = verified(store)
     for done in checked:
         if done.entry.folder is None and not data:
             slug = done.entry.slug

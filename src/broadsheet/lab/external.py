@@ -31,7 +31,7 @@ from typing import Any
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import MIB, read_text
 from broadsheet.lab.claims import NONE_YET, SYSTEM, Check, Claim
-from broadsheet.lab.identity import leads_out
+from broadsheet.lab.location import leads_out
 from broadsheet.lab.registry import Entry, ExperimentEntry
 from broadsheet.lab.schema import PLAIN, Field
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from broadsheet.cache import checksum, digest, home, write_atomic
 from broadsheet.errors import InputError
+from broadsheet.lab.location import leads_out
 from broadsheet.lab.registry import Entry, ExperimentEntry
 
 OUTSIDE = ("broadsheet.lab", "broadsheet.page", "broadsheet.cli", "broadsheet.web", "broadsheet.errors")
@@ -288,14 +289,6 @@ def repository_hash(folder: Path, salt: str) -> str:
         elif file.is_file() and name != "claims.toml":
             total.update(os.fsencode(name) + b"\0" + bytes.fromhex(checksum(file)))
     return total.hexdigest()
-
-
-def leads_out(path: Path, folder: Path) -> bool:
-    """Whether what a path of a folder stands for, links followed, lies elsewhere; so does a link to itself."""
-    try:
-        return not path.resolve(strict=False).is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a circle
-        return True
 
 
 def _repository_files(folder: Path) -> list[str]:

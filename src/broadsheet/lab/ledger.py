@@ -334,12 +334,35 @@ def latest(slugs: Iterable[str], store: Store | None = None) -> dict[str, dict[s
 
         store = Store()
     if store is not None:
-        for slug, data in store.verifications().items():
+        for slug, data in verified(store).items():
             shipped = found.get(slug)
             if slug in entries():
                 older, newer = (data, shipped) if shipped and shipped["made"] > data["made"] else (shipped, data)
                 found[slug] = merge(entries()[slug], older, newer)
     return found
+
+
+def verified(store: Store) -> dict[str, dict[str, Any]]:
+    """slug -> what this home's newest verification says that can be read."""
+    return store.verifications(lambda slug, data: slug not in entries() or _is_whole(data))
+
+
+def _is_whole(data: Mapping[str, Any]) -> bool:
+    """Whether an entry has all that is read of it, each of its type."""
+    try:
+        found = [data["made"]]
+        for kept in data["experiments"].values():
+            for record in _records(kept):
+                found += [record["code_hash"], record["preset"], record["device"], str(float(record["seconds"]))]
+                found += ["seeds" if metrics.table_from_json(record["metrics"]) else None]
+            for grown in kept.get("growth", {}).values():
+                found += [grown["code_hash"], grown["preset"]]
+                for factor, size in grown["sizes"].items():
+                    found += [str(float(factor) + float(size["value"]))]
+                    metrics.table_from_json(size["metrics"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return all(isinstance(text, str) for text in found)
 
 
 def counts(recorded: Iterable[Recorded]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from broadsheet.cache import home
+from broadsheet.errors import InputError
 
 
 def database_url() -> str:
@@ -21,6 +22,17 @@ def exists() -> bool:
     return bool(os.environ.get("BROADSHEET_DATABASE")) or (home() / "broadsheet.db").exists()
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether what a path of a folder stands for, links followed, lies elsewhere; so does a link to itself."""
+    try:
+        return not path.resolve(strict=False).is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle
+        return True
+
+
 def figures_folder(store_folder: Path, slug: str, experiment: str, preset: str) -> Path:
-    """Where the drawn figures of an experiment are."""
+    """Where the drawn figures of an experiment are; raises `InputError` for a name that would lead elsewhere."""
+    for name in (slug, experiment, preset):
+        if not name or name.startswith(".") or set(name) & {"/", "\\", "\0"}:
+            raise InputError(f"{name[:80]!r} is no name of a paper, an experiment or a size.")
     return store_folder / "figures" / slug / experiment / preset

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from broadsheet.cache import locked
+
+NAMED = re.compile(r"[0-9a-f]+-.+")
+"""What a scratch folder is called; another one is somebody's own."""
 
 _held: dict[tuple[Path, int], tuple[str, Any]] = {}  # by folder and process: a forked one is another
 _one = threading.Lock()
@@ -71,7 +75,7 @@ def left_behind(home: Path) -> list[Path]:
         return []
     places = list((home / "scratch").iterdir())  # before the names, since each has its name first
     there = known(home) - gone(home)
-    return [place for place in places if place.name.partition("-")[0] not in there]
+    return [place for place in places if NAMED.fullmatch(place.name) and place.name.partition("-")[0] not in there]
 
 
 def clear(home: Path) -> None:

@@ -8,29 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Engine, create_engine, event, select, text, update
+from sqlalchemy import Engine, Table, Text, create_engine, event, select, text, type_coerce, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from broadsheet.cache import home, locked
-from broadsheet.errors import StoreError
-from broadsheet.files import load_arrays
+from broadsheet.errors import DataError, InputError, StoreError
+from broadsheet.files import MIB, load_arrays, read_bytes
 from broadsheet.lab import presence
-from broadsheet.lab.location import database_url
+from broadsheet.lab.location import database_url, leads_out
 from broadsheet.lab.metrics import from_json
 from broadsheet.lab.paper import Report
+from broadsheet.lab.rows import RUN_ID, checked, parsed
 from broadsheet.lab.tables import Revision, Run, Verification
 
 SCHEMA = "0002"
 RECORD_FILE = "run.json"
 ARRAYS_FILE = "arrays.npz"
+LARGEST_RECORD = 64 * MIB
+
+logger = logging.getLogger("broadsheet.store")
 
 
 class Store:
@@ -54,6 +59,10 @@ class Store:
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise StoreError(f"The store ({self.engine.url.render_as_string()}) failed: {reason}") from error
+        except json.JSONDecodeError as error:
+            raise StoreError(
+                f"The store ({self.engine.url.render_as_string()}) holds a row that is not JSON ({error})."
+            ) from error
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
@@ -111,35 +120,54 @@ class Store:
         Commands call `broadsheet.lab.jobs.tidy`, which looks after their jobs too.
         """
         for left in presence.left_behind(self.folder):
-            for record in left.glob(f"*/{RECORD_FILE}"):
-                with contextlib.suppress(StoreError):
-                    self.record(record.parent)
-            shutil.rmtree(left, ignore_errors=True)
+            if self._take_in(left):
+                shutil.rmtree(left, ignore_errors=True)
         with self.session() as session:
             known = set(session.scalars(select(Run.id)))
         adopted = 0
         for folder in self.runs.iterdir():
             if folder.name not in known and (folder / RECORD_FILE).exists():
-                self._insert(json.loads((folder / RECORD_FILE).read_text()))
+                try:
+                    row = read_record(folder, folder.name)
+                except StoreError as error:
+                    logger.warning("%s It stays as it is.", error)
+                    continue
+                self._insert(row)
                 adopted += 1
         return adopted
 
+    def _take_in(self, left: Path) -> bool:
+        """Records the finished runs of a scratch folder; False where a record cannot be read, so that the folder stays."""
+        whole = True
+        for record in left.glob(f"*/{RECORD_FILE}"):
+            try:
+                self.record(record.parent)
+            except StoreError as error:
+                logger.warning("%s It stays as it is.", error)
+                whole = False
+        return whole
+
+    def place(self, run_id: str) -> Path:
+        """The folder of a run; raises `StoreError` where the id is none, which could lead anywhere."""
+        if not RUN_ID.fullmatch(run_id):
+            raise StoreError(f"The store holds a run whose id is {run_id[:80]!r}, which is no run's.")
+        return self.runs / run_id
+
+    def arrays(self, run: Run) -> Path | None:
+        """The file of a run's arrays where it is still kept, in this home and not behind a link."""
+        found = self.place(run.id) / ARRAYS_FILE
+        return None if found.is_symlink() or not found.is_file() or leads_out(found, self.runs) else found
+
     def record(self, folder: Path) -> str:
         """Takes a finished run's folder into the store: renamed into place, then written down. Known runs stay as they are."""
-        try:
-            data = json.loads((folder / RECORD_FILE).read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{folder} holds no finished run ({error}).") from None
-        place = self.runs / data["id"]
+        row = read_record(folder)
+        place = self.place(row["id"])
         if not place.exists():
             os.replace(folder, place)
-        self._insert(data)
-        return data["id"]
+        self._insert(row)
+        return row["id"]
 
-    def _insert(self, data: dict[str, Any]) -> None:
-        columns = {column.name for column in Run.__table__.columns}
-        row = {name: value for name, value in data.items() if name in columns}
-        row["finished"] = datetime.fromisoformat(row["finished"])
+    def _insert(self, row: dict[str, Any]) -> None:
         with self.session() as session:
             raise_revision(session, "runs")
             if session.get(Run, row["id"]) is None:
@@ -160,9 +188,9 @@ class Store:
 
     def report(self, run: Run) -> Report:
         """A run's metrics, and its arrays where they are still kept."""
-        arrays = self.runs / run.id / ARRAYS_FILE
+        arrays = self.arrays(run)
         scalars = from_json(run.scalars)
-        kept: dict[str, Any] = load_arrays(arrays) if arrays.exists() else {}
+        kept: dict[str, Any] = load_arrays(arrays) if arrays is not None else {}
         return Report(scalars.pop("", {}), kept, scalars)
 
     def add_verification(self, slug: str, entry: dict[str, Any]) -> None:
@@ -170,15 +198,32 @@ class Store:
             raise_revision(session, "runs")
             session.add(Verification(slug=slug, made=datetime.now(UTC), entry=entry))
 
-    def verifications(self) -> dict[str, dict[str, Any]]:
-        """slug -> the newest verification's ledger entry."""
+    def verifications(self, sound: Callable[[str, Any], bool] = lambda slug, entry: True) -> dict[str, dict[str, Any]]:
+        """slug -> the newest verification's ledger entry that is `sound`; others are told of, and stay."""
         with self.session() as session:
-            rows = session.scalars(select(Verification).order_by(Verification.id))
-            return {row.slug: row.entry for row in rows}
+            rows = session.execute(
+                select(Verification.id, Verification.slug, type_coerce(Verification.entry, Text)).order_by(
+                    Verification.id.desc()
+                )
+            ).all()
+        found: dict[str, dict[str, Any]] = {}
+        for number, slug, given in rows:
+            if slug in found:
+                continue
+            try:
+                entry = parsed(given) if isinstance(given, str) else given  # PostgreSQL's driver has read it already
+            except DataError:
+                entry = None
+            if isinstance(entry, dict) and sound(slug, entry):
+                found[slug] = entry
+            else:
+                logger.warning("Verification %d of %s in the store cannot be read and is left out.", number, slug)
+        return found
 
     def size(self) -> int:
         """Bytes of stored arrays."""
-        return sum(file.stat().st_size for file in self.runs.glob(f"*/{ARRAYS_FILE}"))
+        files = self.runs.glob(f"*/{ARRAYS_FILE}")
+        return sum(file.stat().st_size for file in files if not file.is_symlink() and not leads_out(file, self.runs))
 
     def free(self, budget: int, keep: set[str], dry_run: bool = False) -> tuple[int, int]:
         """Deletes arrays of runs outside `keep`, oldest first, until the rest fits in `budget` bytes; metrics stay.
@@ -187,16 +232,29 @@ class Store:
         """
         total, freed, count = self.size(), 0, 0
         for run in self.find():
-            arrays = self.runs / run.id / ARRAYS_FILE
             if total - freed <= budget:
                 break
-            if run.id in keep or not arrays.exists():
+            arrays = self.arrays(run)
+            if run.id in keep or arrays is None:
                 continue
             freed += arrays.stat().st_size
             count += 1
             if not dry_run:
                 arrays.unlink()
         return count, freed
+
+
+def read_record(folder: Path, run_id: str | None = None) -> dict[str, Any]:
+    """The row of a finished run's folder; raises `StoreError` where its record is none, or of another run than `run_id`."""
+    try:
+        data = parsed(read_bytes(folder / RECORD_FILE, LARGEST_RECORD))
+        columns = Run.__table__.columns.keys()
+        row = checked(cast(Table, Run.__table__), {name: data[name] for name in columns if name in data})
+    except (OSError, InputError, TypeError) as error:
+        raise StoreError(f"{folder} holds no finished run ({error}).") from None
+    if run_id not in (None, row["id"]):
+        raise StoreError(f"{folder} holds the record of another run, {row['id']}.")
+    return row
 
 
 def raise_revision(session: Session, name: str) -> int:
