@@ -93,6 +93,6 @@ def check_written(structure: Atoms, path: Path, name: str = "the structure") -> 
     lost = [type(each).__name__ for each in structure.constraints if not isinstance(each, kept)]
     if lost:
         raise InputError(
-            f"{name} has the constraint {lost[0]}, which {path} would not keep; {', '.join(KEEP_ALL)} keep all, extended XYZ "
-            "FixAtoms and FixCartesian."
+            f"{name} has the constraint {lost[0]}, which {path} would not keep; .traj keeps all, extended XYZ FixAtoms and "
+            "FixCartesian."
         )

@@ -176,7 +176,7 @@ def simulate(
     if velocities is None:
         start = thermal_velocities(batch, temperature, velocity_key)
     else:
-        check_velocities(np.asarray(velocities), batch.free, "simulate")
+        check_velocities(np.asarray(velocities), None if batch.free is None else np.asarray(batch.free), "simulate")
         start = batch.allowed(jnp.asarray(velocities))
     arrays, static = eqx.partition(potentials, eqx.is_array)
     neighbours = potentials[0].neighbours(batch, skin=skin)

@@ -321,7 +321,8 @@ def md(
             frame.info |= {"step": step, "time_fs": step * dt, "run": kind}
             write(out, frame, format="extxyz", append=written > 0)
             written += 1
-            show(step / steps, f"{frame.get_potential_energy():.3f} eV, {frame.get_temperature():.0f} K")
+            warmth = f", {frame.get_temperature():.0f} K" if frame.get_number_of_degrees_of_freedom() else ""
+            show(step / steps, f"{frame.get_potential_energy():.3f} eV{warmth}")
 
         if made < steps:
             _motion(models, start, velocities, made, steps, dt, temperature, friction, every, stop_above, seed, keep)

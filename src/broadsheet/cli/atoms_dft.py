@@ -24,7 +24,7 @@ def dft(
     ] = "pbe",
     basis: Annotated[str, typer.Option(help="As PySCF names them.")] = "def2-svp",
     grid: Annotated[int, typer.Option(min=0, max=9, help="Finer with the number.")] = 3,
-    forces: Annotated[bool, typer.Option("--forces", help="Forces too.")] = False,
+    forces: Annotated[bool, typer.Option("--forces", help="Forces too, of fixed atoms as of others.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where structures with their labels go.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,9 +41,12 @@ def dft(
     from broadsheet.atoms.structures import labelled
     from broadsheet.electrons.calculator import KohnShamCalculator
     from broadsheet.electrons.functionals import named
+    from broadsheet.electrons.kohn_sham import check_molecule
 
     named(functional)
     structures = read_structures(file, labels=False)
+    for k, each in enumerate(structures):
+        check_molecule(each, basis, f"{file}: structure {k}")
     rows: list[dict[str, Any]] = []
     made = []
     for k, each in enumerate(structures):

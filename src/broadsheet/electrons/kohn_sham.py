@@ -168,10 +168,7 @@ def mean_field(
         from pyscf import dft, gto
     except ImportError:
         raise MissingExtraError("Density functionals (PySCF)", "atoms") from None
-    check_structure(atoms, name)
-    if atoms.pbc.any():
-        raise InputError(f"Density functionals here are for molecules, and {name} is periodic.")
-    check_overlap(atoms, name)
+    check_molecule(atoms, basis, name)
     charge, unpaired = charge_and_unpaired(atoms, name)
     symbols = atoms.get_chemical_symbols()
     parts = list(zip(symbols, atoms.positions.tolist(), strict=True))
@@ -186,6 +183,16 @@ def mean_field(
     field.grids.level = grid
     field.grids.build()
     return field
+
+
+def check_molecule(atoms: Atoms, basis: str = "def2-svp", name: str = "the structure") -> None:
+    """Raises `InputError` for what `mean_field` refuses, but for too few orbitals; nothing is computed."""
+    check_structure(atoms, name)
+    if atoms.pbc.any():
+        raise InputError(f"Density functionals here are for molecules, and {name} is periodic.")
+    check_overlap(atoms, name)
+    charge_and_unpaired(atoms, name)
+    core_potentials(basis, atoms.get_chemical_symbols())
 
 
 def _check_room(electrons: int, orbitals: int, name: str) -> None:
