@@ -162,3 +162,22 @@ def test_numbers_that_are_none_have_no_place():
     rows = reading.read(recorded(claim(equals("e", 1.0, 0.1), seeds=1), runs)).strips[0].rows
     assert [row.spot is None for row in rows] == [False, True, True]
     assert rows[1].stands == "no finite number: meets no bound"
+
+
+def test_a_difference_says_so_wherever_a_control_stands_beside_it():
+    """A control's value, taken alone, would read as the better one: 0.55 against 0.45."""
+    pytest.importorskip("typer", reason="The command line is not here.")
+    from broadsheet.cli.output import checks_text, controls_text
+
+    made = claim(at_least("accuracy", 0.3, minus="off"), null="ridge", grows="steps")
+    runs = table(system=0.95, off=0.5, ridge=0.05)
+    verdicts = [judge(made, runs, "quick")] * 2
+    state = recorded(made, runs, growth=(Growth(made, "steps", (1.0, 4.0), (100, 400), verdicts),))
+    assert "accuracy (system − off) 0.45 ≥ 0.3" in checks_text(made, state.outcomes)
+    assert controls_text(state.trials).splitlines() == ["off: off − off 0", "ridge: ridge − off -0.45"]
+    row = said(shown(state).select_one(".sizes tbody tr"))
+    assert "system − off 0.45" in row
+    assert "ridge − off -0.45" in row
+    plain = recorded(claim(), table())
+    assert checks_text(plain.claim, plain.outcomes).startswith("accuracy 0.95 ≥")
+    assert controls_text(plain.trials).splitlines() == ["off: 0.5", "ridge: 0.6"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from broadsheet.lab.claims import Claim
     from broadsheet.lab.engine import Plan, Watch
     from broadsheet.lab.messages import News
-    from broadsheet.lab.verdicts import Trial
+    from broadsheet.lab.verdicts import Outcome, Trial
 
 STYLES = {
     "holds": "green", "reference": "green", "mixed": "yellow", "fails": "red", "vacuous": "magenta",
@@ -79,12 +79,25 @@ def counts_text(counts: Mapping[str, int]) -> Any:
     return made
 
 
+def checks_text(claim: Claim, outcomes: Sequence[Outcome], intervals: bool = False) -> str:
+    """Each check with its value and bound, and of what it is where that is a difference, or another arm than the claim's."""
+    lines = []
+    for outcome in outcomes:
+        of = "" if outcome.of == claim.about else f" ({outcome.of})"
+        known = intervals and outcome.low is not None and outcome.high is not None
+        interval = f" ({number(outcome.low)} to {number(outcome.high)})" if known else ""
+        lines.append(f"{outcome.metric}{of} {number(outcome.value)}{interval} {outcome.bound}")
+    return "\n".join(lines)
+
+
 def controls_text(trials: Sequence[Trial]) -> str:
-    """Each control with its value for each check, and whether it meets the claim."""
+    """Each control with its value for each check, and whether it meets the claim; a difference says so."""
     lines = []
     for trial in trials:
-        values = ", ".join(number(outcome.value) for outcome in trial.outcomes)
-        lines.append(f"{trial.control} {values}{' meets it' if trial.met else ' may meet it' if trial.unclear else ''}")
+        values = ", ".join(
+            f"{'' if outcome.of == trial.control else f'{outcome.of} '}{number(outcome.value)}" for outcome in trial.outcomes
+        )
+        lines.append(f"{trial.control}: {values}{' meets it' if trial.met else ' may meet it' if trial.unclear else ''}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadsheet.cli.output import console, controls_text, counts_text, number, print_json, table, verdict, warning_lines
+from broadsheet.cli.output import checks_text, console, controls_text, counts_text, print_json, table, verdict, warning_lines
 from broadsheet.errors import InputError
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
         out.print(f"broadsheet run {paper.slug} -e {name}  [dim]{escape(experiment.summary)} ({presets})[/dim]")
     rows = []
     for state in claims:
-        checks = "\n".join(f"{c.metric} {number(c.value)} {c.bound}" for c in state.outcomes)
+        checks = checks_text(state.claim, state.outcomes)
         rows.append((state.claim.id, state.claim.statement, verdict(state.verdict), checks, controls_text(state.trials)))
     columns: list[Any] = ["", ("claim", {"ratio": 1}), "verdict", ("check: value, bound", {"ratio": 1}), "controls"]
     out.print(table(columns, rows))

@@ -11,9 +11,9 @@ import typer
 from typer.core import TyperCommand
 
 from broadsheet.cli.output import (
+    checks_text,
     console,
     controls_text,
-    number,
     print_json,
     progress,
     table,
@@ -283,10 +283,8 @@ def _print(done: Checked, preset: str) -> None:
 
     rows: list[Any] = []
     for _, state in done.verdicts:
-        lines = [f"{c.metric} {number(c.value)}{_interval(c.low, c.high)} {c.bound}" for c in state.outcomes]
-        rows.append(
-            (state.claim.id, state.claim.statement, verdict(state.verdict), "\n".join(lines), controls_text(state.trials))
-        )
+        checks = checks_text(state.claim, state.outcomes, intervals=True)
+        rows.append((state.claim.id, state.claim.statement, verdict(state.verdict), checks, controls_text(state.trials)))
     columns: list[Any] = ["", ("claim", {"ratio": 1}), "verdict", ("value and bound", {"ratio": 1}), "controls"]
     size = scale(preset, done.entry.facts["basis"], done.plans[0].experiment)
     console().print(table(columns, rows, f"{done.entry.slug} ({size}; {done.seconds:g} s)"))
@@ -303,7 +301,3 @@ def _print(done: Checked, preset: str) -> None:
         print(f"No null model yet: {', '.join(waiting)}.")
     for name, failure in done.failures().items():
         print(f"{name} failed: {failure}")
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" ({number(low)} to {number(high)})"

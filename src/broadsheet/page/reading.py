@@ -393,7 +393,7 @@ def _grown(state: Recorded, grown: Growth) -> Grown:
             tuple(
                 (
                     (verdict.outcomes[place].of, verdict.outcomes[place].value),
-                    *((trial.control, trial.outcomes[k].value) for trial in verdict.trials),
+                    *((trial.outcomes[k].of, trial.outcomes[k].value) for trial in verdict.trials),
                 )
                 for place, k, _ in asked
             ),
