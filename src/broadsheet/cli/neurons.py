@@ -252,8 +252,8 @@ def complexity(
         crowded = int((dense > 1).sum())
         if crowded and not merge:
             raise DataError(
-                f"{spikes}: {crowded} times a neuron fires more than once in a bin of {dt:g} ms; take a smaller --dt, or "
-                "--merge, which counts them as one."
+                f"{spikes}: {crowded} times a neuron fires more than once in a bin of {dt:g} ms; take a smaller dt (--dt), "
+                "or --merge, which counts them as one."
             )
         dense = np.minimum(dense, 1)
     else:

@@ -20,7 +20,10 @@ Points = Float[np.ndarray, "particles dim"]
 
 
 def msd(positions: Trajectory, lags: Sequence[int]) -> Float[np.ndarray, " lags"]:
-    """Mean squared displacement at each lag (frames), over all particles and time origins; NaN frames are left out."""
+    """Mean squared displacement at each lag (frames), over all particles and time origins.
+
+    NaN frames are left out; a lag at which no particle was seen at both ends has NaN.
+    """
     positions = np.asarray(positions)
     values = []
     for lag in lags:
@@ -29,8 +32,21 @@ def msd(positions: Trajectory, lags: Sequence[int]) -> Float[np.ndarray, " lags"
         step = positions[lag:] - positions[: len(positions) - lag]
         squared = np.einsum("...d,...d->...", step, step)
         mean = squared.mean(dtype=np.float64)
-        values.append(np.nanmean(squared) if np.isnan(mean) else mean)
+        seen = squared[~np.isnan(squared)] if np.isnan(mean) else squared
+        values.append(np.nan if not seen.size else seen.mean() if np.isnan(mean) else mean)
     return np.array(values)
+
+
+def lags_seen(positions: Trajectory) -> np.ndarray:
+    """The lags (frames) above 0 at which some particle was seen at both ends, in order."""
+    seen = ~np.isnan(positions).any(axis=-1)
+    if seen.all():
+        return np.arange(1, len(positions))
+    total = np.zeros(len(positions))
+    for particles in np.array_split(seen, -(-seen.size // 2**20), axis=1):
+        spectrum = np.abs(np.fft.rfft(particles, 2 * len(seen), axis=0)) ** 2
+        total += np.fft.irfft(spectrum.sum(axis=1))[: len(seen)]
+    return np.flatnonzero(total[1:] > 0.5) + 1
 
 
 def log_slope(x: np.ndarray, y: np.ndarray) -> float:
