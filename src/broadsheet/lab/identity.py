@@ -125,7 +125,8 @@ def _paper_hashes(module: str) -> dict[str, str]:
     except (OSError, ValueError, KeyError):
         pass
     hashes = _hash_experiments(module, (root, "broadsheet"))
-    write_atomic(cache_file, json.dumps({"stamp": stamp, "hashes": hashes}))
+    with contextlib.suppress(OSError):  # a home that cannot be written to is only slower
+        write_atomic(cache_file, json.dumps({"stamp": stamp, "hashes": hashes}))
     return hashes
 
 

@@ -8,18 +8,26 @@ from pathlib import Path
 from broadsheet.cache import home
 from broadsheet.errors import InputError
 
+FILE = "broadsheet.db"
+"""The SQLite database in the home folder, where no other is named."""
 
-def database_url() -> str:
-    """`BROADSHEET_DATABASE`, else a SQLite file in the home folder."""
+
+def database_url() -> str | None:
+    """The address of the database that `BROADSHEET_DATABASE` names; None where the store is a file in the home folder."""
     url = os.environ.get("BROADSHEET_DATABASE")
     if url and url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    return url or f"sqlite:///{home() / 'broadsheet.db'}"
+    return url or None
 
 
 def exists() -> bool:
     """Whether anything was ever stored, so that reading commands need not make a database."""
-    return bool(os.environ.get("BROADSHEET_DATABASE")) or (home() / "broadsheet.db").exists()
+    return bool(os.environ.get("BROADSHEET_DATABASE")) or (home() / FILE).exists()
+
+
+def writable(path: Path) -> bool:
+    """Whether this process may write a file, or into a folder."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def leads_out(path: Path, folder: Path) -> bool:

@@ -11,12 +11,15 @@ import json
 import logging
 import os
 import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
-from sqlalchemy import Engine, Table, Text, create_engine, event, select, text, type_coerce, update
+from sqlalchemy import URL, Engine, Table, Text, create_engine, event, select, text, type_coerce, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -24,7 +27,7 @@ from broadsheet.cache import home, locked
 from broadsheet.errors import DataError, InputError, StoreError
 from broadsheet.files import MIB, load_arrays, read_bytes
 from broadsheet.lab import presence
-from broadsheet.lab.location import database_url, leads_out
+from broadsheet.lab.location import FILE, database_url, leads_out, writable
 from broadsheet.lab.metrics import from_json
 from broadsheet.lab.paper import Report
 from broadsheet.lab.rows import RUN_ID, checked, parsed
@@ -39,14 +42,23 @@ logger = logging.getLogger("broadsheet.store")
 
 
 class Store:
-    """The store of one home folder; open it once a process. Only the coordinator writes."""
+    """The store of one home folder; open it once a process. Only the coordinator writes.
+
+    A home that cannot be written to can be read: what is stored is listed and shown.
+    """
 
     def __init__(self, folder: Path | None = None, url: str | None = None, *, migrate: bool = True) -> None:
         self.folder = folder or home()
         self.runs = self.folder / "runs"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.runs.mkdir(exist_ok=True)
-        self.engine = _engine(url or database_url())
+        url = url or database_url()
+        if self.folder.is_dir() and not writable(self.folder):
+            self.engine = _engine(url) if url else _reading_engine(self.folder / FILE)
+        else:
+            try:
+                self.runs.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"{self.folder} cannot be the home folder ({error.strerror or error}).") from None
+            self.engine = _engine(url or URL.create("sqlite", database=str(self.folder / FILE)))
         if migrate:
             with self.guarded():
                 self._migrate()
@@ -84,11 +96,13 @@ class Store:
 
     def upgrade(self) -> None:
         """Brings the database to the present schema, in one transaction, while other processes wait."""
+        if not writable(self.folder):
+            raise StoreError(f"{self.folder} cannot be written to, and its store is of an older Broadsheet.")
         from alembic import command
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         with locked(self.folder / "migrate.lock"), self.guarded(), self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(7023306)"))  # other machines wait as well
@@ -266,12 +280,14 @@ def raise_revision(session: Session, name: str) -> int:
     return session.scalars(select(Revision.number).where(Revision.name == name)).one()
 
 
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
+def _engine(url: str | URL) -> Engine:
+    if not str(url).startswith("sqlite"):
         try:
             return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
         except (ImportError, SQLAlchemyError) as error:
-            raise StoreError(f"The database {url.split('@')[-1]} cannot be used ({error}); see the extra 'postgres'.") from None
+            raise StoreError(
+                f"The database {str(url).split('@')[-1]} cannot be used ({error}); see the extra 'postgres'."
+            ) from None
     engine = create_engine(url, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")
@@ -282,3 +298,20 @@ def _engine(url: str) -> Engine:
         cursor.close()
 
     return engine
+
+
+def _reading_engine(file: Path) -> Engine:
+    """The database of a home that cannot be written to, where SQLite can make none of its files."""
+    if not file.exists():
+        raise StoreError(f"{file.parent} cannot be written to, and holds no store.")
+    journal, index = (file.with_name(file.name + end) for end in ("-wal", "-shm"))
+    query = {"mode": "ro", "uri": "true"}
+    if not journal.exists() or not journal.stat().st_size:
+        query["immutable"] = "1"
+    elif not index.exists():  # what was written last is in the journal, which cannot be read in place
+        copy = Path(tempfile.mkdtemp(prefix="broadsheet-"))
+        weakref.finalize(engine := _engine(URL.create("sqlite", database=str(copy / file.name))), shutil.rmtree, copy, True)
+        for part in (file, journal):
+            shutil.copyfile(part, copy / part.name)
+        return engine
+    return create_engine(URL.create("sqlite", database=f"file:{quote(str(file))}", query=query))
