@@ -93,10 +93,7 @@ def describe_all(
     waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for k, structure in enumerate(structures):
         check_structure(structure, f"structure {k}")
-        try:
-            waiting.append(_near(structure, neighbours, cutoff, whole_shells))
-        except InputError as error:
-            raise InputError(f"structure {k}: {error}") from None
+        waiting.append(_near(structure, neighbours, cutoff, whole_shells, name=f"structure {k}"))
         if elements is not None:
             symbols = structure.get_chemical_symbols()
             if not set(symbols) <= set(elements):
@@ -121,14 +118,14 @@ def describe_all(
 
 
 def _near(
-    structure: Atoms, k: int, cutoff: float, whole: bool, among: np.ndarray | None = None
+    structure: Atoms, k: int, cutoff: float, whole: bool, among: np.ndarray | None = None, name: str = "the structure"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances and vectors of the nearest neighbours of each atom, nearest first, and how many there are; `among`: which
     atoms can be neighbours.
     """
     n = len(structure)
-    i, j, shifts, r = pairs(structure.positions, structure.cell.array, structure.pbc, cutoff)
-    refuse_overlap(i, j, r, "it")
+    i, j, shifts, r = pairs(structure.positions, structure.cell.array, structure.pbc, cutoff, name)
+    refuse_overlap(i, j, r, name)
     if among is not None:
         i, j, shifts, r = (each[among[j]] for each in (i, j, shifts, r))
     order = np.lexsort((r, i))

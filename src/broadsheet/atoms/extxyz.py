@@ -25,10 +25,15 @@ PACKED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 UNPACKED_LIMIT = 64 * 1024 * 1024
 """Characters that any packed file may unpack to; a large one to `UNPACKED_RATIO` times its size."""
 UNPACKED_RATIO = 100
+BLANK_LIMIT = 1000
+"""Empty lines in a row, of which a small packed file could hold any number."""
 BARE = "species:S:1:pos:R:3"
 """What the columns are where the comment has no `Properties`."""
 ARRAYS = {"pos": "positions", "Z": "numbers", "species": "symbols", "charge": "charges", "mass": "masses"}
 """Names of columns that ASE has other names for."""
+SHAPES = {"positions": [("R", 3)], "symbols": [("S", 1)], "numbers": [("I", 1)], "masses": [("R", 1)], "momenta": [("R", 3)],
+          "move_mask": [("L", 1), ("L", 3), ("I", 1), ("I", 3)]}  # fmt: skip
+"""What some columns have to be."""
 MATRICES = {"Lattice", "stress", "virial"}
 """Keys whose nine numbers are a matrix, column after column."""
 BY_ATOM = {"forces", "energies", "stresses", "charges", "magmoms"}
@@ -59,14 +64,18 @@ def read_extxyz(path: Path) -> Iterator[Atoms]:
 
     **Raises:** `DataError` naming structure and line: a count, a column or a key that does not fit.
     """
-    number, k = 1, 0
+    number, k, blank = 1, 0, 0
     with _lines(path) as (lines, most):
         line = next(lines, None)
         while line is not None:
-            if not line.strip():
-                number, line = number + 1, next(lines, None)
-                continue
             try:
+                if not line.strip():
+                    blank += 1
+                    if blank > BLANK_LIMIT:
+                        raise _Wrong(f"{blank} empty lines follow each other")
+                    number, line = number + 1, next(lines, None)
+                    continue
+                blank = 0
                 count = _count(line, most)
                 comment = next(lines, None)
                 rows = list(islice(lines, count))
@@ -259,15 +268,12 @@ def _columns(text: str) -> tuple[Column, ...]:
     if len(parts) % 3 or twice is not None:
         raise _Wrong(f"Properties names {twice} twice" if twice else "Properties is not made of name:type:columns", 1)
     shapes = {each.name: (each.kind, each.end - each.first) for each in found}
-    if shapes.get("positions") != ("R", 3):
-        raise _Wrong("Properties has no pos:R:3", 1)
-    if not {"symbols", "numbers"} & {*names}:
-        raise _Wrong("Properties has neither species nor Z", 1)
-    for name, wanted in (("symbols", ("S", 1)), ("numbers", ("I", 1)), ("masses", ("R", 1)), ("momenta", ("R", 3))):
-        if shapes.get(name, wanted) != wanted:
-            raise _Wrong(f"Properties has {name} in columns other than {wanted[0]}:{wanted[1]}", 1)
-    if shapes.get("move_mask", ("L", 1)) not in (("L", 1), ("L", 3), ("I", 1), ("I", 3)):
-        raise _Wrong("Properties has a move_mask in columns other than L:1 or L:3", 1)
+    if "positions" not in shapes or not {"symbols", "numbers"} & {*names}:
+        raise _Wrong(f"Properties has no {'species or Z' if 'positions' in shapes else 'pos'}", 1)
+    for own, name in zip(parts[::3], names, strict=True):
+        if shapes[name] not in SHAPES.get(name, [shapes[name]]):
+            (kind, width), (wanted, right) = shapes[name], SHAPES[name][0]
+            raise _Wrong(f"Properties has {own}:{kind}:{width}; {own}:{wanted}:{right} is wanted", 1)
     return tuple(found)
 
 

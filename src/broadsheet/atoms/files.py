@@ -108,7 +108,7 @@ def _reader(path: Path) -> Iterator[Atoms]:
     if own is not None:
         return own(path)
     found = iread(name, index=":", format=kind, do_not_split_by_at_sign=True)
-    return limited(found, memory=1024 * MIB + 100 * size, seconds=20 + size / (0.1 * MIB))
+    return limited(found, memory=512 * MIB + 100 * size, seconds=10 + size / (0.1 * MIB))
 
 
 def _sqlite(path: Path) -> Iterator[Atoms]:
@@ -173,6 +173,10 @@ def reading_lmdb(path: Path) -> Iterator[Any]:
     except lmdb.Error as error:
         raise DataError(f"{path} is not an LMDB ({error}).") from None
     with contextlib.closing(environment), environment.begin() as transaction:
+        file = path / "data.mdb" if path.is_dir() else path
+        pages = environment.info()["last_pgno"] + 1
+        if pages * environment.stat()["psize"] > file.stat().st_size:
+            raise DataError(f"{path} is truncated: its last page lies behind its end.")
         yield transaction
 
 

@@ -24,7 +24,7 @@ DENSEST = 1.5
 MANY = 10_000_000
 """Pairs of a structure that are looked for whatever its density."""
 WHOLE = 100_000_000
-"""Pairs of a batch whose structures are taken whole."""
+"""Places for pairs that a batch may have, where most of them are empty or each atom sees all others."""
 
 
 class Neighbours(eqx.Module):
@@ -45,7 +45,7 @@ class Neighbours(eqx.Module):
 
 
 def pairs(
-    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, name: str = "the structure"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(i, j, shifts, distances) of all pairs within the cutoff of one structure, both directions, images included.
 
@@ -56,7 +56,7 @@ def pairs(
     box = np.where(pbc[:, None], cell, 0.0)
     if pbc.any() and not pbc.all():
         box = _completed(positions, box, pbc, cutoff)
-    _check_density(positions, box, bool(pbc.any()), cutoff)
+    _check_density(positions, box, bool(pbc.any()), cutoff, name)
     try:
         i, j, shifts, distances = _cell_lists()(cutoff=float(cutoff), full_list=True).compute(
             points=np.ascontiguousarray(positions, float),
@@ -66,7 +66,7 @@ def pairs(
         )
     except MemoryError:
         raise InputError(
-            f"The neighbours of {len(positions)} atoms within {cutoff:g} Å do not fit into memory; take a smaller cutoff."
+            f"{name} has {len(positions)} atoms, whose neighbours within {cutoff:g} Å do not fit into memory."
         ) from None
     if pbc.any() and not pbc.all():
         real = ~(shifts[:, ~pbc] != 0).any(axis=1)
@@ -74,21 +74,22 @@ def pairs(
     return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int32), distances
 
 
-def _check_density(positions: np.ndarray, box: np.ndarray, periodic: bool, cutoff: float) -> None:
+def _check_density(positions: np.ndarray, box: np.ndarray, periodic: bool, cutoff: float, name: str) -> None:
     """Raises `InputError` where there are many pairs and atoms are denser than in matter, before any pair is looked for.
 
-    Atoms are counted in cells about as wide as the cutoff, or the whole box where that is narrower. All pairs lie in
-    neighbouring cells, so that they are fewer than the sum of the squared counts times the neighbouring cells.
+    Atoms are counted in cells as wide as the cutoff (3 Å at least) or wider, or in the whole box where that is narrower. All
+    pairs lie in neighbouring cells, so that they are fewer than the sum of the squared counts times the neighbouring cells.
     """
+    edge = max(cutoff, 3.0)
     if periodic:
         inverse = np.linalg.inv(box)
         heights = 1 / np.sqrt((inverse**2).sum(axis=0))
         images = (2 * np.ceil(cutoff / heights) + 1).prod()
     else:
-        heights, images = np.maximum(np.ptp(positions, axis=0), cutoff), 1.0
+        heights, images = np.maximum(np.ptp(positions, axis=0), edge), 1.0
     if len(positions) ** 2 * images <= MANY:
         return
-    cells = np.maximum(np.floor(heights / cutoff), 1)
+    cells = np.maximum(np.floor(heights / edge), 1)
     if periodic:
         places = (positions @ inverse % 1 * cells).astype(np.int64)
         near = np.prod(np.where(cells >= 3, 3, 2 * np.ceil(cutoff / heights) + 1))
@@ -102,8 +103,8 @@ def _check_density(positions: np.ndarray, box: np.ndarray, periodic: bool, cutof
     density = squares / len(positions) / (volume / np.prod(cells))
     if squares * near > MANY and density > DENSEST:
         raise InputError(
-            f"{len(positions)} atoms lie {density:.3g} to the cubic Å, ten times denser than any solid and more: "
-            "the cell or the positions are not in Å, or wrong."
+            f"{name} has {density:.3g} atoms to the cubic Å, more than ten times as many as any solid: its cell or positions "
+            "are not in Å, or wrong."
         )
 
 
@@ -180,10 +181,7 @@ def neighbour_list(
     members = np.split(ordered, np.cumsum(np.bincount(graph[real], minlength=len(cells)))[:-1])
     for k in np.flatnonzero(np.asarray(batch.graph_mask)):
         own = members[k]
-        try:
-            i, j, shifts, distances = pairs(positions[own], cells[k], pbc[k], cutoff)
-        except InputError as error:
-            raise InputError(f"Structure {k}: {error}") from None
+        i, j, shifts, distances = pairs(positions[own], cells[k], pbc[k], cutoff, f"structure {k}")
         refuse_overlap(i, j, distances, f"structure {k}")
         parts.append((own[i], own[j], shifts, distances))
     if self_edges:
@@ -206,6 +204,8 @@ def neighbour_list(
             f"Atom {int(counts.argmax())} has {most} neighbours within {cutoff:g} Å and {width} fit; give more room "
             "or a smaller cutoff."
         )
+    if atoms * width > max(WHOLE, 50 * len(i)):
+        raise InputError(f"Atom {int(counts.argmax())} has {most} neighbours within {cutoff:g} Å and most have far fewer.")
     index = np.repeat(np.arange(atoms, dtype=np.int32)[:, None], width, axis=1)
     shift = np.zeros((atoms, width, 3), np.int32)
     mask = np.zeros((atoms, width), bool)

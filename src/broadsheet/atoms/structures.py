@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 MAX_NUMBER = 118
+FARTHEST = 1e8
+"""Å, the largest coordinate."""
 ARTICLES = {"energy": "an ", "forces": "", "stress": "a "}
 
 
@@ -162,8 +164,11 @@ def check_structure(structure: Atoms, name: str = "the structure") -> None:
     """
     if len(structure) == 0:
         raise InputError(f"{name} has no atoms.")
-    if not np.isfinite(structure.positions).all() or not np.isfinite(structure.cell.array).all():
+    largest = np.abs(structure.positions).max() + np.abs(structure.cell.array).max()
+    if not np.isfinite(largest):
         raise InputError(f"{name} has positions or a cell that are not finite.")
+    if largest > FARTHEST:
+        raise InputError(f"{name} has positions or a cell beyond {FARTHEST:.0e} Å; a centimetre is no size of a structure.")
     if structure.numbers.min() < 1 or structure.numbers.max() > MAX_NUMBER:
         wrong = structure.numbers.min() if structure.numbers.min() < 1 else structure.numbers.max()
         raise InputError(f"{name} has an atom that is no element (atomic number {wrong}).")
@@ -181,7 +186,7 @@ def check_structure(structure: Atoms, name: str = "the structure") -> None:
 
 def has_volume(structure: Atoms) -> bool:
     """Whether it is periodic in all three directions, so that its stress is one."""
-    return bool(structure.pbc.all()) and abs(structure.cell.volume) > 1e-6
+    return bool(structure.pbc.all() and abs(structure.cell.volume) > 1e-6)
 
 
 def check_labels(structure: Atoms, name: str = "the structure") -> None:
