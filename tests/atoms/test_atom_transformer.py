@@ -81,6 +81,13 @@ def test_charge_and_multiplicity_are_seen_within_limits():
     made[0].info["charge"] = 20
     with pytest.raises(InputError, match="charges"):
         net.neighbours(batch_atoms(made))
+    made[0].info["charge"], made[1].info["charge"] = 0, 0.5
+    with pytest.raises(InputError, match=r"structure 1 has the charge 0\.5"):
+        net.neighbours(batch_atoms(made))
+    made[1].info["charge"] = 0
+    made[1].positions[3] = made[1].positions[2] + 0.01
+    with pytest.raises(InputError, match="Atoms 2 and 3 of structure 1 overlap"):
+        net.neighbours(batch_atoms(made))
     with pytest.raises(InputError, match="periodic"):
         net.neighbours(batch_atoms([bulk("Cu")]))
     with pytest.raises(InputError, match="fit"):

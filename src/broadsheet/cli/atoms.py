@@ -172,14 +172,11 @@ def evaluate(
     """Errors of potentials on labelled structures, whose labels are read as by `train`."""
     from broadsheet.atoms.files import read_structures
     from broadsheet.atoms.label_names import LabelNames
-    from broadsheet.atoms.neighbours import check_overlap
     from broadsheet.atoms.training import LabelledSet
     from broadsheet.atoms.training import evaluate as errors_of
 
     names = LabelNames(energy_key, forces_key, stress_key, _wanted(stress))
     structures = read_structures(file, labels=names)
-    for k, each in enumerate(structures):
-        check_overlap(each, f"{file}: structure {k}")
     rows = {}
     for path, model in zip(potential, _load(potential), strict=True):
         rows[str(path)] = _errors(errors_of(model, LabelledSet(structures, model, stress), direct=direct, size=16))

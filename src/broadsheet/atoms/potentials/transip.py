@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from broadsheet.atoms.neighbours import Neighbours, whole_structures
+from broadsheet.atoms.neighbours import OVERLAP, Neighbours, refuse_overlap, whole_structures
 from broadsheet.atoms.pair import gaussian_basis
 from broadsheet.atoms.potential import Potential, Prediction
 from broadsheet.atoms.registry import potential
@@ -244,10 +244,19 @@ class AtomTransformer(Potential):
         if not known.all():
             k = int(np.flatnonzero(~known)[0])
             raise InputError(
-                f"structure {k} has the charge {charge[k]:g} and the multiplicity {spin[k]:g}; AtomTransformer knows whole charges "
-                f"up to ±{CHARGES} and multiplicities of 1 to {SPINS}."
+                f"structure {k} has the charge {charge[k]:g} and the multiplicity {spin[k]:g}; AtomTransformer knows whole "
+                f"charges up to ±{CHARGES} and multiplicities of 1 to {SPINS}."
             )
-        return whole_structures(batch, width=width)
+        found = whole_structures(batch, width=width)
+        positions, atoms = np.asarray(batch.positions, float), np.arange(len(found.index))
+        apart = np.sqrt(((positions[found.index] - positions[:, None]) ** 2).sum(axis=-1))
+        near = found.mask & (found.index != atoms[:, None]) & (apart < OVERLAP)
+        if near.any():
+            i, slot = (int(part[0]) for part in np.nonzero(near))
+            j, k = int(found.index[i, slot]), int(batch.graph[i])
+            first = int(np.searchsorted(batch.graph, k))
+            refuse_overlap(np.array([i - first]), np.array([j - first]), apart[[i], [slot]], f"structure {k}")
+        return found
 
     def embed(self, batch: AtomsBatch, neighbours: Neighbours) -> Float[Array, "atoms width"]:
         """Features of each atom, of zero mean and unit variance times what the last norm learned."""
