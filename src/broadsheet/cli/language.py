@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Texts = Annotated[Path, typer.Option("--texts", metavar="FILE", help="Probe texts, one a line; the same for every model.")]
+Texts = Annotated[
+    Path, typer.Option("--texts", metavar="FILE", help="Probe texts, one a line, UTF-8; the same for every model.")
+]
 Pool = Annotated[str, typer.Option(help="last (token) or mean (over tokens, for sentence encoders).")]
 Layer = Annotated[int, typer.Option(help="Hidden state: -1 the last, 0 the embedding.")]
-MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are read.")]
+MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are read, or as many positions as the model has.")]
 READINGS = ("rankme", "alpha", "r2", "participation_ratio", "stable_rank")
 
 
@@ -38,7 +40,11 @@ def geometry(
     max_length: MaxLength = 128,
     as_json: AsJson = False,
 ) -> None:
-    """Effective rank and spectral decay of a model's representations, over its revisions where some are named."""
+    """Effective rank and spectral decay of a model's representations, over its revisions where some are named.
+
+    Causal language models and encoders; of an encoder-decoder model (T5, BART) the encoder. The decay is fitted over the ranks
+    that the texts have: one less than their number at most, and none that is rounding noise.
+    """
     from broadsheet.language.geometry import measure, spectrum
 
     names = [name.strip() or None for name in revisions.split(",")] if revisions else [None]
@@ -80,7 +86,10 @@ def compare(
 def _read(path: Path) -> list[str]:
     from broadsheet.files import MIB, read_text
 
-    texts = [line for line in read_text(path, 1024 * MIB).splitlines() if line.strip()]
+    lines = read_text(path, 1024 * MIB).rstrip().split("\n")
+    texts = [line for line in lines if line.strip()]
+    if len(texts) < len(lines):
+        typer.echo(f"{path}: {len(lines) - len(texts)} empty lines are left out.", err=True)
     if len(texts) < 10:
         raise InputError(f"{path} has {len(texts)} texts, one a line; at least 10 are wanted, and several times the width.")
     return texts
@@ -90,10 +99,15 @@ def _states(name: str, revision: str | None, texts: list[str], **options: Any) -
     """Features (texts, width) of a model."""
     import numpy as np
 
-    from broadsheet.language.models import load
+    from broadsheet.language.models import load, positions
     from broadsheet.language.tracking import model_features
 
-    found = np.concatenate(list(model_features(*load(name, revision), texts, **options)))
+    model, words = load(name, revision)
+    if (most := positions(model)) is not None and most < options["max_length"]:
+        typer.echo(f"{name} has {most} positions: longer texts are cut there.", err=True)
+    if model.config.is_encoder_decoder:
+        typer.echo(f"{name} is an encoder-decoder model: its encoder is read.", err=True)
+    found = np.concatenate(list(model_features(model, words, texts, **options)))
     if len(found) < 3 * found.shape[1]:
         typer.echo(
             f"{len(found)} texts for a width of {found.shape[1]}: the rank is biased low, compare at equal texts.", err=True

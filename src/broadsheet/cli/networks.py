@@ -55,7 +55,7 @@ def convert(
         Literal["steady", "fastest"],
         typer.Option(
             "--exit-choice",
-            help="The exit's threshold: the smallest from which on all keep the accuracy, or the paper's, the fastest that does.",
+            help="The exit's threshold: the smallest from which on all keep the accuracy, or the paper's, the fastest one.",
         ),
     ] = "steady",
     as_json: AsJson = False,

@@ -19,6 +19,7 @@ from broadsheet.errors import InputError
 
 Spectrum = Float[np.ndarray, " d"]
 Features = Float[np.ndarray, "samples d"]
+EPSILON = float(np.finfo(np.float64).eps)
 PAPER_RANKS = (12, 100)
 """Ranks over which the decay is fitted, both included."""
 
@@ -48,17 +49,21 @@ def spectrum(
 class StreamingCovariance:
     """Covariance of features that arrive in batches, in float64; no more than (d, d) is held at once.
 
-    Sums are taken around the first batch's mean, so that a large common offset costs no precision.
+    Sums are taken around the first batch's mean, so that a large common offset costs no precision. `rounding` is the relative
+    precision of the coarsest batch.
     """
 
     def __init__(self, d: int) -> None:
         self.count = 0
+        self.rounding = EPSILON
         self._origin = np.zeros(d)
         self._sum = np.zeros(d)
         self._products = np.zeros((d, d))
 
     def update(self, features: Features) -> StreamingCovariance:
         """Takes in a batch (samples, d)."""
+        kind = np.asarray(features).dtype
+        self.rounding = max(self.rounding, float(np.finfo(kind).eps) if kind.kind == "f" else EPSILON)
         batch = np.asarray(features, np.float64)
         if batch.ndim != 2 or batch.shape[1] != len(self._sum):
             raise InputError(f"Features have the shape {batch.shape}; (samples, {len(self._sum)}) is wanted.")
@@ -84,8 +89,16 @@ class StreamingCovariance:
         return total / (self.count - 1)
 
     def spectrum(self, *, center: bool = True) -> Spectrum:
-        """Descending eigenvalues."""
-        return np.maximum(eigh(self.matrix(center=center), eigvals_only=True)[::-1], 0.0)
+        """Descending eigenvalues; those beyond the rank are 0.
+
+        The rank is no more than the samples (less one where they are centred), and what lies below the rounding of the
+        features or of the decomposition (as in `numpy.linalg.matrix_rank`) does not count.
+        """
+        values = eigh(self.matrix(center=center), eigvals_only=True)[::-1]
+        squares = np.diag(self.matrix(center=False)).max()
+        noise = len(values) * max(self.rounding**2 * squares, EPSILON * values[0])
+        rank = min(int(np.sum(values > noise)), self.count - center)
+        return np.where(np.arange(len(values)) < rank, values, 0.0)
 
 
 def rankme(values: Spectrum, eps: float = 1e-7) -> float:
@@ -101,16 +114,20 @@ def alpha_req(values: Spectrum, ranks: tuple[int, int] | None = None) -> tuple[f
     """(alpha, R²): the exponent of `values ~ rank^-alpha`, by least squares on logarithms with weights 1 / rank.
 
     **Arguments:** `ranks`: first and last rank of the fit, counted from 1; by default 12 to 100, less where there are
-    fewer than 110 values.
+    fewer than 110 values. Ranks whose values are rounding noise (as in `numpy.linalg.matrix_rank`) are left out.
 
-    **Raises:** `InputError` where the window holds fewer than three values above 0.
+    **Raises:** `InputError` where the window holds fewer than three values above that.
     """
     values = np.asarray(values, np.float64)
     low, high = ranks or default_ranks(len(values))
     chosen = np.arange(low, min(high, len(values)) + 1)
-    chosen = chosen[values[chosen - 1] > 0]
+    real = values > len(values) * EPSILON * values.max(initial=0.0)
+    chosen = chosen[real[chosen - 1]]
     if len(chosen) < 3:
-        raise InputError(f"Ranks {low} to {high} of {len(values)} values hold {len(chosen)} above 0; a decay needs 3.")
+        raise InputError(
+            f"Ranks {low} to {high} hold {len(chosen)} of the {int(real.sum())} that are no rounding noise; a decay needs 3: "
+            "take more texts."
+        )
     x, y, weight = np.log(chosen), np.log(values[chosen - 1]), 1 / chosen
     mean_x, mean_y = np.average(x, weights=weight), np.average(y, weights=weight)
     slope = np.sum(weight * (x - mean_x) * (y - mean_y)) / np.sum(weight * (x - mean_x) ** 2)

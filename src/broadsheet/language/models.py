@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from broadsheet.errors import InputError, MissingDataError, MissingExtraError
+from broadsheet.errors import DataError, InputError, MissingDataError, MissingExtraError
 from broadsheet.files import read_json
 
 try:
     import torch
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils import logging
 except ImportError:
     raise MissingExtraError("Reading language models", "language") from None
+
+PATIENCE = 2.0
+"""Seconds that the Hub has to answer."""
 
 
 @contextmanager
@@ -34,30 +41,33 @@ def one_thread() -> Iterator[None]:
 
 
 def load(name: str, revision: str | None = None, *, dtype: Any = None, attention: str | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) of a causal language model or a sentence encoder, in evaluation mode.
+    """(model, tokenizer) of a causal language model, an encoder, or both parts of an encoder-decoder, in evaluation mode.
 
     **Arguments:** `name`: a folder, or a name on the Hugging Face Hub; `revision`: a branch, tag or commit there (Pythia's
     `step3000`); `dtype`: by default float32; `attention`: how it is computed (`eager`, `sdpa`, …), by default as
     Transformers chooses.
 
     Code that comes with a model is never run (`trust_remote_code=False`), and weights are read from safetensors or with
-    `weights_only=True`.
+    `weights_only=True`. Where the Hub does not answer within seconds, what is in its cache on this machine is taken.
 
-    **Raises:** `MissingDataError` where the model is neither there nor can be fetched.
+    **Raises:** `MissingDataError` where the model is neither there nor can be fetched, `DataError` where its weights are not
+    those that its configuration asks for.
     """
     if not Path(name).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
         raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
     logging.disable_progress_bar()
-    place = {"revision": revision} if revision and not Path(name).is_dir() else {}
+    place = _place(name, revision)
     try:
         config = AutoConfig.from_pretrained(name, **place)
         causal = any("CausalLM" in architecture or "LMHead" in architecture for architecture in config.architectures or [])
         kind = AutoModelForCausalLM if causal else AutoModel
-        model = kind.from_pretrained(name, dtype=dtype or torch.float32, attn_implementation=attention, **place)
+        model, found = kind.from_pretrained(
+            name, dtype=dtype or torch.float32, attn_implementation=attention, output_loading_info=True, **place
+        )
         words = _tokenizer(name, place)
-    except (OSError, ValueError, pickle.UnpicklingError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise MissingDataError(f"{name}{f' at {revision}' if revision else ''} cannot be loaded: {first}") from None
+    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise MissingDataError(f"{_titled(name, revision)} cannot be loaded: {_reason(error, place)}") from None
+    _whole(_titled(name, revision), model, found)
     if words.pad_token_id is None:
         words.pad_token = words.eos_token
     return model.eval(), words
@@ -68,10 +78,58 @@ def commit(name: str, revision: str | None = None) -> str | None:
 
     **Raises:** `MissingDataError` where there is no such model.
     """
+    place = _place(name, revision or "main")
     try:
-        return AutoConfig.from_pretrained(name, revision=revision or "main")._commit_hash
+        return AutoConfig.from_pretrained(name, **place)._commit_hash
     except (OSError, ValueError) as error:
-        raise MissingDataError(f"{name} cannot be read: {str(error).strip().splitlines()[0]}") from None
+        raise MissingDataError(f"{name} cannot be read: {_reason(error, place)}") from None
+
+
+def _place(name: str, revision: str | None) -> dict[str, Any]:
+    """How `from_pretrained` finds a model: by its revision, and in the cache alone where the Hub does not answer."""
+    if Path(name).is_dir():
+        return {}
+    place: dict[str, Any] = {"revision": revision} if revision else {}
+    return place if _reachable() else place | {"local_files_only": True}
+
+
+def _reachable() -> bool:
+    """Whether the Hub answers in time. A thread asks, since the look-up of a host's name has no limit of its own."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    answers: list[Any] = []
+
+    def ask() -> None:
+        with suppress(Exception):  # whatever keeps it from answering
+            answers.append(get_session().head(constants.ENDPOINT, timeout=PATIENCE))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return bool(answers)
+
+
+def _reason(error: Exception, place: dict[str, Any]) -> str:
+    if "local_files_only" in place:
+        return "the Hugging Face Hub does not answer, and it is not whole in the cache on this machine."
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _titled(name: str, revision: str | None) -> str:
+    return f"{name} at {revision}" if revision else name
+
+
+def _whole(title: str, model: Any, found: Any) -> None:
+    """Refuses weights that Transformers would draw at random or leave out; heads and poolers are another matter."""
+    if missing := sorted(name for name in found["missing_keys"] if "pooler" not in name):
+        raise DataError(f"{title} has no weights {missing[0]!r} ({len(missing)} are missing); its configuration asks for them.")
+    own = {_unnumbered(name) for name in model.state_dict()}
+    if more := sorted(name for name in found["unexpected_keys"] if name != _unnumbered(name) and _unnumbered(name) in own):
+        raise DataError(f"{title} has weights {more[0]!r} ({len(more)} of that kind); its configuration has fewer layers.")
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub("[0-9]+", "#", name)
 
 
 def _tokenizer(name: str, place: dict[str, str]) -> Any:
@@ -91,6 +149,16 @@ def tokenize(words: Any, texts: Sequence[str], max_length: int, min_tokens: int 
     return kept
 
 
+def positions(model: Any) -> int | None:
+    """The longest text, in tokens, for which a model has positions; None where its configuration names no limit."""
+    found = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
+    for name, part in model.named_modules():
+        counted = isinstance(part, torch.nn.Embedding) and name.endswith("position_embeddings") and part.padding_idx is not None
+        if counted and found is not None:  # RoBERTa counts from behind its padding
+            found = min(found, part.num_embeddings - part.padding_idx - 1)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def padded(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """(ids, mask) of rows of different lengths, padded on the right."""
     longest = max(len(row) for row in rows)
@@ -107,26 +175,49 @@ def features(
 ) -> Iterator[np.ndarray]:
     """Hidden states of token rows, a batch at a time: float32 arrays (rows, width).
 
+    Of an encoder-decoder model (T5, BART) those of the encoder.
+
     **Arguments:** `layer`: index into the hidden states, -1 for the last, which has passed the final norm in Llama, GPT-NeoX
     and OLMo; `pool`: `"last"` (the last token that is not padding) or `"mean"` (over tokens, as sentence encoders do).
 
-    **Raises:** `InputError` where the layer or the pooling does not exist.
+    **Raises:** `InputError` where the layer or the pooling does not exist, tokens have no embedding or positions, the model
+    takes no tokens, or its numbers are not finite.
     """
     if pool not in ("last", "mean"):
         raise InputError(f"pool is {pool!r}; last or mean is wanted.")
+    name, reader = type(model).__name__, model.get_encoder() if model.config.is_encoder_decoder else model
+    if getattr(reader, "main_input_name", "input_ids") != "input_ids":
+        raise InputError(f"A {name} takes {reader.main_input_name}, no texts.")
+    words = reader.get_input_embeddings().weight.shape[0]
+    if (largest := max(max(row) for row in rows)) >= words:
+        raise InputError(f"The tokenizer gives the token {largest}; the embedding of the {name} has {words}, from 0 on.")
     device = next(model.parameters()).device
     for start in range(0, len(rows), batch):
-        ids, mask = (part.to(device) for part in padded(rows[start : start + batch], pad))
-        with torch.no_grad():
-            states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        ids, mask = (part.to(device) for part in padded(rows[start : start + batch], pad if pad < words else 0))
+        try:
+            with torch.no_grad():
+                states = reader(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        except (IndexError, RuntimeError) as error:
+            if "out of range" not in str(error) and "out of bounds" not in str(error):
+                raise
+            # the table of positions is the only one left to look up in
+            raise InputError(f"A text of {ids.shape[1]} tokens is longer than the {name} has positions for.") from None
         if not -len(states) <= layer < len(states):
             raise InputError(f"Layer {layer} does not exist; the model has {len(states) - 1} and the embedding, 0.")
         found = states[layer].float()
         if pool == "mean":
             weight = mask[..., None].float()
-            yield ((found * weight).sum(1) / weight.sum(1)).cpu().numpy()
+            found = (found * weight).sum(1) / weight.sum(1)
         else:
-            yield found[torch.arange(len(ids)), mask.sum(1) - 1].cpu().numpy()
+            found = found[torch.arange(len(ids)), mask.sum(1) - 1]
+        if not torch.isfinite(found).all():
+            broken = next((part for part, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)
+            raise InputError(
+                f"The weights {broken} of the {name} hold NaN or infinity."
+                if broken
+                else f"The {name} gives NaN or infinity (half precision overflows: read it as float32)."
+            )
+        yield found.cpu().numpy()
 
 
 def log_probabilities(model: Any, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -9,15 +9,24 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from broadsheet.errors import InputError
 from broadsheet.language.geometry import GeometryTrace, spectrum_of
-from broadsheet.language.models import features, load, tokenize
+from broadsheet.language.models import features, load, positions, tokenize
 
 
 def model_features(
     model: Any, words: Any, texts: Sequence[str], *, max_length: int = 128, layer: int = -1, pool: str = "last", batch: int = 32
 ) -> Iterator[np.ndarray]:
-    """A model's features over texts, a batch (texts, width) at a time."""
-    rows = tokenize(words, texts, max_length)
+    """A model's features over texts, a batch (texts, width) at a time.
+
+    Texts are cut at `max_length` tokens, or at as many positions as the model has where those are fewer.
+
+    **Raises:** `InputError` for a text without a token, beside those of `broadsheet.language.models.features`.
+    """
+    rows = tokenize(words, texts, min(max_length, positions(model) or max_length))
+    if len(rows) < len(texts):
+        first = next(k for k, text in enumerate(texts) if not words(text)["input_ids"])
+        raise InputError(f"{len(texts) - len(rows)} of {len(texts)} texts have no token (the first is {texts[first][:40]!r}).")
     return features(model, rows, layer=layer, pool=pool, batch=batch, pad=words.pad_token_id or 0)
 
 
