@@ -49,7 +49,7 @@ paper = Paper(
     "cold posteriors and deep ensembles side by side, on systems where truth and noise are known.",
     topics=("interatomic potentials", "uncertainty", "stochastic-gradient MCMC"),
     parts=("broadsheet.atoms.ForceMatchingPosterior", "broadsheet.atoms.sample_chains", "broadsheet.atoms.DeepEnsemble"),
-    verbs=("broadsheet atoms md STRUCTURES.xyz MODEL",),
+    verbs=("broadsheet atoms md STRUCTURES.xyz --potential MODEL",),
     notes=(
         "The authors' preconditioner follows the gradient for ever and leaves out the term that mends it: on a normal target "
         "the variance is up to twice too large. Ours stays as it is after the burn-in; theirs is the control.",

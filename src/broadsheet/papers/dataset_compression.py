@@ -49,7 +49,7 @@ paper = Paper(
     parts=("broadsheet.atoms.describe", "broadsheet.atoms.select", "broadsheet.atoms.entropy"),
     verbs=(
         "broadsheet atoms compress train.xyz",
-        "broadsheet atoms outliers new.xyz train.xyz",
+        "broadsheet atoms outliers new.xyz --reference train.xyz",
         "broadsheet atoms entropy train.xyz",
     ),
     notes=(

@@ -42,7 +42,7 @@ paper = Paper(
     "front of speed and accuracy. Nothing is trained again.",
     topics=("spiking networks", "early exit", "calibration", "ANN-to-SNN conversion"),
     parts=("broadsheet.conversion.DynamicConfidence", "broadsheet.conversion.QuantisedNet", "broadsheet.conversion.SpikingNet"),
-    verbs=("broadsheet networks convert MODEL.safetensors --early-exit",),
+    verbs=("broadsheet networks convert MODEL.onnx --data DATA.npz --early-exit",),
     requires=("data",),
     tasks={"classify handwritten digits": "ablations:accuracy_fitted"},
     notes=(

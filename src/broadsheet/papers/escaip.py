@@ -45,7 +45,7 @@ paper = Paper(
     parts=("broadsheet.atoms.EScAIP", "broadsheet.atoms.train", "broadsheet.atoms.PotentialCalculator"),
     verbs=(
         "broadsheet atoms train train.xyz",
-        "broadsheet atoms evaluate test.xyz MODEL",
+        "broadsheet atoms evaluate test.xyz --potential MODEL",
     ),
     tasks={"predict energies and forces of atoms": "molecular:force_mae"},
     notes=(

@@ -43,7 +43,7 @@ paper = Paper(
     "the cues it was stored under, and storing again overwrites.",
     topics=("hippocampus", "associative memory", "STDP", "neuromorphic computing"),
     parts=("broadsheet.networks.HippocampalCAM", "broadsheet.networks.hippocampus", "broadsheet.plasticity.STDP"),
-    verbs=("broadsheet networks recall PATTERNS.csv",),
+    verbs=("broadsheet networks recall PATTERNS.npy",),
     tasks={"recall stored patterns": "capacity:recalled_by_cue"},
     notes=(
         "Steps, synaptic scaling and the order of plasticity are those that reproduce the authors' published spike tables; "

@@ -43,7 +43,7 @@ paper = Paper(
     topics=("representation geometry", "training dynamics", "spectra"),
     parts=("broadsheet.language.geometry", "broadsheet.language.tracking.GeometryCallback", "broadsheet.language.tiny_chain"),
     requires=("language",),
-    verbs=("broadsheet language geometry MODEL",),
+    verbs=("broadsheet language geometry MODEL --texts TEXTS.txt",),
     notes=(
         "Quick runs train a Llama of 219 456 parameters on a synthetic corpus; the paper's are OLMo and Pythia up to 12B, "
         "whose checkpoints the paper preset loads by name, with texts from --data.",
