@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -75,3 +77,45 @@ def test_a_file_that_is_being_written_is_not_there_yet(tmp_path):
         stream.write(b"ew")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+WRITING = """
+import os, sys, time
+from pathlib import Path
+from broadsheet.cache import writing
+with writing(Path(sys.argv[1])) as stream:
+    stream.write(b"half")
+    stream.flush()
+    print("half", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_writer_leaves_goes_with_the_next_and_a_living_ones_stays(tmp_path):
+    def writer():
+        made = subprocess.Popen([sys.executable, "-c", WRITING, str(tmp_path / "file")], stdout=subprocess.PIPE)
+        made.stdout.readline()
+        return made
+
+    with writer() as killed, writer() as alive:
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.iterdir())) == 2
+        cache.write_atomic(tmp_path / "file", "whole")
+        assert len([left for left in tmp_path.iterdir() if left.suffix == ".part"]) == 1
+        assert (tmp_path / "file").read_text() == "whole"
+        alive.kill()
+    cache.write_atomic(tmp_path / "file", "again")
+    assert [left.name for left in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_fixture_whose_builder_was_killed_is_built_anew(home):
+    code = (
+        "import os\nfrom broadsheet.cache import fixture\n"
+        "fixture('things', {}, lambda folder: ((folder / 'half').write_text('x'), os.kill(os.getpid(), 9)))"
+    )
+    subprocess.run([sys.executable, "-c", code])
+    assert list((home / "cache" / "things").glob(".building-*"))
+    place = cache.fixture("things", {}, lambda folder: (folder / "whole").write_text("x"))
+    assert [file.name for file in place.iterdir()] == ["whole"]
+    assert not list((home / "cache" / "things").glob(".building-*"))

@@ -95,6 +95,27 @@ def test_two_workers_without_a_shared_disk_and_one_killed(toy, store, cluster, t
     assert len(store.find()) == 4
     assert all(store.report(run).arrays["shown"].shape == (400,) for run in store.find())
     assert not (tmp_path / "worker-1" / "home" / "runs").exists()  # the coordinator alone writes a store
+    until(lambda: not temporary(tmp_path), 20)  # of the killed worker either
+
+
+def temporary(place):
+    """What pieces of work keep on the workers' disks."""
+    scratch = [left for worker in place.glob("worker-*") for left in (worker / "home" / "cluster" / "scratch").glob("*")]
+    return [*scratch, *place.glob("worker-*/broadsheet-*"), *place.glob("worker-*/tmp*")]
+
+
+@pytest.mark.parametrize("any_home", ["sqlite"], indirect=True)
+def test_folders_of_a_worker_whose_processes_were_all_killed_go_with_the_next_piece_of_work(toy, store, cluster, tmp_path):
+    client, _ = cluster
+    for worker in ("worker-0", "worker-1"):
+        command = [sys.executable, "-c", "from broadsheet.lab import presence\nfrom broadsheet.cache import home\n"
+                   "import os\nprint(presence.scratch(home() / 'cluster'), flush=True)\nos.kill(os.getpid(), 9)"]  # fmt: skip
+        subprocess.run(command, env={**os.environ, "BROADSHEET_HOME": str(tmp_path / worker / "home")}, stdout=subprocess.PIPE)
+    assert len(temporary(tmp_path)) == 2
+    made = plan(toy, JobSpec("toy", "coin", variants=("system",), seeds=tuple(range(6)), overrides={"pause": "0.5"}), store)
+    execute([made], store, DaskExecutor(client))
+    raise_failures([made])
+    assert temporary(tmp_path) == []
 
 
 def test_cancel_and_failure_on_the_cluster(toy, store, cluster):

@@ -13,21 +13,23 @@ from broadsheet.errors import BroadsheetError
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Whoever ends the command, by SIGTERM or by closing the terminal, interrupts it as Ctrl-C does."""
+def _interruptible() -> Iterator[list[int]]:
+    """Whoever ends the command, by SIGTERM or by closing the terminal, interrupts it as Ctrl-C does; the signals that came."""
+    came: list[int] = []
 
     def interrupt(number: int, _: object) -> None:
-        raise KeyboardInterrupt(number)
+        came.append(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
     wanted = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
     before = {number: signal.getsignal(number) for number in wanted if signal.getsignal(number) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, interrupt)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -37,15 +39,18 @@ def main() -> None:
     """Runs the command line. A user's mistake is one sentence on standard error and exit code 2; a signal: 128 and more."""
     from broadsheet.cli.app import app
 
+    came: list[int] = []
     try:
-        with _interruptible():
+        with _interruptible() as came:
             code = app(standalone_mode=False)
+        if code == 128 + signal.SIGINT:  # what Typer makes of an interruption
+            raise KeyboardInterrupt
     except BroadsheetError as error:
         print(f"broadsheet: {error}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt as interruption:
+    except KeyboardInterrupt:
         print("broadsheet: stopped; what was finished is kept.", file=sys.stderr)
-        code = 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
+        code = 128 + (came[0] if came else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0

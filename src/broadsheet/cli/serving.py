@@ -78,7 +78,6 @@ def serve(
     if runner:
         keeper.start()
     print(f"Broadsheet is on {url or f'http://{host}:{port}'} (stop it with Ctrl-C).", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends in good order, then raises the signal again
     try:
         uvicorn.run(
             "broadsheet.web.app:worker", factory=True, host=host, port=port, workers=workers, log_config=None,
