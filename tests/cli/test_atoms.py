@@ -151,3 +151,52 @@ def test_a_mistake_is_one_sentence(folder, arguments, words):
     found = run(*(each.format(f=folder) for each in arguments))
     assert words in str(found.exception)
     assert isinstance(found.exception, BroadsheetError)
+
+
+def test_labels_of_files_reach_training_by_their_keys(folder):
+    """Two levels in one file: neither is learned without being named, and a validation set is looked at before training."""
+    frames = molecules(("CH3CH2OH",), 12)[0]
+    for each in frames:
+        each.info["REF_energy"], each.arrays["REF_forces"] = each.get_potential_energy() + 5, 2 * each.get_forces()
+    write_structures(frames, folder / "two.xyz")
+    p = folder / "p.safetensors"
+    arguments = ("train", folder / "two.xyz", "--network", "schnet", "--width", 16, "--steps", 2, "--batch", 4)
+    said = run(*arguments, "--out", folder / "k.safetensors")
+    assert "energy with forces and REF_energy with REF_forces; name the keys" in str(said.exception)
+    errors = {
+        key: json.loads(run("evaluate", folder / "two.xyz", "-p", p, "--energy-key", key, "--json").stdout)[str(p)]
+        for key in ("energy", "REF_energy")
+    }
+    assert abs(errors["energy"]["energy_mae"] - errors["REF_energy"]["energy_mae"]) > 100  # 5 eV of nine atoms
+    ours = json.loads(run("evaluate", folder / "frames.extxyz", "-p", p, "--json").stdout)[str(p)]
+    assert errors["energy"]["force_rmse"] == pytest.approx(ours["force_rmse"], rel=1e-4)
+    mixed = run("evaluate", folder / "two.xyz", "-p", p, "--energy-key", "energy", "--forces-key", "REF_forces", "--json")
+    mixed = json.loads(mixed.stdout)[str(p)]
+    assert mixed["energy_mae"] == pytest.approx(ours["energy_mae"], rel=1e-4)
+    assert mixed["force_mae"] == pytest.approx(errors["REF_energy"]["force_mae"], rel=1e-4)
+    frames[1].calc.results["energy"] = np.nan
+    write_structures(frames, folder / "T@300K.xyz")
+    named = (*arguments, "--validation", folder / "T@300K.xyz", "--energy-key", "energy", "--out", folder / "k.safetensors")
+    assert "T@300K.xyz: structure 1 has an energy that is not finite" in str(run(*named).exception)
+    assert not (folder / "k.safetensors").exists()
+    assert json.loads(run("entropy", folder / "T@300K.xyz", "--json").stdout)["structures"] == 12
+
+
+def test_relaxed_structures_have_no_label_of_where_they_were(folder):
+    start = molecules(("CH3CH2OH",), 1)[0][0]
+    start.info |= {"REF_energy": -1.0, "charge": 0, "note": "kept"}
+    start.arrays["REF_forces"] = np.ones((9, 3))
+    write_structures([start], folder / "labelled.extxyz")
+    assert run("relax", folder / "labelled.extxyz", "-p", folder / "p.safetensors", "--out", folder / "l.extxyz", "--steps", 2,
+               "--json").exit_code == 0  # fmt: skip
+    (found,) = read_structures(folder / "l.extxyz")
+    assert "REF_energy" not in found.info
+    assert "REF_forces" not in found.arrays
+    assert (found.info["note"], found.info["charge"]) == ("kept", 0)
+
+
+def test_a_file_that_is_no_trajectory_is_not_cut(folder):
+    (folder / "mine.xyz").write_text("1\n\nH 0 0 0\nwords of mine\n")
+    said = run("md", folder / "start.extxyz", "-p", folder / "p.safetensors", "--out", folder / "mine.xyz", "--steps", 2)
+    assert "is no trajectory of this command" in str(said.exception)
+    assert "words of mine" in (folder / "mine.xyz").read_text()

@@ -21,7 +21,7 @@ from broadsheet.errors import DataError
 if TYPE_CHECKING:
     from ase import Atoms
 
-PACKED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 UNPACKED_LIMIT = 64 * 1024 * 1024
 """Characters that any packed file may unpack to; a large one to `UNPACKED_RATIO` times its size."""
 UNPACKED_RATIO = 100
@@ -174,8 +174,7 @@ def comment_of(text: str) -> dict[str, Any]:
         match = ITEM.match(text, place)
         if match is None:
             return _free_text(text)
-        key, value = (part if part is None else _unmarked(part) for part in match.groups())
-        value = "T" if value is None else value
+        key, value = _unmarked(match[1]), "T" if match[2] is None else _unmarked(match[2])
         if found.setdefault(key, value) != value:
             raise _Wrong(f"{key} is there twice, as {_short(found[key])} and as {_short(value)}", 1)
         place = match.end()
@@ -272,8 +271,8 @@ def _columns(text: str) -> tuple[Column, ...]:
         raise _Wrong(f"Properties has no {'species or Z' if 'positions' in shapes else 'pos'}", 1)
     for own, name in zip(parts[::3], names, strict=True):
         if shapes[name] not in SHAPES.get(name, [shapes[name]]):
-            (kind, width), (wanted, right) = shapes[name], SHAPES[name][0]
-            raise _Wrong(f"Properties has {own}:{kind}:{width}; {own}:{wanted}:{right} is wanted", 1)
+            (got, columns), (wanted, right) = shapes[name], SHAPES[name][0]
+            raise _Wrong(f"Properties has {own}:{got}:{columns}; {own}:{wanted}:{right} is wanted", 1)
     return tuple(found)
 
 

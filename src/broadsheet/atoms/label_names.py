@@ -58,7 +58,7 @@ class LabelNames:
         structure, or another level than that of the structures before.
         """
         levels = _levels_of(structure, where)
-        given = {what: key for what in QUANTITIES if (key := getattr(self, what)) is not None}
+        given: dict[str, str] = {what: key for what in QUANTITIES if (key := getattr(self, what)) is not None}
         found = _named(structure, given, levels, where) if given else self._one_level(levels, where)
         plain = not given and found is levels.get("")
         if "virial" in found:
@@ -104,7 +104,7 @@ def _choose() -> str:
 
 
 def _keys(found: Found) -> str:
-    return " with ".join(key for key, _ in found.values())
+    return " with ".join(found[what][0] for what in (*QUANTITIES, "virial") if what in found)
 
 
 def _bare(mark: str) -> str:
