@@ -111,7 +111,7 @@ def attempt(new: Path, place: Path, content: bytes) -> BroadsheetError | None:
             assert job.spec.slug
         backup(store, place / "again.zip")
     assert {path.name for path in place.iterdir()} <= {"home", "archive.zip", "again.zip"}
-    assert not list(store.folder.glob(".restoring-*"))
+    assert not list((store.folder / "scratch").iterdir())
     store.engine.dispose()
     return refusal
 

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from sqlalchemy.orm import Session
 from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError, StoreError
 from broadsheet.files import MIB, existing
+from broadsheet.lab import presence
 from broadsheet.lab.location import leads_out
 from broadsheet.lab.rows import PLAIN, RUN_ID, checked, parsed
 from broadsheet.lab.store import RECORD_FILE, SCHEMA, Store, read_record
@@ -100,8 +100,7 @@ def restore(store: Store, file: Path) -> dict[str, int]:
         raise InputError(f"The store is not empty ({full}); restore into a new BROADSHEET_HOME or database.")
     if not zipfile.is_zipfile(existing(file)):
         raise DataError(f"{file} is no backup of Broadsheet: it is no zip file.")
-    with tempfile.TemporaryDirectory(dir=store.folder, prefix=".restoring-") as name:
-        folder = Path(name)
+    with presence.temporary(store.folder) as folder:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = _members(archive, file, shutil.disk_usage(store.folder).free)

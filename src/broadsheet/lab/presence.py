@@ -69,6 +69,16 @@ def scratch(home: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=place, prefix=f"{mine(home)}-"))
 
 
+@contextlib.contextmanager
+def temporary(home: Path) -> Iterator[Path]:
+    """A scratch folder that goes with the block, or with whoever tidies after a kill."""
+    place = scratch(home)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def left_behind(home: Path) -> list[Path]:
     """Scratch folders whose process is no longer there."""
     if not (home / "scratch").is_dir():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import date
 from pathlib import Path
 
+from broadsheet.cache import home
 from broadsheet.errors import InputError
 from broadsheet.files import read_text
+from broadsheet.lab import presence
 from broadsheet.page import records, saved
 from broadsheet.page import sources as live
 from broadsheet.page.facts import Facts
@@ -65,8 +66,8 @@ def day(text: str) -> date:
 def uploaded(content: bytes, name: str, as_of: date | None = None) -> tuple[str, list[Facts], date]:
     """As `read`, of a file that was sent by a browser; `name` is what its sender calls it."""
     suffix = Path(name).suffix.lower()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"page{suffix if suffix in ('.json', '.jsonl', '.ndjson') else '.txt'}"
+    with presence.temporary(home()) as folder:
+        path = folder / f"page{suffix if suffix in ('.json', '.jsonl', '.ndjson') else '.txt'}"
         path.write_bytes(content)
         try:
             return read([str(path)], as_of)
