@@ -114,6 +114,70 @@ def test_no_arxiv_id():
         arxiv_id("a paper")
 
 
+OLD = Facts("Old math", arxiv="math/0309136", abstract="Short.", names=("A", "B"))
+
+
+def test_a_subject_class_makes_no_other_paper(any_home):
+    for text in ("math.GT/0309136", "math/0309136", "https://arxiv.org/abs/math.GT/0309136v2", "10.48550/arXiv.math/0309136"):
+        Catalogue().add("arxiv", [Facts("Old math", arxiv=text)], date(2025, 1, 1))
+    assert [paper.arxiv for paper in Catalogue().papers().values() if paper.title == "Old math"] == ["math/0309136"]
+    assert Catalogue().paper("MATH.GT/0309136v1").slug == "old-math"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_entries_that_were_stored_under_both_spellings_are_one(any_home, own):
+    catalogue = Catalogue()
+    if own:
+        catalogue.add("arxiv", [OLD], date(2025, 1, 1))
+    with catalogue.store.session() as session:  # as they were stored once
+        for slug, arxiv, comments in (("old-math-2", "math.gt/0309136", 7), ("old-math-3", "math.GT/0309136", 8)):
+            session.add(Listed(slug=slug, arxiv=arxiv, title="Old math", title_key="oldmath"))
+            session.flush()
+            seen = {"title": "Old math", "arxiv": arxiv, "comments": comments}
+            session.add(
+                Sighting(slug=slug, source="hub", as_of=f"2024-05-0{comments}", first="2024-05-01", revision=0, facts=seen)
+            )
+    name = "old-math" if own else "old-math-2"
+
+    def found(revision=-1):
+        papers = Catalogue().changed_since(revision)[1]
+        return [paper for paper in papers.values() if paper.title == "Old math"]
+
+    (paper,) = found()
+    assert (paper.slug, paper.arxiv, paper.comments, paper.listed) == (name, "math/0309136", 8, "2024-05-01")
+    before = catalogue.store.revisions()["papers"]
+    done = Catalogue().add("arxiv", [Facts("Old math", arxiv="math.GT/0309136", upvotes=3)], date(2025, 1, 2))
+    assert (done.new, done.changed) == ([], [name])
+    for (paper,) in (found(), found(before)):
+        assert (paper.slug, paper.arxiv, paper.comments, paper.upvotes) == (name, "math/0309136", 8, 3)
+
+
+def test_what_a_page_says_of_our_papers_is_shown_and_ours_is_kept(any_home):
+    ours = shipped()["grad-dft"]
+    assert Catalogue().paper("grad-dft").published == ours["published"]
+    title, day = ours["title"], "2023-09-22"
+    Catalogue().add("page", [Facts(title, authors=5, published=day)], date(2024, 1, 1))
+    Catalogue().add("arxiv", [Facts(title, arxiv=ours["arxiv"], authors=6, published="2023-09-23")], date(2024, 1, 2))
+    paper = Catalogue().paper("grad-dft")
+    assert (paper.published, paper.authors) == (day, 5)
+    assert paper.ours["published"] == ours["published"]
+    assert (paper.title, paper.arxiv) == (title, ours["arxiv"])
+    Catalogue().add("page", [Facts(title, published=ours["published"])], date(2024, 1, 3))
+    assert "published" not in Catalogue().paper("grad-dft").ours
+
+
+def test_names_come_from_whoever_has_most_of_them(any_home):
+    Catalogue().add("bibtex", [Facts("Many", names=("Zoe Last", "Al First", "others"))], date(2025, 1, 1))
+    paper = Catalogue().paper("many")
+    assert (paper.names, paper.names_cut, paper.authors) == (["Zoe Last", "Al First"], True, None)
+    assert "Zoe Last and Al First and others" in bibtex(paper)
+    Catalogue().add("hub", [Facts("Many", names=("Zoe Last", "Al First", "Mo Third"))], date(2025, 1, 2))
+    Catalogue().add("arxiv", [Facts("Many", names=("Al First",), authors=3)], date(2025, 1, 3))
+    paper = Catalogue().paper("many")
+    assert (paper.names, paper.names_cut, paper.authors) == (["Zoe Last", "Al First", "Mo Third"], False, 3)
+    assert "Zoe Last and Al First and Mo Third}" in bibtex(paper)
+
+
 @given(st.text(max_size=60))
 def test_title_keys_are_stable(title):
     key = title_key(title)

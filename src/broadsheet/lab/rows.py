@@ -29,7 +29,7 @@ DEEPEST = 64
 
 FACTS: dict[str, type] = {
     "title": str, "arxiv": str, "abstract": str, "authors": int, "names": list, "published": str, "comments": int,
-    "upvotes": int,
+    "upvotes": int, "names_cut": bool,
 }  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def _sighting(row: Mapping[str, Any]) -> None:
     if "title" not in facts:
         raise DataError("its facts have no title")
     for name, value in facts.items():
-        if name not in FACTS or not isinstance(value, FACTS[name]) or isinstance(value, bool):
+        if name not in FACTS or type(value) is not FACTS[name]:
             raise DataError(f"its facts have {name[:40]!r} as {_kind(value)}")
     if "published" in facts:
         _day(facts["published"], "date of publication")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from broadsheet.errors import NotFoundError
 from broadsheet.lab import location
 from broadsheet.page.facts import Facts, slug_of, title_key
+from broadsheet.page.identifiers import identifier
 from broadsheet.page.shipped import shipped
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class ListedPaper:
-    """A paper as the catalogue shows it."""
+    """A paper as the catalogue shows it.
+
+    `names_cut`: whoever gave the names gave only the first of them; `ours`: what our own facts say where a source that listed
+    the paper says something else, which is what is shown.
+    """
 
     slug: str
     title: str
@@ -39,6 +44,8 @@ class ListedPaper:
     basis: str | None = None
     sources: list[str] = field(default_factory=list)
     listed: str | None = None
+    names_cut: bool = False
+    ours: dict[str, Any] = field(default_factory=dict)
 
     @property
     def day(self) -> str:
@@ -86,28 +93,37 @@ class Catalogue:
             now = session.scalars(select(Revision.number).where(Revision.name == "papers")).one()
             if now == revision:
                 return now, {}
+            twins = _twins(session)
             listed = select(Listed.slug, Listed.arxiv, Listed.title)
             seen = select(
                 Sighting.slug, Sighting.source, Sighting.first, Sighting.facts
             ).order_by(Sighting.as_of, Sighting.id)  # fmt: skip
             if revision >= 0:
-                news = select(Sighting.slug).where(Sighting.revision > revision)
+                changed = {
+                    twins.get(slug, slug) for slug in session.scalars(select(Sighting.slug).where(Sighting.revision > revision))
+                }
+                news = [*changed, *(twin for twin, slug in twins.items() if slug in changed)]
                 listed, seen = listed.where(Listed.slug.in_(news)), seen.where(Sighting.slug.in_(news))
             for slug, arxiv, title in session.execute(listed):
+                if slug in twins:
+                    continue
                 if revision >= 0 and slug in shipped():
                     known[slug] = ListedPaper(**copy.deepcopy(shipped()[slug]))
-                known.setdefault(slug, ListedPaper(slug, title, arxiv))
-            for slug, source, first, facts in session.execute(seen):
-                _merge(known[slug], facts, own=slug in shipped())
-                known[slug].sources.append(source)
+                known.setdefault(slug, ListedPaper(slug, title, identifier(arxiv) or arxiv if arxiv else None))
+            said: dict[str, set[str]] = {}
+            for stored, source, first, facts in session.execute(seen):
+                slug = twins.get(stored, stored)
+                _merge(known[slug], source, facts, shipped().get(slug), said.setdefault(slug, set()))
+                if source not in known[slug].sources:
+                    known[slug].sources.append(source)
                 known[slug].listed = min(known[slug].listed or first, first)
         return now, known
 
     def paper(self, slug: str) -> ListedPaper:
-        """A paper by short name or arXiv id; raises `InputError` with the nearest names where it is not known."""
+        """A paper by short name or identifier, however spelt; raises `InputError` with the nearest names of an unknown one."""
         papers = self.papers()
         by_id = {paper.arxiv: paper for paper in papers.values() if paper.arxiv}
-        found = papers.get(slug) or by_id.get(slug)
+        found = papers.get(slug) or by_id.get(identifier(slug) or slug)
         if found is None:
             import difflib
 
@@ -140,6 +156,26 @@ class Catalogue:
         return Imported(len(papers), list(new), news)
 
 
+def _twins(session: Session) -> dict[str, str]:
+    """Entries of papers that have another: those stored under an older spelling of an identifier -> those of its own.
+
+    The subject class was once taken for a part of an identifier (`math.GT/0309136`).
+    """
+    from sqlalchemy import select
+
+    from broadsheet.lab.tables import Listed
+
+    old = select(Listed.slug, Listed.arxiv).where(Listed.arxiv.like("%.%/%"))
+    spelt = {slug: identifier(arxiv or "") for slug, arxiv in session.execute(old)}
+    if not spelt:
+        return {}
+    own = select(Listed.arxiv, Listed.slug).where(Listed.arxiv.in_([*filter(None, spelt.values())]))
+    slugs: dict[str | None, str] = {row.arxiv: row.slug for row in session.execute(own)}
+    for slug in sorted(spelt):  # of several spellings, one stands for all
+        slugs.setdefault(spelt[slug], slug)
+    return {slug: slugs[arxiv] for slug, arxiv in spelt.items() if arxiv is not None and slugs[arxiv] != slug}
+
+
 class _Known:
     """Which papers there are, by identifier and title; `rows` are those that an import adds."""
 
@@ -153,8 +189,15 @@ class _Known:
         self._by_arxiv: dict[str, str] = {}
         self._by_title: dict[str, str] = {}
         self._identified: dict[str, str] = {}
+        twins = _twins(session)
         for slug, arxiv, key in session.execute(select(Listed.slug, Listed.arxiv, Listed.title_key)):
-            self._note(slug, arxiv, key)
+            if slug in twins:
+                self._stored[slug] = arxiv
+                continue
+            plain = identifier(arxiv) or arxiv if arxiv else None
+            if plain and plain != arxiv:
+                self._identified[slug] = plain
+            self._note(slug, plain, key)
         for slug, own in shipped().items():
             self._by_arxiv[own["arxiv"]] = slug
             self._by_title[title_key(own["title"])] = slug
@@ -233,15 +276,26 @@ def _parts(items: list[str], size: int) -> Iterator[list[str]]:
         yield items[start : start + size]
 
 
-def _merge(paper: ListedPaper, facts: dict[str, Any], own: bool) -> None:
-    """Adds a source's facts. Our own title and identifier stay; what changes with time is taken from the newest."""
-    if not own:
+def _merge(paper: ListedPaper, source: str, facts: dict[str, Any], own: Mapping[str, Any] | None, said: set[str]) -> None:
+    """Adds a source's facts. Our own title and identifier stay; what changes with time is taken from the newest.
+
+    The day and the number of authors are those of the page that listed the paper, else of the first source that has them, else
+    our own, which are kept beside others'. `said`: which of these a source has given already.
+    """
+    if own is None:
         paper.title = facts["title"]
-    for name in ("arxiv", "published", "authors", "names"):
+        paper.arxiv = paper.arxiv or facts.get("arxiv")
+    for name in ("published", "authors"):
         value = facts.get(name)
-        if value and not getattr(paper, name):
+        if value and (name not in said or source == "page"):
+            said.add(name)
             setattr(paper, name, value)
-    if paper.names and not paper.authors:
+            if own is not None:
+                paper.ours = {key: own[key] for key in (*paper.ours, name) if own[key] != getattr(paper, key)}
+    names, cut = facts.get("names") or [], facts.get("names_cut", False)
+    if (len(names), not cut) > (len(paper.names), not paper.names_cut):
+        paper.names, paper.names_cut = names, cut
+    if paper.names and not paper.authors and not paper.names_cut:
         paper.authors = len(paper.names)
     for name in ("comments", "upvotes"):
         if facts.get(name) is not None:

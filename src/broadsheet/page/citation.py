@@ -19,7 +19,7 @@ def bibtex(paper: ListedPaper) -> str:
     """A BibTeX entry of what is known: names in the paper's own order, `and others` where only some of them are known."""
     fields = {"title": f"{{{_escaped(paper.title)}}}"}
     if paper.names:
-        more = ["others"] if len(paper.names) < (paper.authors or 0) else []
+        more = ["others"] if paper.names_cut or len(paper.names) < (paper.authors or 0) else []
         fields["author"] = " and ".join([*map(_name, paper.names), *more])
     if paper.published:
         fields["year"] = paper.published[:4]

@@ -26,7 +26,8 @@ MOST_AUTHORS = 6_000
 
 @dataclass(frozen=True)
 class Facts:
-    """One source's facts of one paper. `published` is an ISO date; `authors` their number, `names` who they are.
+    """One source's facts of one paper. `published` is an ISO date; `authors` their number, `names` who they are, in order, and
+    `names_cut` says that the source leaves names out behind them ("et al.").
 
     Text is cleaned (`plain`); what cannot be a paper's raises `DataError`.
     """
@@ -39,6 +40,7 @@ class Facts:
     published: str | None = None
     comments: int | None = None
     upvotes: int | None = None
+    names_cut: bool = False
 
     def __post_init__(self) -> None:
         title = plain(self.title)
@@ -50,6 +52,9 @@ class Facts:
         if abstract and len(abstract) > LONGEST_ABSTRACT:
             raise DataError(f"The abstract of {title[:60]!r} has {len(abstract)} characters; {LONGEST_ABSTRACT} are allowed.")
         names = tuple(name for text in self.names or () if (name := plain(text)[:200]))
+        if names and names[-1].casefold().rstrip(".") in ("others", "et al"):
+            names = names[:-1]
+            object.__setattr__(self, "names_cut", True)
         if len(names) > MOST_AUTHORS:
             raise DataError(f"{title[:60]!r} has {len(names)} authors; {MOST_AUTHORS} are allowed.")
         if self.published is not None:
@@ -78,7 +83,7 @@ class Facts:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
-            if value is not None
+            if value is not None and value is not False
         }
 
 
