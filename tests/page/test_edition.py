@@ -12,7 +12,7 @@ from broadsheet.page import Catalogue, meaning
 from broadsheet.page.edition import NO_SYSTEM, Edition, Filters, month_of, week_of
 from broadsheet.page.facts import Facts
 from broadsheet.page.saved import read_page
-from broadsheet.page.search import Words, fuse
+from broadsheet.page.search import UNRELATED, WORDS, Found, Words, blend
 
 REAL = Path(__file__).parents[3] / "shared" / "page" / "daily-papers.txt"
 QUERIES = tomllib.loads((Path(__file__).parent / "queries.toml").read_text())
@@ -94,7 +94,8 @@ def test_words_know_phrases_hyphens_accents_and_typing_errors(edition):
     assert edition.search("lnagevin").slugs[0] == "dale-langevin"
     assert edition.search('"leaky memory"').slugs == ["elm-neuron"]
     assert edition.search('"memory leaky"').slugs == []
-    assert edition.search("spike-timing").slugs == edition.search('"spike timing"').slugs
+    phrase = edition.search('"spike timing"').slugs
+    assert phrase and edition.search("spike-timing").slugs[: len(phrase)] == phrase  # then papers with one of its parts
     assert "sdr-dendrites" in edition.search("post-dendritic").slugs  # no paper holds it; its longer part is looked up
     assert edition.search("NOT (memory AND leaky) * NEAR/3").slugs == edition.search("memory leaky NEAR 3").slugs
     for empty in ("", " "):
@@ -106,9 +107,13 @@ def test_words_know_phrases_hyphens_accents_and_typing_errors(edition):
         edition.search("x" * 1000)
 
 
-def test_reciprocal_rank_fusion_by_hand():
-    assert fuse(["a", "b", "c"], ["c", "d"], k=10) == ["c", "a", "b", "d"]  # c: 1/13 + 1/11; a: 1/11; b: 1/12 = d: 1/12
-    assert fuse([], ["x"]) == ["x"]
+def test_words_and_meaning_are_blended_by_hand():
+    found = Found(["a", "b"], ["c"], {}, {"a": 0.5, "b": 0.3, "c": 0.1})
+    assert blend(found) == ["a", "b", "c"]
+    near = {"c": 0.9, "d": 0.62, "b": 0.4}
+    score = {"a": 0.5 * WORDS + UNRELATED, "b": 0.3 * WORDS + 0.4, "c": 0.1 * WORDS + 0.9, "d": 0.62}
+    assert blend(found, near.items()) == sorted(score, key=lambda slug: -score[slug])
+    assert blend(Found([], [], {}), [("x", 0.5)]) == ["x"]
 
 
 def test_weeks_and_months():
@@ -139,14 +144,14 @@ def test_the_approximate_index_finds_what_the_exact_one_does():
         assert [slug for slug, _ in right] == [f"p{j}" for j in np.argsort(-cosines, kind="stable")[:10]]
         hits += len({slug for slug, _ in right} & {slug for slug, _ in near.search(vectors[k], 10)})
     assert hits >= 0.95 * 400
-    assert "p0" not in exact.similar("p0")
-    assert exact.similar("nobody") == []
+    assert "p0" not in dict(exact.around("p0"))
+    assert exact.around("nobody") == []
 
 
 class Bag:
     """Stands in for the encoder: texts that share a word are near."""
 
-    name = "bag"
+    name, dimensions = "bag", 256
 
     def encode(self, texts, batch=64):
         out = np.zeros((len(texts), 256), np.float32)
@@ -171,9 +176,10 @@ def test_vectors_are_made_once_and_anew_when_a_text_changes(edition):
     meaning.embed(store, encoder, meaning.missing(store, catalogue.papers().values(), "bag"))
     edition.use(encoder)
     edition.refresh()
-    slugs, vectors = meaning.load_vectors(store, "bag")
-    assert len(slugs) == len(set(slugs)) == 43
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=2e-3)
+    nearest = edition.nearest
+    assert len(nearest) == len(set(nearest.slugs)) == 43
+    assert len(nearest.vectors) == sum(len(meaning.passages(paper)) for paper in catalogue.papers().values())
+    assert np.allclose(np.linalg.norm(nearest.vectors, axis=1), 1, atol=2e-3)
     assert edition.search("memory").by_meaning
     assert len(edition.similar("hlop")) == 6
 
@@ -192,7 +198,7 @@ def test_readers_find_papers_among_five_thousand_others(home):
     encoder = meaning.Encoder.load()
     texts = meaning.missing(catalogue.store, catalogue.papers().values())
     known = [(paper, text) for paper, text in texts if paper.slug in QUERIES]
-    others = [(paper, paper.title) for paper, _ in texts if paper.slug not in QUERIES]
+    others = [(paper, [paper.title]) for paper, _ in texts if paper.slug not in QUERIES]
     meaning.embed(catalogue.store, encoder, known + others[::10], 256)
     edition = Edition(catalogue.store)
     edition.use(encoder)

@@ -33,11 +33,13 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Bring papers into the catalogue. The same again changes nothing."""
+    from broadsheet.lab.jobs import tidy
     from broadsheet.page import intake
     from broadsheet.page.catalogue import Catalogue
 
     name, papers, when = intake.read(sources, intake.day(as_of) if as_of else None)
     catalogue = Catalogue()
+    tidy(catalogue.store)
     done = catalogue.add(name, papers, when)
     embedded = _embed(catalogue, embed)
     summary = {
@@ -244,16 +246,17 @@ def search(
         print(f"{paper.slug}: {paper.title}\n    {' '.join(snippet.split())}")
 
 
-def _near(catalogue: Catalogue, words: str) -> list[str]:
-    """Papers by meaning; texts without an embedding are embedded first."""
+def _near(catalogue: Catalogue, words: str) -> list[tuple[str, float]]:
+    """(short name, nearness) of papers by meaning; texts without an embedding are embedded first."""
     from broadsheet.page import meaning
+    from broadsheet.page.search import DEPTH, UNRELATED
 
     encoder = meaning.Encoder.load()
     texts = meaning.missing(catalogue.store, catalogue.papers().values())
     if texts:
         meaning.embed(catalogue.store, encoder, texts)
-    nearest = meaning.Nearest(*meaning.load_vectors(catalogue.store, encoder.name))
-    return [slug for slug, cosine in nearest.search(encoder.query(words)) if cosine > meaning.UNRELATED]
+    nearest = meaning.Nearest.of(catalogue.store, encoder)
+    return [(slug, near) for slug, near in nearest.search(encoder.query(words), DEPTH) if near > UNRELATED]
 
 
 DRAFT = """# Claims of this repository, checked with: broadsheet verify .

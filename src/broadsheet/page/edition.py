@@ -6,6 +6,7 @@ changed. What readers use is one immutable `View`, replaced as a whole, so that 
 
 from __future__ import annotations
 
+import re
 import threading
 from bisect import bisect_left
 from calendar import monthrange
@@ -18,9 +19,10 @@ import numpy as np
 
 from broadsheet.errors import InputError, NotFoundError
 from broadsheet.page.catalogue import Catalogue, ListedPaper
-from broadsheet.page.meaning import UNRELATED, Nearest, load_vectors
+from broadsheet.page.identifiers import identifier
+from broadsheet.page.meaning import Nearest
 from broadsheet.page.names import Names, Suggestion
-from broadsheet.page.search import COMMON, WORD, Words, fuse
+from broadsheet.page.search import DEPTH, UNRELATED, Words, blend, called
 from broadsheet.page.standing import Standing, standings
 
 if TYPE_CHECKING:
@@ -32,12 +34,8 @@ HALF_LIFE = 7.0
 
 NO_SYSTEM = "no system yet"
 
-NEAR = 0.6
-"""Cosine from which on one paper is near another: 98 % of the pairs of the first page that share no topic lie below it, and
-half of those above share one."""
-
-SHARED = 2
-"""Words of titles and topics that two papers share where they are near and no texts are embedded."""
+NEAR = 0.68
+"""Cosine from which on one paper is near another: 98 % of the pairs of the first page that share no topic lie below it."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class View:
     number: int = 0
 
     def paper(self, name: str) -> ListedPaper:
-        """A paper by short name or arXiv id; raises `InputError` where there is none."""
-        slug = name if name in self.papers else self.aliases.get(name.lower())
+        """A paper by short name or arXiv identifier in any spelling; raises `NotFoundError` where there is none."""
+        slug = name if name in self.papers else self.aliases.get(identifier(name) or name.lower())
         if slug is None:
             raise NotFoundError(f"No paper is called {name[:80]!r}.")
         return self.papers[slug]
@@ -180,7 +178,7 @@ class Edition:
             if now["runs"] != self._revisions.get("runs"):
                 view = replace(view, standings=standings(store=self.store))
             if self.encoder is not None and now["vectors"] != self._revisions.get("vectors"):
-                self.nearest = Nearest(*load_vectors(self.store, self.encoder.name))
+                self.nearest = Nearest.of(self.store, self.encoder, self.nearest)
             self._revisions = now
             self.view = replace(view, number=view.number + 1)
             return True
@@ -194,6 +192,7 @@ class Edition:
     def search(self, query: str, filters: Filters = Filters(), most: int = 200) -> Result:
         """Papers by words and, where there are embeddings, by meaning; without a query, all that the filters leave.
 
+        Those that the query names stand first: by title, short name or author. An arXiv identifier finds its paper alone.
         Raises `InputError` for a query without a word.
         """
         view = self.view
@@ -203,17 +202,19 @@ class Edition:
 
         if not query.strip():
             return Result(keep(view.newest)[:most], {}, False)
-        depth = most if not filters else max(most, 2000)
-        words = self.words.search(query, depth)
-        if self.encoder is None or not self.nearest:
-            return Result(keep(words.slugs)[:most], words.read_as, False)
-        vector = self.encoder.query(_as_read(query, words.read_as))
-        near = [slug for slug, cosine in self.nearest.search(vector, depth) if cosine > UNRELATED]
-        ranked = fuse(words.all_words, words.slugs, near)
+        if identifier(query) is not None:
+            return Result(keep(self.names.named(query)), {}, False)
+        depth = DEPTH if not filters else 2 * DEPTH
+        words = self.words.search(query, max(most, depth))
+        near = []
+        if self.encoder is not None and self.nearest:
+            vector = self.encoder.query(_as_read(query, words.read_as))
+            near = [(slug, nearness) for slug, nearness in self.nearest.search(vector, depth) if nearness > UNRELATED]
+        ranked = blend(words, near)
         if '"' in query:  # a phrase in quotes has to be there
-            held = set(words.slugs)
-            ranked = [slug for slug in ranked if slug in held]
-        return Result(keep(ranked)[:most], words.read_as, True)
+            ranked = [slug for slug in ranked if slug in words.scores]
+        first = called(query, self.names, self.words)
+        return Result(keep(list(dict.fromkeys([*first, *ranked])))[:most], words.read_as, bool(near))
 
     def suggest(self, text: str, limit: int = 8) -> list[Suggestion]:
         """What somebody may mean who has typed so much of an identifier, of a title's words or of an author's name."""
@@ -222,27 +223,27 @@ class Edition:
     def similar(self, slug: str, most: int = 6) -> list[str]:
         """The papers nearest to a paper in meaning; without embeddings, those that share most of its title's words."""
         if self.nearest and slug in self.nearest.places:
-            return [other for other in self.nearest.similar(slug, most) if other in self.view.papers]
+            return [other for other, _ in self.nearest.around(slug, most) if other in self.view.papers]
         return self.words.similar(self.view.papers[slug], most)
 
     def near(self, slugs: Iterable[str], most: int = 2) -> dict[str, list[str]]:
-        """For each paper that has no system here, the nearest ones that have one, if any is near (`NEAR`, `SHARED`)."""
+        """For each paper that has no system here, the nearest ones that have one, where any is near: by meaning (`NEAR`).
+
+        Without embeddings, where the paper's title or topics name a topic of theirs.
+        """
         return {slug: self._near(slug)[:most] for slug in slugs if slug not in self.view.standings}
 
     def _near(self, slug: str) -> list[str]:
         view, nearest = self.view, self.nearest
         if nearest and slug in nearest.places:
-            found = nearest.search(nearest.vectors[nearest.places[slug]], 25)
-            return [other for other, cosine in found if cosine >= NEAR and other in view.standings and other != slug]
-        own = _title_words(view.papers[slug])
-        others = [other for other in self.words.similar(view.papers[slug], 24) if other in view.standings]
-        return [other for other in others if len(own & _title_words(view.papers[other])) >= SHARED]
-
-
-def _title_words(paper: ListedPaper) -> set[str]:
-    """The beginnings of the words of a paper's title and topics, short and common ones left out."""
-    words = WORD.findall(" ".join((paper.title, *paper.topics)).lower())
-    return {word[:7] for word in words if len(word) > 3 and word not in COMMON}
+            return [other for other, cosine in nearest.around(slug, 25) if cosine >= NEAR and other in view.standings]
+        own = " ".join((view.papers[slug].title, *view.papers[slug].topics)).lower()
+        return [
+            other
+            for other in self.words.similar(view.papers[slug], 24)
+            if other in view.standings
+            and any(re.search(rf"\b{re.escape(t.lower())}\b", own) for t in view.papers[other].topics)
+        ]
 
 
 def _as_read(query: str, read_as: Mapping[str, str]) -> str:

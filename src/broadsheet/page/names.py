@@ -46,7 +46,7 @@ class Suggestion:
 
 @dataclass
 class _Author:
-    """A name as it is written, its words, how many of the last ones are the surname's, other spellings of them, and the papers."""
+    """A name as it is written, its words, how many of the last are the surname's, words spelt otherwise, and the papers."""
 
     name: str
     words: tuple[str, ...]
