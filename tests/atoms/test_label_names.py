@@ -103,7 +103,9 @@ def test_structures_are_of_one_level(tmp_path):
         ("energy=1 force=2", {}, {"forces": "force"}, "force has 1 numbers; 3 are wanted"),
         ("energy=1", {"forces": 0.0, "force": 1.0}, {}, "two values of its forces, under forces and force"),
         ("energy=1", {}, {"wanted": ("energy", "forces")}, "structure 1 has no forces"),
+        ("formation_energy=1", {"forces": 0.0}, {"wanted": ("energy",)}, "no energy .it has formation_energy; --energy-key"),
         ("free_energy=1", {"forces": 0.0}, {"wanted": ("energy",)}, "has no energy .it has free_energy; --energy-key"),
+        ("energy_per_atom=1", {"forces": 0.0}, {"wanted": ("energy",)}, r"structure 1 has no energy\."),
         ("energy=1", {}, {"energy": "dft_energy"}, "structure 1 has no dft_energy .it has energy;"),
         (f'energy=1 stress="{SIX}" pbc="T T F" {LATTICE}', {}, {"wanted": ("stress",)}, "has a stress but no volume"),
         (f'energy=1 virial="{VIRIAL}"', {}, {"wanted": ("stress",)}, "has a virial but no volume"),
@@ -124,6 +126,9 @@ def test_a_key_for_each_label(tmp_path):
     assert (found.get_potential_energy(), found.get_forces()[0, 0], found.get_stress()[0]) == (2, 3, 1)
     (found,) = read(tmp_path, text(f'energy=1 my_virial="{VIRIAL}" {LATTICE}'), stress="my_virial", energy="energy")
     np.testing.assert_allclose(found.get_stress()[3], 0.6)
+    for name, key in (("energy", "energy_per_atom"), ("forces", "gradient")):
+        with pytest.raises(DataError, match=f"{key} says by its name"):
+            read(tmp_path, text("energy_per_atom=1", gradient=1.0), **{name: key})
 
 
 def test_labelled_sets_refuse_what_is_not_finite():

@@ -14,6 +14,7 @@ from .environments import (
 )
 from .fairchem import from_fairchem, to_fairchem
 from .files import iterate_structures, read_structures, write_lmdb, write_structures
+from .label_names import LabelNames
 from .labels import frames, label, molecules
 from .latent_equivariance import LatentEquivariance, latent_equivariance, latent_report, rotation_loss
 from .message_passing import MessageConfig
@@ -71,6 +72,7 @@ __all__ = [
     "EnvironmentSet",
     "Errors",
     "ForceMatchingPosterior",
+    "LabelNames",
     "LabelledSet",
     "LatentEquivariance",
     "LegendreAttention",

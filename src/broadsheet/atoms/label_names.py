@@ -23,7 +23,10 @@ NAME = re.compile(r"(?:(?P<before>.+)_)?(?P<what>energy|forces?|stress|virials?)
 LEVELS = {"", "ref", "dft", "qm", "mace"}
 """Marks of a level of theory, without case; any other mark is one where energy and forces both have it."""
 NO_LEVELS = {"free", "std", "var", "error", "weight", "uncertainty", "per_atom", "unit", "units"}
-SIMILAR = {"energy": ("energ",), "forces": ("forc", "grad"), "stress": ("stress", "virial")}
+SIMILAR = {"energy": "energ", "forces": "forc", "stress": "stress|virial"}
+OTHERS = {"energy": "per_?atom", "forces": "grad"}
+"""Parts of names of what is no total energy, or has the other sign."""
+NO_LABEL = "per_?atom|unit|std|weight|error"
 UNITS = {"ev", "ev/å", "ev/a", "ev/ang", "ev/angstrom", "ev/å^3", "ev/a^3", "ev/ang^3", "ev/angstrom^3", "å", "a", "ang",
          "angstrom", "angstroms", "electronvolt", "metal", "ase"}  # fmt: skip
 """Words for the units that are read, without case; `metal` is LAMMPS's."""
@@ -152,6 +155,9 @@ def _named(structure: Atoms, given: dict[str, str], levels: dict[str, Found], wh
         found.pop("virial", None)
         found.pop("stress", None)
     for what, key in given.items():
+        if what in OTHERS and re.search(OTHERS[what], key, re.IGNORECASE):
+            kind = "an energy of each atom, and totals are" if what == "energy" else "a gradient, and forces, minus it, are"
+            raise DataError(f"{where}: {key} says by its name that it is {kind} wanted.")
         results = structure.calc.results if structure.calc is not None else {}
         source = next((each for each in (results, structure.info, structure.arrays) if key in each), None)
         if source is None:
@@ -165,7 +171,9 @@ def _similar(structure: Atoms, what: str) -> str:
     """Which keys of a structure could be what is missed."""
     results = structure.calc.results if structure.calc is not None else {}
     names = [str(name) for name in (*results, *structure.info, *structure.arrays)]
-    near = list(dict.fromkeys(name for name in names if any(part in name.lower() for part in SIMILAR[what])))
+    near = [
+        name for name in dict.fromkeys(names) if re.search(SIMILAR[what], name, re.I) and not re.search(NO_LABEL, name, re.I)
+    ]
     return f" (it has {', '.join(near[:4])}; --{what}-key names one on the command line)" if near else ""
 
 
