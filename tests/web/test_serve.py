@@ -14,6 +14,7 @@ import urllib.request
 from dataclasses import asdict
 from datetime import date
 
+import psutil
 import pytest
 from browsing import FRESH
 
@@ -135,6 +136,16 @@ def test_kill_the_site_while_it_runs_and_imports(any_home):
     assert len(runs) == len(set(runs))
     assert {seed for *_, seed in runs} == {100, 101}
     assert not [job for job in Jobs(Store()).recent() if job.state in ("running", "queued")]
+
+
+def test_web_processes_end_with_a_killed_site(home):
+    """Else they would keep the port, and no other site could start there."""
+    site = Site("--workers", "2")
+    until(lambda: len(_started(site, 2)) == 2)
+    web = [psutil.Process(number) for number in _started(site, 2)]
+    site.kill()
+    psutil.wait_procs(web, 30)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in web)
 
 
 def _send(site, body):

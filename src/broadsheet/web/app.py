@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import multiprocessing
+import os
+import signal
 import threading
 import time
 import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Hashable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from fastapi import Depends, FastAPI, Request
@@ -110,10 +114,20 @@ def worker() -> FastAPI:
 
     settings = Settings.from_environment()
     logs.configure(settings.log, requests=settings.log == "json")
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
     threadpool_limits(1, "blas")  # many small products at once: threads of their own would fight
     # 'serve' has brought the store up to date. To ask it here as well would fail during an outage, and a worker that
     # fails to start ends the whole site.
     return create(settings, Store(migrate=False))
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """Ends this web process when the one that started it was killed: else it would keep the port."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+    os._exit(3)
 
 
 async def _page_is_read(request: Request) -> None:
