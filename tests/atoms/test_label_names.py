@@ -240,3 +240,11 @@ def test_other_formats_of_ase(tmp_path):
         if kind in ("vasp", "traj"):
             assert found.constraints[0].index.tolist() == [0]
     assert energies_of(read_structures(tmp_path / "a@2.traj"))[0] == 1
+    (tmp_path / "x.mystery").write_text("mystery\n")
+    with pytest.raises(DataError, match="of no format that is known"):
+        read_structures(tmp_path / "x.mystery")
+    (tmp_path / "frames.xyz@0").write_text("1\n\nH 0 0 0\n")
+    assert len(read_structures(tmp_path / "frames.xyz@0")) == 1
+    connect(tmp_path / "x.db").write(slab, charge=-1)
+    (tmp_path / "x.db").rename(tmp_path / "x.sqlite")
+    assert read_structures(tmp_path / "x.sqlite")[0].info["charge"] == -1

@@ -28,6 +28,7 @@ XYZ = {".xyz", ".extxyz"}
 LMDB = {".lmdb", ".aselmdb"}
 RECORD_LIMIT = 64 * MIB
 """Bytes that one record of an LMDB may unpack to."""
+SQLITE = b"SQLite format 3\0"
 REFUSED = {".pckl", ".pkl", ".pickle", ".bundle"}
 ARRAY = re.compile(r'"__(?:complex_)?ndarray__"\s*:\s*\[\s*\[([^\]]*)\]')
 
@@ -100,10 +101,17 @@ def _reader(path: Path) -> Iterator[Atoms]:
     if (Path(path.stem).suffix.lower() if suffix in PACKED else suffix) in XYZ:
         return read_extxyz(path)
     from ase.io import iread
-    from ase.io.formats import filetype
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
-    name = str(path.absolute())  # some relative names mean servers to ASE
-    kind, size = filetype(name), path.stat().st_size
+    name, size = str(path.absolute()), path.stat().st_size  # some relative names mean servers to ASE
+    with path.open("rb") as stream:
+        if stream.read(len(SQLITE)) == SQLITE:
+            return _sqlite(path)
+    try:
+        kind = filetype(name)
+        kind = kind if kind in ioformats else filetype(name, guess=False)
+    except UnknownFileTypeError:
+        raise DataError(f"{path} is of no format that is known by its name or its beginning; is it .extxyz?") from None
     own = {"extxyz": read_extxyz, "xyz": read_extxyz, "db": _sqlite, "json": _json}.get(kind)
     if own is not None:
         return own(path)
