@@ -4,9 +4,11 @@
 # make verify   check every claim again and write the ledger, docs/verdicts
 # make docs     the documentation, in site/
 # make bench    every comparison of speed, or one: make bench ONLY=cuba; on a GPU: make bench DEVICE=gpu
+# make soak     fifty random kills of all kinds of processes, some minutes
 # make index    what is generated and committed: the index of papers, the table of rooms
+# make lock     the packages of constraints.txt by the hashes of their files, in locks/; needs uv
 # make setup    the environment only
-.PHONY: run test lint verify setup index docs bench
+.PHONY: run test lint verify soak setup index lock docs bench
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,13 +42,19 @@ docs: $(FULL)
 bench: $(CORE)
 	$(BIN)/python bench/harness.py $(ONLY) --device $(DEVICE)
 
+soak: $(FULL)
+	$(BIN)/python tests/soak/kills.py 50
+
+lock:
+	$(PYTHON) tools/lock.py
+
 index: $(FULL)
 	$(BIN)/python -m broadsheet.lab.registry
 	$(BIN)/python docs/architecture.py
 
 setup: $(FULL)
 
-$(CORE): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt $(wildcard locks/*.txt)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python tools/install.py papers,web
 	@touch $(CORE)

@@ -162,7 +162,7 @@ def run_task(task: TaskSpec, coordinator: Coordinator) -> None:
     """All runs of a task that are still to be done, then its figures."""
     one = _paper_runner(task) if task.command is None else _command_runner(task, task.command)
     reports: dict[str, Report] = {}
-    _keep_temporary_files(Path(task.scratch) / "temporary")
+    _keep_temporary_files(Path(task.scratch) / "tmp")
     for run in task.runs:
         coordinator.say(messages.Begun(run.id, run.variant, run.seed))
         log = RunLog(coordinator, run)
