@@ -124,7 +124,7 @@ def test_images_are_flattened_for_linear_layers(tmp_path):
     ("change", "said"),
     [
         (lambda arrays, note: arrays.update({"9.weight": np.ones(2, np.float32)}), "9.weight belongs to no layer"),
-        (lambda arrays, note: arrays.update({"theta.0": np.float32(-1).reshape(())}), "theta.0 is -1"),
+        (lambda arrays, note: arrays.update({"theta.0": np.array(-1, np.float32)}), "theta.0 is -1"),
         (lambda arrays, note: note["layers"][0].update(stride=2), "layer 0 has 'stride'"),
         (lambda arrays, note: note["layers"][0].update(size=[1, 2, 3]), "does not fit"),
     ],

@@ -27,6 +27,7 @@ from broadsheet.cli.language import _read as read_texts
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.language.anatomy import blocks
 from broadsheet.language.architectures import Sizes, new_model
+from broadsheet.language.checkpoints import read_state
 from broadsheet.language.hooks import ablating, adding, captured, hooked, patching
 from broadsheet.language.models import (
     commit,
@@ -182,6 +183,8 @@ def test_mistakes_get_a_sentence(base, tmp_path):
         pass
     with pytest.raises(InputError, match="blocks"):
         blocks(torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match="has no revision 'step3'"):
+        load(str(tmp_path), "step3")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
     with pytest.raises(MissingDataError, match="cannot be loaded"):
         load(str(tmp_path))
@@ -263,6 +266,12 @@ def test_a_name_on_the_hub_is_answered_soon_without_a_network(monkeypatch):
             asked("nobody/no-such-model")
         assert time.monotonic() - start < 3
     waiting.set()
+
+
+def test_checkpoints_of_any_precision_become_arrays(tmp_path):
+    for kind in (torch.bfloat16, torch.float16, torch.float64, torch.int64):
+        torch.save({"a": torch.arange(3).to(kind)}, tmp_path / "a.pt")
+        assert_allclose(read_state(tmp_path / "a.pt")["a"], [0, 1, 2])
 
 
 def test_lines_of_probe_texts_are_those_of_the_file(tmp_path, capsys):

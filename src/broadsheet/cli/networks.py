@@ -80,6 +80,8 @@ def convert(
     arrays = load_arrays(data)
     if not {"x", "y"} <= arrays.keys():
         raise DataError(f"{data} holds {', '.join(arrays) or 'nothing'}; x and y are wanted.")
+    if arrays["x"].dtype.kind not in "biuf" or arrays["x"].ndim < 2:
+        raise DataError(f"{data}: x holds {arrays['x'].dtype} of {arrays['x'].shape}; real numbers (samples, …) are wanted.")
     x, y = np.asarray(arrays["x"], np.float32), np.ravel(arrays["y"])
     if len(x) != len(y) or len(y) < 20 or not np.isfinite(x).all():
         raise DataError(f"{data}: x has {len(x)} and y {len(y)} samples; as many of both, at least 20, and no NaN are wanted.")

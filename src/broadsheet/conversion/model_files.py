@@ -12,6 +12,7 @@ import numpy as np
 
 from broadsheet.cache import write_atomic
 from broadsheet.conversion.conversion import Layer, QuantisedNet, Sequential
+from broadsheet.conversion.onnx_constants import finite
 from broadsheet.conversion.onnx_files import read_onnx
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import existing, load_arrays, natural
@@ -42,7 +43,7 @@ def read_network(path: str | Path, shape: Sequence[int] | None = None) -> tuple[
     note = _note(found)
     for name, array in arrays.items():
         numbers = array.dtype.kind in "fiu" or "float" in str(array.dtype)
-        if not numbers or not np.isfinite(array.astype(np.float32)).all():
+        if not numbers or not finite(array.astype(np.float32, copy=False)):
             raise DataError(f"{found}: {name} holds {array.dtype}, NaN or infinity; finite numbers are wanted.")
     if note is None:
         return _from_names(found, arrays, wanted), None

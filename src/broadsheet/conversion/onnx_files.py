@@ -251,7 +251,7 @@ class _Reader:
         self._reshaped(node, tuple(shape[k] for k in order), f"perm {order}")
 
     def _append(self, kind: Any, weight: Any = None, bias: Any = None, **geometry: Any) -> None:
-        arrays = [None if part is None else jnp.asarray(part, jnp.float32) for part in (weight, bias)]
+        arrays = [None if part is None else jnp.asarray(np.asarray(part, np.float32)) for part in (weight, bias)]
         self.made.append(Layer(kind, arrays[0], arrays[1], **geometry))
 
     def _linear(self, node: Any, weight: np.ndarray, bias: np.ndarray | None) -> None:
@@ -268,8 +268,10 @@ class _Reader:
         if options.get("transA", 0):
             self.refuse(node, "has transA = 1, which mixes samples")
         weight = self.constants.numbers(node, 1)
-        weight = np.float32(options.get("alpha", 1.0)) * (weight if options.get("transB", 0) else weight.T)
-        beta, bias = np.float32(options.get("beta", 1.0)), None
+        weight = weight if options.get("transB", 0) else weight.T
+        alpha, beta, bias = np.float32(options.get("alpha", 1.0)), np.float32(options.get("beta", 1.0)), None
+        if alpha != 1:
+            weight = alpha * weight
         if self.constants.given(node, 2):
             bias = beta * self._spread(node, self.constants.numbers(node, 2), (1, len(weight))).ravel()
         self._linear(node, weight, bias)

@@ -13,7 +13,7 @@ from broadsheet.files import existing, load_arrays
 def read_state(path: str | Path) -> dict[str, np.ndarray]:
     """Name -> array of a .safetensors, .npz or PyTorch (.pt, .pth, .bin) checkpoint.
 
-    PyTorch files are read with `weights_only=True`, which runs no code of theirs.
+    PyTorch files are read with `weights_only=True`, which runs no code of theirs; bfloat16, which NumPy lacks, becomes float32.
 
     **Raises:** `MissingExtraError` without torch for a PyTorch file, `DataError` for anything that is no state dict.
     """
@@ -30,4 +30,4 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} is not a checkpoint of weights alone ({str(error).splitlines()[0][:120]}).") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DataError(f"{path} holds no state dict (name -> tensor).")
-    return {name: value.detach().numpy() for name, value in state.items()}
+    return {name: (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy() for name, value in state.items()}

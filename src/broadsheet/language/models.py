@@ -55,6 +55,8 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     """
     if not Path(name).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
         raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
+    if revision and Path(name).is_dir():
+        raise InputError(f"{name} is a folder, which has no revision {revision!r}; revisions are those of a name on the Hub.")
     logging.disable_progress_bar()
     place = _place(name, revision)
     try:
