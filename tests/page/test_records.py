@@ -72,3 +72,85 @@ def test_thousands_come_in_at_once_and_only_once(any_home, tmp_path):
     again = Catalogue().add(source, papers, date(2025, 12, 11))
     assert (again.new, again.changed) == ([], [])
     assert len(Catalogue().papers()) == 3042
+
+
+BIB = r"""
+% a comment
+@comment{nothing}
+@string{nips = "NeurIPS"}
+@article{spieler,
+  title = {The {ELM} Neuron: {\"O}sterreich \& more},
+  author = "Spieler, Aaron and Nasim {\'A}. Rahaman and {The ELM Team} and {\O}rsted, Jr, Hans and Fran{\c c}ois \v{S}ev\v{c}{\'\i}k",
+  journal = {arXiv preprint arXiv:2306.16922},
+  year = 2023, month = jun, day = 14
+}
+@misc(cut, title={Two}, author={A One and B Two and others}, eprint={math.GT/0309136}, archivePrefix={arXiv}, date={2003-09-08})
+"""
+
+
+def test_bibtex_gives_names_in_their_order(tmp_path):
+    file = tmp_path / "refs.bib"
+    file.write_text(BIB)
+    source, (first, second) = read_records(file)
+    assert source == "bibtex"
+    assert first.title == "The ELM Neuron: Österreich & more"
+    assert first.names == ("Aaron Spieler", "Nasim Á. Rahaman", "The ELM Team", "Hans Ørsted Jr", "François Ševčík")
+    assert (first.arxiv, first.authors, first.published) == ("2306.16922", 5, "2023-06-14")
+    assert (second.names, second.names_cut, second.authors) == (("A One", "B Two"), True, None)
+    assert (second.arxiv, second.published) == ("math/0309136", "2003-09-08")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("@misc{x, title = {open", "entry 'x' is not whole"),
+        ("@misc{x, title = }", "entry 'x' is not whole"),
+        ("@misc{x, author = {A B}}", "entry 'x'.* without a title"),
+        ("@misc{x, title = {y}, date = {2023-13-45}}", "entry 'x'.* YYYY-MM-DD"),
+        ("nothing", "no records"),
+        ("@misc{x, title = " + "{" * 50_000, "not whole"),
+    ],
+)
+def test_bibtex_that_is_none_is_named(tmp_path, content, words):
+    file = tmp_path / "refs.bib"
+    file.write_text(content)
+    with pytest.raises(DataError, match=words):
+        read_records(file)
+
+
+@pytest.mark.parametrize(
+    ("record", "names"),
+    [
+        ({"names": ["Z A", "B C"]}, ("Z A", "B C")),
+        ({"authors": ["Z A", "B C"]}, ("Z A", "B C")),
+        ({"authors": [{"name": "Z A"}, {"fullname": "B C"}]}, ("Z A", "B C")),
+        ({"authors": "Z A, B C and D E"}, ("Z A", "B C", "D E")),
+        ({"authors": "A, Z and C, B"}, ("Z A", "B C")),
+        ({"authors": 7}, None),
+        (
+            {"content": {"title": {"value": "x"}, "authors": {"value": ["Z A", "B C"]}}, "cdate": 1_687_000_000_000},
+            ("Z A", "B C"),
+        ),
+        ({"content": {"title": "x", "authors": ["Z A", "B C"]}}, ("Z A", "B C")),
+        ({"paper": {"id": "2306.16922", "authors": [{"name": "Z A"}, {"name": "B C"}]}}, ("Z A", "B C")),
+        ({"update_date": "2008-11-26", "id": "0704.0001", "authors": "Z. A\n(1), B. C (2)"}, ("Z. A", "B. C")),
+        (
+            {"id": "0704.0001", "update_date": "2008-11-26", "authors_parsed": [["A", "Z.", "Jr."], ["C", "B.", ""]]},
+            ("Z. A Jr.", "B. C"),
+        ),
+    ],
+)
+def test_names_come_from_every_kind_of_record(tmp_path, record, names):
+    file = tmp_path / "papers.jsonl"
+    file.write_text(json.dumps({"title": "x", **record}))
+    assert read_records(file)[1][0].names == names
+
+
+def test_an_answer_of_openreview_is_many_papers(tmp_path):
+    file = tmp_path / "notes.json"
+    notes = [{"content": {"title": {"value": f"Paper {k}"}}, "pdate": 1_687_000_000_000} for k in range(3)]
+    file.write_text(json.dumps({"notes": notes, "count": 3}))
+    source, papers = read_records(file)
+    assert source == "openreview"
+    assert [paper.title for paper in papers] == ["Paper 0", "Paper 1", "Paper 2"]
+    assert papers[0].published == "2023-06-17"

@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 
 from broadsheet.errors import InputError, SourceError
-from broadsheet.page import sources
+from broadsheet.page import intake, sources
+from broadsheet.page.facts import Facts
 
 HUB_PAPER = {
     "id": "2306.16922",
@@ -121,3 +122,32 @@ def test_trouble_is_one_sentence(server, call, mode):
 def test_no_network_is_one_sentence(call):
     with pytest.raises(SourceError, match="nothing was changed"):
         call("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["2306.16922v2"], ["arXiv", "2306.16922"], ["arXiv:2306.16922", "[cs.LG]"], ["https://arxiv.org/pdf/2306.16922"],
+        ["https://arxiv.org/html/2306.16922v1#S2"], ["https://arxiv.org/abs/2306.16922?context=cs.NE"], ["10.48550/arXiv.2306.16922"],
+        ["https://doi.org/10.48550/ARXIV.2306.16922"], ["arxiv:2306.16922"], ["2306.16922", "https://arxiv.org/abs/math.GT/0309136"],
+        ["ids.txt"],
+    ],
+)  # fmt: skip
+def test_every_spelling_is_a_source(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ids.txt").write_text("arXiv:2306.16922v1 [cs.NE]\n\nhttps://doi.org/10.48550/arXiv.math/0309136\n")
+    asked = []
+    monkeypatch.setattr(
+        sources, "_from_arxiv", lambda search, at: [Facts("x", arxiv=key) for key in asked.extend(search.id_list) or asked]
+    )
+    name, papers, _ = intake.read(given)
+    assert name == "arxiv"
+    assert asked == ["2306.16922", "math/0309136"][: len(asked)]
+    assert [paper.arxiv for paper in papers] == asked
+
+
+@pytest.mark.parametrize(("given", "told"), [("10.1038/nature12373", "DOI that arXiv did not give"),
+    ("https://doi.org/10.1145/2363.2528", "DOI that arXiv did not give"), ("https://example.org/paper", "no arXiv identifier")])  # fmt: skip
+def test_addresses_of_others_are_told_apart(given, told):
+    with pytest.raises(InputError, match=told):
+        intake.read([given])

@@ -11,14 +11,17 @@ from broadsheet.files import read_text
 from broadsheet.lab import presence
 from broadsheet.page import records, saved
 from broadsheet.page import sources as live
-from broadsheet.page.facts import Facts
+from broadsheet.page.facts import Facts, arxiv_id
+from broadsheet.page.identifiers import doi, identifier
+
+MOST_IDS = 10_000
 
 
 def read(sources: list[str], as_of: date | None = None) -> tuple[str, list[Facts], date]:
     """(name of the source, its papers, the day they are as of).
 
     **Arguments:** `sources`: one of `daily`, `daily:YYYY-MM-DD`, `hub:QUERY`, `arxiv:QUERY`, a saved page, a file of
-    records or of arXiv ids; or arXiv ids.
+    records, of BibTeX or of arXiv ids; or arXiv ids, in any spelling (`identifiers.identifier`).
     """
     first = sources[0]
     when = as_of or date.today()
@@ -26,17 +29,20 @@ def read(sources: list[str], as_of: date | None = None) -> tuple[str, list[Facts
         found = live_source(first, as_of)
         if found is not None:
             return found
-    if live.looks_like_ids(sources):
-        return "arxiv", live.arxiv_ids(sources), when
+    ids = [" ".join(sources)] if identifier(" ".join(sources)) else sources  # "arXiv 2306.16922" is one
+    if live.looks_like_ids(ids):
+        return "arxiv", live.arxiv_ids(ids), when
     if len(sources) > 1:
         raise InputError("Give one file or source at a time, or arXiv ids only.")
+    if ("://" in first or doi(first)) and not Path(first).exists():
+        arxiv_id(first)  # says what it is instead
     if records.is_records(first):
         name, papers = records.read_records(first)
         return name, papers, when
     text = read_text(first, saved.LARGEST)
-    words = text.split(maxsplit=10_000)
-    if words and len(words) < 10_000 and live.looks_like_ids(words):
-        return "arxiv", live.arxiv_ids(words), when
+    for words in ([line for line in text.splitlines() if line.strip()], text.split(maxsplit=MOST_IDS)):
+        if words and len(words) < MOST_IDS and live.looks_like_ids(words):
+            return "arxiv", live.arxiv_ids(words), when
     page = saved.read_any(text, first, as_of, date.today())
     return "page", list(page.papers), page.as_of
 
@@ -67,7 +73,7 @@ def uploaded(content: bytes, name: str, as_of: date | None = None) -> tuple[str,
     """As `read`, of a file that was sent by a browser; `name` is what its sender calls it."""
     suffix = Path(name).suffix.lower()
     with presence.temporary(home()) as folder:
-        path = folder / f"page{suffix if suffix in ('.json', '.jsonl', '.ndjson') else '.txt'}"
+        path = folder / f"page{suffix if suffix in records.SUFFIXES else '.txt'}"
         path.write_bytes(content)
         try:
             return read([str(path)], as_of)

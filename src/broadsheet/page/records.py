@@ -1,29 +1,37 @@
-"""Files of many records: the Hub's JSON of daily papers, arXiv's metadata as JSON lines, or this site's own listings."""
+"""Files of many records: the Hub's JSON of daily papers, arXiv's metadata as JSON lines, OpenReview's notes, this site's own
+listings, and BibTeX."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from broadsheet.errors import DataError
-from broadsheet.files import MIB
+from broadsheet.files import MIB, read_text
+from broadsheet.page import bibtex
 from broadsheet.page.facts import Facts
 
 LARGEST = 512 * MIB
 LONGEST_LINE = 2 * MIB
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".bib")
 MOST = 200_000
 """Records of one file at the most."""
 
 
 def is_records(path: str | Path) -> bool:
-    """Whether a file's name says JSON or JSON lines."""
-    return Path(path).suffix.lower() in (".json", ".jsonl", ".ndjson")
+    """Whether a file's name says JSON, JSON lines or BibTeX."""
+    return Path(path).suffix.lower() in SUFFIXES
 
 
 def read_records(path: str | Path) -> tuple[str, list[Facts]]:
-    """(source, papers) of a file of records; the source is `hub`, `arxiv` or `page`.
+    """(source, papers) of a file of records; the source is `hub`, `arxiv`, `openreview`, `bibtex` or `page`.
+
+    Names of authors are read in their order from all of them: `authors` as a list of names or of objects with a name, `names`,
+    `author_names`, arXiv's `authors_parsed` or its text, and BibTeX's `author`.
 
     **Raises:** `DataError`, in one sentence that names the line, where a record is none.
     """
@@ -34,11 +42,12 @@ def read_records(path: str | Path) -> tuple[str, list[Facts]]:
         raise DataError(f"{path} is larger than {LARGEST // MIB} MiB.")
     papers: list[Facts] = []
     source = "page"
-    for where, record in _records(file):
+    entries, read = (_entries(file), _entry) if file.suffix.lower() == ".bib" else (_records(file), _one)
+    for where, record in entries:
         if len(papers) >= MOST:
             raise DataError(f"{path} holds more than {MOST} records; split it.")
         try:
-            source, facts = _one(record)
+            source, facts = read(record)
         except DataError as error:
             raise DataError(f"{path}, {where}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -71,9 +80,27 @@ def _records(file: Path) -> Iterator[tuple[str, Any]]:
             if not line.strip():
                 continue
             try:
-                yield f"line {k}", json.loads(line)
+                record = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{file}, line {k} is not JSON ({str(error)[:80]}).") from None
+            notes = record.get("notes") if isinstance(record, dict) else None
+            if isinstance(notes, list):  # an answer of OpenReview, on one line
+                yield from ((f"line {k}, note {n}", note) for n, note in enumerate(notes, 1))
+            else:
+                yield f"line {k}", record
+
+
+def _entries(file: Path) -> Iterator[tuple[str, Any]]:
+    """Each entry of BibTeX."""
+    try:
+        for key, fields in bibtex.entries(read_text(file, 64 * MIB)):
+            yield f"entry {key[:60]!r}", fields
+    except DataError as error:
+        raise DataError(str(error) if str(file) in str(error) else f"{file}: {error}.") from None
+
+
+def _entry(fields: dict[str, str]) -> tuple[str, Facts]:
+    return "bibtex", bibtex.facts(fields)
 
 
 def _one(record: dict[str, Any]) -> tuple[str, Facts]:
@@ -83,16 +110,57 @@ def _one(record: dict[str, Any]) -> tuple[str, Facts]:
         return "hub", from_hub(record)
     if "authors_parsed" in record or "update_date" in record:
         return "arxiv", from_arxiv_snapshot(record)
-    names = record.get("names") or record.get("author_names")
+    if isinstance(record.get("content"), dict):
+        return "openreview", from_openreview(record)
+    given = record.get("authors")
+    count = given if isinstance(given, int) else None
+    names = people(record.get("names") or record.get("author_names") or (None if count is not None else given))
     return "page", Facts(
         title=_text(record, "title"),
         arxiv=record.get("arxiv") or None,
         abstract=record.get("abstract") or None,
-        authors=record.get("authors"),
-        names=tuple(names) if names else None,
+        authors=count,
+        names=names or None,
         published=record.get("published") or None,
         comments=record.get("comments"),
         upvotes=record.get("upvotes"),
+    )
+
+
+def people(given: Any) -> tuple[str, ...]:
+    """The names of authors in their order: of a list of names or of objects with one, or of a text with commas or "and".
+
+    **Raises:** `ValueError` for anything else.
+    """
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        text = re.sub(r"\([^()]*\)", " ", given)  # where they work
+        parts = re.split(r"\s+and\s+", text)
+        if len(parts) < 2 or not all("," in part for part in parts):  # not "Last, First and Last, First"
+            parts = [part for part in re.split(r",\s*and\s+|\s+and\s+|[,;]", text) if part.strip()]
+        given = [" ".join(reversed(part.split(",", 1))) for part in parts]
+        if not all(len(name.split()) > 1 for name in given if name.strip().casefold() not in ("others", "et al.")):
+            raise ValueError(f"its authors are {text[:40]!r}, no names")
+    if not isinstance(given, list):
+        raise ValueError(f"its authors are {str(given)[:40]!r}, no names")
+    found = [item.get("name") or item.get("fullname") if isinstance(item, dict) else item for item in given]
+    if not all(isinstance(name, str) for name in found if name is not None):
+        raise ValueError(f"its authors are {str(given)[:40]!r}, no names")
+    return tuple(name for name in found if name)
+
+
+def from_openreview(note: dict[str, Any]) -> Facts:
+    """A note of OpenReview, of either version of its interface; `pdate` and `cdate` are milliseconds."""
+    content = {name: item.get("value") if isinstance(item, dict) else item for name, item in note["content"].items()}
+    stamp = note.get("pdate") or note.get("cdate")
+    names = people(content.get("authors"))
+    return Facts(
+        title=_text(content, "title"),
+        abstract=content.get("abstract") or None,
+        authors=len(names) or None,
+        names=names or None,
+        published=datetime.fromtimestamp(stamp / 1000, UTC).date().isoformat() if stamp else None,
     )
 
 
@@ -101,7 +169,7 @@ def from_hub(item: dict[str, Any]) -> Facts:
     inner = item.get("paper")
     paper: dict[str, Any] = {**item, **inner} if isinstance(inner, dict) else item
     authors = paper.get("authors")
-    names = tuple(str(a["name"]) for a in authors if isinstance(a, dict) and a.get("name")) if isinstance(authors, list) else ()
+    names = people(authors) if isinstance(authors, list) else ()
     published = paper.get("publishedAt")
     return Facts(
         title=_text(paper, "title"),
@@ -117,8 +185,9 @@ def from_hub(item: dict[str, Any]) -> Facts:
 
 def from_arxiv_snapshot(record: dict[str, Any]) -> Facts:
     """A record of arXiv's published metadata (`arxiv-metadata-oai-snapshot.json`)."""
-    parsed = record.get("authors_parsed") or ()
-    names = tuple(" ".join(part for part in (a[1], a[0]) if part) for a in parsed)
+    parsed = record.get("authors_parsed")
+    names = tuple(" ".join(part for part in (a[1], a[0], *a[2:3]) if part) for a in parsed) if parsed else ()
+    names = names or people(record.get("authors"))
     versions = record.get("versions") or ()
     return Facts(
         title=_text(record, "title"),

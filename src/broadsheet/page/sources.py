@@ -13,6 +13,7 @@ from typing import Any
 
 from broadsheet.errors import InputError, SourceError
 from broadsheet.page.facts import Facts, arxiv_id
+from broadsheet.page.identifiers import identifier
 
 MOST = 200
 """Papers that one import takes from a live source at the most."""
@@ -56,7 +57,7 @@ def arxiv_search(query: str, most: int = 50, endpoint: str | None = None) -> lis
 
 
 def arxiv_ids(ids: Sequence[str], endpoint: str | None = None) -> list[Facts]:
-    """The papers of a list of arXiv ids; raises `InputError` where arXiv does not know one."""
+    """The papers of arXiv identifiers in any spelling; raises `InputError` where arXiv does not know one."""
     import arxiv
 
     wanted = list(dict.fromkeys(arxiv_id(text) for text in ids))
@@ -104,8 +105,5 @@ def _from_hub(info: Any) -> Facts:
 
 
 def looks_like_ids(words: Iterable[str]) -> bool:
-    """Whether all words are arXiv ids or URLs."""
-    try:
-        return all(arxiv_id(word) for word in words)
-    except InputError:
-        return False
+    """Whether all words are arXiv identifiers, however they are spelt."""
+    return all(identifier(word) for word in words)
