@@ -62,7 +62,6 @@ def test_all_that_is_installed_is_locked_by_hashes_in_the_versions_of_the_pins()
         assert LOCKED.sub("", body) == ""
         locked[part] = {normal(name): version for name, version, _ in LOCKED.findall(body)}
     everything = locked["core"] | locked["site"] | locked["all"]
-    assert len(everything) == sum(map(len, locked.values()))
     assert {name: version for name, version in everything.items() if pinned.get(name, version) != version} == {}
     wanted = {"core": ("papers", "web"), "site": ("papers", "web", "search", "postgres"), "all": ("all",)}
     there = {"torch"}

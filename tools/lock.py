@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PARTS = {"core": ["papers", "web"], "site": ["papers", "web", "search", "postgres"], "all": ["all"]}
-"""Each file has what its extras need, without what the files before it have."""
+"""Each file has what its extras need, without what the files before it have for the same systems."""
 
 BUILD = "hatchling>=1.25\neditables\n"  # what builds the package itself
 OLDEST = "3.11.9"
@@ -29,16 +29,16 @@ VIA = re.compile(r"^    #(?: via)? {1,3}(\S+)$", re.M)
 
 
 def main() -> int:
-    done: set[str] = set()
+    done: dict[str, str] = {}
     files: list[str] = []
     for part, extras in PARTS.items():
         found = entries(compiled(extras))
         files.append(f"locks/{part}.txt")
-        text = HEAD.format(files=" -r ".join(files)) + "".join(found[name] for name in found if name not in done)
+        new = [lines for name, lines in found.items() if done.get(name) != lines]
         (ROOT / files[-1]).parent.mkdir(exist_ok=True)
-        (ROOT / files[-1]).write_text(text)
-        print(f"{files[-1]}: {len(found.keys() - done)} packages")
-        done |= found.keys()
+        (ROOT / files[-1]).write_text(HEAD.format(files=" -r ".join(files)) + "".join(new))
+        print(f"{files[-1]}: {len(new)} packages")
+        done |= found
     return 0
 
 
