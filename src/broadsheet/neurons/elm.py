@@ -25,7 +25,23 @@ from broadsheet.dynamics import System, fixed, rollout, trainable
 from broadsheet.dynamics.system import as_array
 from broadsheet.errors import DataError, InputError
 
-ACTIVATIONS = {"relu": jax.nn.relu, "silu": jax.nn.silu}
+
+def relu(x: Array) -> Array:
+    """JAX's, under a name by which a pickle finds it."""
+    return jax.nn.relu(x)
+
+
+def silu(x: Array) -> Array:
+    """JAX's, under a name by which a pickle finds it."""
+    return jax.nn.silu(x)
+
+
+def same(x: Array) -> Array:
+    """What comes in."""
+    return x
+
+
+ACTIVATIONS = {"relu": relu, "silu": silu}
 
 
 def scaled_tanh(z: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -113,7 +129,7 @@ class ELMCell(System):
         if self.tau_s.ndim and (variant != "v1" or self.tau_s.shape != (d_tree * d_brch,)):
             raise InputError("A time constant for each synapse needs variant v1 and d_tree * d_brch values.")
         width = 2 * d_m if mlp_width is None else mlp_width
-        self.mlp = eqx.nn.MLP(d_tree + d_m, d_m, width, mlp_layers, activation=ACTIVATIONS[activation], key=mlp_key)
+        self.mlp = eqx.nn.MLP(d_tree + d_m, d_m, width, mlp_layers, ACTIVATIONS[activation], same, key=mlp_key)
         self.head = eqx.nn.Linear(d_m, d_out, key=head_key)
         self.raw_weights = jnp.full(d_tree * d_brch, 0.5, jnp.result_type(float))
         self.tau_range = as_array(tau_m)

@@ -7,7 +7,7 @@ fires at the threshold itself, as integrate-and-fire neurons of converted networ
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -18,47 +18,77 @@ from broadsheet.errors import InputError
 Spike = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
+class Surrogate:
+    """1 where x > 0 (x >= 0 where inclusive), else 0; its derivative is what `derivative(x)` says.
+
+    One that was `made` by a function here from a number equals all others that were, so that no program is compiled twice, and
+    a pickle names that function; another one is pickled with its derivative.
+    """
+
+    def __init__(
+        self,
+        derivative: Callable[[Array], Array],
+        inclusive: bool = False,
+        made: tuple[Callable[..., Spike], float] | None = None,
+    ) -> None:
+        @jax.custom_jvp
+        def step(x: Array) -> Array:
+            return (x >= 0 if inclusive else x > 0).astype(x.dtype)
+
+        @step.defjvp
+        def _(primals: tuple, tangents: tuple) -> tuple:
+            (x,), (dx,) = primals, tangents
+            return step(x), dx * derivative(x)
+
+        self._step, self._inclusive, self._from = step, inclusive, made or (derivative, None)
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self._step(x)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Surrogate) and (self._from, self._inclusive) == (other._from, other._inclusive)
+
+    def __hash__(self) -> int:
+        return hash((self._from, self._inclusive))
+
+    def __reduce__(self) -> tuple:
+        source, number = self._from
+        if number is None:
+            return Surrogate, (source, self._inclusive)
+        return partial(source, number, inclusive=self._inclusive), ()
+
+
 def surrogate(derivative: Callable[[Array], Array], *, inclusive: bool = False) -> Spike:
     """1 where x > 0 (x >= 0 where inclusive), else 0; its derivative is what `derivative(x)` says."""
-
-    @jax.custom_jvp
-    def spike(x: Array) -> Array:
-        return (x >= 0 if inclusive else x > 0).astype(x.dtype)
-
-    @spike.defjvp
-    def _(primals: tuple, tangents: tuple) -> tuple:
-        (x,), (dx,) = primals, tangents
-        return spike(x), dx * derivative(x)
-
-    return spike
+    return Surrogate(derivative, inclusive)
 
 
 @lru_cache
 def fast_sigmoid(slope: float = 25.0, *, inclusive: bool = False) -> Spike:
     """Derivative `1 / (1 + slope |x|)²` (Zenke and Ganguli, 2018)."""
     _above_zero("slope", slope)
-    return surrogate(lambda x: 1 / (1 + slope * jnp.abs(x)) ** 2, inclusive=inclusive)
+    return Surrogate(lambda x: 1 / (1 + slope * jnp.abs(x)) ** 2, inclusive, (fast_sigmoid, slope))
 
 
 @lru_cache
 def arctan(width: float = 2.0, *, inclusive: bool = False) -> Spike:
     """Derivative of `arctan(π width x / 2) / π`: `width / 2 / (1 + (π width x / 2)²)` (Fang et al., 2021)."""
     _above_zero("width", width)
-    return surrogate(lambda x: width / 2 / (1 + (jnp.pi * width * x / 2) ** 2), inclusive=inclusive)
+    return Surrogate(lambda x: width / 2 / (1 + (jnp.pi * width * x / 2) ** 2), inclusive, (arctan, width))
 
 
 @lru_cache
 def triangle(width: float = 1.0, *, inclusive: bool = False) -> Spike:
     """Derivative `max(0, 1 - |x| / width) / width` (Bellec et al., 2018)."""
     _above_zero("width", width)
-    return surrogate(lambda x: jnp.maximum(0.0, 1 - jnp.abs(x) / width) / width, inclusive=inclusive)
+    return Surrogate(lambda x: jnp.maximum(0.0, 1 - jnp.abs(x) / width) / width, inclusive, (triangle, width))
 
 
 @lru_cache
 def rectangle(width: float = 1.0, *, inclusive: bool = False) -> Spike:
     """Derivative `1 / width` within `width / 2` of the threshold, else 0 (Wu et al., 2018)."""
     _above_zero("width", width)
-    return surrogate(lambda x: (jnp.abs(x) < width / 2) / width, inclusive=inclusive)
+    return Surrogate(lambda x: (jnp.abs(x) < width / 2) / width, inclusive, (rectangle, width))
 
 
 @lru_cache
@@ -70,7 +100,7 @@ def sigmoid(slope: float = 4.0, *, inclusive: bool = False) -> Spike:
         s = jax.nn.sigmoid(slope * x)
         return slope * s * (1 - s)
 
-    return surrogate(derivative, inclusive=inclusive)
+    return Surrogate(derivative, inclusive, (sigmoid, slope))
 
 
 def _above_zero(name: str, value: float) -> None:

@@ -1,0 +1,87 @@
+"""Everything that is fitted can be saved and loaded, copied, and searched over as scikit-learn does it."""
+
+import ast
+import io
+import pickle
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+import broadsheet
+from broadsheet.conversion import DynamicConfidence
+from broadsheet.networks import ContinualClassifier, SNNClassifier
+from broadsheet.neurons import DendriticNeuron, ELMNeuron
+from broadsheet.plasticity import Tempotron
+from broadsheet.vision import ModularVPR, MotionDetector
+from broadsheet.vision.event_movies import Movie
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(24) % 2
+TRAINS = (RNG.random((24, 12, 4)) < 0.3).astype(np.float32)
+RECORDED = (RNG.random((4, 60, 3)) < 0.2).astype(np.float32)
+MOVIES = [Movie(RNG.random((2, 30, 10, 10)) < 0.1, RNG.integers(0, 2, 30)) for _ in range(4)]
+LOGITS = np.cumsum(RNG.normal(size=(24, 5, 2)) + 0.5 * np.eye(2)[LABELS][:, None], axis=1)
+PLACES = RNG.random((1, 4, 7, 7))
+
+CASES = {
+    "SNNClassifier": [
+        (SNNClassifier(kind, hidden=3, epochs=1, rule=rule), TRAINS, LABELS, "predict", {"rate": [0.01]})
+        for kind, rule in (("lif", "backprop"), ("probabilistic", "backprop"), ("lif", "stdp"), ("lif", "tempotron"))
+    ],
+    "ContinualClassifier": [
+        (ContinualClassifier((8, 8), 2, batch=6, epochs=1, rows=((2, 2, 2),)), TRAINS[:, 0], LABELS, "predict", {"steps": [5]})
+    ],
+    "DynamicConfidence": [(DynamicConfidence(), LOGITS, LABELS, "predict", {"signal": ["margin", "entropy"]})],
+    "Tempotron": [(Tempotron(epochs=2), TRAINS, LABELS, "predict", {"rate": [0.01, 0.02]})],
+    "ELMNeuron": [
+        (ELMNeuron(3, targets=("voltage",), steps=5, **tree), RECORDED, RECORDED[..., :1], "predict", {"learning_rate": [0.01]})
+        for tree in ({}, {"d_tree": 2, "d_brch": 2, "routing": "random"})
+    ],
+    "DendriticNeuron": [
+        (DendriticNeuron(4, 3, 1, random_state=0), TRAINS.reshape(24, -1), LABELS, "predict", {"theta": [1, 2]})
+    ],
+    "MotionDetector": [(MotionDetector(3, 3, iterations=40), MOVIES, None, "predict", {"C": [0.01, 0.05]})],
+    "ModularVPR": [(ModularVPR(2, 4, epochs=1), PLACES, None, "responses", {})],
+}  # fmt: skip
+EACH = [(name, k) for name, cases in CASES.items() for k in range(len(cases))]
+
+
+def test_no_estimator_is_left_out():
+    """Classes of the package that are scikit-learn's."""
+    found = set()
+    for file in Path(broadsheet.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef) and any(
+                isinstance(base, ast.Name) and base.id == "BaseEstimator" for base in node.bases
+            ):
+                found.add(node.name)
+    assert found == set(CASES)
+
+
+@pytest.mark.parametrize(("name", "k"), EACH)
+def test_a_fitted_estimator_is_saved_copied_and_loaded(name, k):
+    model, x, y, method, _ = CASES[name][k]
+    assert clone(model).get_params() == model.get_params()
+    fitted = clone(model).fit(x, y)
+    given = x[0].events if name == "MotionDetector" else x[0] if name == "ModularVPR" else x
+    expected = getattr(fitted, method)(given)
+    stream = io.BytesIO()
+    joblib.dump(fitted, stream)
+    stream.seek(0)
+    for again in (pickle.loads(pickle.dumps(fitted)), joblib.load(stream)):
+        for one, other in zip(np.atleast_1d(getattr(again, method)(given)), np.atleast_1d(expected), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert not [field for field in vars(clone(fitted)) if field.endswith("_")]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "ModularVPR"])  # it learns one passage and is not split
+def test_a_grid_search_tries_estimators(name):
+    model, x, y, _, grid = CASES[name][0]
+    scoring = None if hasattr(model, "score") else lambda fitted, x, y: 0.0
+    search = GridSearchCV(clone(model), grid, cv=2, error_score="raise", scoring=scoring).fit(x, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert pickle.loads(pickle.dumps(search)).best_params_ == search.best_params_
