@@ -50,6 +50,18 @@ def test_quantal_release_keeps_the_mean_and_its_derivative():
     np.testing.assert_allclose(slope, 1.0, rtol=1e-5)
 
 
+def test_the_amplitude_of_release_may_be_fixed():
+    """Uniform between 1 - spread and 1 + spread, of variance spread² / 3; without a spread what passes is whole."""
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    for spread in (0.0, 0.5, 1.0):
+        release = QuantalRelease(1, success=0.3, spread=spread)
+        sent = np.asarray(jax.vmap(lambda k, release=release: release.step(None, jnp.ones(1), k)[1])(keys))[:, 0]
+        passed = sent[sent > 0]
+        assert len(passed) / len(sent) == pytest.approx(0.3, abs=0.02)
+        assert (passed.min() >= 1 - spread - 1e-6) & (passed.max() <= 1 + spread + 1e-6)
+        assert passed.var() == pytest.approx(spread**2 / 3, rel=0.1, abs=1e-6)
+
+
 def test_learned_parameters_are_the_neurons_own():
     """The same spikes as without, a derivative by the chain rule, and nothing else to train."""
     neuron = LIF(3, tau=[5.0, 10.0, 20.0], rest=0.0, threshold=1.0, reset=None, dt=1.0)
@@ -80,7 +92,8 @@ def test_interspike_intervals_of_a_learned_time_constant():
 @pytest.mark.parametrize(
     "make",
     [lambda: MetaNeuron(0), lambda: MetaNeuron(2, a=1.5), lambda: MetaNeuron(2, kappa=0.0), lambda: MetaNeuron(2, b=[1.0, 2, 3]),
-     lambda: LevyBaxter([1.0]), lambda: QuantalRelease(2, 1.5), lambda: Intrinsic(MetaNeuron(2), ("kappa",)),
+     lambda: LevyBaxter([1.0]), lambda: QuantalRelease(2, 1.5), lambda: QuantalRelease(2, spread=1.5),
+     lambda: Intrinsic(MetaNeuron(2), ("kappa",)),
      lambda: rollout(MetaNeuron(1, kappa=0.1), jnp.zeros((2, 1))), lambda: rollout(QuantalRelease(1), jnp.zeros((2, 1)))],
 )  # fmt: skip
 def test_mistakes_are_named(make):

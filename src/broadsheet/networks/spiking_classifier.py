@@ -53,11 +53,12 @@ def cells(kind: Kind, size: int, *, tau: float = 10.0, learn: bool = True) -> In
 
 def network(
     kind: Kind, inputs: int, hidden: int, classes: int, key: PRNGKeyArray, *, tau: float = 10.0, learn: bool = True,
-    spread: float = 0.25,
+    spread: float = 0.25, release: float = 1.0,
 ) -> SNN:  # fmt: skip
     """A network before training: weights onto the hidden layer normal with `spread`, read-out weights with 1 / sqrt(hidden).
 
-    Meta neurons get a bias of -1.5: without it they would fire on no input at all.
+    Meta neurons get a bias of -1.5: without it they would fire on no input at all. `release`: how far the amplitudes of the
+    synapses of probabilistic neurons lie from 1.
     """
     k_in, k_out = jax.random.split(key)
     weights = spread * jax.random.normal(k_in, (hidden, inputs))
@@ -65,9 +66,10 @@ def network(
     if kind == "levy-baxter":
         cell = LevyBaxter(4 * jnp.abs(weights), success=0.75, threshold=1.0)
         return SNN(Intrinsic(cell, ("success", "threshold") if learn else ()), head)
-    release = Intrinsic(QuantalRelease(inputs), ("success",) if learn else ()) if kind == "probabilistic" else None
+    quanta = QuantalRelease(inputs, spread=release)
+    synapses = Intrinsic(quanta, ("success",) if learn else ()) if kind == "probabilistic" else None
     bias = jnp.full(hidden, 0.0 if kind == "lif" else -1.5)
-    return SNN(SpikingLayer(linear(weights, bias), cells(kind, hidden, tau=tau, learn=learn), release), head)
+    return SNN(SpikingLayer(linear(weights, bias), cells(kind, hidden, tau=tau, learn=learn), synapses), head)
 
 
 class _Samples(eqx.Module):
@@ -103,7 +105,8 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
     - `decision`: `"readout"` of spike counts, or `"lzc"`: a linear discriminant on the complexity of the hidden trains.
     - `hidden`; `tau`: ms, of LIF neurons at the start; `spread`: of the first weights.
     - `rate`, `rate_intrinsic`: learning rates; `epochs`; `batch`; `draws`: averaged where neurons are random;
-      `target_rate`: spikes a step.
+      `target_rate`: spikes a step; `release`: how far the random amplitudes of probabilistic neurons' synapses lie from 1, at
+      0 all are 1.
     - `random_state`: integer.
 
     **Attributes:** `classes_`; `n_features_in_`; `network_` (an `SNN`) or `tempotron_`; `losses_`.
@@ -113,7 +116,7 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
         self, neuron: Kind = "lif", rule: Literal["backprop", "tempotron", "stdp"] | LearningRule = "backprop", *,
         learn_intrinsic: bool = True, decision: Literal["readout", "lzc"] = "readout", hidden: int = 16, tau: float = 10.0,
         spread: float = 0.25, rate: float = 0.02, rate_intrinsic: float = 0.02, epochs: int = 20, batch: int = 100,
-        draws: int = 8, target_rate: float = 0.05, random_state: int = 0,
+        draws: int = 8, target_rate: float = 0.05, release: float = 1.0, random_state: int = 0,
     ) -> None:  # fmt: skip
         self.neuron = neuron
         self.rule = rule
@@ -128,6 +131,7 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
         self.batch = batch
         self.draws = draws
         self.target_rate = target_rate
+        self.release = release
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> SNNClassifier:
@@ -148,7 +152,7 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
         k_net, k_train, k_read = jax.random.split(self._key, 3)
         learn = self.learn_intrinsic
         net = network(self.neuron, spikes.shape[2], self.hidden, len(self.classes_), k_net, tau=self.tau, learn=learn,
-                      spread=self.spread)  # fmt: skip
+                      spread=self.spread, release=self.release)  # fmt: skip
         train = self._unsupervised if self._plastic else self._backprop
         self.network_ = train(net, spikes, target, k_train)
         self.reader_ = None

@@ -97,19 +97,22 @@ class MetaNeuron(System):
 
 
 class QuantalRelease(System):
-    """Synapses that fail: each presynaptic spike passes with a probability, with an amplitude between 0 and 2 (mean 1).
+    """Synapses that fail: each presynaptic spike passes with a probability, with an amplitude that is drawn around 1.
 
     Input and output: (inputs,). Derivatives go through the expectation. The rollout needs a key.
 
-    **Arguments:** `size`: inputs; `success`: probability of release, a number or one an input.
+    **Arguments:** `size`: inputs; `success`: probability of release; `spread`: amplitudes lie uniformly between 1 - spread and
+    1 + spread, at 0 all are 1. Both are numbers or one an input.
     """
 
     success: Array = fixed()
+    spread: Array = fixed()
     size: int = eqx.field(static=True)
 
-    def __init__(self, size: int, success: Any = 0.5) -> None:
-        self.success, self.size = as_array(success), size
+    def __init__(self, size: int, success: Any = 0.5, spread: Any = 1.0) -> None:
+        self.success, self.spread, self.size = as_array(success), as_array(spread), size
         _probability("success", self.success)
+        _share("spread, of the amplitudes:", self.spread)
 
     def init(self, key: PRNGKeyArray) -> None:
         return None
@@ -121,7 +124,8 @@ class QuantalRelease(System):
             raise InputError("Quantal release is random: give rollout a key.")
         released, amplitude = split(key, 2)
         passed = jax.random.uniform(released, inputs.shape) < self.success
-        sent = inputs * passed * jax.random.uniform(amplitude, inputs.shape, maxval=2.0)
+        drawn = jax.random.uniform(amplitude, inputs.shape, maxval=2.0)
+        sent = inputs * passed * (self.spread * drawn + (1 - self.spread))
         return None, through(sent, inputs * self.success)
 
 
@@ -169,6 +173,10 @@ class LevyBaxter(System):
 
 
 def _probability(name: str, value: Array) -> None:
+    _share(f"{name} is a probability:", value)
+
+
+def _share(what: str, value: Array) -> None:
     known = concrete(value)
     if known is not None and not ((known >= 0) & (known <= 1)).all():
-        raise InputError(f"{name} is a probability: numbers from 0 to 1 are wanted.")
+        raise InputError(f"{what} numbers from 0 to 1 are wanted.")
