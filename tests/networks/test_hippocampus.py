@@ -5,7 +5,7 @@ import pytest
 
 from broadsheet.errors import CompositionError, InputError
 from broadsheet.networks import HippocampalCAM
-from broadsheet.networks.hippocampus import CELLS, PLASTIC, _kind, connections, fast_stdp, schedule
+from broadsheet.networks.hippocampus import CELLS, PLASTIC, STRONGEST, _kind, connections, fast_stdp, schedule
 from broadsheet.plasticity import STDP, ThreeFactor
 
 
@@ -88,10 +88,35 @@ def test_store_recall_overwrite_and_forget():
     assert cam.recall_content(0) == [4]
     cam.forget(2)
     assert cam.recall_content(2) == []
-    assert cam.time == 3 * 10 + 10 + 6 * 8
+    assert cam.recall_cues([5]) == []
+    assert cam.time == 3 * 10 + 22 + 7 * 8
     cam.reset()
     assert cam.time == 0
     assert cam.recall_content(0) == []
+
+
+def test_what_is_forgotten_is_gone_in_both_directions_and_nothing_else_is():
+    """Contents that share bits: after one is forgotten each cue, and each bit, answers as if it had never been stored."""
+    contents = {0: [1, 2], 1: [2, 5], 2: [0, 3, 5], 3: [1, 2, 5]}
+    for gone, kept in contents.items():
+        cam = HippocampalCAM(4, 6)
+        for cue, bits in contents.items():
+            cam.store(cue, bits)
+        before = cam.weights
+        cam.forget(gone)
+        to_content, to_cue = cam.weights.values()
+        assert max(to_content[gone].max(), to_cue[:, gone].max()) < 0.12 * STRONGEST
+        for old, new, axis in zip(before.values(), (to_content, to_cue), (0, 1), strict=True):
+            assert np.abs(np.delete(new - old, gone, axis)).max() < 0.12 * STRONGEST
+        after = cam.state
+        for bit in range(6):
+            cam.state = after
+            assert cam.recall_cues([bit]) == [cue for cue, bits in contents.items() if bit in bits and cue != gone]
+        cam.state = after
+        for cue, bits in contents.items():
+            assert cam.recall_content(cue) == ([] if cue == gone else bits)
+        cam.store(gone, kept)
+        assert cam.recall_content(gone) == kept
 
 
 def test_the_memory_takes_another_rule_and_writes_back_what_it_learned():

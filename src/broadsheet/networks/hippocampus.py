@@ -33,6 +33,9 @@ STRONGEST = 6.0
 """nA, of a plastic synapse that is whole; any other rule of the memory keeps weights from 0 to this too."""
 
 STORE_STEPS = 3
+FORGET_STEPS = 5
+SETTLED = 10
+"""ms after which a store or a question no longer moves what comes next."""
 CUE_TO_CONTENT = 6
 CONTENT_TO_CUE = 6
 """ms from a query to its answer on the output."""
@@ -298,8 +301,16 @@ class HippocampalCAM:
         return np.nonzero(out["OutCue"])[0].tolist()
 
     def forget(self, cue: int) -> None:
-        """Overwrites what is stored under a cue with nothing: the cue alone, held as for a store."""
-        self.run(self._pattern(self.store_gap, STORE_STEPS, [cue], []))
+        """Erases what is stored under a cue, from cue to content and from content to cue.
+
+        The cue is held as for a store, and all bits begin a step later: content cells then fire behind the cell of the cue,
+        which depresses their synapses to it, while it keeps the other cues silent. Then the cue alone unlearns the bits. What
+        was asked or stored just before settles first.
+        """
+        both, alone = (self._pattern(SETTLED, STORE_STEPS, [cue], []) for _ in range(2))
+        both[1:FORGET_STEPS, self.n_cue :] = True
+        before = np.zeros((max(0, SETTLED - min(self.store_gap, self.recall_gap)), both.shape[1]), bool)
+        self.run(np.concatenate([before, both, alone]))
 
     def _ask(self, spikes: np.ndarray, latency: int) -> dict[str, np.ndarray]:
         settled = np.concatenate([spikes, np.zeros((max(0, latency + 1 - len(spikes)), spikes.shape[1]), bool)])
