@@ -132,7 +132,21 @@ def test_market_follows_the_closed_form():
     replies, after = back(outcome)
     assert replies == (outcome,) * 3
     raw = np.exp(-0.5 * np.array([0.2, 0.1, 0.6]))
-    np.testing.assert_allclose(after, 0.9 * raw / raw.sum() + 0.1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(market.weights(after), 0.9 * raw / raw.sum() + 0.1 / 3, rtol=1e-6)
+
+
+def test_an_expert_of_a_market_without_shares_comes_back_from_any_weight():
+    """One is right 2000 times, then the other 2010 times: what counts is the difference of their losses, exp(-10 / 2)."""
+    market = Market(lambda b, y: jnp.abs(b - y), 2, rate=0.5, share=0.0)
+    predictions = (jnp.asarray(0.0), jnp.asarray(1.0))
+    outcomes = jnp.concatenate([jnp.zeros(2000), jnp.ones(2010)])
+
+    def step(state, outcome):
+        return market.react(state, predictions)[1](outcome)[1], market.weights(state)
+
+    state, weights = jax.lax.scan(step, market.init(), outcomes)
+    assert weights[2000].tolist() == [1, 0]
+    np.testing.assert_allclose(market.weights(state)[0], np.exp(-5) / (1 + np.exp(-5)), rtol=1e-2)
 
 
 def test_a_market_has_at_least_one_expert():

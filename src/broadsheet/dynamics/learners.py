@@ -105,9 +105,9 @@ class Outcome(Interaction):
 class Market(Interaction):
     """Experts' predictions in, their weighted mean out; who errs loses weight: a wiring that changes with what it carries.
 
-    The state is the weights v. The reply is the outcome, which every expert is told; `v_k <- v_k exp(-eta loss_k) / Z`, then
-    `v <- (1 - alpha) v + alpha / K` (Herbster and Warmuth's fixed share; `share=0` is plain multiplicative weights, and
-    `rate=0` a fixed uniform average).
+    The state is the logarithms of the weights v, so that none is ever 0. The reply is the outcome, which every expert is told;
+    `v_k <- v_k exp(-eta loss_k) / Z`, then `v <- (1 - alpha) v + alpha / K` (Herbster and Warmuth's fixed share; `share=0` is
+    plain multiplicative weights, and `rate=0` a fixed uniform average).
 
     **Arguments:** `experts`: how many; `loss(prediction, outcome)`: in [0, 1]; `rate`: eta; `share`: alpha.
     """
@@ -124,17 +124,23 @@ class Market(Interaction):
         self.rate, self.share = as_array(rate), as_array(share)
 
     def init(self, key: PRNGKeyArray | None = None) -> State:
-        return jnp.full(self.experts, 1 / self.experts, jnp.result_type(float))
+        return jnp.full(self.experts, -jnp.log(self.experts), jnp.result_type(float))
 
     def react(self, state: State, value: tuple) -> tuple[PyTree, Respond]:
-        mean = jax.tree.map(lambda *parts: jnp.tensordot(state, jnp.stack(parts), axes=1), *value)
+        weights = self.weights(state)
+        mean = jax.tree.map(lambda *parts: jnp.tensordot(weights, jnp.stack(parts), axes=1), *value)
 
         def back(outcome: PyTree) -> tuple[PyTree, State]:
             losses = jnp.stack([self.loss(prediction, outcome) for prediction in value])
-            trust = jax.nn.softmax(jnp.log(state) - self.rate * losses)
-            return (outcome,) * self.experts, (1 - self.share) * trust + self.share / self.experts
+            trust = jax.nn.log_softmax(state - self.rate * losses)
+            shared = jnp.logaddexp(jnp.log1p(-self.share) + trust, jnp.log(self.share / self.experts))
+            return (outcome,) * self.experts, jnp.where(self.share > 0, shared, trust)
 
         return mean, back
+
+    def weights(self, state: State) -> Float[Array, " experts"]:
+        """The weights v of a state."""
+        return jnp.exp(state)
 
 
 class Batched(eqx.Module):

@@ -522,10 +522,10 @@ def experts(config: Experts, key, log: Log) -> Report:
     market = Market(lambda prediction, outcome: jnp.minimum(jnp.abs(prediction - outcome), 1.0), config.experts,
                     rate=config.rate, share=config.share)  # fmt: skip
 
-    def step(weights, event):
+    def step(state, event):
         predictions, outcome = event
-        mean, back = market.react(weights, predictions)
-        return back(outcome)[1], (weights, jnp.abs(mean - outcome))
+        mean, back = market.react(state, predictions)
+        return back(outcome)[1], (market.weights(state), jnp.abs(mean - outcome))
 
     _, (weights, error) = jax.lax.scan(step, market.init(), (predictions, outcomes))
     regret = jnp.sum(weights * off, axis=1) - config.good
@@ -582,14 +582,15 @@ def nesting(config: Nest, key, log: Log) -> Report:
     """Four levels in one state: neuron, layer, network, market; each event moves them all."""
     keys = jax.random.split(key, config.experts + 2)
     networks = Shared(tuple(_network(config, keys[k], 0.3 / 10**k) for k in range(config.experts)))
-    market = networks >> Market(lambda b, y: jnp.minimum(jnp.abs(b - y).sum(), 1.0), config.experts)
+    experts = Market(lambda b, y: jnp.minimum(jnp.abs(b - y).sum(), 1.0), config.experts)
+    market = networks >> experts
     x = jax.random.normal(keys[-1], (config.steps, config.inputs))
     y = jnp.sin(x.sum(axis=1, keepdims=True))
 
     def step(state, event):
         value, back = market.react(state, event[0])
         reply, state = back(event[1])
-        return state, (jnp.abs(value - event[1])[0], state[-1], value, reply)
+        return state, (jnp.abs(value - event[1])[0], experts.weights(state[-1]), value, reply)
 
     state, (error, weights, values, replies) = jax.lax.scan(step, market.init(), (x, y))
     tenth = max(1, config.steps // 10)
