@@ -9,6 +9,7 @@ from broadsheet.neurons import LIF
 from broadsheet.vision import DelayConv, MotionDetector
 from broadsheet.vision.delay_layer import FEW, cone_mask, contexts, dense_evidence
 from broadsheet.vision.event_movies import (
+    Movie,
     frames_to_events,
     motion_cloud,
     motions,
@@ -110,6 +111,35 @@ def test_frames_become_events_as_the_authors_program_and_as_a_camera_make_them()
             kept = residual - theta * sign if mode == "accumulate" else theta * sign
             assert events[1, t, 0, 0] == (sign > 0)
             assert events[0, t, 0, 0] == (sign < 0)
+
+
+def test_the_threshold_is_the_deviation_of_changes_between_frames():
+    """A pixel whose change lies just above or below that of the ten frames' nine changes; no change is put in front."""
+    frames = np.cumsum(np.random.default_rng(0).normal(size=(10, 5, 4)), axis=0)
+    deviation = np.std([frames[t + 1] - frames[t] for t in range(9)])
+    largest = np.abs(frames[1] - frames[0])
+    first = frames_to_events(frames, selectivity=1.0)[:, 1].any(axis=0)
+    np.testing.assert_array_equal(first, largest > deviation)
+    place = np.unravel_index(largest.argmax(), largest.shape)
+    for factor, fires in ((0.999, True), (1.001, False)):
+        events = frames_to_events(frames, selectivity=factor * largest.max() / deviation)
+        assert events[:, 1, place[0], place[1]].any() == fires
+    assert not frames_to_events(frames[:1]).any()
+
+
+def test_score_counts_the_bins_that_have_usable_events():
+    """Of bins without events the answer is that of the bin before, which is no answer."""
+    rng = np.random.default_rng(2)
+    movies = [Movie(rng.random((2, 40, 8, 8)) < 0.1, rng.integers(0, 2, 40)) for _ in range(2)]
+    detector = MotionDetector(3, 3, iterations=40).fit(movies)
+    events, labels = np.array(movies[0].events), movies[0].labels
+    events[:, ::2] = False
+    used = [t for t in range(2, 40) if events[:, t].any()]
+    answers = detector.predict(events)
+    right = np.mean([answers[t] == labels[t] for t in used])
+    assert detector.score([Movie(events, labels)]) == pytest.approx(right)
+    assert len(used) == 19
+    assert np.isnan(detector.score([Movie(np.zeros_like(events), labels)]))
 
 
 def test_movies_move_as_their_labels_say():

@@ -327,16 +327,24 @@ class MotionDetector(BaseEstimator):
 
     def predict(self, A: Bool[np.ndarray, "2 time x y"]) -> Int[np.ndarray, " time"]:
         """Class of each bin; of a bin without events, that of the bin before."""
+        answers, seen = self._answers(A)
+        return answers[np.maximum.accumulate(np.where(seen, np.arange(len(seen)), 0))]
+
+    def score(self, movies: Sequence[Movie], y: None = None) -> float:
+        """Share of bins with events, from the kernel's length on, whose class is right; NaN where there are none."""
+        right = []
+        for movie in movies:
+            answers, seen = self._answers(movie.events)
+            right.append((answers == movie.labels)[seen])
+        every = np.concatenate(right)
+        return float(every.mean()) if every.size else float("nan")
+
+    def _answers(self, A: Bool[np.ndarray, "2 time x y"]) -> tuple[np.ndarray, Bool[np.ndarray, " time"]]:
+        """The class of each bin, and which bins have usable events, without which it means nothing."""
         check_is_fitted(self, "layer_")
         where = self.usable_events(A)
         answers, seen = decide(contexts(A, where, self.delays, self.side), where[1], A.shape[1], [self.layer_])
-        last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), 0))
-        return self.classes_[answers[0][last]]
-
-    def score(self, movies: Sequence[Movie], y: None = None) -> float:
-        """Share of bins with events, from the kernel's length on, whose class is right."""
-        right = [self.predict(movie.events)[self.delays - 1 :] == movie.labels[self.delays - 1 :] for movie in movies]
-        return float(np.concatenate(right).mean())
+        return self.classes_[answers[0]], seen
 
     def spikes(self, A: Bool[np.ndarray, "2 time x y"], rate: float = 1.0) -> Bool[np.ndarray, "classes time x y"]:
         """Output spikes: the strongest class at each place, where its evidence passes a threshold that makes the mean rate

@@ -110,7 +110,7 @@ def _cut(image: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
 def frames_to_events(
     frames: Float[np.ndarray, "time x y"], selectivity: float = 1.0, mode: Literal["code", "accumulate"] = "code"
 ) -> Bool[np.ndarray, "2 time x y"]:
-    """Events where the change of a pixel passes `selectivity` times the deviation of all changes.
+    """Events where the change of a pixel passes `selectivity` times the deviation of all changes from one frame to the next.
 
     `mode="code"`, as the authors' program: after an event the threshold is taken off the next change only. `"accumulate"`, as
     an event camera: what is left after an event is carried on.
@@ -119,12 +119,12 @@ def frames_to_events(
         raise InputError(f"mode = {mode!r}; 'code' or 'accumulate' is wanted.")
     if frames.ndim != 3 or not np.isfinite(frames).all():
         raise InputError(f"frames are {frames.shape} or hold NaN; (time, x, y) of finite numbers is wanted.")
-    changes = np.diff(frames, axis=0, prepend=frames[:1])
-    threshold = selectivity * changes.std()
+    changes = np.diff(frames, axis=0)
+    threshold = selectivity * changes.std() if len(changes) else 0.0
     signs = np.zeros(frames.shape, np.int8)
     kept = np.zeros(frames.shape[1:])
     for t in range(1, len(frames)):
-        gone = changes[t] - threshold * signs[t - 1] if mode == "code" else kept + changes[t]
+        gone = changes[t - 1] - threshold * signs[t - 1] if mode == "code" else kept + changes[t - 1]
         signs[t] = (gone > threshold).astype(np.int8) - (gone < -threshold)
         kept = gone - threshold * signs[t]
     return np.stack([signs < 0, signs > 0])
