@@ -35,7 +35,7 @@ def rollout(
     **Arguments:**
 
     - `inputs`: arrays with time first, or None for a system without input (then give `steps`).
-    - `state`: where to start; by default `system.init(fold_in(key, -1))`.
+    - `state`: where to start; by default `initial_state(system, key)`, `system.init` with a key that no step has.
     - `record`: a function of (state after the step, output), by default the output.
     - `every`: record each `every`-th step only; the number of steps must be a multiple.
     - `remat`: chunk length; within a chunk nothing is stored for the backward pass, it is computed again.

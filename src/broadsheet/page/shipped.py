@@ -1,4 +1,4 @@
-"""Our own facts and summaries, which ship with the package: one file a paper in `page/facts`, and the papers that run.
+"""Our own facts and summaries, which ship with the package: one file a paper in `page/shipped`, and the papers that run.
 
 A paper that gets a system moves from its file here into its file in `broadsheet.papers`.
 """
