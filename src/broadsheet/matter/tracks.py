@@ -170,7 +170,7 @@ def _all(path: str | Path, lines: np.ndarray, wrong: str, fine: np.ndarray) -> N
 
 def _frames(path: str | Path, lines: np.ndarray, table: dict[str, np.ndarray]) -> tuple[np.ndarray, float]:
     """The row of positions that each line belongs to, and what lies between two rows, in frames or in the unit of time."""
-    counted = table.get("frame", table.get("time"))
+    counted = table["frame" if "frame" in table else "time"]
     whole = counted == np.round(counted)
     if "frame" in table:
         _all(path, lines, "frames must be whole numbers", whole)

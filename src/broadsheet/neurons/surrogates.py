@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ class Surrogate:
         self,
         derivative: Callable[[Array], Array],
         inclusive: bool = False,
-        made: tuple[Callable[..., Spike], float] | None = None,
+        made: tuple[Callable[..., Any], float] | None = None,
     ) -> None:
         @jax.custom_jvp
         def step(x: Array) -> Array:
@@ -40,7 +41,8 @@ class Surrogate:
             (x,), (dx,) = primals, tangents
             return step(x), dx * derivative(x)
 
-        self._step, self._inclusive, self._from = step, inclusive, made or (derivative, None)
+        self._step, self._inclusive = step, inclusive
+        self._from: tuple[Callable[..., Any], float | None] = made or (derivative, None)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return self._step(x)
