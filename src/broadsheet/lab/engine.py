@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import shutil
@@ -40,6 +41,11 @@ from broadsheet.lab.messages import (
 from broadsheet.lab.metrics import Filled, add_run, from_json
 from broadsheet.lab.registry import Entry, ExperimentEntry
 from broadsheet.lab.store import Store
+from broadsheet.lab.taken import Taken
+
+logger = logging.getLogger("broadsheet.engine")
+LOOK = 0.25  # s
+"""Between two looks at what other processes have taken."""
 
 Watch = Callable[["Plan", News], None]
 
@@ -145,12 +151,24 @@ def execute(
 ) -> None:
     """Runs what the plans miss, of one priority the longest first, which leaves processes idle least at the end.
 
-    Each run is recorded as it ends; a failure is kept in its plan and stops no other.
+    Each run is recorded as it ends; a failure is kept in its plan and stops no other. What another process of this home has
+    taken is waited for, then found, or run here where the other did not come to its end.
     """
     executor = executor or LocalExecutor()
     with Execution(store, watch) as execution:
         todo = sorted((made for made in plans if execution.needed(made)), key=lambda made: -made.seconds)
-        executor.run([execution.add(made) for made in todo], execution.handle, deadline)
+        waiting, told = todo, False
+        while waiting:
+            mine = [made for made in waiting if execution.take(made)]
+            waiting = [made for made in waiting if not any(made is other for other in mine)]
+            executor.run([execution.add(made) for made in mine if execution.needed(made)], execution.handle, deadline)
+            if waiting:
+                if deadline is not None and time.monotonic() > deadline:
+                    break
+                if not told:
+                    logger.warning("Another process runs %d of the experiments; what it finds is waited for.", len(waiting))
+                    told = True
+                time.sleep(LOOK)
         if not isinstance(executor, LocalExecutor):  # a cluster's workers have no reports to draw from
             late = [made for made in todo if not made.missing and _wants_figures(made, store)]
             for made in late:
@@ -172,6 +190,7 @@ class Execution:
         self._plans: dict[int, tuple[Plan, int, Path]] = {}
         self._told: dict[int, float] = {}
         self._over = threading.Event()
+        self._taken = Taken(store.folder)
 
     def __enter__(self) -> Execution:
         threading.Thread(target=self._beat, daemon=True).start()
@@ -181,6 +200,7 @@ class Execution:
         self._over.set()
         for _, _, scratch in self._plans.values():
             shutil.rmtree(scratch, ignore_errors=True)
+        self._taken.clear()
         if kind is not None:
             with contextlib.suppress(StoreError):
                 self.jobs.stop_mine("stopped")
@@ -194,6 +214,16 @@ class Execution:
         """Whether a plan has anything to do."""
         return bool(made.missing) or _wants_figures(made, self.store)
 
+    def take(self, made: Plan) -> bool:
+        """Takes a plan for this process; False where another one of this home has it. What that recorded is found then."""
+        if not self._taken.take(_what(made)):
+            return False
+        made.found |= self.store.has([run.id for run in made.missing])
+        made.task.spec = dataclasses.replace(made.task.spec, runs=tuple({run.id: run for run in made.missing}.values()))
+        if not self.needed(made):
+            self._taken.let_go(_what(made))
+        return True
+
     def add(self, made: Plan, job_id: int | None = None) -> Task:
         """The task of a plan, ready for an executor; `job_id` where the job is in the queue already."""
         scratch = self.store.scratch()
@@ -205,8 +235,9 @@ class Execution:
 
     def forget(self, task: Task) -> None:
         """Lets go of a task that was stopped and whose job goes back to the queue."""
-        _, _, scratch = self._plans.pop(id(task))
+        made, _, scratch = self._plans.pop(id(task))
         shutil.rmtree(scratch, ignore_errors=True)
+        self._taken.let_go(_what(made))
 
     def handle(self, task: Task, event: Event) -> None:
         """Takes what an executor says of a task."""
@@ -228,6 +259,7 @@ class Execution:
                 if event.state != "done":
                     made.failure = event.message or event.state
                 self.jobs.end(job_id, event.state, event.message)
+                self._taken.let_go(_what(made))
                 self.watch(made, event)
 
     def _tell(self, made: Plan, job_id: int, news: News) -> None:
@@ -245,6 +277,12 @@ class Execution:
         self._told[job_id] = now
         shown = {name: value for name, value in news.metrics.items() if math.isfinite(value)}
         self._tell(made, job_id, dataclasses.replace(news, metrics=shown))
+
+
+def _what(made: Plan) -> list[Any]:
+    """What a plan's runs have in common that another's do not."""
+    job = made.job
+    return [job.slug, job.experiment, job.preset, dict(job.overrides), job.data, str(made.entry.folder or "")]
 
 
 def keep_figure(store: Store, made: Plan, figure: Painted) -> None:

@@ -22,6 +22,9 @@ from broadsheet.lab.registry import entries, entry, missing_extra
 from broadsheet.lab.store import Store
 from broadsheet.lab.tables import Job
 
+MOST_WAITING = 8
+"""Jobs that are taken from the queue and wait for a command that runs the same."""
+
 logger = logging.getLogger("broadsheet.runner")
 
 
@@ -33,6 +36,7 @@ class Runner:
         self.executor = LocalExecutor(processes)
         self.stop = threading.Event()
         self._tasks: dict[int, Task] = {}
+        self._waiting: dict[int, Plan] = {}
         self._asked = 0.0
 
     def run(self) -> None:
@@ -84,9 +88,11 @@ class Runner:
             if job_id in self._tasks:
                 self.executor.cancel(self._tasks[job_id])
             else:
+                self._waiting.pop(job_id, None)
                 self.jobs.end(job_id, "cancelled")
-        tasks: list[Task] = []
-        while len(tasks) < free and (job := self.jobs.claim()) is not None:
+        again = list(self._waiting.items())[: max(0, free)]
+        tasks = [task for job_id, made in again if (task := self._start(job_id, made, execution)) is not None]
+        while len(tasks) < free and len(self._waiting) < MOST_WAITING and (job := self.jobs.claim()) is not None:
             task = self._prepare(job, execution)
             if task is not None:
                 tasks.append(task)
@@ -101,12 +107,20 @@ class Runner:
         except BroadsheetError as error:
             self.jobs.end(job.id, "failed", str(error))
             return None
-        if not execution.needed(made):
-            self.jobs.end(job.id, "done", "found: it was run before")
+        return self._start(job.id, made, execution)
+
+    def _start(self, job_id: int, made: Plan, execution: Execution) -> Task | None:
+        """The task of a plan; None where it needs nothing, and where a command runs it now, for which the job waits."""
+        if not execution.take(made):
+            self._waiting[job_id] = made
             return None
-        logger.info("job started", extra={"job": job.id, "slug": made.entry.slug, "experiment": made.experiment.name})
-        task = execution.add(made, job.id)
-        self._tasks[job.id] = task
+        self._waiting.pop(job_id, None)
+        if not execution.needed(made):
+            self.jobs.end(job_id, "done", "found: it was run before")
+            return None
+        logger.info("job started", extra={"job": job_id, "slug": made.entry.slug, "experiment": made.experiment.name})
+        task = execution.add(made, job_id)
+        self._tasks[job_id] = task
         return task
 
     def _watch(self, made: Plan, news: News) -> None:
@@ -120,6 +134,7 @@ class Runner:
         for task in self._tasks.values():
             execution.forget(task)
         self._tasks.clear()
+        self._waiting.clear()
 
 
 def queue_runs(
