@@ -164,6 +164,16 @@ def test_a_paper_can_be_saved_by_reference_managers(site):
     )
 
 
+def test_what_a_page_and_our_own_record_say_stands_side_by_side(site):
+    Catalogue().add(
+        "page", [Facts("GradDFT", arxiv=entries()["grad-dft"].facts["arxiv"], published="2023-09-22")], date(2025, 12, 11)
+    )
+    site.app.state.edition.refresh()
+    text = tree(site.get("/papers/grad-dft")).select_one("article.paper").get_text(" ")
+    assert "22 September 2023" in text
+    assert f"our own record says {int(entries()['grad-dft'].facts['published'][8:])} September 2023" in text
+
+
 def test_today_is_today(site, monkeypatch):
     assert tree(site.get("/")).select_one("nav a").get_text() == "11 Dec 2025"
     Catalogue().add("hub", [Facts("Of today")], date.today())

@@ -26,9 +26,6 @@ from broadsheet.web.security import is_administrator, message_for
 
 router = APIRouter()
 
-PLACES = {"paper": "papers", "author": "authors"}
-"""Where the page of each kind of suggestion is."""
-
 
 class Mistake(BaseModel):
     """What was wrong, in one sentence."""
@@ -304,15 +301,13 @@ def suggestions(
     request: Request, q: Annotated[str, Query(max_length=400)] = "", limit: Annotated[int, Query(ge=1, le=20)] = 8
 ) -> list[SuggestionOut]:
     """What somebody may mean who has typed so much of a title, an author's name or an identifier."""
-    found = _edition(request).suggest(q, limit)
-    return [
-        SuggestionOut(kind=one.kind, text=plain(one.text), papers=one.papers, url=link(f"/{PLACES[one.kind]}/{_name(one)}"))
-        for one in found
-    ]
+    return [_suggestion_out(one) for one in _edition(request).suggest(q, limit)]
 
 
-def _name(one: Suggestion) -> str:
-    return one.slug if one.kind == "paper" else one.text
+def _suggestion_out(one: Suggestion) -> SuggestionOut:
+    if one.kind == "author":
+        return SuggestionOut(kind="author", text=one.text, papers=one.papers, url=link(f"/authors/{one.text}"))
+    return SuggestionOut(kind="paper", text=plain(one.text), papers=one.papers, url=link(f"/papers/{one.slug}"))
 
 
 @router.get("/api/v1/topics", responses=WRONG)

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 LARGEST_HEAD = 64 * 2**10
 
 
-class Patient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+class Patient(AutoHTTPProtocol):
     """uvicorn's protocol, with limits to the time and the size of what comes before a request's headers are complete.
 
     The time runs from the connection, or from the first byte after an answer, and no further byte prolongs it.
