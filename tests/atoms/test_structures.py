@@ -89,6 +89,10 @@ def test_few_sizes():
         (Atoms(), "no atoms"),
         (Atoms("H", pbc=True), "lattice vector"),
         (Atoms("X", [[0, 0, 0]]), "no element"),
+        (Atoms("H", masses=[np.inf]), "mass"),
+        (Atoms("H", masses=[-1.0]), "mass"),
+        (Atoms("H", info={"charge": "minus one"}), "structure 0 has charge=minus one; a number is wanted"),
+        (Atoms("H", info={"spin": np.nan}), "structure 0 has spin=nan"),
     ],
 )
 def test_bad_structures(structure, words):

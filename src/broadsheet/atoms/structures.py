@@ -88,7 +88,7 @@ def batch_atoms(
     masses and constraints too, for what moves atoms.
 
     **Raises:** `InputError` for an empty list, positions that are not finite, a periodic direction without a lattice vector,
-    sizes too small, or a constraint that `freedom` does not read.
+    sizes too small, a charge or multiplicity that is no number, or a constraint that `freedom` does not read.
     """
     if not structures:
         raise InputError("There are no structures to batch.")
@@ -123,8 +123,8 @@ def batch_atoms(
         graph=np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(padded - total, graphs - 1)]).astype(np.int32),
         cell=per_structure([each.cell.array for each in structures], (3, 3)),
         pbc=pbc,
-        charge=per_structure([float(each.info.get("charge", 0)) for each in structures]),
-        spin=per_structure([float(each.info.get("spin", 1)) for each in structures], fill=1.0),
+        charge=per_structure([_stated(each, "charge", 0.0, k) for k, each in enumerate(structures)]),
+        spin=per_structure([_stated(each, "spin", 1.0, k) for k, each in enumerate(structures)], fill=1.0),
         node_mask=np.arange(padded) < total,
         graph_mask=np.arange(graphs) < len(structures),
         energy=per_structure([each["energy"] for each in labels]) if every["energy"] else None,
@@ -134,6 +134,17 @@ def batch_atoms(
         free=per_atom([_all_free(n) if one is None else one for n, one in zip(sizes, free, strict=True)], (3, 3))
         if any(one is not None for one in free) else None,
     )  # fmt: skip
+
+
+def _stated(structure: Atoms, key: str, default: float, place: int) -> float:
+    value = structure.info.get(key, default)
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = np.nan
+    if not np.isfinite(found):
+        raise InputError(f"structure {place} has {key}={str(value)[:40]}; a number is wanted.")
+    return found
 
 
 def _all_free(atoms: int) -> np.ndarray:
@@ -159,7 +170,7 @@ def _labels(structure: Atoms) -> dict[str, Any]:
 
 
 def check_structure(structure: Atoms, name: str = "the structure") -> None:
-    """Raises `InputError` for what no potential can take: no atoms, unknown numbers, NaN, masses that are not positive, a
+    """Raises `InputError` for what no potential can take: no atoms, unknown numbers, NaN, masses that are not positive numbers, a
     periodic cell that is flat.
     """
     if len(structure) == 0:
@@ -172,8 +183,9 @@ def check_structure(structure: Atoms, name: str = "the structure") -> None:
     if structure.numbers.min() < 1 or structure.numbers.max() > MAX_NUMBER:
         wrong = structure.numbers.min() if structure.numbers.min() < 1 else structure.numbers.max()
         raise InputError(f"{name} has an atom that is no element (atomic number {wrong}).")
-    if "masses" in structure.arrays and not (structure.arrays["masses"] > 0).all():
-        raise InputError(f"{name} has an atom whose mass is not above 0.")
+    masses = structure.arrays.get("masses")
+    if masses is not None and not ((masses > 0) & np.isfinite(masses)).all():
+        raise InputError(f"{name} has an atom whose mass is no number above 0.")
     if structure.pbc.any():
         vectors = structure.cell.array[structure.pbc]
         lengths = np.linalg.norm(vectors, axis=1)
