@@ -170,7 +170,7 @@ def _labels(structure: Atoms) -> dict[str, Any]:
 
 
 def check_structure(structure: Atoms, name: str = "the structure") -> None:
-    """Raises `InputError` for what no potential can take: no atoms, unknown numbers, NaN, masses that are not positive numbers, a
+    """Raises `InputError` for what no potential can take: no atoms, unknown numbers, NaN, masses that are no numbers above 0, a
     periodic cell that is flat.
     """
     if len(structure) == 0:
