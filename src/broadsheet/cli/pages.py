@@ -22,8 +22,8 @@ def import_(
         list[str],
         typer.Argument(
             metavar="SOURCE…",
-            help="A saved page (text or HTML), a file of arXiv ids or of records (.json, .jsonl); or daily, "
-            "daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY; or arXiv ids.",
+            help="A saved page (text or HTML), a file of arXiv ids or of records (.json, .jsonl, .bib); or daily, "
+            "daily:YYYY-MM-DD, hub:QUERY, arxiv:QUERY; or arXiv ids, addresses of their pages or their DOIs.",
         ),
     ],
     as_of: Annotated[str | None, typer.Option(metavar="DATE", help="The day of a saved page, YYYY-MM-DD.")] = None,
@@ -158,7 +158,7 @@ def show(
             "authors": paper.authors, "comments": paper.comments, "basis": paper.basis, "verdicts": counts(claims),
             "no_null_model_yet": waiting_for_null(claims),
             "summary": paper.summary, "abstract": paper.abstract, "topics": paper.topics, "code": paper.code,
-            "parts": paper.parts, "sources": paper.sources,
+            "parts": paper.parts, "sources": paper.sources, "names": paper.names, "ours": paper.ours,
         }  # fmt: skip
         print_json({**facts, "claims": [{**claim.to_dict(), "means": meaning(claim)} for claim in claims]})
     else:
@@ -176,6 +176,10 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
         f"{paper.authors} authors" if paper.authors else "",
     ]
     out.print(escape(" · ".join(filter(None, line))))
+    if paper.names:
+        out.print(escape(", ".join(paper.names) + (" and others" if paper.names_cut else "")))
+    if paper.ours:
+        out.print(f"Our own facts say {', '.join(f'{name} {value}' for name, value in paper.ours.items())}.", style="dim")
     if paper.topics:
         out.print(escape(", ".join(paper.topics)), style="dim")
     out.print()
