@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,17 @@ def test_runs_are_recorded_whole_and_found_again(toy, store):
     more, events = run(toy, store, JobSpec("toy", "coin", seeds=(100, 102)))
     assert sum(isinstance(e, Recorded) for e in events) == 2
     assert not (store.folder / "scratch").exists() or list((store.folder / "scratch").iterdir()) == []
+
+
+def test_figures_of_runs_on_another_machines_disk_are_left_to_it(toy, store):
+    run(toy, store, JobSpec("toy", "coin", variants=("fair",)))
+    shutil.rmtree(store.runs)
+    store.runs.mkdir()
+    made, events = run(toy, store, JobSpec("toy", "coin"))
+    raise_failures([made])
+    assert [e.kind for e in events if e.kind in ("run", "figure", "end")] == ["run", "end"]
+    again, events = run(toy, store, JobSpec("toy", "coin"))
+    assert (again.failure, events) == ("", [])
 
 
 def test_precision_is_set_before_jax(toy, store):

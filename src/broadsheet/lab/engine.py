@@ -300,13 +300,15 @@ def _drawn_from(made: Plan) -> str:
 
 
 def _wants_figures(made: Plan, store: Store) -> bool:
-    """Whether figures are to be drawn: a whole set of variants without overrides, not drawn from these runs yet."""
+    """Whether figures are to be drawn: a whole set of variants without overrides, not drawn from these runs yet, with folders
+    that are here, and not on the disk of another machine that shares the database."""
     job = made.job
     whole = {run.variant for run in made.runs} == set(made.experiment.variant_names())
     if not (job.figures and made.experiment.figures and whole and not job.overrides and job.data is None):
         return False
     stamp = figures_folder(store.folder, made.entry.slug, made.experiment.name, job.preset) / "drawn-from"
-    return not stamp.exists() or stamp.read_text() != _drawn_from(made)
+    drawn = stamp.exists() and stamp.read_text() == _drawn_from(made)
+    return not drawn and all(Path(folder).is_dir() for folder in _folders(made, store).values())
 
 
 def _folders(made: Plan, store: Store) -> dict[str, str]:
