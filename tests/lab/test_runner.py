@@ -129,13 +129,14 @@ def test_jobs_of_killed_commands_are_lost_and_those_of_a_killed_runner_go_back(s
 def test_a_process_is_more_than_its_number_and_the_name_of_its_machine(store):
     """A container that is made again has the same name, and in it other processes have the numbers of those that are gone."""
     jobs = Jobs(store)
+    jobs.queue(COIN)
     with another() as (process, gone, _):
         process.kill()
     with store.session() as session:
         row = session.get(Job, gone)
         kind, host, _, name = row.owner.split(":")
         row.owner = f"{kind}:{host}:{os.getpid()}:{name}"
-    assert jobs.tidy() == 1
+    assert jobs.tidy() == 2
     assert jobs.job(gone).state == "lost"
 
 
@@ -151,7 +152,7 @@ def test_jobs_of_another_home_are_given_up_after_a_long_silence(store, tmp_path)
     assert jobs.tidy() == 0  # it may live
     with store.session() as session:
         for job in (command, taken):
-            session.get(Job, job).updated -= LEASE
+            session.get(Job, job).updated -= 2 * LEASE
     assert jobs.tidy() == 2
     assert [jobs.job(job).state for job in (command, taken)] == ["lost", "queued"]
 

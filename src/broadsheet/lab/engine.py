@@ -196,7 +196,7 @@ class Execution:
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._over.set()
         for _, _, scratch in self._plans.values():
             shutil.rmtree(scratch, ignore_errors=True)

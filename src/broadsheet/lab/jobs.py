@@ -228,7 +228,7 @@ def _let_go(session: Session, job_id: int, state: str, owner: str) -> int:
 
 def _now(session: Session) -> datetime:
     """The time by the database's clock, which all machines share."""
-    now: datetime = session.scalar(select(func.now()))
+    now = session.scalars(select(func.now())).one()
     return now if now.tzinfo else now.replace(tzinfo=UTC)
 
 
