@@ -152,10 +152,10 @@ def _whole(values: np.ndarray, name: str, path: str | Path) -> np.ndarray:
             unit = " of µs; times in seconds or ms are multiplied first" if name == "t" else ""
             raise DataError(f"{path}: {name} of event {k} is {values[k]}; whole numbers are wanted{unit}.")
     if name == "p" and values.dtype.kind != "b":
-        low = -1 if len(values) and values.min() == -1 else 0
-        if not ((values == low) | (values == 1)).all():
+        low, high = (values.min(), values.max()) if len(values) else (0, 1)
+        if not -1 <= low <= high <= 1 or (low == -1 and (values == 0).any()):
             raise DataError(f"{path}: polarities must be 0 or 1, or -1 or 1 throughout.")
-        values = values == 1
+        values = values == 1 if low == -1 else values
     elif name != "p" and len(values) and not 0 <= values.min() <= values.max() < 2**62:
         k = int(((values < 0) | (values >= 2**62)).argmax())
         raise DataError(f"{path}: {name} of event {k} is {values[k]}; it must not be negative.")
