@@ -129,7 +129,7 @@ class Sighting(Base):
 
 
 class Vector(Base):
-    """The sentence embedding of a paper's text by one model: half-precision numbers, of length 1."""
+    """The embeddings of a paper's passages by one model, one behind the other: half-precision numbers, each of length 1."""
 
     __tablename__ = "vectors"
 

@@ -428,10 +428,10 @@ _SPELLINGS = tuple(
     for british, american in (
         (r"(?<=..)our(?=(?:s|ed|ing|al|ally|less|ful|ite|able|hood|ist|er|ers)?$)", "or"),
         (r"(?<=...)is(?=(?:e|ed|es|ing|ation|ations|er|ers)$)", "iz"),
-        (r"(?<=[^aeiou]..)lys(?=(?:e|ed|es|ing|er|ers)$)", "lyz"),
+        (r"(?<=.)lys(?=(?:e|ed|es|ing|er|ers)$)", "lyz"),
         (r"(?<=..[eo])ll(?=(?:ed|ing|er|ers)$)", "l"),
         (r"(?<=igna)ll(?=(?:ed|ing)$)", "l"),
-        (r"(?<=[^aeiou])re$", "er"),
+        (r"(?<=[^aeiou])re(?=s?$)", "er"),
         (r"(?<=...)ogue(?=s?$)", "og"),
         (r"(?<=neuron)e(?=s?$)", ""),
         (r"^grey", "gray"),
