@@ -178,8 +178,8 @@ def test_a_signal_ends_a_command_with_a_word_and_leaves_nothing(toy, home):
     """SIGTERM and a closed terminal as well as Ctrl-C; each says its number by the exit code."""
     store = Store()
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    words = [sys.executable, "-c", RUN, "--set", "pause=60", "--seed"]
-    running = [subprocess.Popen([*words, str(number)], stderr=subprocess.PIPE, text=True) for number in numbers]
+    words = [[sys.executable, "-c", RUN, "--set", f"pause={60 + number}"] for number in numbers]  # the same would wait
+    running = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in words]
     jobs = Jobs(store)
     until(lambda: sum(said.kind == "start" for *_, said in jobs.events(0)) == 3)
     for process, number in zip(running, numbers, strict=True):

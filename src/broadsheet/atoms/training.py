@@ -372,4 +372,4 @@ def train(
     if best[2] is None:
         raise DataError("The errors on the validation structures are not finite at any evaluation: nothing was kept.")
     names = ("step", "loss", *Errors._fields)
-    return Trained(best[1], best[2], dict(zip(names, np.array(seen).T, strict=True)))
+    return Trained(best[1], best[2], dict(zip(names, np.reshape(seen, (-1, len(names))).T, strict=True)))
