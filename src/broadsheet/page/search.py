@@ -165,16 +165,16 @@ class Words:
                 rows[paper.slug] = [folded(part) for part in parts]
                 for short, words in _abbreviations(paper.abstract or ""):
                     self._abbreviated.setdefault(short, Counter())[words] += 1
-            self._stems.learn({word for parts in rows.values() for part in parts for word in part})
-            for slug, parts in rows.items():
-                text = "\n".join(f" {' '.join([self._stems[word] for word in part])} " for part in parts)
+            self._stems.learn({word for folds in rows.values() for part in folds for word in part})
+            for slug, folds in rows.items():
+                text = "\n".join(f" {' '.join([self._stems[word] for word in part])} " for part in folds)
                 old = self._places.get(slug)
                 if old is not None and self._texts[old] == text:
                     continue
                 if old is not None:
                     self._slugs[old] = self._texts[old] = ""
                 self._add(slug, text)
-                self._vocabulary.update({word for part in parts for word in part})
+                self._vocabulary.update({word for part in folds for word in part})
             if len(self._slugs) > 2 * len(self._places) + 1000:
                 held = [(slug, self._texts[place]) for slug, place in self._places.items()]
                 self._clear()
