@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import feedparser
@@ -76,6 +77,12 @@ def test_wrong_tokens_have_a_limit_for_each_address(page, monkeypatch):
         assert here.post("/administrator", data={"token": TOKEN}, follow_redirects=False).status_code == 303
 
 
+def run(work):
+    """What a coroutine gives, in a thread: the browser's tests leave a loop in this one."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, work).result()
+
+
 async def _nothing():
     return None
 
@@ -125,7 +132,7 @@ def test_why_a_job_failed_is_for_the_administrator(page):
             assert "The administrator sees why." in reader.get(path).text
             assert SECRET in holder.get(path).text
         for administrator in (False, True):
-            said = asyncio.run(_end(reader.app.state.live, administrator, number))
+            said = run(_end(reader.app.state.live, administrator, number))
             assert (SECRET in said["data"]) is administrator
         reader.app.state.live.trouble = f"postgresql://user:password@host, {SECRET}"
         answer = reader.get("/healthz")
@@ -207,7 +214,7 @@ def test_two_hundred_readers_each_get_their_events_or_are_told_to_come_back(page
                 await asyncio.to_thread(jobs.tell, number, said)
             return await asyncio.wait_for(asyncio.gather(*waiting), 60)
 
-        answers = asyncio.run(all_of_them())
+        answers = run(all_of_them())
     late = [text for text in answers if b"event: full" in text]
     assert len(late) == 50
     assert all(b"retry: 30000" in text and b"200 OK" in text for text in late)
