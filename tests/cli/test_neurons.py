@@ -55,10 +55,11 @@ def test_complexity_reads_each_type_and_says_how_to_merge(tmp_path):
         np.savez(tmp_path / "a.npz", times=times.astype(kind), neurons=np.full(100, 255, "u1"), duration=20.0)
         found = read("neurons", "complexity", tmp_path / "a.npz", "--dt", "0.1", "--shuffles", "0")["neurons"]
         assert [round(row["rate_hz"]) for row in found] == [0] * 255 + [5000]
-    refused = call("neurons", "complexity", tmp_path / "a.npz", code=2).stderr
+    refused = call("neurons", "complexity", tmp_path / "a.npz", "--no-merge", code=2).stderr
     assert "20 times" in refused
     assert "--merge" in refused
-    merged = read("neurons", "complexity", tmp_path / "a.npz", "--merge", "--shuffles", "0")
-    assert (merged["bins"], merged["neurons"][255]["rate_hz"]) == (20, 1000)
+    merged = read("neurons", "complexity", tmp_path / "a.npz", "--shuffles", "0")
+    assert (merged["bins"], merged["merged"], merged["neurons"][255]["rate_hz"]) == (20, 20, 1000)
+    assert "20 times" in call("neurons", "complexity", tmp_path / "a.npz", "--shuffles", "0").stderr
     np.savez(tmp_path / "b.npz", times=[0.1], neurons=[0], duration=0.5)
     assert "has 1 bins of 1 ms" in call("neurons", "complexity", tmp_path / "b.npz", code=2).stderr

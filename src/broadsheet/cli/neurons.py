@@ -231,8 +231,11 @@ def complexity(
     ],
     dt: Annotated[float, typer.Option(min=1e-6, help="Bin, ms, of which each holds a spike or none.")] = 1.0,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Count several spikes of a neuron in one bin as one, which else is refused.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--merge/--no-merge", help="Count several spikes of a neuron in one bin as one, and say so; or refuse them."
+        ),
+    ] = True,
     shuffles: Annotated[
         int, typer.Option(min=0, max=10_000, help="Shuffled trains of the same rate to compare each with.")
     ] = 20,
@@ -246,7 +249,7 @@ def complexity(
     from broadsheet.neurons.complexity import entropy, lzc
     from broadsheet.neurons.spike_trains import SpikeTrains, read_dense
 
-    arrays = load_arrays(spikes)
+    arrays, crowded = load_arrays(spikes), 0
     if {"times", "neurons"} <= arrays.keys():
         dense = SpikeTrains.load(spikes).to_dense(dt=dt, counts=True)
         crowded = int((dense > 1).sum())
@@ -255,6 +258,11 @@ def complexity(
                 f"{spikes}: {crowded} times a neuron fires more than once in a bin of {dt:g} ms; take a smaller dt (--dt), "
                 "or --merge, which counts them as one."
             )
+        if crowded:
+            typer.echo(
+                f"{spikes}: {crowded} times a neuron fires more than once in a bin of {dt:g} ms, which counts as one spike; "
+                "a smaller --dt keeps them apart.", err=True,
+            )  # fmt: skip
         dense = np.minimum(dense, 1)
     else:
         dense = read_dense(spikes)
@@ -274,7 +282,7 @@ def complexity(
             row |= {"shuffled": float(mixed[:, k].mean()), "share_below": float((mixed[:, k] < found[k]).mean())}
         rows.append(row)
     if as_json:
-        print_json({"bins": len(dense), "dt_ms": dt, "shuffles": shuffles, "neurons": rows})
+        print_json({"bins": len(dense), "dt_ms": dt, "merged": crowded, "shuffles": shuffles, "neurons": rows})
         return
     right_hand: dict[str, Any] = {"justify": "right"}
     names = ("rate (Hz)", "complexity (bits/bin)", "bits/s", "entropy of rate", "shuffled", "shuffles below")
