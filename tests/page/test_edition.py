@@ -95,7 +95,8 @@ def test_words_know_phrases_hyphens_accents_and_typing_errors(edition):
     assert edition.search('"leaky memory"').slugs == ["elm-neuron"]
     assert edition.search('"memory leaky"').slugs == []
     phrase = edition.search('"spike timing"').slugs
-    assert phrase and edition.search("spike-timing").slugs[: len(phrase)] == phrase  # then papers with one of its parts
+    assert phrase
+    assert edition.search("spike-timing").slugs[: len(phrase)] == phrase  # then papers with one of its parts
     assert "sdr-dendrites" in edition.search("post-dendritic").slugs  # no paper holds it; its longer part is looked up
     assert edition.search("NOT (memory AND leaky) * NEAR/3").slugs == edition.search("memory leaky NEAR 3").slugs
     for empty in ("", " "):

@@ -104,7 +104,11 @@ class Names:
 
         Of several surnames, the papers that all of them wrote together.
         """
-        words = [word for word in folded(query[:LONGEST]) if word not in UNSAID]
+        said = folded(query[:LONGEST])
+        found = self._by(said)
+        return found or self._by([word for word in said if word not in UNSAID])
+
+    def _by(self, words: Sequence[str]) -> list[str]:
         if not words or len(words) > MOST_WORDS:
             return []
         with self._lock:
