@@ -58,6 +58,8 @@ def test_choices_in_parts_keep_what_is_rare(reference):
     assert len(set(parts.indices.tolist())) == 4
     assert overlap(ours.X, ours.of(parts.indices).X, 0.1) >= 0.9 * overlap(ours.X, ours.of(whole.indices).X, 0.1)
     assert select_in_parts(ours, 4).indices.tolist() == whole.indices.tolist()
+    at_random = select_in_parts(ours, 4, "random")
+    assert at_random.indices.tolist() == select(ours, 4, "random").indices.tolist()
 
 
 @settings(deadline=None, max_examples=20)

@@ -141,7 +141,12 @@ def test_the_calculator_and_the_stop():
     both = EnsembleCalculator([ReferenceLJ(epsilon=e, sigma=3.4, rc=8.0, smooth=True) for e in (0.0104, 0.0110)])
     reference.calc = both
     np.testing.assert_allclose(reference.get_forces(), forces, atol=1e-12)
-    assert both.results["energy_std"] > 0
+    energies = [member.get_potential_energy(reference) for member in both.members]
+    np.testing.assert_allclose(reference.get_potential_energy(), np.mean(energies), rtol=1e-12)
+    np.testing.assert_allclose(both.results["energy_std"], abs(energies[0] - energies[1]) / np.sqrt(2), rtol=1e-6)
+    structure.calc = PotentialCalculator([first, second])
+    for made in (structure, reference):  # what ASE's filters of cells minimise is the energy where there are no electrons
+        assert made.get_potential_energy(force_consistent=True) == made.get_potential_energy()
     reference.calc = EnsembleCalculator(both.members, stop_above=1e-9)
     with pytest.raises(OutsideDomainError):
         reference.get_potential_energy()
@@ -149,10 +154,13 @@ def test_the_calculator_and_the_stop():
 
 def test_bad_settings():
     batch, potential = batch_atoms([argon()]), LennardJones(**ARGON, cutoff=8.0)
-    with pytest.raises(InputError, match="positive"):
-        simulate(potential, batch, steps=0, key=jax.random.key(0))
-    with pytest.raises(InputError, match="positive"):
-        relax(potential, batch, fmax=0.0)
+    settings = {"steps": 1, "every": 1, "dt": 1.0, "friction": 0.0, "temperature": 0.0, "skin": 1.0}
+    for wrong in ({"steps": 0}, {"every": 0}, {"dt": 0.0}, {"friction": -0.1}, {"temperature": -1.0}, {"skin": 0.0}):
+        with pytest.raises(InputError, match=r"^simulate"):
+            simulate(potential, batch, key=jax.random.key(0), **(settings | wrong))
+    for wrong in ({"fmax": 0.0}, {"steps": 0}, {"max_step": 0.0}, {"skin": 0.0}):
+        with pytest.raises(InputError, match=r"^relax"):
+            relax(potential, batch, **wrong)
     with pytest.raises(InputError, match="spread"):
         PotentialCalculator(potential, stop_above=1.0)
     with pytest.raises(InputError, match="no direct forces"):

@@ -50,6 +50,8 @@ def test_the_density_is_that_of_normal_errors():
     sample = Sample(jnp.array(1.05), jnp.log(0.6))
     found = posterior.log_likelihood(sample, jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(found, stats.norm.logpdf(y, 1.05 * x, 0.3).sum(), rtol=1e-4)
+    padded = posterior.log_likelihood(sample, jnp.append(x, 0.0), jnp.append(y, 9.0), jnp.arange(4) < 3)
+    np.testing.assert_allclose(padded, found, rtol=1e-6)
     prior = posterior.log_prior(sample)
     np.testing.assert_allclose(prior, -(1.05**2) / 8 - 0.6 + np.log(0.6), rtol=1e-4)
     whole = posterior.log_density(sample, (jnp.asarray(x), jnp.asarray(y)), 1.0)

@@ -21,6 +21,7 @@ from broadsheet.atoms.checkpoints import load_potential, read_header, save_poten
 from broadsheet.atoms.files import write_structures
 from broadsheet.atoms.pair import Morse
 from broadsheet.atoms.potential import ScaledPotential
+from broadsheet.atoms.potentials.transip import TransformerBlock
 from broadsheet.atoms.registry import build, kind, names
 from broadsheet.atoms.registry import potential as registered
 from broadsheet.atoms.structures import batch_atoms, labelled
@@ -255,7 +256,7 @@ def test_a_potential_of_another_package(springs):
     assert known[str(out)]["force_mae"] > 0
     for arguments, words in (
         (("--network", "springs", "--direct"), "no direct forces"),
-        (("--network", "springs", "--size", "huge"), "no size 'huge'; it has standard"),
+        (("--network", "springs", "--size", "huge"), "no size 'huge'; it has standard."),
         (("--network", "spring"), "no potential called 'spring'; there are"),
         (("--network", "broken"), "cannot be loaded"),
         (("--network", "empty"), "registers none of that name"),
@@ -303,6 +304,35 @@ def test_the_room_is_cheap_to_import_and_a_run_depends_on_the_file_behind_a_name
     assert "broadsheet.atoms.latent_equivariance" in identity._closure({"broadsheet.atoms.potentials.transip"}, ("broadsheet",))
     assert not any("potentials" in name for name in identity._closure({"broadsheet.atoms.training"}, ("broadsheet",)))
     assert all(hasattr(atoms, name) for name in atoms.__all__)
+
+
+def test_networks_as_they_come_are_the_published_ones():
+    """EScAIP: the table of arXiv 2410.24169 and the authors' settings for MPtrj; SchNet and PaiNN: those of the benchmark of
+    relaxations; TransIP: 12 width^2 weights a block, as the Transformer's with four times the width within.
+    """
+    escaip = kind("escaip").sizes
+    table = {"S": (512, 10, 8), "M": (640, 6, 10), "L": (1024, 8, 16)}
+    assert {size: (escaip[size].width, escaip[size].blocks, escaip[size].heads) for size in table} == table
+    for size in table:
+        here = escaip[size]
+        assert (here.cutoff, here.frequencies, here.order_degrees, here.order_width) == (6.0, (20, 10, 4, 10, 20), 10, 64)
+        assert (here.basis, here.basis_width, here.atom_width, here.multiplier) == (600, 512, 128, 2)
+    for name in ("schnet", "painn"):
+        made = kind(name).settings()
+        assert (made.width, made.interactions, made.basis, made.cutoff) == (128, 4, 128, 4.5)
+        assert kind(name).sizes["standard"].cutoff == 6.0
+    transip = kind("transip").settings().check()
+    block = TransformerBlock(np.random.default_rng(0), transip)
+    weights = sum(leaf.size for leaf in jax.tree.leaves(block) if leaf.ndim == 2)
+    assert weights == 12 * transip.width**2
+
+
+@pytest.mark.parametrize("name", registry.own_names())
+def test_each_has_a_tiny_size_and_a_standard_one_first(name):
+    """The tests, benchmarks and `--size` build them by these names."""
+    sizes = kind(name).sizes
+    assert sizes.get("tiny", "missing") != sizes[next(iter(sizes))]
+    assert isinstance(build(name, 0, size="tiny"), kind(name).network)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ase.calculators.emt import EMT
 from ase.db import connect
 
 from broadsheet.atoms.files import read_structures, write_lmdb, write_structures
-from broadsheet.atoms.labels import MOLECULES, label, molecules
+from broadsheet.atoms.labels import MOLECULES, calculator, label, molecules
 from broadsheet.atoms.observables import angular_distribution, energy_drift, radial_distribution
 from broadsheet.atoms.structures import labelled
 from broadsheet.errors import DataError, InputError, UntrustedError
@@ -99,6 +99,19 @@ def test_shipped_labels_are_those_of_the_program(home):
     np.testing.assert_allclose(again.get_forces(), frame.get_forces(), atol=1e-4)
     with pytest.raises(InputError, match="does not ship"):
         molecules(("C60",))
+
+
+def test_each_charge_has_labels_of_its_own(home):
+    pytest.importorskip("tblite")
+    energies = []
+    for said in ({}, {"charge": -1, "spin": 2}, {"charge": 1, "spin": 2}, {"charge": 0, "spin": 3}):
+        structure = molecule("H2O")
+        structure.info |= said
+        energies.append(label([structure], "gfn2")[0].get_potential_energy())
+        structure.calc = calculator("gfn2", structure)
+        np.testing.assert_allclose(energies[-1], structure.get_potential_energy(), atol=1e-6)
+    assert energies[0] < min(energies[1:]) - 1
+    assert len(set(np.round(energies, 3))) == 4
 
 
 def test_classical_labels_and_stress(home):
