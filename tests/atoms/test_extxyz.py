@@ -137,6 +137,15 @@ def test_what_does_not_fit_is_named(tmp_path, text, words):
         read_structures(tmp_path / "x.xyz")
 
 
+def test_species_and_atomic_numbers_may_both_be_there(tmp_path):
+    text = "2\nProperties=species:S:1:pos:R:3:Z:I:1\nCu 0 0 0 29\nO 0 0 2 8\n"
+    (tmp_path / "x.xyz").write_text(text)
+    assert read_structures(tmp_path / "x.xyz")[0].numbers.tolist() == [29, 8]
+    (tmp_path / "x.xyz").write_text(text.replace(" 29", " 28"))
+    with pytest.raises(DataError, match="line 3: its species is Cu and its Z 28"):
+        read_structures(tmp_path / "x.xyz")
+
+
 def test_units_that_are_read_may_be_stated(tmp_path):
     (tmp_path / "x.xyz").write_text('1\nunits="eV, Angstrom" time_unit=ps energy_unit=eV energy=1\nH 0 0 0\n')
     assert read_structures(tmp_path / "x.xyz")[0].get_potential_energy() == 1

@@ -9,6 +9,7 @@ from broadsheet.dynamics import rollout, trainable
 from broadsheet.errors import DataError, InputError, UntrustedError
 from broadsheet.language.checkpoints import read_state
 from broadsheet.neurons import ELMCell, count_params, load_official, to_official
+from broadsheet.neurons.elm_reference import published_cell
 
 KEY = jax.random.key(0)
 PUBLISHED = {1: 4601, 2: 4708, 5: 5077, 20: 8002, 100: 54002}
@@ -93,6 +94,17 @@ def test_parameter_counts(d_m, published):
 def test_plain_cell_has_the_published_size():
     assert count_params(eqx.filter_eval_shape(ELMCell, 700, 20, 100, key=KEY)) == 183_020
     assert count_params(eqx.filter_eval_shape(ELMCell, 700, 20, 100, learn_tau=True, key=KEY)) == 183_120
+
+
+@pytest.mark.parametrize("variant", ["v1", "v2"])
+@pytest.mark.parametrize("routed", [{}, {"d_tree": 4, "d_brch": 3, "routing": "neighbour"}], ids=["plain", "branches"])
+def test_the_cell_is_the_published_equations(variant, routed):
+    x = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    cell = ELMCell(8, 2, 5, variant=variant, tau_m=(1.0, 50.0), key=KEY, **routed)
+    found = np.asarray(cell(jnp.asarray(x)))
+    np.testing.assert_allclose(found, published_cell(cell, x), atol=2e-5)
+    for wrong in ({"scale": (1.0, 1.0)}, {"decayed_input": False}):
+        assert np.abs(found - published_cell(cell, x, **wrong)).max() > 1e-3
 
 
 def test_neighbour_routing_interleaves_and_masks():
