@@ -9,6 +9,7 @@ import pytest
 from ase.build import bulk, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
 from broadsheet.atoms.compression import Method, best_size, compress, select, structure_entropies
 from broadsheet.atoms.environments import (
@@ -18,6 +19,7 @@ from broadsheet.atoms.environments import (
     describe_all,
     diversity,
     entropy,
+    log_density,
     novelty,
     overlap,
 )
@@ -129,6 +131,13 @@ def test_elements_tell_apart_what_distances_do_not():
         describe_all([hydrogen, molecule("H2O")], elements=("H",))
     with pytest.raises(InputError, match="once"):
         describe(hydrogen, elements=("H", "H"))
+
+
+def test_sums_over_more_than_one_block():
+    Y, X = np.split(np.random.default_rng(0).standard_normal((1520, 4)), [20])
+    square = ((Y[:, None] - X) ** 2).sum(axis=2)
+    for h in (1.0, 0.01):
+        np.testing.assert_allclose(log_density(Y, X, h), logsumexp(-square / (2 * h**2), axis=1), rtol=1e-9)
 
 
 def test_bandwidths_at_known_volumes():

@@ -62,6 +62,17 @@ def test_stress_and_virials_in_six_and_nine_numbers(tmp_path, keys):
     np.testing.assert_allclose(found.get_stress(voigt=False), STRESS, rtol=1e-12)
 
 
+@pytest.mark.parametrize("key", ["stress", "REF_stress"])
+def test_stress_is_symmetric_to_a_hundredth_of_its_largest_number(tmp_path, key):
+    def frame(off):
+        return text(f'{key.replace("stress", "energy")}=1 {key}="100 0 0 {off} 100 0 0 0 100" {LATTICE}')
+
+    (found,) = read(tmp_path, frame(0.9), wanted=("stress",))
+    np.testing.assert_allclose(found.get_stress()[:3], 100)
+    with pytest.raises(DataError, match="stress is not symmetric"):
+        read(tmp_path, frame(1.1))
+
+
 def test_of_two_levels_none_is_chosen_in_silence(tmp_path):
     both = text("energy=1000 REF_energy=0.3", force=7.0, REF_forces=-0.6)
     with pytest.raises(

@@ -55,6 +55,11 @@ def test_decoders():
      (lambda: codes.poisson_trains(jnp.array([-1.0]), 3, KEY), "rate must lie"),
      (lambda: codes.markov_trains(jnp.array([0.2]), -0.9, 3, KEY), "impossible"),
      (lambda: codes.rate_code(jnp.array([0.5]), 0, KEY), "steps = 0"),
+     (lambda: codes.latency_code(jnp.ones(2), 3, tau=0.0), "tau = 0.0"),
+     (lambda: codes.latency_code(jnp.ones(2), 3, threshold=0.0), "threshold = 0.0"),
+     (lambda: codes.exponential_trace(jnp.ones((2, 1)), 0.0), "tau = 0.0"),
+     (lambda: codes.double_exponential(jnp.ones((2, 1)), rise=0.0), "rise = 0.0"),
+     (lambda: codes.double_exponential(jnp.ones((2, 1)), decay=0.0), "decay = 0.0"),
      (lambda: codes.weighted_rate(jnp.ones((2, 1)), -1.0), "tau = -1.0")],
 )  # fmt: skip
 def test_mistakes_are_named(make, said):

@@ -49,6 +49,12 @@ def test_entropy_rates():
     np.testing.assert_allclose(lzc(long, normalise=False) * np.log2(8000) / 8000, lzc(long))
 
 
+@pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan, [0.5, -1e-9]])
+def test_probabilities_lie_between_0_and_1(bad):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        entropy(bad)
+
+
 @pytest.mark.parametrize("bad", [[0.5, 1], [-1, 1], [], 3, [[0, 1]], [np.nan, 0]])
 def test_trains_hold_zeros_and_ones(bad):
     with pytest.raises(InputError):
