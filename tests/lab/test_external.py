@@ -195,3 +195,28 @@ def test_all_of_an_experiments_controls_are_tried_unless_a_claim_names_some():
     assert (claims["C1"].ablations, claims["C1"].nulls) == (("tied",), ("loose",))
     assert (claims["C2"].controls, claims["C2"].no_null) == (("tied",), "there is no walk without a walker")
     assert claims["C3"].waits_for_null
+
+
+def test_controls_of_older_files_are_ablations_without_a_null_model(tmp_path):
+    text = """
+[[experiment]]
+name = "e"
+command = "run on {out}"
+controls = { off = "run off {out}", half = "run half {out}" }
+[[experiment.claim]]
+id = "C1"
+statement = "a is large"
+control = "off"
+checks = [{ metric = "a", at_least = 0.5 }]
+[[experiment.claim]]
+id = "C2"
+statement = "a is large"
+checks = [{ metric = "a", at_least = 0.5 }]
+"""
+    (tmp_path / "claims.toml").write_text(text)
+    claims = {claim.id: claim for _, claim in load_repository(tmp_path).claims()}
+    assert [claims[name].ablations for name in ("C1", "C2")] == [("off",), ("off", "half")]
+    assert all(claim.waits_for_null for claim in claims.values())
+    (tmp_path / "claims.toml").write_text(text.replace("controls =", 'nulls = { mean = "mean {out}" }\ncontrols ='))
+    with pytest.raises(DataError, match="an older name of ablations"):
+        load_repository(tmp_path)

@@ -108,6 +108,7 @@ def _repository(data: Mapping[str, Any], path: Path) -> Entry:
 def _experiment(item: Mapping[str, Any], path: Path) -> ExperimentEntry:
     name = _text(item, "name", path)
     where = f"{path}, experiment {name!r}"
+    item = _renamed(item, where)
     _only(item, EXPERIMENT, where)
     command = _text(item, "command", where)
     ablations, nulls = (_commands(item, key, where) for key in ("ablations", "nulls"))
@@ -150,6 +151,20 @@ def _experiment(item: Mapping[str, Any], path: Path) -> ExperimentEntry:
             **({"settings": settings} if settings else {}),
         },
     )
+
+
+def _renamed(item: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """An experiment whose `controls` are called so, from before null models had a name of their own: they are ablations, and a
+    null model is none yet."""
+    if "controls" not in item:
+        return item
+    if {"ablations", "nulls"} & item.keys():
+        raise DataError(f"{where}: controls is an older name of ablations; say each under ablations or nulls.")
+    claims = [
+        {"null": NONE_YET, **{"ablation" if key == "control" else key: value for key, value in claim.items()}}
+        for claim in _list(item, "claim", where)
+    ]
+    return {"ablations": item["controls"], **{key: value for key, value in item.items() if key != "controls"}, "claim": claims}
 
 
 def _truth(item: Mapping[str, Any], key: str, where: str, default: bool) -> bool:
