@@ -78,6 +78,28 @@ def test_learned_parameters_are_the_neurons_own():
     np.testing.assert_allclose(free["tau"], raw.tau * neuron.tau, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("neuron", "names"),
+    [(MetaNeuron(2, a=[0.1, 0.9], b=-0.2, c=-0.5, d=0.3, threshold=0.4), ("a", "b", "c", "d", "threshold")),
+     (LIF(2, tau=20.0, rest=-65.0, threshold=-50.0, reset=-70.0), ("tau", "rest", "threshold", "reset")),
+     (QuantalRelease(2, 0.3), ("success",))],
+    ids=["meta", "lif", "release"],
+)  # fmt: skip
+def test_parameters_stay_within_their_bounds_however_far_they_are_learned(neuron, names):
+    learned = Intrinsic(neuron, names)
+    assert set(learned.free) == set(names)
+    low = {"tau": 0, "a": 0, "success": 0, "d": 0}
+    high = {"a": 1, "success": 1}
+    for name in names:
+        np.testing.assert_allclose(getattr(learned.built(), name), np.broadcast_to(getattr(neuron, name), 2), rtol=1e-5)
+        for sign in (-1.0, 1.0):
+            far = eqx.tree_at(lambda made, name=name: made.free[name], learned, sign * jnp.full(2, 30.0))
+            found = np.asarray(getattr(far.built(), name))
+            assert (found >= low.get(name, -30)).all()
+            assert (found <= high.get(name, np.inf)).all()
+            assert np.isfinite(found).all()
+
+
 def test_interspike_intervals_of_a_learned_time_constant():
     """tau log(R I / (R I - threshold)), for a hard reset."""
     tau, current = np.array([10.0, 30.0]), 1.5
@@ -91,7 +113,8 @@ def test_interspike_intervals_of_a_learned_time_constant():
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: MetaNeuron(0), lambda: MetaNeuron(2, a=1.5), lambda: MetaNeuron(2, kappa=0.0), lambda: MetaNeuron(2, b=[1.0, 2, 3]),
+    [lambda: MetaNeuron(0), lambda: MetaNeuron(2, a=1.5), lambda: MetaNeuron(2, a=0.0), lambda: MetaNeuron(2, kappa=0.0),
+     lambda: MetaNeuron(2, b=[1.0, 2, 3]),
      lambda: LevyBaxter([1.0]), lambda: QuantalRelease(2, 1.5), lambda: QuantalRelease(2, spread=1.5),
      lambda: Intrinsic(MetaNeuron(2), ("kappa",)),
      lambda: rollout(MetaNeuron(1, kappa=0.1), jnp.zeros((2, 1))), lambda: rollout(QuantalRelease(1), jnp.zeros((2, 1)))],

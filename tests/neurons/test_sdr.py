@@ -93,8 +93,12 @@ def test_noise_keeps_sparsity_and_replaces_the_right_number():
 def test_sdr_objects():
     a, b = sdr.SDR(10, [1, 2, 3]), sdr.SDR(10, [3, 4])
     assert (len(a | b), a.overlap(b), a.dense().sum()) == (4, 1, 3)
-    with pytest.raises(InputError, match=r"0…9"):
-        sdr.SDR(10, [10])
+    for cell in (0, 9):
+        assert len(sdr.SDR(10, [cell])) == 1
+    assert len(sdr.SDR(10, [])) == 0
+    for cell in (-1, 10):
+        with pytest.raises(InputError, match=r"0…9"):
+            sdr.SDR(10, [cell])
 
 
 @pytest.mark.parametrize("call", [lambda: sdr.false_match(10, 11, 3, 1), lambda: sdr.false_match(10.5, 3, 3, 1),
@@ -115,5 +119,7 @@ def test_generated_data():
     assert (cells // 10 == np.arange(40)).all()
     assert np.bincount(cells.ravel(), minlength=400).tolist() == [20] * 400
     assert labels.sum() == 100
+    theirs = poirazi_mel(0, 200, latent=40, bins=10, fixed=4, product=4)[0]  # verdicts rest on this size
+    np.testing.assert_array_equal(cells, theirs)
     winners = k_winners(0, np.random.default_rng(0).normal(size=(5, 64)), n=100, k=7)
     assert winners.shape == (5, 7)

@@ -1,11 +1,24 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from broadsheet.errors import InputError
 from broadsheet.neurons import BranchedNeuron, ELMNeuron, record, synaptic_traces
-from broadsheet.neurons.surrogate import CLIP, predict_recordings
+from broadsheet.neurons.surrogate import CLIP, Windows, predict_recordings
+
+
+def test_windows_are_drawn_evenly_from_all_recordings_and_places():
+    place = jnp.arange(3 * 6.0).reshape(3, 6, 1)
+    inputs, targets = Windows(place, -place, 6000, 4)(jax.random.key(0))
+    np.testing.assert_array_equal(targets, -inputs)
+    np.testing.assert_array_equal(inputs[:, 1:] - inputs[:, :-1], 1)
+    first, counts = np.unique(inputs[:, 0, 0], return_counts=True)
+    assert first.tolist() == [0, 1, 2, 6, 7, 8, 12, 13, 14]
+    assert stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_learns_a_filtered_sum():
