@@ -19,8 +19,10 @@ def test_names_keep_their_order_and_none_is_made_up():
     found = fields(bibtex(paper()))
     assert found["author"] == "Aaron Spieler and Bernhard Schölkopf and Anna Levina"
     assert found["title"] == r"{The ELM \& its 50 \% memory\_units}"
-    assert found["eprint"] == "2306.16922"
+    assert (found["eprint"], found["archivePrefix"], found["year"]) == ("2306.16922", "arXiv", "2023")
+    assert found["url"] == "https://arxiv.org/abs/2306.16922"
     assert "note" not in found
+    assert not {"eprint", "archivePrefix", "url"} & set(fields(bibtex(paper(arxiv=None))))
     assert fields(bibtex(paper(authors=5)))["author"].endswith("Anna Levina and others")
     unknown = fields(bibtex(paper(names=[], authors=5)))
     assert "author" not in unknown

@@ -68,6 +68,21 @@ def test_trending_fades(home):
     ]
 
 
+def test_a_span_of_days_shows_the_most_noticed_first(home):
+    for day, title, upvotes, comments in (
+        (9, "Before", 90, 0),
+        (10, "First", 3, 0),
+        (12, "Talked of", 0, 4),
+        (14, "Last", 5, 0),
+    ):
+        Catalogue().add("hub", [Facts(title, upvotes=upvotes, comments=comments)], date(2031, 3, day))
+    edition = Edition(Store())
+    edition.refresh()
+    assert edition.view.between(date(2031, 3, 10), date(2031, 3, 14)) == ["talked", "last", "first"]
+    assert edition.view.between(date(2031, 3, 9), date(2031, 3, 10)) == ["before", "first"]
+    assert edition.view.between(date(2031, 3, 13), date(2031, 3, 13)) == []
+
+
 def test_filters(edition):
     view = edition.view
     every = edition.search("").slugs

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from datetime import date
 
 import pytest
@@ -98,6 +99,27 @@ def test_bibtex_gives_names_in_their_order(tmp_path):
     assert (first.arxiv, first.authors, first.published) == ("2306.16922", 5, "2023-06-14")
     assert (second.names, second.names_cut, second.authors) == (("A One", "B Two"), True, None)
     assert (second.arxiv, second.published) == ("math/0309136", "2003-09-08")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        (r"{\ae}", "SMALL LETTER AE"), (r"\AE{}", "CAPITAL LETTER AE"), (r"{\oe}", "SMALL LIGATURE OE"), (r"{\OE}", "CAPITAL LIGATURE OE"),
+        (r"{\o}", "SMALL LETTER O WITH STROKE"), (r"{\O}", "CAPITAL LETTER O WITH STROKE"), (r"{\l}", "SMALL LETTER L WITH STROKE"),
+        (r"{\L}", "CAPITAL LETTER L WITH STROKE"), (r"{\aa}", "SMALL LETTER A WITH RING ABOVE"),
+        (r"{\AA}", "CAPITAL LETTER A WITH RING ABOVE"), (r"{\ss}", "SMALL LETTER SHARP S"), (r"\`e", "SMALL LETTER E WITH GRAVE"),
+        (r"\'{E}", "CAPITAL LETTER E WITH ACUTE"), (r"{\^o}", "SMALL LETTER O WITH CIRCUMFLEX"), (r"\~n", "SMALL LETTER N WITH TILDE"),
+        (r"\={a}", "SMALL LETTER A WITH MACRON"), (r"\u{g}", "SMALL LETTER G WITH BREVE"), (r"\.z", "SMALL LETTER Z WITH DOT ABOVE"),
+        (r'\"u', "SMALL LETTER U WITH DIAERESIS"), (r"\r{u}", "SMALL LETTER U WITH RING ABOVE"),
+        (r"\H{o}", "SMALL LETTER O WITH DOUBLE ACUTE"), (r"\v{c}", "SMALL LETTER C WITH CARON"), (r"\d{s}", "SMALL LETTER S WITH DOT BELOW"),
+        (r"\c{c}", "SMALL LETTER C WITH CEDILLA"), (r"\k{a}", "SMALL LETTER A WITH OGONEK"), (r"\b{d}", "SMALL LETTER D WITH LINE BELOW"),
+        (r"\'{\i}", "SMALL LETTER I WITH ACUTE"),
+    ],
+)  # fmt: skip
+def test_letters_of_latex_are_those_of_unicode(tmp_path, written, name):
+    (tmp_path / "refs.bib").write_text(f"@misc{{x, title = {{y}}, author = {{B{written}k, A}}}}")
+    _, (found,) = read_records(tmp_path / "refs.bib")
+    assert found.names == (f"A B{unicodedata.lookup(f'LATIN {name}')}k",)
 
 
 @pytest.mark.parametrize(
