@@ -74,6 +74,12 @@ def test_authors_are_found_without_accents_and_by_initials(names, query, slugs):
     assert names.authored(query) == slugs
 
 
+def test_a_letter_alone_is_an_initial_and_names_nobody():
+    names = Names([ListedPaper("deep-ritz", "The deep Ritz method", "1710.00211", "2017-09-30", names=["Weinan E", "Bing Yu"])])
+    assert names.authored("Weinan E") == names.authored("E Yu") == names.authored("Yu") == ["deep-ritz"]
+    assert names.authored("e") == []
+
+
 def test_what_is_typed_finds_titles_authors_and_identifiers(names):
     def said(text, limit=8):
         return [(found.kind, found.slug) for found in names.suggest(text, limit)]

@@ -151,3 +151,11 @@ def test_every_spelling_is_a_source(tmp_path, monkeypatch, given):
 def test_addresses_of_others_are_told_apart(given, told):
     with pytest.raises(InputError, match=told):
         intake.read([given])
+
+
+@pytest.mark.parametrize(("name", "told"), [("mine.bib", "mine.bib"), ("", "the page")])
+def test_a_file_that_was_sent_is_called_what_its_sender_calls_it(home, name, told):
+    with pytest.raises(InputError) as caught:
+        intake.uploaded(b"@misc{x, title = {open", name)
+    assert told in str(caught.value)
+    assert str(home) not in str(caught.value)
