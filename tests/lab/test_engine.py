@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+import broadsheet
 from broadsheet.errors import InputError, JobError, StoreError
 from broadsheet.lab.engine import execute, metrics_table, plan, raise_failures
 from broadsheet.lab.ledger import keep_figures, make_entry, shown_figures, states, write
-from broadsheet.lab.local import LocalExecutor
+from broadsheet.lab.local import LocalExecutor, worker_environment
 from broadsheet.lab.messages import Ended, JobSpec, Progress, Recorded, Started
 from broadsheet.lab.store import RECORD_FILE, Store
 from broadsheet.lab.tables import Job, Run
@@ -68,6 +70,25 @@ def test_precision_is_set_before_jax(toy, store):
     metrics = metrics_table([made], store)["thirds"][100]["system"]
     assert metrics["x64"] == 1.0
     assert metrics["error"] < 1e-15
+
+
+@pytest.mark.parametrize("trust", [{}, {"trust": True}])
+def test_files_are_trusted_where_it_is_said_and_nowhere_else(toy, trust, monkeypatch):
+    monkeypatch.setattr("broadsheet.lab.api.entry", lambda slug: toy)
+    asked = []
+
+    class Watching:
+        def run(self, tasks, handle, deadline=None):
+            asked.extend(task.spec for task in tasks)
+
+    broadsheet.load("toy").run("thirds", executor=Watching(), **trust)
+    (spec,) = asked
+    assert spec.trust is bool(trust)
+    environment = worker_environment(spec)
+    assert environment["BROADSHEET_TRUST"] == ("1" if trust else "0")
+    assert (environment["JAX_ENABLE_X64"], spec.precision) == ("1", "float64")
+    for device, platforms in (("cpu", "cpu"), ("gpu", "cuda,cpu")):
+        assert worker_environment(replace(spec, device=device))["JAX_PLATFORMS"] == platforms
 
 
 def test_overrides_and_data_change_the_identity(toy, store, tmp_path):
