@@ -9,13 +9,14 @@ from broadsheet.page.standing import standings
 SLUG, EXPERIMENT, CLAIM = "sdr-dendrites", "online", "C7"
 
 
-def record(store, variant, changed, **metrics):
-    """A run of seed 100 at quick size with these settings and numbers."""
+def record(store, variant, changed, seed=100, code=None, **metrics):
+    """A run at quick size with these settings and numbers, of the present code where no other is said."""
     made = entry(SLUG)
     experiment = made.experiments[EXPERIMENT]
     row = Run(
-        id=f"{variant} {changed}", slug=SLUG, experiment=EXPERIMENT, preset="quick", variant=variant, seed=100,
-        config=experiment.configure("quick", variant, changed), scalars={"": metrics}, code_hash=code_hash(made, experiment),
+        id=f"{variant} {changed} {seed} {code}", slug=SLUG, experiment=EXPERIMENT, preset="quick", variant=variant, seed=seed,
+        config=experiment.configure("quick", variant if variant in experiment.variant_names() else "system", changed),
+        scalars={"": metrics}, code_hash=code or code_hash(made, experiment),
         precision="float32", device="cpu", environment={}, finished=datetime.now(UTC), seconds=1.0, peak_mib=1.0,
         arrays_bytes=0,
     )  # fmt: skip
@@ -28,6 +29,10 @@ def test_only_runs_with_the_papers_own_settings_speak_of_its_claims(home):
     changed = {"segments": "3"}
     record(store, "system", changed, recall=0.0, false_match=1.0)
     record(store, "dense", changed, recall=1.0, false_match=1.0)
+    for seed, code in ((99, None), (100, "of an older time")):
+        record(store, "system", {}, seed, code, recall=0.0, false_match=1.0)
+        record(store, "dense", {}, seed, code, recall=1.0, false_match=1.0)
+    record(store, "an older arm", {}, recall=0.0, false_match=1.0)
     assert CLAIM not in standings([SLUG], store)[SLUG].here
     record(store, "system", {}, recall=1.0, false_match=0.0)
     record(store, "dense", {}, recall=1.0, false_match=1.0)
