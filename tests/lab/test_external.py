@@ -77,7 +77,7 @@ def test_only_the_commands_metrics_count(repository, store):
         ('of = "tied"', 'of = "free"', "no command is given for free"),
         ('ablation = "tied"', 'ablation = "free"', "no command is given for free"),
         ('ablation = "tied"', 'control = "tied"', "claim C2: there is no key 'control'"),
-        ("nulls =", "controls =", "experiment 'walk': there is no key 'controls'"),
+        ("nulls =", "rivals =", "experiment 'walk': there is no key 'rivals'"),
         ('title = "A', 'titel = "A', r"\[repository\]: there is no key 'titel'"),
         ('null = "none yet"', 'no_null = ""', "no null model"),
         ('grows = "steps"', 'grows = "epochs"', "grows with 'epochs'"),

@@ -6,13 +6,12 @@ With embeddings (`broadsheet.page.meaning`) its scores are blended with those by
 from __future__ import annotations
 
 import re
-import sqlite3
 import threading
 import unicodedata
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +20,7 @@ from broadsheet.errors import InputError
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.identifiers import identifier
 from broadsheet.page.names import Names, folded
+from broadsheet.page.spelling import COMMON, WORD, Stems, abbreviations
 
 FIELDS = {"title": (3.0, 10), "summary": (1.5, 45), "abstract": (1.0, 180), "topics": (1.5, 6), "names": (1.0, 15)}
 """field -> (weight of a word in it, the usual number of its words)."""
@@ -43,67 +43,6 @@ DEPTH = 1000
 MOST_BEGUN = 40
 """Words that one with only its beginning given may stand for; the commonest are taken."""
 
-WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
-COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "has",
-        "have",
-        "how",
-        "i",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "me",
-        "not",
-        "no",
-        "of",
-        "on",
-        "one",
-        "or",
-        "so",
-        "some",
-        "than",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "use",
-        "used",
-        "using",
-        "via",
-        "we",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "with",
-        "without",
-        "you",
-        "your",
-    ]
-)
 LONGEST_QUERY = 400
 
 
@@ -142,7 +81,7 @@ class Words:
 
     def __init__(self, papers: Iterable[ListedPaper] = ()) -> None:
         self._lock = threading.Lock()
-        self._stems = _Stems()
+        self._stems = Stems()
         self._vocabulary: Counter[str] = Counter()
         self._abbreviated: dict[str, Counter[str]] = {}
         self._clear()
@@ -163,7 +102,7 @@ class Words:
             for paper in papers:
                 parts = (paper.title, paper.summary, paper.abstract or "", " ".join(paper.topics), " ".join(paper.names))
                 rows[paper.slug] = [folded(part) for part in parts]
-                for short, words in _abbreviations(paper.abstract or ""):
+                for short, words in abbreviations(paper.abstract or ""):
                     self._abbreviated.setdefault(short, Counter())[words] += 1
             self._stems.learn({word for folds in rows.values() for part in folds for word in part})
             for slug, folds in rows.items():
@@ -383,68 +322,6 @@ class Words:
 
 
 _NOWHERE: tuple[array[int], array[float]] = array("I"), array("f")
-
-
-_SHORT = re.compile(r"\(([A-Z][A-Za-z]{0,7}[A-Z])s?\)")
-
-
-def _abbreviations(text: str) -> Iterator[tuple[str, str]]:
-    """(abbreviation, words) of a text that has them in the form `spiking neural networks (SNNs)`."""
-    for found in _SHORT.finditer(text):
-        short = found[1].lower()
-        words = folded(text[max(0, found.start() - 120) : found.start()])[-len(short) :]
-        if "".join(word[0] for word in words) == short:
-            yield short, " ".join([*words[:-1], words[-1].removesuffix("s")])
-
-
-class _Stems(dict[str, str]):
-    """word -> its stem by Porter's rules, as SQLite has them, once British spellings are American ones."""
-
-    def __init__(self) -> None:
-        self._index = sqlite3.connect(":memory:", check_same_thread=False)
-        self._index.execute("CREATE VIRTUAL TABLE words USING fts5(word, tokenize='porter unicode61', content='')")
-        self._index.execute("CREATE VIRTUAL TABLE stems USING fts5vocab(words, 'instance')")
-
-    def learn(self, words: Iterable[str]) -> None:
-        """Keeps the stems of words."""
-        self.update(self.of([word for word in words if word not in self]))
-
-    def of(self, words: Sequence[str]) -> dict[str, str]:
-        """word -> stem, without keeping those that were not known."""
-        new = [word for word in words if word not in self]
-        found: dict[int, str] = {}
-        if new:
-            with self._index:
-                self._index.executemany("INSERT INTO words(rowid, word) VALUES (?, ?)", enumerate(map(_american, new)))
-                for place, stem in self._index.execute("SELECT doc, term FROM stems ORDER BY doc, offset"):
-                    found[place] = found.get(place, "") + stem
-                self._index.execute("INSERT INTO words(words) VALUES ('delete-all')")
-        stems = {word: found.get(place, word) for place, word in enumerate(new)}
-        return {word: self.get(word) or stems[word] for word in words}
-
-
-_SPELLINGS = tuple(
-    (re.compile(british), american)
-    for british, american in (
-        (r"(?<=..)our(?=(?:s|ed|ing|al|ally|less|ful|ite|able|hood|ist|er|ers)?$)", "or"),
-        (r"(?<=...)is(?=(?:e|ed|es|ing|ation|ations|er|ers)$)", "iz"),
-        (r"(?<=.)lys(?=(?:e|ed|es|ing|er|ers)$)", "lyz"),
-        (r"(?<=..[eo])ll(?=(?:ed|ing|er|ers)$)", "l"),
-        (r"(?<=igna)ll(?=(?:ed|ing)$)", "l"),
-        (r"(?<=[^aeiou])re(?=s?$)", "er"),
-        (r"(?<=...)ogue(?=s?$)", "og"),
-        (r"(?<=neuron)e(?=s?$)", ""),
-        (r"^grey", "gray"),
-        (r"^sulph", "sulf"),
-        (r"^artefact", "artifact"),
-    )
-)
-
-
-def _american(word: str) -> str:
-    for british, american in _SPELLINGS:
-        word = british.sub(american, word)
-    return word
 
 
 def blend(found: Found, near: Iterable[tuple[str, float]] = ()) -> list[str]:
