@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import softmax
 
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.networks import ContinualClassifier
-from broadsheet.networks.continual import DSR, SpikingMLP, backward_transfer, final_accuracy
+from broadsheet.networks.continual import DSR, SpikingMLP, _importance, backward_transfer, final_accuracy
 from broadsheet.networks.layers import fire, fire_online
 from broadsheet.neurons import LIF
 from broadsheet.plasticity import LateralSubspace
@@ -113,6 +114,16 @@ def test_gradients_are_the_plain_ones_less_their_part_in_the_old_rows(rule, batc
         H = np.asarray(subspace.H)
         assert np.abs(plain).max() > 1e-4
         np.testing.assert_allclose(found, plain - plain @ H.T @ H, atol=1e-5 * np.abs(plain).max())
+
+
+def test_importance_is_the_mean_square_of_each_examples_gradient():
+    """Of one layer the gradient of the cross-entropy is (softmax - label) x."""
+    rng = np.random.default_rng(0)
+    net = SpikingMLP((5, 3), steps=10, key=jax.random.key(0))
+    x, y = rng.standard_normal((6, 5)).astype(np.float32), np.array([0, 1, 2, 2, 0, 1])
+    (found,) = _importance(net, jnp.asarray(x), jnp.asarray(y), jnp.ones(3, bool))
+    each = (softmax(x @ np.asarray(net.W[0]).T, axis=1) - np.eye(3)[y])[:, :, None] * x[:, None]
+    np.testing.assert_allclose(found, (each**2).mean(axis=0), rtol=1e-4)
 
 
 def test_old_answers_stay_when_rows_span_the_old_inputs():
