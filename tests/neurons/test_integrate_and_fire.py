@@ -144,6 +144,17 @@ def test_a_pause_keeps_spikes_apart_and_frozen_thresholds_stay():
     np.testing.assert_array_equal(after.rise, state.rise)
 
 
+def test_a_cell_as_it_comes_is_the_regular_spiking_one():
+    """Izhikevich (2003), figure 2: (0.02, 0.2, -65, 8), from rest at -65 mV; 30 mV is the peak of a spike."""
+    cell = Izhikevich(2)
+    np.testing.assert_allclose([cell.a, cell.b, cell.c, cell.d, cell.threshold], [0.02, 0.2, -65, 8, 30])
+    v, u = cell.init(jax.random.key(0))
+    np.testing.assert_allclose([v, u], [[-65, -65], [-13, -13]])
+    for wrong in ({"substeps": 0}, {"substeps": 2, "half_steps": True}, {"dt": 0.0}):
+        with pytest.raises(InputError, match="is wanted"):
+            Izhikevich(2, **wrong)
+
+
 def test_izhikevich_substeps_are_smaller_steps():
     """Four substeps of a step equal four steps under the same input; what fires within counts for the step."""
     drive = jnp.repeat(jax.random.uniform(jax.random.key(0), (100, 3)) * 15, 4, axis=0)

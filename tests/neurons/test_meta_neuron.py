@@ -80,7 +80,7 @@ def test_learned_parameters_are_the_neurons_own():
 
 @pytest.mark.parametrize(
     ("neuron", "names"),
-    [(MetaNeuron(2, a=[0.1, 0.9], b=-0.2, c=-0.5, d=0.3, threshold=0.4), ("a", "b", "c", "d", "threshold")),
+    [(MetaNeuron(2, a=[0.1, 0.9], b=-0.2, c=-0.5, d=0.3, threshold=0.4, kappa=0.2), ("a", "b", "c", "d", "threshold", "kappa")),
      (LIF(2, tau=20.0, rest=-65.0, threshold=-50.0, reset=-70.0), ("tau", "rest", "threshold", "reset")),
      (QuantalRelease(2, 0.3), ("success",))],
     ids=["meta", "lif", "release"],
@@ -88,7 +88,7 @@ def test_learned_parameters_are_the_neurons_own():
 def test_parameters_stay_within_their_bounds_however_far_they_are_learned(neuron, names):
     learned = Intrinsic(neuron, names)
     assert set(learned.free) == set(names)
-    low = {"tau": 0, "a": 0, "success": 0, "d": 0}
+    low = {"tau": 0, "kappa": 0, "a": 0, "success": 0, "d": 0}
     high = {"a": 1, "success": 1}
     for name in names:
         np.testing.assert_allclose(getattr(learned.built(), name), np.broadcast_to(getattr(neuron, name), 2), rtol=1e-5)

@@ -100,6 +100,13 @@ def test_output_uses_the_weights_after_the_change_and_learning_is_kept():
     np.testing.assert_allclose(rule.consolidate(state).weights, weights)
 
 
+def test_triplets_as_they_come_are_those_of_visual_cortex():
+    """Pfister and Gerstner (2006), the full model of all spikes: A2+ of 5e-10 is nothing; ms."""
+    rule = Triplet([[0.0]])
+    np.testing.assert_allclose([rule.a_plus, rule.triplet_plus, rule.a_minus, rule.triplet_minus], [0, 6.2e-3, 7e-3, 2.3e-4])
+    np.testing.assert_allclose([*rule.tau_pre.ravel(), *rule.tau_post.ravel()], [16.8, 101, 33.7, 125])
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"tau_plus": -1.0}, "tau_plus = -1.0"), ({"axonal": -1}, "axonal = -1"),
@@ -110,3 +117,6 @@ def test_mistakes_are_named(options, said):
         STDP(**({"weights": [[0.0]]} | options))
     with pytest.raises(InputError, match="tau_y = nan"):
         Triplet(tau_y=float("nan"))
+    for name in ("tau_x", "tau_y"):
+        with pytest.raises(InputError, match=f"{name} = 0"):
+            Triplet(**{name: 0.0})
