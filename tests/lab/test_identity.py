@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from broadsheet.errors import InputError
 from broadsheet.lab import identity, registry
 
 ROOM = '"""A room."""\n\nGAIN = 2.0\n\ndef scaled(x):\n    """Docs."""\n    return GAIN * x\n'
@@ -88,6 +89,18 @@ def test_the_modules_behind_imports_count(hashes, tmp_path):
     (tmp_path / "mylab" / "__init__.py").write_text("# its names are loaded when asked for\n")
     (tmp_path / "mylab" / "__init__.pyi").write_text("from .room import scaled\n")
     assert hashes(through_package) == first
+
+
+def test_a_module_without_a_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "bare_folder_of_theirs").mkdir()
+    for module, words in (
+        ("nowhere_at_all.paper", "module nowhere_at_all.paper cannot be found"),
+        ("bare_folder_of_theirs.paper", "module bare_folder_of_theirs.paper cannot be found"),
+        ("broadsheet.papers.nothing", "has no file nothing.py"),
+    ):
+        with pytest.raises(InputError, match=words):
+            identity._file(module)
 
 
 def test_every_room_that_a_paper_uses_is_in_its_hash():

@@ -105,15 +105,19 @@ def another(**env):
 def test_jobs_of_killed_commands_are_lost_and_those_of_a_killed_runner_go_back(store):
     jobs = Jobs(store)
     mine, queued = jobs.start(COIN), jobs.queue(replace(COIN, seeds=(102,)))
+    nobodys = jobs.job(queued).owner
     jobs.tell(mine, Recorded("x", 1))
     with another() as (process, gone, taken):
         assert taken == queued
+        owner = jobs.job(gone).owner
+        assert len({nobodys, owner, jobs.job(taken).owner}) == 3
         assert jobs.tidy() == 0  # it lives
         assert len(list((store.folder / "scratch").iterdir())) == 1
         process.kill()
         process.wait()
         assert tidy(store) == 0
     assert [jobs.job(job).state for job in (mine, gone, queued)] == ["running", "lost", "queued"]
+    assert [jobs.job(job).owner for job in (gone, queued)] == [owner, nobodys]
     assert [said for _, job, said in jobs.events(0) if job == gone] == [Ended("lost", "its process was killed")]
     assert list((store.folder / "scratch").iterdir()) == []
     assert len(list((store.folder / "processes").iterdir())) == 1  # this one's
