@@ -124,7 +124,7 @@ ROWS = "Cu 0 0 0\nCu 0 0 2\n"
         ("2\n\nCu 0 0 0\nCu 0 0 nan\n", "not finite"),
         ('2\nLattice="5 0 0 5 0 0 0 0 5"\n' + ROWS, "lie in one plane"),
         ('2\nLattice="5 0 0 5 0 0 0 0 5" pbc="T T F"\n' + ROWS, "lie in one line"),
-        ("2\nProperties=species:S:1:pos:R:3:mass:R:1\nCu 0 0 0 63\nCu 0 0 2 0\n", "mass is not above 0"),
+        ("2\nProperties=species:S:1:pos:R:3:mass:R:1\nCu 0 0 0 63\nCu 0 0 2 0\n", "mass is no number above 0"),
         ("1\n\nX 0 0 0\n", "no element"),
         ("1\nProperties=Z:I:1:pos:R:3\n0 0 0 0\n", "no element .atomic number 0"),
         ("1\nProperties=Z:I:1:pos:R:3\n200 0 0 0\n", "no element .atomic number 200"),
