@@ -67,6 +67,21 @@ def test_means_use_the_interval():
     assert judge(one, table([0.7], off=[0.1]), "quick", deterministic=True).verdict == "holds"
 
 
+def test_an_interval_that_touches_a_bound_is_not_outside_of_it():
+    values = [0.3, 0.6, 0.7]
+    low, high = confidence_interval(values)
+    for check, verdict in (
+        (at_most("accuracy", low, over="mean"), "mixed"),
+        (at_most("accuracy", math.nextafter(low, 0), over="mean"), "fails"),
+        (at_most("accuracy", high, over="mean"), "holds"),
+        (at_least("accuracy", high, over="mean"), "mixed"),
+        (at_least("accuracy", math.nextafter(high, 2), over="mean"), "fails"),
+        (at_least("accuracy", low, over="mean"), "holds"),
+    ):
+        off = [9.0 if check.sense == "at_most" else -9.0] * 3
+        assert judge(claim(check), table(values, off=off), "quick").verdict == verdict
+
+
 def test_differences_are_paired():
     made = claim(at_least("accuracy", 0.05, minus="off"))
     spread = [0.1, 0.5, 0.9]
