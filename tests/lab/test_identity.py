@@ -80,6 +80,23 @@ def test_the_experiment_its_config_and_helpers_count(hashes, old, new):
     assert hashes(PAPER.replace(old, new)) != hashes()
 
 
+def test_claims_and_figures_of_another_experiment_do_not_count(hashes):
+    """Though a name of its own is like theirs; what the other one does may be used, and counts."""
+    more = (
+        PAPER.replace("    return Report(metrics", "    drawn = second = 1\n    return Report(metrics")
+        + """
+@paper.experiment(presets={"quick": Config()}, claims=[
+    Claim("C2", "s", kind="check", checks=[at_least("b", 1.0)])])
+def second(config, key, log):
+    return Report(metrics={"b": 2.0})
+"""
+    )
+    first = hashes(more)
+    assert hashes(more.replace('at_least("b", 1.0)', 'at_least("b", 0.5)')) == first
+    assert hashes(more.replace("    return None\n", "    return 1\n")) == first
+    assert hashes(more.replace('{"b": 2.0}', '{"b": 3.0}')) != first
+
+
 def test_the_modules_behind_imports_count(hashes, tmp_path):
     assert hashes(room=ROOM.replace("2.0", "3.0")) != hashes()
     assert hashes(room=ROOM.replace("A room", "The room").replace("Docs.", "More docs.")) == hashes()

@@ -144,13 +144,22 @@ def _hash_experiments(module: str, roots: tuple[str, ...]) -> dict[str, str]:
     tree = _tree(_file(module))
     hashes = {}
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any(_is_experiment(mark) for mark in node.decorator_list):
+        if isinstance(node, ast.FunctionDef) and any(_is_mark(mark, "experiment") for mark in node.decorator_list):
             hashes[node.name.strip("_")] = _hash_one(module, tree, node, roots)
     return hashes
 
 
-def _is_experiment(mark: ast.expr) -> bool:
-    return isinstance(mark, ast.Call) and isinstance(mark.func, ast.Attribute) and mark.func.attr == "experiment"
+def _is_mark(mark: ast.expr, name: str) -> bool:
+    """Whether a decorator is `@paper.experiment(…)` or `@experiment.figure`."""
+    called = mark.func if isinstance(mark, ast.Call) else mark
+    return isinstance(called, ast.Attribute) and called.attr == name
+
+
+def _without_claims(node: ast.FunctionDef | ast.ClassDef) -> ast.stmt:
+    """A definition without the claims that stand over an experiment, which another one may use."""
+    bare = copy.copy(node)
+    bare.decorator_list = [mark for mark in node.decorator_list if not _is_mark(mark, "experiment")]
+    return bare
 
 
 def _hash_one(module: str, tree: ast.Module, function: ast.FunctionDef, roots: tuple[str, ...]) -> str:
@@ -161,15 +170,16 @@ def _hash_one(module: str, tree: ast.Module, function: ast.FunctionDef, roots: t
         if isinstance(node, ast.Import | ast.ImportFrom):
             for local, behind in _imports(node, roots).items():
                 imported.setdefault(local, set()).update(behind)
+        elif isinstance(node, ast.FunctionDef) and any(_is_mark(mark, "figure") for mark in node.decorator_list):
+            continue
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            own[node.name] = node
+            own[node.name] = _without_claims(node)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 for part in ast.walk(target):
                     if isinstance(part, ast.Name):
                         own[part.id] = node
-    bare = copy.copy(function)
-    bare.decorator_list = []
+    bare = _without_claims(function)
     pieces: dict[str, str] = {function.name: ast.dump(bare)}
     modules: set[str] = set()
     configs = [
