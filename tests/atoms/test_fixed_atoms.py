@@ -85,6 +85,18 @@ def test_other_constraints_are_refused_by_name(other):
     batch_atoms([argon([other])], motion=False)
 
 
+@pytest.mark.parametrize("other", [FixBondLengths([(0, 1)]), FixAtoms([0])])
+def test_constraints_are_ases_where_ase_moves_the_atoms(other):
+    structure = argon([other])
+    structure.calc = PotentialCalculator(LJ)
+    expected = structure.copy()
+    expected.calc = reference()
+    for held in (True, False):
+        np.testing.assert_allclose(
+            structure.get_forces(apply_constraint=held), expected.get_forces(apply_constraint=held), rtol=1e-5, atol=1e-8
+        )
+
+
 @pytest.mark.parametrize("held", [HELD["atoms"], HELD["components"], HELD["planes"]])
 def test_relaxation_with_fixed_atoms_goes_the_way_of_ase(held):
     structures = [argon(held), argon(seed=2)]

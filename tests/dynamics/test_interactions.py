@@ -20,7 +20,7 @@ from broadsheet.dynamics import (
     wire,
 )
 from broadsheet.dynamics.interactions import Interaction, Shared, Wiring
-from broadsheet.dynamics.learners import Market, Outcome
+from broadsheet.dynamics.learners import Learner, Market, Outcome
 from broadsheet.errors import CompositionError, InputError
 
 KEY = jax.random.key(0)
@@ -147,6 +147,19 @@ def test_an_expert_of_a_market_without_shares_comes_back_from_any_weight():
     state, weights = jax.lax.scan(step, market.init(), outcomes)
     assert weights[2000].tolist() == [1, 0]
     np.testing.assert_allclose(market.weights(state)[0], np.exp(-5) / (1 + np.exp(-5)), rtol=1e-2)
+
+
+def test_a_learner_shows_the_model_that_it_has_learned():
+    """Momentum makes the optimiser's memory differ from the weights: w <- w - 0.1 m, m <- g + 0.9 m; g = reply a."""
+    made = Learner(eqx.nn.Linear(2, 1, use_bias=False, key=KEY), optax.sgd(0.1, momentum=0.9))
+    state, before = made.init(), np.asarray(made.model.weight)
+    a, replies = jnp.asarray([2.0, -1.0]), (1.0, 3.0)
+    for reply in replies:
+        _, back = made.react(state, a)
+        _, state = back(jnp.asarray([reply]))
+    moved = -0.1 * (replies[0] + (replies[1] + 0.9 * replies[0])) * a
+    np.testing.assert_allclose(made.learned(state).weight, before + moved, rtol=1e-5)
+    np.testing.assert_allclose(made.learned(state)(a), (before + moved) @ a, rtol=1e-5)
 
 
 def test_a_market_has_at_least_one_expert():

@@ -78,6 +78,17 @@ def test_branched_neuron_rests_where_nothing_comes_in_and_inhibition_lowers_it()
     assert driven.voltage.min() > -90
 
 
+def test_adaptation_pulls_the_soma_down_as_long_as_it_lasts():
+    """Alone, the soma follows dv/dt = 0.05 (rest - v) - a exp(-t / 150 ms)."""
+    neuron = BranchedNeuron(16, 2, couple=0.0, substeps=20)
+    state = neuron.init(jax.random.key(0))._replace(adaptation=jnp.asarray(0.3))
+    for _ in range(20):
+        state, (voltage, spike) = neuron.step(state, jnp.zeros(16))
+    fall = 0.3 * (np.exp(-20 / 150) - np.exp(-0.05 * 20)) / (0.05 - 1 / 150)
+    np.testing.assert_allclose(-67.7 - voltage, fall, rtol=0.01)
+    assert spike == 0
+
+
 def test_nmda_makes_branches_supralinear():
     """Two inputs on one branch do more than on two branches where NMDA is on; without it, they do less."""
     import jax.numpy as jnp
