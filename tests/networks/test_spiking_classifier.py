@@ -1,12 +1,19 @@
 """The classifier of spike trains under its three rules."""
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.base import clone
 
+from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
 from broadsheet.networks import SNNClassifier
+from broadsheet.networks.spiking_classifier import SIGNS
+from broadsheet.neurons import LIF, Intrinsic, MetaNeuron
 from broadsheet.plasticity import STDP, ThreeFactor
+
+LEAKY = LIF(40, tau=5.0, rest=0.0, threshold=1.0, reset=0.0, dt=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,17 @@ def test_random_neurons_are_averaged(trains):
     mean = model.predict_proba(X[:6])
     np.testing.assert_array_equal(mean, model.predict_proba(X[:6]))
     assert np.abs(mean - model.set_params(draws=1).predict_proba(X[:6])).max() > 1e-3
+
+
+@pytest.mark.parametrize(("name", "neuron"), [("threshold", LEAKY), ("tau", LEAKY), ("d", MetaNeuron(40, squash=False))])
+def test_neurons_that_fire_too_much_move_each_parameter_so_that_they_fire_less(name, neuron):
+    learned = Intrinsic(neuron, (name,))
+
+    def fired(way):
+        moved = eqx.tree_at(lambda made: made.free[name], learned, learned.free[name] + 0.5 * way * SIGNS[name])
+        return rollout(moved, jnp.tile(jnp.linspace(0.3, 0.9, 40), (300, 1)))[1].sum()
+
+    assert fired(1.0) < fired(0.0) < fired(-1.0)
 
 
 def test_homeostasis_brings_neurons_to_their_rate(trains):
