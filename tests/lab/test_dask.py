@@ -126,6 +126,10 @@ def test_cancel_and_failure_on_the_cluster(toy, store, cluster):
     execute([slow], store, executor, lambda p, event: executor.cancel(slow.task) if isinstance(event, Started) else None)
     assert time.monotonic() - began < 60
     assert slow.failure == "cancelled"
+    late = plan(toy, JobSpec("toy", "coin", variants=("system",), overrides={"pause": "99"}), store)
+    execute([late], store, executor, deadline=time.monotonic() + 1)
+    assert time.monotonic() - began < 60
+    assert late.failure == "cancelled"
     bad = plan(toy, JobSpec("toy", "coin", variants=("system",), overrides={"crash": "error"}), store)
     execute([bad], store, executor)
     assert "fell off the table" in bad.failure
