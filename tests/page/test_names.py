@@ -74,6 +74,12 @@ def test_authors_are_found_without_accents_and_by_initials(names, query, slugs):
     assert names.authored(query) == slugs
 
 
+def test_a_word_beside_a_first_name_is_no_initial_of_an_author():
+    names = Names([ListedPaper("view", "A view", "2105.07284", "2021-05-15", names=["Grace M. Hwang"])])
+    assert names.authored("Grace Mary Hwang") == names.authored("G. Hwang") == names.authored("Grace M.") == ["view"]
+    assert names.authored("grace memory") == []
+
+
 def test_a_letter_alone_is_an_initial_and_names_nobody():
     names = Names([ListedPaper("deep-ritz", "The deep Ritz method", "1710.00211", "2017-09-30", names=["Weinan E", "Bing Yu"])])
     assert names.authored("Weinan E") == names.authored("E Yu") == names.authored("Yu") == ["deep-ritz"]

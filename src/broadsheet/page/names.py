@@ -169,7 +169,10 @@ class Names:
 
 
 def _is(words: Sequence[str], author: _Author) -> bool:
-    """Whether the words name an author: each is one of the name's, or one of the two is the other's initial."""
+    """Whether the words name an author: each is one of the name's, or one of the two is the other's initial.
+
+    A written-out word stands for an initial of the name only beside the surname: "grace memory" is no Grace M. Hwang.
+    """
     if author.spelt:
         words = [author.spelt.get(word, word) for word in words]
     if len(words) == 1:
@@ -183,12 +186,13 @@ def _is(words: Sequence[str], author: _Author) -> bool:
             initials.append(word)
     if len(initials) == len(words):
         return False
+    surnamed = not set(author.words[-author.surname :]).isdisjoint(words)
     for word in initials:
         for letter in (
             word if 1 < len(word) <= 3 and not any(len(other) == 1 and other == word[0] for other in left) else [word]
         ):
             same = next((other for other in left if min(len(other), len(letter)) == 1 and other[0] == letter[0]), None)
-            if same is None:
+            if same is None or (len(letter) > 1 and not surnamed):
                 return False
             left.remove(same)
     return True
