@@ -1,5 +1,6 @@
 import importlib
 import inspect
+import tomllib
 from datetime import date
 
 import pytest
@@ -12,8 +13,9 @@ from broadsheet.lab.tables import Listed, Sighting
 from broadsheet.page import Catalogue, meaning
 from broadsheet.page.citation import bibtex
 from broadsheet.page.facts import Facts, arxiv_id, slug_of, title_key
+from broadsheet.page.names import Names
 from broadsheet.page.search import search
-from broadsheet.page.shipped import FOLDER, shipped
+from broadsheet.page.shipped import AUTHORS, FOLDER, shipped
 
 
 def test_all_42_ship_once_each(home):
@@ -26,6 +28,46 @@ def test_all_42_ship_once_each(home):
         assert date.fromisoformat(facts["published"])
     assert len(Catalogue().papers()) == 42
     assert not home.exists()  # reading makes no database
+
+
+def test_names_that_ship_are_those_of_all_authors():
+    ours = shipped()
+    assert set(tomllib.loads(AUTHORS.read_text(encoding="utf-8"))) <= set(ours)
+    assert [slug for slug, facts in ours.items() if not facts["names"]] == ["adaptive-gain"]
+    for slug, facts in ours.items():
+        names = facts["names"]
+        assert len(set(names)) == len(names), slug
+        assert len(names) in (0, facts["authors"]), slug
+        assert tuple(names) == (Facts(facts["title"], names=tuple(names)).names or ()), slug
+
+
+@pytest.mark.parametrize(
+    ("query", "slugs"),
+    [("Spieler", ["elm-neuron"]), ("Loewen", ["cybloids"]), ("Lajoie", ["representation-geometry", "rich-lazy"]),
+     ("Medvidovic", ["grad-dft"]), ("T.-S. H. Lee", ["jpsi-photoproduction"]), ("Hajishirzi", ["tulu3"])],
+)  # fmt: skip
+def test_papers_that_ship_are_found_by_their_authors(home, query, slugs):
+    known = Catalogue().papers()
+    assert Names(known.values()).authored(query) == slugs
+    assert [paper.slug for paper, _ in search(known.values(), query, len(slugs))] == slugs
+    assert not home.exists()
+
+
+def test_papers_that_ship_are_cited_with_their_authors_in_order(home):
+    entry = bibtex(Catalogue().paper("elm-neuron"))
+    assert "author = {Aaron Spieler and Nasim Rahaman and Georg Martius and Bernhard Schölkopf and Anna Levina}" in entry
+    assert "note = " not in entry
+    assert "author names: broadsheet import 2305.19869" in bibtex(Catalogue().paper("adaptive-gain"))
+
+
+def test_names_of_an_import_stand_over_ours_where_there_are_more_of_them(any_home):
+    ours = shipped()["worm-data"]
+    more = ("Quilee Simeon", "Hector Astrom", "Anshul Kashyap", "Konrad P. Kording", "Edward S. Boyden")
+    Catalogue().add("bibtex", [Facts(ours["title"], names=(*more[:2], "others"))], date(2025, 1, 1))
+    assert Catalogue().paper("worm-data").names == ours["names"]
+    Catalogue().add("arxiv", [Facts(ours["title"], arxiv=ours["arxiv"], names=more, authors=5)], date(2025, 1, 2))
+    paper = Catalogue().paper("worm-data")
+    assert (paper.names, paper.authors, paper.names_cut) == (list(more), 5, False)
 
 
 NEAR_PART = 0.3
