@@ -9,6 +9,8 @@ import pytest
 from ase.build import bulk, molecule
 from typer.testing import CliRunner
 
+from broadsheet.atoms.calculator import PotentialCalculator
+from broadsheet.atoms.checkpoints import load_potential
 from broadsheet.atoms.files import read_structures, write_structures
 from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.trajectories import read_pubchemqcr
@@ -23,6 +25,17 @@ def run(*arguments):
     return found
 
 
+def by_ase(path, potential, direct=False):
+    """Mean absolute errors of energies an atom (eV) and of forces (eV/Å), asked structure by structure through ASE."""
+    energies, forces = [], []
+    for each in read_structures(path):
+        bare = each.copy()
+        bare.calc = PotentialCalculator(potential, direct=direct)
+        energies.append(abs(bare.get_potential_energy() - each.get_potential_energy()) / len(each))
+        forces.append(np.abs(bare.get_forces() - each.get_forces()).mean())
+    return np.mean(energies), np.mean(forces)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("atoms")
@@ -35,7 +48,10 @@ def folder(tmp_path_factory):
     made = run("train", place / "frames.extxyz", "--out", place / "p.safetensors", "--network", "schnet", "--width", 16, "--steps", 2, "--batch", 4, "--force-weight", 0,
                "--evaluate-every", 2, "--json")  # fmt: skip
     assert made.exit_code == 0
-    assert json.loads(made.stdout)["force_mae"] > 0
+    everything = json.loads(run("evaluate", place / "frames.extxyz", "-p", place / "p.safetensors", "--json").stdout)
+    assert (
+        0.2 < json.loads(made.stdout)["force_mae"] / everything[str(place / "p.safetensors")]["force_mae"] < 5
+    )  # of a part of them
     assert not (place / "p.checkpoint").exists()
     return place
 
@@ -46,13 +62,17 @@ def test_a_transformer_learns_rotations(folder):
                "--batch", 4, "--evaluate-every", 2, "--json")  # fmt: skip
     assert made.exit_code == 0
     found = json.loads(run("evaluate", folder / "frames.extxyz", "-p", out, "--direct", "--json").stdout)
-    assert found[str(out)]["force_mae"] > 0
+    _, forces = by_ase(folder / "frames.extxyz", load_potential(out), direct=True)
+    assert found[str(out)]["force_mae"] == pytest.approx(1e3 * forces, rel=1e-3)
 
 
 def test_evaluate_relax_and_md(folder):
     p = folder / "p.safetensors"
     found = run("evaluate", folder / "frames.extxyz", "-p", p, "--json")
-    assert json.loads(found.stdout)[str(p)]["energy_mae"] > 0
+    energies, forces = by_ase(folder / "frames.extxyz", load_potential(p))
+    row = json.loads(found.stdout)[str(p)]
+    assert row["energy_mae"] == pytest.approx(1e3 * energies, rel=1e-3)
+    assert row["force_mae"] == pytest.approx(1e3 * forces, rel=1e-3)
     relaxed = ("relax", folder / "start.extxyz", "-p", p, "--out", folder / "r.extxyz", "--steps", 3, "--json")
     first = json.loads(run(*relaxed).stdout)
     assert first["structures"] == 1
