@@ -111,7 +111,8 @@ def attempt(new: Path, place: Path, content: bytes) -> BroadsheetError | None:
             assert job.spec.slug
         backup(store, place / "again.zip")
     assert {path.name for path in place.iterdir()} <= {"home", "archive.zip", "again.zip"}
-    assert not list((store.folder / "scratch").iterdir())
+    scratch = store.folder / "scratch"
+    assert not scratch.exists() or not list(scratch.iterdir())
     store.engine.dispose()
     return refusal
 

@@ -192,9 +192,10 @@ class Matrix:
         self.command(world, "run", self.asked(world), 5.0)
 
     def imports(self, world: World) -> None:
-        file = self.records(world.imports)
-        if self.command(world, "import", ["import", str(file), "--as-of", "2025-11-01", "--no-embed"], 2.5):
-            world.imports += 1
+        number = world.imports
+        words = ["import", str(self.records(number)), "--as-of", "2025-11-01", "--no-embed"]
+        if self.command(world, "import", words, 2.5):
+            world.imports = max(world.imports, number + 1)  # what is listed may have been counted already
 
     def serve(self, world: World) -> None:
         self.queue(world)

@@ -21,7 +21,7 @@ from broadsheet.lab import schema
 from broadsheet.lab.claims import SYSTEM
 from broadsheet.lab.executors import Event, Executor, Task
 from broadsheet.lab.identity import code_hash, data_checksum, device_kind, run_identity
-from broadsheet.lab.jobs import BEAT, Jobs
+from broadsheet.lab.jobs import BEAT, Jobs, unended
 from broadsheet.lab.local import LocalExecutor
 from broadsheet.lab.location import figures_folder
 from broadsheet.lab.messages import (
@@ -202,8 +202,10 @@ class Execution:
             shutil.rmtree(scratch, ignore_errors=True)
         self._taken.clear()
         if kind is not None:
-            with contextlib.suppress(StoreError):
+            try:
                 self.jobs.stop_mine("stopped")
+            except StoreError:
+                unended.add(self.store.folder)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -28,6 +29,9 @@ QUEUE = "queue"
 BEAT = 30.0  # s
 LEASE = timedelta(minutes=10)
 """How often a process says of its jobs that it lives, and after what silence those of another home are given up."""
+
+unended: set[Path] = set()
+"""Homes of which this process could not write that its jobs have ended, as where the disk was full."""
 
 OVER = ("done", "failed", "cancelled", "lost")
 UNDER_WAY = ("running", "cancelling")
@@ -133,20 +137,27 @@ class Jobs:
             self.end(job_id, "cancelled", message)
 
     def tidy(self) -> int:
-        """Lets go of jobs whose process is gone, and drops events of old jobs; returns how many jobs it let go of."""
+        """Lets go of jobs whose process is gone, or is this one and could not end them; drops events of old jobs.
+
+        **Returns:** how many jobs it let go of.
+        """
         home = self.store.folder
         gone = presence.gone(home)
         there = presence.known(home) - gone
+        idle = presence.own(home) if home in unended else set()
         with self.store.session() as session:
             now = _now(session)
             rows = session.execute(select(Job.id, Job.state, Job.owner, Job.updated).where(Job.state.in_(UNDER_WAY))).all()
             let_go = 0
             for job_id, state, owner, updated in rows:
                 name = owner.rpartition(":")[2]
-                if name in gone or (name not in there and updated < now - LEASE):
+                if name in idle:
+                    let_go += _let_go(session, job_id, state, owner, "its end could not be recorded")
+                elif name in gone or (name not in there and updated < now - LEASE):
                     let_go += _let_go(session, job_id, state, owner)
             old = select(Job.id).where(Job.state.in_(OVER), Job.updated < now - timedelta(days=1))
             session.execute(delete(Event).where(Event.job_id.in_(old)))
+        unended.discard(home)
         presence.forget(home, gone)
         return let_go
 
@@ -208,13 +219,13 @@ def _event(job_id: int, news: News) -> Event:
     return Event(job_id=job_id, kind=news.kind, data=news.to_json())
 
 
-def _let_go(session: Session, job_id: int, state: str, owner: str) -> int:
+def _let_go(session: Session, job_id: int, state: str, owner: str, why: str = "its process was killed") -> int:
     """A job whose process does not run it any more: one of the queue waits again, one of a command is lost."""
     if state == "cancelling":
         after = "cancelled"
     else:
         after = "queued" if owner.startswith(QUEUE) else "lost"
-    message = "its process was killed" if after == "lost" else ""
+    message = why if after == "lost" else ""
     changed = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == state, Job.owner == owner)

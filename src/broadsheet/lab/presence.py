@@ -42,6 +42,12 @@ def mine(home: Path) -> str:
         return _held[key][0]
 
 
+def own(home: Path) -> set[str]:
+    """The name of this process in a home, where it has one."""
+    held = _held.get((home, os.getpid()))
+    return {held[0]} if held else set()
+
+
 def gone(home: Path) -> set[str]:
     """Names whose processes have ended, and which nobody has forgotten yet."""
     if not (home / "processes").is_dir():
@@ -108,7 +114,7 @@ def _guarded(home: Path) -> Iterator[Path]:
 def _is_held(home: Path, file: Path) -> bool:
     from filelock import FileLock, Timeout
 
-    if _held.get((home, os.getpid()), ("",))[0] == file.name:
+    if file.name in own(home):
         return True
     try:
         with FileLock(file, timeout=0):
