@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "page"))
 
@@ -155,10 +156,11 @@ def main() -> None:
     options.add_argument("--others", type=Path, default=None, help="Real records instead of made-up ones: JSON lines.")
     options.add_argument("--vectors", default=":memory:", help="A file that keeps vectors.")
     options.add_argument("--page", type=Path, default=None, help="A saved papers page with the abstracts.")
-    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--threads", type=int, default=1, help="Of the encoder and of products of matrices; the site has one.")
     options.add_argument("--missed", action="store_true", help="Name the queries whose paper is not among the first five.")
     given = options.parse_args()
     asked = queries(given.queries)
+    threadpool_limits(given.threads, "blas")
     encoder = Encoder.load(threads=given.threads)
     kept = Kept(given.vectors, encoder)
     own = own_papers(given.page)
