@@ -133,3 +133,17 @@ def fixture(name: str, parameters: Mapping[str, Any], build: Callable[[Path], No
             raise
         write_atomic(manifest, json.dumps({"parameters": dict(parameters), "checksum": checksum(place)}))
     return place
+
+
+@contextlib.contextmanager
+def unfinished(name: str, parameters: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder for the parts of a long work, which is there again when the same work begins anew after an interruption, and
+    goes when the block has ended well. Write into it by `writing`; while one process holds it, others wait.
+
+    **Arguments:** as of `fixture`: JSON values that decide what the parts are.
+    """
+    folder = home() / "cache" / f"{name}-unfinished" / digest(dict(parameters))[:20]
+    with locked(folder.with_suffix(".lock")):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)

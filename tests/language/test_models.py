@@ -23,7 +23,7 @@ from transformers import (
     WhisperModel,
 )
 
-from broadsheet.cli.language import _read as read_texts
+from broadsheet.cli.language_input import read_texts
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.language.anatomy import blocks
 from broadsheet.language.architectures import Sizes, new_model
@@ -277,8 +277,22 @@ def test_checkpoints_of_any_precision_become_arrays(tmp_path):
 def test_lines_of_probe_texts_are_those_of_the_file(tmp_path, capsys):
     """Only a line feed ends a line."""
     (tmp_path / "a.txt").write_text("one\u2028still one\n\n" + "two\n" * 9)
-    assert read_texts(tmp_path / "a.txt") == ["one\u2028still one", *["two"] * 9]
+    assert read_texts(tmp_path / "a.txt", 10) == ["one\u2028still one", *["two"] * 9]
     assert "1 empty lines are left out" in capsys.readouterr().err
+
+
+def test_an_adapter_and_weights_that_are_not_finite_are_refused_in_a_sentence(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "some/model"}')
+    with pytest.raises(InputError, match=r"adapter of some/model; merge it"):
+        load(str(tmp_path / "adapter"))
+    model = tiny_model(0)
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[3, 4] = torch.inf
+    model.save_pretrained(tmp_path / "broken")
+    tokenizer().save_pretrained(tmp_path / "broken")
+    with pytest.raises(DataError, match=r"model.layers.1.mlp.down_proj.weight of .*broken hold NaN or infinity"):
+        load(str(tmp_path / "broken"))
 
 
 def test_weights_in_a_pickle_that_runs_code_are_refused(tmp_path):

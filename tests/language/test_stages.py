@@ -130,7 +130,7 @@ def test_a_stopped_stage_goes_on_where_it_was():
         chain.build()
     assert torch.allclose(head(chain, "one") - head(chain, "base"), torch.tensor(0.25))
     assert made == ["started", "halves", "halves"]
-    assert not list(chain.folder("one").parents[1].glob("*unfinished/*"))
+    assert not [left for left in chain.folder("one").parents[1].glob("*unfinished/*") if left.is_dir()]
 
 
 def test_a_chain_starts_from_a_folder(tmp_path):

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from broadsheet.cli.language_input import Layer, MaxLength, ModelName, Pool, Texts, read_texts
 from broadsheet.cli.output import console, number, print_json, table
 from broadsheet.cli.pages import AsJson
-from broadsheet.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Texts = Annotated[
-    Path, typer.Option("--texts", metavar="FILE", help="Probe texts, one a line, UTF-8; the same for every model.")
-]
-Pool = Annotated[str, typer.Option(help="last (token) or mean (over tokens, for sentence encoders).")]
-Layer = Annotated[int, typer.Option(help="Hidden state: -1 the last, 0 the embedding.")]
-MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are read, or as many positions as the model has.")]
+LEAST, WHY = 10, ", and several times the width"
 READINGS = ("rankme", "alpha", "r2", "participation_ratio", "stable_rank")
 
 
@@ -32,7 +26,7 @@ def _group() -> None:
 
 @app.command("geometry")
 def geometry(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or a name on the Hugging Face Hub.")],
+    model: ModelName,
     texts: Texts,
     revisions: Annotated[str | None, typer.Option(metavar="A,B,C", help="Revisions to follow, in order.")] = None,
     pool: Pool = "last",
@@ -48,7 +42,7 @@ def geometry(
     from broadsheet.language.geometry import measure, spectrum
 
     names = [name.strip() or None for name in revisions.split(",")] if revisions else [None]
-    rows, options = _read(texts), {"pool": pool, "layer": layer, "max_length": max_length}
+    rows, options = read_texts(texts, LEAST, WHY), {"pool": pool, "layer": layer, "max_length": max_length}
     found = [{"revision": name, **measure(spectrum(_states(model, name, rows, **options)))} for name in names]
     if as_json:
         print_json({"model": model, "texts": len(rows), "pool": pool, "layer": layer, "checkpoints": found})
@@ -70,7 +64,7 @@ def compare(
     """Two models on the same texts: their readings, and the direction in which the second has moved."""
     from broadsheet.language.geometry import bootstrap, direction, measure, spectrum
 
-    rows = _read(texts)
+    rows = read_texts(texts, LEAST, WHY)
     states = [_states(name, None, rows, pool=pool, layer=layer, max_length=max_length) for name in (first, second)]
     change = bootstrap(*states, draws=draws)
     found = list(zip((first, second), (measure(spectrum(part)) for part in states), strict=True))
@@ -81,18 +75,6 @@ def compare(
     _show(f"{len(rows)} texts", "model", found)
     said = ", ".join(f"{name} {number(low)} to {number(high)}" for name, (low, high) in change.items())
     print(f"From the first to the second: {direction(change)} (95 % intervals of the change: {said}).")
-
-
-def _read(path: Path) -> list[str]:
-    from broadsheet.files import MIB, read_text
-
-    lines = read_text(path, 1024 * MIB).rstrip().split("\n")
-    texts = [line for line in lines if line.strip()]
-    if len(texts) < len(lines):
-        typer.echo(f"{path}: {len(lines) - len(texts)} empty lines are left out.", err=True)
-    if len(texts) < 10:
-        raise InputError(f"{path} has {len(texts)} texts, one a line; at least 10 are wanted, and several times the width.")
-    return texts
 
 
 def _states(name: str, revision: str | None, texts: list[str], **options: Any) -> np.ndarray:

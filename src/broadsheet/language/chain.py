@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,10 +16,10 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from broadsheet.cache import checksum, digest, fixture, home
+from broadsheet.cache import digest, fixture, unfinished
 from broadsheet.errors import InputError, JobError
 from broadsheet.files import read_json
-from broadsheet.language.models import commit, load, one_thread
+from broadsheet.language.models import load, model_identity, one_thread
 from broadsheet.language.registry import Stage, stage_of
 
 CACHE = "language-stages"
@@ -193,11 +192,7 @@ class Chain:
     @cached_property
     def _origin(self) -> str | None:
         """What the start is: the content of a folder, the commit of a model on the Hub."""
-        if self.start is None:
-            return None
-        if Path(self.start).is_dir():
-            return checksum(Path(self.start))
-        return f"{self.start}@{commit(self.start, self.revision)}"
+        return None if self.start is None else model_identity(self.start, self.revision)
 
     def _identity(self, name: str | None) -> Any:
         """What decides the weights of a link, as JSON: its stage, and the hash of the same of each that it is made from."""
@@ -221,25 +216,26 @@ class Chain:
         needed = {*link.uses, *([after] if after else [])}
         for other in needed - {START}:
             self.folder(other)
-        unfinished = home() / "cache" / f"{CACHE}-unfinished" / digest(identity)[:20]
 
         def make(folder: Path) -> None:
-            unfinished.mkdir(parents=True, exist_ok=True)
+            with unfinished(CACHE, identity) as parts:
+                train(folder, parts)
+
+        def train(folder: Path, parts: Path) -> None:
             models = {other: partial(self.model, other) for other in needed}
-            context = Context(self.seed, unfinished, report, folder, models)
+            context = Context(self.seed, parts, report, folder, models)
             model, words = (None, None) if after is None else self._load(after)
             made = _run(self._stages[name], link.settings, model, words, context)
             model, words = made if isinstance(made, tuple) else (made, words)
             try:
                 record = _plain(context.record)
             except TypeError as error:
-                save(model, words, unfinished / "trained")
-                raise JobError(f"{name}: {error}; what was trained is in {unfinished / 'trained'}.") from None
+                save(model, words, parts / "trained")
+                raise JobError(f"{name}: {error}; what was trained is in {parts / 'trained'}.") from None
             save(model, words, folder)
             (folder / "record.json").write_text(json.dumps(record))
 
         self._folders[name] = fixture(CACHE, identity, make)
-        shutil.rmtree(unfinished, ignore_errors=True)
         report(1.0, {})
         return self._folders[name]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from broadsheet.cache import checksum
 from broadsheet.errors import DataError, InputError, MissingDataError, MissingExtraError
 from broadsheet.files import read_json
 
@@ -51,12 +52,15 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     `weights_only=True`. Where the Hub does not answer within seconds, what is in its cache on this machine is taken.
 
     **Raises:** `MissingDataError` where the model is neither there nor can be fetched, `DataError` where its weights are not
-    those that its configuration asks for.
+    those that its configuration asks for or not finite, `InputError` for an adapter without its model.
     """
     if not Path(name).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
         raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
     if revision and Path(name).is_dir():
         raise InputError(f"{name} is a folder, which has no revision {revision!r}; revisions are those of a name on the Hub.")
+    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+        of = read_json(Path(name) / "adapter_config.json").get("base_model_name_or_path")
+        raise InputError(f"{name} is an adapter of {of or 'another model'}; merge it into that model first (merge_and_unload).")
     logging.disable_progress_bar()
     place = _place(name, revision)
     try:
@@ -85,6 +89,14 @@ def commit(name: str, revision: str | None = None) -> str | None:
         return AutoConfig.from_pretrained(name, **place)._commit_hash
     except (OSError, ValueError) as error:
         raise MissingDataError(f"{name} cannot be read: {_reason(error, place)}") from None
+
+
+def model_identity(name: str, revision: str | None = None) -> str:
+    """What a model is: the checksum of a folder's content, or its name on the Hub with the commit.
+
+    **Raises:** `MissingDataError` where there is no such model.
+    """
+    return checksum(Path(name)) if Path(name).is_dir() else f"{name}@{commit(name, revision)}"
 
 
 def _place(name: str, revision: str | None) -> dict[str, Any]:
@@ -128,6 +140,13 @@ def _whole(title: str, model: Any, found: Any) -> None:
     own = {_unnumbered(name) for name in model.state_dict()}
     if more := sorted(name for name in found["unexpected_keys"] if name != _unnumbered(name) and _unnumbered(name) in own):
         raise DataError(f"{title} has weights {more[0]!r} ({len(more)} of that kind); its configuration has fewer layers.")
+    if broken := _broken(model):
+        raise DataError(f"The weights {broken} of {title} hold NaN or infinity.")
+
+
+def _broken(model: Any) -> str | None:
+    """The first weights that are not finite."""
+    return next((name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()), None)
 
 
 def _unnumbered(name: str) -> str:
@@ -213,7 +232,7 @@ def features(
         else:
             found = found[torch.arange(len(ids)), mask.sum(1) - 1]
         if not torch.isfinite(found).all():
-            broken = next((part for part, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)
+            broken = _broken(model)
             raise InputError(
                 f"The weights {broken} of the {name} hold NaN or infinity."
                 if broken
