@@ -34,6 +34,7 @@ from broadsheet.language.models import (
     features,
     generate,
     load,
+    load_on,
     log_probabilities,
     one_thread,
     positions,
@@ -279,6 +280,16 @@ def test_lines_of_probe_texts_are_those_of_the_file(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("one\u2028still one\n\n" + "two\n" * 9)
     assert read_texts(tmp_path / "a.txt", 10) == ["one\u2028still one", *["two"] * 9]
     assert "1 empty lines are left out" in capsys.readouterr().err
+
+
+def test_a_model_is_loaded_in_a_precision_and_unknown_ones_are_refused(tmp_path):
+    tiny_model(0).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert load_on("cpu", str(tmp_path), precision="bfloat16")[0].dtype == torch.bfloat16
+    with pytest.raises(InputError, match="no device 'moon'"):
+        load_on("moon", str(tmp_path))
+    with pytest.raises(InputError, match="precision is 'int3'"):
+        load_on("cpu", str(tmp_path), precision="int3")
 
 
 def test_an_adapter_and_weights_that_are_not_finite_are_refused_in_a_sentence(tmp_path):

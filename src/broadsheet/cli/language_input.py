@@ -41,26 +41,6 @@ def read_texts(path: Path, least: int, why: str = "") -> list[str]:
     return texts
 
 
-def load_model(name: str, *, device: str = "cpu", dtype: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) on a device, in a precision.
-
-    **Raises:** `InputError` for a device or precision that is not there, beside those of `broadsheet.language.models.load`.
-    """
-    from broadsheet.language.models import load
-
-    import torch  # isort: skip: the line above says what to install where it is missing
-
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in kinds:
-        raise InputError(f"--dtype is {dtype!r}; {', '.join(kinds)} are there.")
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"--device: PyTorch has no device {device!r} on this machine.") from None
-    model, words = load(name, dtype=kinds[dtype], attention=attention)
-    return model.to(device), words
-
-
 def check_findings(out: Path | None) -> None:
     """Raises `InputError`, before the work begins, where findings could not be written."""
     if out is not None and out.suffix != ".json":

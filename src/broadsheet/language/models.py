@@ -79,6 +79,24 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     return model.eval(), words
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def load_on(device: str, name: str, *, precision: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
+    """(model, tokenizer) on a device, in a precision, both by the names that PyTorch has for them.
+
+    **Raises:** `InputError` for a device or precision that is not there, beside those of `load`.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"The precision is {precision!r}; {', '.join(PRECISIONS)} are there.")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"PyTorch has no device {device!r} on this machine.") from None
+    model, words = load(name, dtype=getattr(torch, precision), attention=attention)
+    return model.to(device), words
+
+
 def commit(name: str, revision: str | None = None) -> str | None:
     """The commit of a model on the Hugging Face Hub, or in its cache on this machine.
 
