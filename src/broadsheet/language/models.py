@@ -224,23 +224,15 @@ def features(
     """
     if pool not in ("last", "mean"):
         raise InputError(f"pool is {pool!r}; last or mean is wanted.")
-    name, reader = type(model).__name__, model.get_encoder() if model.config.is_encoder_decoder else model
+    reader = model.get_encoder() if model.config.is_encoder_decoder else model
     if getattr(reader, "main_input_name", "input_ids") != "input_ids":
-        raise InputError(f"A {name} takes {reader.main_input_name}, no texts.")
-    words = reader.get_input_embeddings().weight.shape[0]
-    if (largest := max(max(row) for row in rows)) >= words:
-        raise InputError(f"The tokenizer gives the token {largest}; the embedding of the {name} has {words}, from 0 on.")
+        raise InputError(f"A {type(model).__name__} takes {reader.main_input_name}, no texts.")
+    words = check_tokens(reader, rows)
     device = next(model.parameters()).device
     for start in range(0, len(rows), batch):
         ids, mask = (part.to(device) for part in padded(rows[start : start + batch], pad if pad < words else 0))
-        try:
-            with torch.no_grad():
-                states = reader(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        except (IndexError, RuntimeError) as error:
-            if "out of range" not in str(error) and "out of bounds" not in str(error):
-                raise
-            # the table of positions is the only one left to look up in
-            raise InputError(f"A text of {ids.shape[1]} tokens is longer than the {name} has positions for.") from None
+        with torch.no_grad(), within_positions(model, ids.shape[1]):
+            states = reader(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         if not -len(states) <= layer < len(states):
             raise InputError(f"Layer {layer} does not exist; the model has {len(states) - 1} and the embedding, 0.")
         found = states[layer].float()
@@ -249,14 +241,45 @@ def features(
             found = (found * weight).sum(1) / weight.sum(1)
         else:
             found = found[torch.arange(len(ids)), mask.sum(1) - 1]
-        if not torch.isfinite(found).all():
-            broken = _broken(model)
-            raise InputError(
-                f"The weights {broken} of the {name} hold NaN or infinity."
-                if broken
-                else f"The {name} gives NaN or infinity (half precision overflows: read it as float32)."
-            )
+        check_finite(model, found)
         yield found.cpu().numpy()
+
+
+def check_tokens(model: Any, rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens the model's embedding has.
+
+    **Raises:** `InputError` for a token beyond it, as another model's tokenizer gives.
+    """
+    words = model.get_input_embeddings().weight.shape[0]
+    if (largest := max(max(row) for row in rows)) >= words:
+        raise InputError(
+            f"The tokenizer gives the token {largest}; the embedding of the {type(model).__name__} has {words}, from 0 on."
+        )
+    return words
+
+
+@contextmanager
+def within_positions(model: Any, tokens: int) -> Iterator[None]:
+    """Turns what a forward pass over too many tokens raises, in a model with a table of positions, into `InputError`."""
+    try:
+        yield
+    except (IndexError, RuntimeError) as error:
+        if "out of range" not in str(error) and "out of bounds" not in str(error):
+            raise
+        # the table of positions is the only one left to look up in
+        raise InputError(f"A text of {tokens} tokens is longer than the {type(model).__name__} has positions for.") from None
+
+
+def check_finite(model: Any, found: torch.Tensor) -> None:
+    """Raises `InputError`, which names the weights to blame where there are any, for numbers that are not finite."""
+    if torch.isfinite(found).all():
+        return
+    broken, name = _broken(model), type(model).__name__
+    raise InputError(
+        f"The weights {broken} of the {name} hold NaN or infinity."
+        if broken
+        else f"The {name} gives NaN or infinity (half precision overflows: read it as float32)."
+    )
 
 
 def log_probabilities(model: Any, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
