@@ -59,6 +59,30 @@ def captured(
         yield found
 
 
+@contextmanager
+def skipping(model: Any, count: int, states: torch.Tensor, *, several: bool = False) -> Iterator[None]:
+    """Leaves the first blocks of a model out: `states` (batch, tokens, width) stand for the output of the last of them.
+
+    Nothing of them is computed, and they keep no keys and values. `several`: whether the blocks of this model give their
+    states as the first of several outputs.
+
+    **Raises:** `InputError` where the model has fewer blocks.
+    """
+    given = (states, None) if several else states
+    left_out = [block(model, layer) for layer in range(count)]
+    before = [module.__dict__.get("forward") for module in left_out]
+    try:
+        for module in left_out:
+            module.forward = lambda *_, **__: given
+        yield
+    finally:
+        for module, own in zip(left_out, before, strict=True):
+            if own is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.forward = own
+
+
 def _module(model: Any, place: Place) -> torch.nn.Module:
     if isinstance(place, torch.nn.Module):
         return place
@@ -117,6 +141,20 @@ def patching(source: torch.Tensor, positions: Any = slice(None)) -> Change:
     def change(states: torch.Tensor) -> torch.Tensor:
         patched = states.clone()
         patched[:, positions] = source[:, positions]
+        return patched
+
+    return change
+
+
+def placing(vectors: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor) -> Change:
+    """Puts vectors (n, width) at n places: in row `rows[k]` at the token `positions[k]`, which may count from the end (-1).
+
+    Each row of a batch can have positions of its own, or none.
+    """
+
+    def change(states: torch.Tensor) -> torch.Tensor:
+        patched = states.clone()
+        patched[rows, positions] = vectors.to(states)
         return patched
 
     return change
