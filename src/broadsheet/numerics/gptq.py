@@ -20,8 +20,9 @@ def gptq(
 ) -> Integer[np.ndarray, "out in"]:
     """The codes of a linear map's weights.
 
-    **Arguments:** `second_moment`: X^T X of the map's inputs (any multiple); `damping`: share of its mean diagonal that is
-    added to it; `by_size`: take columns with large inputs first ("act order"); `block`: columns whose errors go on together.
+    **Arguments:** `second_moment`: X^T X of the map's inputs (any multiple); `grid`: with a step for all, for each row, or
+    (out, groups) for as many equal groups of inputs of each row; `damping`: share of its mean diagonal that is added to it;
+    `by_size`: take columns with large inputs first ("act order"); `block`: columns whose errors go on together.
 
     **Raises:** `InputError` where the moment has another size or is not finite.
     """
@@ -36,12 +37,14 @@ def gptq(
     w, h = w[:, order], h[np.ix_(order, order)]
     h[np.diag_indices_from(h)] += damping * np.mean(np.diag(h))
     upper = np.linalg.cholesky(np.linalg.inv(h)).T
-    column_grid = grid._replace(step=grid.step.reshape(-1), zero=grid.zero.reshape(-1))
+    step, zero = (np.reshape(part, (-1, part.shape[-1] if part.ndim > 1 else 1)) for part in (grid.step, grid.zero))
+    group_of = order * step.shape[1] // w.shape[1]
     codes = np.empty(w.shape, np.int8 if grid.symmetric else np.uint8)
     for start in range(0, w.shape[1], block):
         end = min(start + block, w.shape[1])
         errors = np.empty((len(w), end - start))
         for k in range(start, end):
+            column_grid = grid._replace(step=step[:, group_of[k]], zero=zero[:, group_of[k]])
             codes[:, k] = to_codes(w[:, k], column_grid)
             errors[:, k - start] = (w[:, k] - from_codes(codes[:, k], column_grid)) / upper[k, k]
             w[:, k:end] -= errors[:, k - start, None] * upper[k, k:end]
