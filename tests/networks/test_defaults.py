@@ -1,0 +1,184 @@
+"""Networks as they come: numbers of the papers where a paper gives them, of the documentation otherwise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from broadsheet.dynamics import feedback
+from broadsheet.errors import InputError
+from broadsheet.networks import (
+    ContinualClassifier,
+    Dense,
+    HippocampalCAM,
+    PoissonBackground,
+    Projection,
+    SNNClassifier,
+    Uniform,
+    balanced,
+    continual,
+    from_nir,
+    hippocampus,
+    layers,
+    nir_files,
+    nir_graph,
+    nir_nodes,
+    nir_writing,
+    prediction,
+    reservoir,
+    spiking_classifier,
+)
+from broadsheet.neurons import LIF
+from options import options
+
+AS_THEY_COME = [
+    # Brette et al. (2007), benchmarks 1 and 2, and Brunel (2000), model A: mV, ms
+    (balanced.Cuba, {
+        "size": 4000, "share": 0.8, "probability": 0.02, "weights": (1.62, -9.0), "tau": 20.0, "tau_syn": (5.0, 10.0),
+        "rest": -49.0, "threshold": -50.0, "reset": -60.0, "refractory": 5.0, "dt": 0.1,
+    }),
+    (balanced.Coba, {
+        "size": 4000, "share": 0.8, "probability": 0.02, "weights": (0.6, 6.7), "tau": 20.0, "tau_syn": (5.0, 10.0),
+        "rest": -60.0, "threshold": -50.0, "reset": -60.0, "refractory": 5.0, "dt": 0.1, "reversal": (0.0, -80.0),
+    }),
+    (balanced.Brunel, {
+        "excitatory": 10_000, "inhibitory": 2500, "share": 0.1, "weight": 0.1, "g": 5.0, "eta": 2.0, "tau": 20.0,
+        "threshold": 20.0, "reset": 10.0, "refractory": 2.0, "delay": 1.5, "dt": 0.1,
+    }),
+    # arXiv 2402.11984: DSR neurons, two hidden layers of 200, lateral rows of three tasks
+    (continual.DSR, {"tau": 1.0, "dt": 0.05, "threshold": 0.3, "fire_at": 0.3}),
+    (continual.SpikingMLP, {"steps": 10}),
+    (ContinualClassifier, {
+        "hidden": (200, 200), "classes": 10, "steps": 10, "rule": "dsr", "feedback": "bp", "projection": "hebbian",
+        "rows": ((60, 40, 40), (40, 30, 30)), "row_rates": (0.001, 0.01, 0.01), "iterations": 5, "momentum": 0.9, "ewc": 0.0,
+        "replay": 0, "epochs": 8, "batch": 64, "learning_rate": 0.1, "random_state": 0,
+    }),
+    # arXiv 2310.05868
+    (hippocampus.fast_stdp, {"zero_lag": True}),
+    (hippocampus.HippocampalNetwork, {"n_cue": 5, "n_cont": 10}),
+    (HippocampalCAM, {"n_cue": 5, "n_cont": 10, "store_gap": 10, "recall_gap": 8}),
+    (layers.SNN, {"scale": 10.0}),
+    (from_nir, {"dt": 0.1}),
+    (nir_graph.Chain.graph, {"reset": "to value", "start": 0.0}),
+    (nir_writing.to_nir, {"unit_resistance": False}),
+    (nir_writing.write_nir, {"unit_resistance": False}),
+    # arXiv 2510.14382: a cue of 100 ms, outcomes within 600 ms, bumps of 20 ms, attention within 60 ms
+    (prediction.Library, {"cues": 1}),
+    (prediction.serial_compound, {"cues": 1}),
+    (prediction.library, {"trials": 12, "steps": 600, "start": 100, "every": 3, "tonic": 0.3}),
+    (prediction.target, {"width": 20.0}),
+    (prediction.attention, {"off": 0.2, "on": 1.0, "within": 60.0}),
+    (prediction.learn, {"off": 0.2, "on": 1.0, "reset": False}),
+    (reservoir.Reservoir, {"tau_syn": 5.0, "noise": 0.2}),
+    (reservoir.heterogeneous_cells, {"excitatory": 0.8, "substeps": 4, "alike": False}),  # Izhikevich (2003)
+    (reservoir.reservoir, {
+        "size": 400, "cues": 1, "connection": 0.1, "gain": 0.5, "bias": (3.0, 6.0), "cue": 12.0, "noise": 0.2,
+        "excitatory": 0.8, "alike": False,
+    }),
+    (reservoir.cue_course, {"which": 0, "cues": 1, "onset": 50, "length": 100, "tonic": 0.3}),
+    (reservoir.trajectories, {"every": 1}),
+    (Projection, {"delay": 1}),
+    (Projection.from_pairs, {"delay": 1}),
+    (Dense, {"delay": 1}),
+    (Uniform, {"delay": 1}),
+    (spiking_classifier.cells, {"tau": 10.0, "learn": True}),
+    (spiking_classifier.network, {"tau": 10.0, "learn": True, "spread": 0.25, "release": 1.0}),
+    (SNNClassifier, {
+        "learn_intrinsic": True, "hidden": 16, "tau": 10.0, "spread": 0.25, "rate": 0.02, "rate_intrinsic": 0.02,
+        "epochs": 20, "batch": 100, "draws": 8, "target_rate": 0.05, "release": 1.0, "random_state": 0,
+    }),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "expected"), AS_THEY_COME, ids=lambda part: getattr(part, "__qualname__", ""))
+def test_options_as_they_come(made, expected):
+    found = options(made)
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_constants_are_those_of_the_papers():
+    """The memory's cells and times as in the authors' programs: nF, ms, mV, nA."""
+    assert hippocampus.CELLS == {"A": (0.27, 3.0), "B": (0.14, 0.5)}
+    assert (hippocampus.REST, hippocampus.THRESHOLD, hippocampus.STRONGEST) == (-60.0, -57.0, 6.0)
+    assert (hippocampus.STORE_STEPS, hippocampus.FORGET_STEPS, hippocampus.SETTLED) == (3, 5, 10)
+    assert (hippocampus.CUE_TO_CONTENT, hippocampus.CONTENT_TO_CUE, hippocampus.DELAYS) == (6, 6, 3)
+    assert pytest.approx(np.exp(-1)) == 0.5**continual.HALF_LIFE
+    assert spiking_classifier.SIGNS == {"threshold": 1.0, "tau": -1.0, "d": 1.0}  # what makes a neuron fire less
+    assert spiking_classifier.GAIN == 0.5
+    assert nir_files.MAX_BYTES == 2 * 1024**3
+
+
+def test_static_synapses_are_those_of_the_memorys_figure():
+    """Weight in nA, delay in ms of each (arXiv 2310.05868, fig. 2 and the authors' program), for 4 bits of content."""
+    found = {(c.source, c.target, c.pattern): (c.weight, c.delay) for c in hippocampus.connections(4)}
+    one, every, others = "one to one", "all to all", "all to others"
+    assert found == {
+        ("InCue", "CueCue", one): (6.0, 1), ("InCont", "ContCue", one): (6.0, 1), ("CueCue", "CueCont", one): (6.0, 2),
+        ("CueCue", "CueCont", others): (-24.0, 3), ("CueCue", "Cond", every): (-6.0, 2), ("ContCue", "Cond", one): (9.0, 1),
+        ("ContCue", "CondInt", every): (6.0, 1), ("CondInt", "Cond", every): (2.0, 1), ("Cond", "ContCont", one): (6.0, 1),
+        ("CueCont", "CueCont", others): (-24.0, 2), ("CueCue", "MergeCue", one): (6.0, 3),
+        ("CueCont", "MergeCue", one): (6.0, 1), ("ContCue", "MergeCont", one): (6.0, 3),
+        ("ContCont", "MergeCont", one): (6.0, 1), ("MergeCue", "OutCue", one): (6.0, 1),
+        ("MergeCont", "OutCont", one): (6.0, 1),
+    }  # fmt: skip
+    rule = hippocampus.fast_stdp()
+    assert (float(rule.a_plus), float(rule.a_minus), rule.limits) == (6.0, 6.0, (0.0, 6.0))
+    assert (rule.dendritic, rule.axonal, rule.dt) == (1, 0, 1.0)
+    assert (rule.tau_pre.tolist(), rule.tau_post.tolist()) == ([[3.0]], [[3.0]])
+
+
+def test_a_cue_comes_and_leaves_a_context():
+    course = reservoir.cue_course(200, 1, 3)
+    assert jnp.unique(course[:, [0, 2]]).tolist() == [0.0]
+    np.testing.assert_allclose(course[:, 1], [0.0] * 50 + [1.0] * 100 + [0.3] * 50, rtol=1e-6)
+
+
+def test_predictions_targets_and_attention_at_their_edges():
+    times = jnp.arange(0.0, 100.0, 10.0)
+    z = jnp.zeros((10, 2)).at[:, 1].set(0.1).at[5, 1].set(1.0)
+    when, chance = prediction.prediction_object(z, times)
+    assert float(when) == 50.0
+    np.testing.assert_allclose(chance, [0.0, (0.1 + 1.0 + 0.1) / 3], rtol=1e-6)  # within 10 ms, both ends
+    np.testing.assert_allclose(prediction.attention(jnp.asarray(0.0), times), [1.0] * 6 + [0.2] * 4, rtol=1e-6)
+    bump = prediction.target(jnp.asarray(1), jnp.asarray(50.0), times, 2)
+    np.testing.assert_allclose(bump[:, 1], np.exp(-0.5 * ((np.arange(10) * 10 - 50) / 20) ** 2), rtol=1e-5)
+    assert not bump[:, 0].any()
+    assert not prediction.target(jnp.asarray(prediction.OMITTED), jnp.asarray(50.0), times, 2).any()
+
+
+AT_THE_EDGE = {
+    "trials": (lambda n: prediction.cue_trials(jax.random.key(0), [prediction.Block(n, (0.5,), 1.0)]), 1, 0),
+    "probabilities": (lambda p: prediction.cue_trials(jax.random.key(0), [prediction.Block(1, (0.5, p), 1.0)]), 0.5, 0.51),
+    "a probability": (lambda p: prediction.cue_trials(jax.random.key(0), [prediction.Block(1, (p,), 1.0)]), 0.0, -0.01),
+    "cues": (lambda n: hippocampus.HippocampalNetwork(n, 1), 1, 0),
+    "bits": (lambda n: hippocampus.HippocampalNetwork(1, n), 1, 0),
+    "a delay": (lambda n: Projection.from_pairs([0], [1], [1.0], size=1, out=(2,), delay=n), 1, 0),
+    "a dense delay": (lambda n: Dense(jnp.ones((1, 1)), delay=n), 1, 0),
+    "a uniform delay": (lambda n: Uniform(1.0, 1, 1, "all to all", delay=n), 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_EDGE)
+def test_bounds_are_where_they_are_said_to_be(name):
+    make, good, bad = AT_THE_EDGE[name]
+    make(good)
+    with pytest.raises(InputError):
+        make(bad)
+
+
+SYSTEMS = {
+    "feedback": lambda: feedback(LIF(2), Dense(jnp.ones((2, 2)))),
+    "Dense": lambda: Dense(jnp.ones((2, 3))),
+    "Uniform": lambda: Uniform(1.0, 2, 2, "all to others"),
+    "Reservoir": lambda: reservoir.reservoir(jax.random.key(0), 5),
+    "HippocampalNetwork": lambda: hippocampus.HippocampalNetwork(2, 3),
+    "Node": lambda: nir_nodes.Node("Scale", {"scale": jnp.ones(())}, ()),
+    "PoissonBackground": lambda: PoissonBackground(3, 1.0, 1.0),
+    "SpikingMLP": lambda: continual.SpikingMLP((4, 3, 2), key=jax.random.key(0)),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_sizes_and_steps_are_no_leaves(name):
+    """Else each would be traced: a size could shape no array."""
+    assert all(isinstance(leaf, jax.Array | np.ndarray) or callable(leaf) for leaf in jax.tree.leaves(SYSTEMS[name]()))
