@@ -48,6 +48,8 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     `step3000`); `dtype`: by default float32; `attention`: how it is computed (`eager`, `sdpa`, …), by default as
     Transformers chooses.
 
+    Weights that are packed as integers (compressed-tensors) are unpacked.
+
     Code that comes with a model is never run (`trust_remote_code=False`), and weights are read from safetensors or with
     `weights_only=True`. Where the Hub does not answer within seconds, what is in its cache on this machine is taken.
 
@@ -67,8 +69,11 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
         config = AutoConfig.from_pretrained(name, **place)
         causal = any("CausalLM" in architecture or "LMHead" in architecture for architecture in config.architectures or [])
         kind = AutoModelForCausalLM if causal else AutoModel
+        held = getattr(config, "quantization_config", None) or {}
+        packed = {"config": config} if held.get("quant_method") == "compressed-tensors" else {}
+        held |= {"dequantize": True} if packed else {}
         model, found = kind.from_pretrained(
-            name, dtype=dtype or torch.float32, attn_implementation=attention, output_loading_info=True, **place
+            name, dtype=dtype or torch.float32, attn_implementation=attention, output_loading_info=True, **packed, **place
         )
         words = _tokenizer(name, place)
     except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:

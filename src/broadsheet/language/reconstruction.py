@@ -82,8 +82,8 @@ def as_weights(maps: Mapping[str, torch.nn.Module], values: Weights) -> Weights:
     """Matrices of a block's linear maps as the parameters that they stand for, which `Conv1D` keeps the other way."""
     found = {}
     for name, value in values.items():
-        weight = maps[name].weight
-        found[f"{name}.weight"] = (value if matrix(maps[name]) is weight else value.T).to(weight.dtype)
+        weight = matrix(maps[name])
+        found[f"{name}.weight"] = (value if weight is maps[name].weight else value.T).to(weight.dtype)
     return found
 
 
