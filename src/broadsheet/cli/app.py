@@ -10,6 +10,7 @@ from broadsheet.cli import (
     atoms_dft,
     atoms_sets,
     language,
+    language_quantize,
     matter,
     networks,
     neurons,
@@ -74,4 +75,8 @@ for name, command in {
     atoms.app.command(name)(command)  # type: ignore[type-var]
 atoms.app.add_typer(atoms_benchmark.app, name="benchmark")
 app.add_typer(language.app, name="language", help="Language models.")
+for name, command in {
+    "quantize": language_quantize.quantize,
+}.items():
+    language.app.command(name)(command)  # type: ignore[type-var]
 app.add_typer(matter.app, name="matter", help="Tracked particles.")

@@ -84,7 +84,8 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     return model.eval(), words
 
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", "own")
+"""`own` is the precision in which a model is stored."""
 
 
 def load_on(device: str, name: str, *, precision: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
@@ -98,7 +99,7 @@ def load_on(device: str, name: str, *, precision: str = "float32", attention: st
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(f"PyTorch has no device {device!r} on this machine.") from None
-    model, words = load(name, dtype=getattr(torch, precision), attention=attention)
+    model, words = load(name, dtype="auto" if precision == "own" else getattr(torch, precision), attention=attention)
     return model.to(device), words
 
 
