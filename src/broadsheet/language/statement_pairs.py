@@ -7,10 +7,8 @@ answered with TRUE or FALSE. The form, and the way in which statements are match
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,8 @@ import numpy as np
 import torch
 
 from broadsheet.errors import DataError, InputError
-from broadsheet.files import MIB, read_text
+from broadsheet.language.records import label_of, read_records, text_of
 
-LABELS = {"1": True, "true": True, "0": False, "false": False}
 EXAMPLES = 2
 """Pairs that serve as labelled examples where none are given."""
 
@@ -102,13 +99,13 @@ def read_statement_pairs(path: str | Path, words: Any) -> tuple[list[Pair], Coun
     **Raises:** `DataError` for a file with other columns, an empty statement or an unknown label, with its line; `InputError`
     for one without a pair.
     """
-    rows = _rows(Path(path))
+    rows = read_records(Path(path), "pairs of statements")
     known = set(rows[0][1]) if rows else set()
     if {"true", "false"} <= known:
-        pairs, left_out = [Pair(_text(path, row, "true"), _text(path, row, "false")) for row in rows], Counter[str]()
+        pairs, left_out = [Pair(text_of(path, row, "true"), text_of(path, row, "false")) for row in rows], Counter[str]()
     elif {"statement", "label"} <= known:
-        statements = [_text(path, row, "statement") for row in rows]
-        labels = [_label(path, row) for row in rows]
+        statements = [text_of(path, row, "statement") for row in rows]
+        labels = [label_of(path, row) for row in rows]
         if "id" in known:
             pairs, left_out = _by_id(statements, labels, [str(row["id"]) for _, row in rows])
         else:
@@ -243,51 +240,3 @@ def _by_id(statements: Sequence[str], labels: Sequence[bool], names: Sequence[st
     whole = [kinds for kinds in found.values() if len(kinds[True]) == len(kinds[False]) == 1]
     left_out = Counter({"ids have no true and false statement, one each": len(found) - len(whole)})
     return [Pair(kinds[True][0], kinds[False][0]) for kinds in whole], +left_out
-
-
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """(line, columns) of each record of a file."""
-    readers: dict[str, Callable[[str], list[tuple[int, dict[str, Any]]]]] = {
-        ".csv": lambda text: _table(path, text, ","),
-        ".tsv": lambda text: _table(path, text, "\t"),
-        ".jsonl": lambda text: _objects(path, text),
-    }
-    if path.suffix not in readers:
-        raise InputError(f"{path}: pairs of statements are read from .csv, .tsv and .jsonl.")
-    return readers[path.suffix](read_text(path, 256 * MIB))
-
-
-def _table(path: Path, text: str, between: str) -> list[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=between)
-    try:
-        return [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
-
-
-def _objects(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: a JSON object a line is wanted.")
-            rows.append((number, row))
-    return rows
-
-
-def _text(path: str | Path, row: tuple[int, dict[str, Any]], column: str) -> str:
-    value = row[1].get(column)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{path}, line {row[0]}: {column!r} holds no text.")
-    return value.strip()
-
-
-def _label(path: str | Path, row: tuple[int, dict[str, Any]]) -> bool:
-    value = str(row[1].get("label")).strip().lower()
-    if value not in LABELS:
-        raise DataError(f"{path}, line {row[0]}: the label is {row[1].get('label')!r}; 1 (true) or 0 (false) is wanted.")
-    return LABELS[value]
