@@ -149,6 +149,32 @@ def mlp(model: Any, layer: int) -> MLP:
     )
 
 
+def norm_before(model: Any, layer: int, module: Module) -> Module | None:
+    """The norm of a block whose output a map of it reads; None where that reads the residual stream itself, as in OLMo 2.
+
+    Found by running the model on one token, or on none at all where its weights are on the device `meta`.
+
+    **Raises:** `InputError` for a model that does not run so, or a block that does not exist.
+    """
+    norms = [child for child in block(model, layer).children() if "norm" in type(child).__name__.lower()]
+    made: dict[Module, Any] = {}
+    read: list[Any] = []
+    handles = [norm.register_forward_hook(lambda norm, given, out: made.update({norm: out})) for norm in norms]
+    handles.append(module.register_forward_pre_hook(lambda module, given: read.append(given[0])))
+    device = next(model.parameters()).device
+    # without data nothing can be asked of a mask, so that one is given
+    mask = {"attention_mask": torch.zeros(1, 1, 1, 1, device=device)} if device.type == "meta" else {}
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False, **mask)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"The norms of a {type(model).__name__} cannot be told apart: {str(error).splitlines()[0]}") from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return next((norm for norm, out in made.items() if read and out is read[0]), None)
+
+
 def linear_maps(model: Any, layer: int) -> dict[str, Module]:
     """All linear maps of a block, by their paths within the model: what is quantised or adapted.
 
