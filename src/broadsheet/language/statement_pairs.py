@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,11 @@ class TokenPairs:
         return len(self.true)
 
     def __getitem__(self, some: slice) -> TokenPairs:
-        return TokenPairs(self.true[some], self.false[some], self.columns, self.names, self.answers)
+        return replace(self, true=self.true[some], false=self.false[some])
+
+    def with_other_sources(self) -> TokenPairs:
+        """The same false statements, each with the true one of the next pair: a control that knows nothing of the pair."""
+        return replace(self, true=self.true.roll(-1, 0))
 
     @property
     def different(self) -> torch.Tensor:
