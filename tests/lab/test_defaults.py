@@ -1,0 +1,201 @@
+"""The lab as it comes: options and limits as the guides say, tables as the migrations make them."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from broadsheet.errors import InputError
+from broadsheet.lab import (
+    api,
+    backup,
+    claims,
+    commands,
+    engine,
+    executors,
+    external,
+    growth,
+    jobs,
+    local,
+    location,
+    messages,
+    paper,
+    plots,
+    registry,
+    rows,
+    runner,
+    schema,
+    store,
+    tables,
+    taken,
+    timing,
+    verdicts,
+    worker,
+)
+from broadsheet.lab.store import Store
+from options import options
+
+MIB = 1024**2
+AS_THEY_COME = [
+    (api.LoadedPaper.run, {"preset": "quick", "seed": 100, "trust": False}),
+    (claims.Check, {"of": "system", "over": "", "tol": 0.0}),
+    (claims.equals, {"tol": 0.0}),
+    (claims.Claim, {"checks": (), "ablation": (), "null": (), "about": "system", "seeds": 3}),
+    (engine.plan, {"priority": 0.0}),
+    (executors.Task, {"exclusive": False, "priority": 0.0, "state": "queued", "attempts": 0}),
+    (growth.Growth, {"stale": False}),
+    (jobs.Jobs.queue, {"priority": 0.0}),
+    (jobs.Jobs.events, {"most": 2000}),
+    (jobs.Jobs.recent, {"most": 100}),
+    (local.LocalExecutor, {"processes": 1}),
+    (messages.JobSpec, {"preset": "quick", "trust": False, "figures": True, "repository": False}),
+    (messages.TaskSpec, {"disposable": False}),
+    (paper.Experiment, {"deterministic": False, "exclusive": False, "cost": 10.0}),
+    (paper.Paper.experiment, {"deterministic": False, "exclusive": False, "cost": 10.0}),
+    (plots.figure, {"columns": 1, "rows": 1, "width": 4.2, "height": 3.1}),
+    (plots.label, {"title": "", "legend": True}),
+    (registry.ExperimentEntry, {"deterministic": False, "exclusive": False, "cost": 10.0}),
+    (runner.Runner, {"processes": 1}),
+    (runner.queue_runs, {"seeds": 1, "priority": 0.0}),
+    (schema.Field, {"optional": False, "default": ...}),
+    (Store, {"migrate": True}),
+    (Store.free, {"dry_run": False}),
+    (timing.measure, {"warm_up": 1}),
+    (timing.compare, {"warm_up": 1}),
+    (verdicts.Outcome, {"seeds_passed": 0, "seeds": 0}),
+    (verdicts.Trial, {"unclear": False}),
+    (verdicts.judge, {"deterministic": False}),
+    (verdicts.lacking, {"whole": False}),
+    (verdicts.require, {"whole": False}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "expected"), AS_THEY_COME, ids=lambda part: getattr(part, "__qualname__", ""))
+def test_options_as_they_come(made, expected):
+    found = options(made)
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_limits_and_times():
+    assert (backup.LARGEST, backup.SMALL, backup.MOST_PACKED) == (64 * 1024 * MIB, 64 * MIB, 100)
+    assert (backup.LONGEST_ROW, backup.AT_ONCE, backup.KIND) == (8 * MIB, 100, "broadsheet backup")
+    assert (commands.KEPT, commands.PIPE, commands.PATIENCE) == (64 * 1024, 1024 * 1024, 10.0)
+    assert commands.PR_SET_CHILD_SUBREAPER == 36  # linux/prctl.h
+    assert (0.25, 30.0, timedelta(minutes=10), 2000) == (engine.LOOK, jobs.BEAT, jobs.LEASE, jobs.NEVER_MORE_THAN)
+    assert timedelta(seconds=jobs.BEAT) * 10 < jobs.LEASE  # a process that misses a few beats is still alive
+    assert timedelta(days=30).total_seconds() == external.LONGEST
+    assert (growth.FACTORS, growth.FADED) == ((1.0, 4.0), 0.5)
+    assert (local.RETRIES, runner.MOST_WAITING, rows.DEEPEST, taken.LETTERS) == (2, 8, 64, 3)
+    assert (store.LARGEST_RECORD, location.FILE, paper.FIRST_SEED) == (64 * MIB, "broadsheet.db", 100)
+    assert worker.LONGEST_TEMPORARY + len("/wandb-0123456789") < 108  # sun_path of a Unix socket
+
+
+def test_colours_of_figures_differ_and_are_hexadecimal():
+    shown = {plots.SYSTEM_COLOUR, plots.CONTROL_COLOUR, *plots.COLOURS}
+    assert len(shown) == 7
+    assert all(len(each) == 7 and int(each[1:], 16) >= 0 for each in shown)
+
+
+def test_tables_are_those_that_the_migrations_make(tmp_path, monkeypatch):
+    """Alembic's own comparison: columns, their types and lengths, keys, what is unique."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import inspect
+
+    monkeypatch.setenv("BROADSHEET_HOME", str(tmp_path))
+    made = Store()
+    with made.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.Base.metadata) == []
+        look = inspect(connection)
+        for name, table in tables.Base.metadata.tables.items():
+            assert look.get_pk_constraint(name)["constrained_columns"] == [column.name for column in table.primary_key]
+    assert made.schema() == store.SCHEMA
+
+
+def test_a_job_as_it_comes_waits_for_nobody(tmp_path, monkeypatch):
+    monkeypatch.setenv("BROADSHEET_HOME", str(tmp_path))
+    with Store().session() as session:
+        moment = datetime.now(UTC)
+        job = tables.Job(row={}, state="queued", created=moment, updated=moment)
+        session.add(job)
+        session.flush()
+        assert (job.id, job.message, job.priority, job.owner) == (1, "", 0.0, "")
+        session.expire(job)
+        assert job.created == moment  # with its zone
+
+
+@pytest.mark.parametrize(
+    ("check", "inside", "edge"),
+    [
+        (claims.at_least("m", 0.5), 1.0, 0.5),
+        (claims.at_most("m", 0.5), 0.0, 0.5),
+        (claims.equals("m", 0.5, tol=0.1), 0.5, 0.6),
+        (claims.equals("m", 0.5, tol=0.1), 0.5, 0.4),
+    ],
+)
+def test_distance_is_above_0_inside_and_0_at_the_bound(check, inside, edge):
+    assert check.distance(inside, "quick") > 0
+    assert check.distance(edge, "quick") == pytest.approx(0, abs=1e-12)
+    assert check.distance(edge + (edge - inside), "quick") == pytest.approx(-abs(edge - inside))
+
+
+def test_checks_say_their_bound_as_a_person_reads_it():
+    made = {
+        "≥ 0.95": claims.at_least("m", 0.95),
+        "≤ 1e-05": claims.at_most("m", 1e-5),
+        "= 10 ± 0.5": claims.equals("m", 10, tol=0.5),
+        "= 10": claims.equals("m", 10),
+        "≥ 0.1 (mean)": claims.at_least("m", 0.1, minus="ablation"),
+        "≥ 0.1 (in 2 seeds)": claims.at_least("m", 0.1, over="count", count=2),
+    }
+    assert {check.text("quick") for check in made.values()} == set(made)
+    assert claims.at_least("m", {"quick": 1.0}).text("paper") == "no bound"
+    assert claims.at_least("m", 1.0).value_at("smoke") is None
+    assert claims.at_least("m", {"smoke": 1.0}).bounds("smoke") == (1.0, math.inf)
+
+
+BAD = {
+    "count of none": (lambda n: claims.at_least("m", 1.0, over="count", count=n), 1, 0),
+    "within": (lambda high: claims.at_least("m", 1.0, within=(0.0, high)), 1e-3, 0.0),
+    "seeds": (
+        lambda n: claims.Claim("a", "b", "check", [claims.at_least("m", 1.0)], seeds=n, no_ablation="x", no_null="y"), 1, 0,
+    ),
+    "repeats": (lambda n: timing.measure(lambda: None, repeats=n), 1, 0),
+    "warm-up": (lambda n: timing.measure(lambda: None, repeats=1, warm_up=n), 0, -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bounds_are_where_they_are_said_to_be(name):
+    make, good, bad = BAD[name]
+    make(good)
+    with pytest.raises(InputError):
+        make(bad)
+
+
+def test_times_are_those_of_all_repeats():
+    made = timing.Timing((3.0, 1.0, 2.0, 6.0))
+    assert (made.minimum, made.median, made.spread) == (1.0, 2.5, 2.0)
+    calls, shares = [], []
+    timing.compare({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2, report=shares.append)
+    assert calls == ["a", "b"] * 3  # once to warm up, then one way after the other
+    assert shares == [0.5, 1.0]
+
+
+def test_figures_have_the_size_and_look_asked_for():
+    made, axes = plots.figure(columns=2, rows=3)
+    assert made.get_size_inches().tolist() == pytest.approx([8.4, 9.3])
+    assert axes.shape == (3, 2)
+    one = plots.figure()[1]
+    assert not one.spines["top"].get_visible()
+    assert not one.spines["right"].get_visible()
+    assert one.spines["left"].get_visible()
+    one.plot([0, 1], label="curve")
+    plots.label(one, "time (s)", "rate (Hz)", "title")
+    assert (one.get_xlabel(), one.get_ylabel(), one.get_title()) == ("time (s)", "rate (Hz)", "title")
+    assert one.get_legend() is not None
+    other = plots.figure()[1]
+    other.plot([0, 1])
+    plots.label(other, "x", "y")
+    assert other.get_legend() is None
