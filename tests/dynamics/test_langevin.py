@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from broadsheet.dynamics import OverdampedLangevin, geometric_brownian_step, rollout
+from broadsheet.errors import InputError
 
 
 def test_harmonic_well_has_the_discrete_stationary_variance():
@@ -24,5 +25,5 @@ def test_geometric_brownian_motion_has_its_moments_and_keeps_its_sign():
 
 
 def test_noise_needs_a_key():
-    with pytest.raises(ValueError, match="key"):
+    with pytest.raises(InputError, match="key"):
         rollout(OverdampedLangevin(lambda x: -x, jnp.zeros(2), dt=0.1), steps=3)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from broadsheet.dynamics.system import System, as_array
+from broadsheet.errors import InputError
 
 
 def overdamped_step(
@@ -68,7 +69,7 @@ class OverdampedLangevin(System):
         self, state: Float[Array, "..."], inputs: PyTree, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         if key is None:
-            raise ValueError("OverdampedLangevin draws noise: give rollout a key.")
+            raise InputError("OverdampedLangevin draws noise: give rollout a key.")
         force = self.force(state) if inputs is None else self.force(state) + inputs
         after = overdamped_step(state, force, key, dt=self.dt, mobility=self.mobility, diffusion=self.diffusion)
         return after, after
