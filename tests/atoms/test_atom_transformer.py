@@ -144,6 +144,8 @@ def test_the_map_begins_as_the_identity_and_the_report_sees_it():
     found = latent_report(taught, batch, net.neighbours(batch), jax.random.key(0))
     assert found.group > 0.1
     assert np.ptp(found.shuffled) > 0
+    assert found.mapped / found.still == pytest.approx(found.ratio)  # both in units of the features' size
+    assert 0 < found.still < 2  # no further apart than vectors of that length can be
 
 
 def _frames(count):

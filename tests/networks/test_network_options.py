@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from broadsheet.dynamics import feedback
+from broadsheet.dynamics import feedback, rollout
 from broadsheet.errors import InputError
 from broadsheet.networks import (
     ContinualClassifier,
@@ -182,3 +182,21 @@ SYSTEMS = {
 def test_sizes_and_steps_are_no_leaves(name):
     """Else each would be traced: a size could shape no array."""
     assert all(isinstance(leaf, jax.Array | np.ndarray) or callable(leaf) for leaf in jax.tree.leaves(SYSTEMS[name]()))
+
+
+def test_half_life_neurons_fire_at_their_threshold():
+    """Half the potential is kept each step: 0.5 + 0.25 + 0.125 + ... stays below 1, and 1 alone fires."""
+    cell = continual.halving(1)
+    assert rollout(cell, jnp.full((8, 1), 0.4999))[1].sum() == 0
+    assert rollout(cell, jnp.asarray([[1.0], [0.0]]))[1].tolist() == [[1.0], [0.0]]
+    assert rollout(cell, jnp.asarray([[1.5], [0.75]]))[1].tolist() == [[1.0], [1.0]]  # a soft reset: 0.5 stays, 0.25 a step on
+
+
+def test_the_kinds_of_nodes_are_those_of_the_library():
+    import nir
+
+    known = {name for name, each in vars(nir).items() if isinstance(each, type) and issubclass(each, nir.ir.node.NIRNode)}
+    assert set(nir_nodes.KINDS) == known - {"NIRNode", "NIRGraph"}
+    for name, kind in nir_nodes.KINDS.items():
+        fields = set(getattr(nir, name).__dataclass_fields__)
+        assert set(kind.arrays) <= fields, name
