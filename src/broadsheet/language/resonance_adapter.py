@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
@@ -237,7 +240,9 @@ def add_synaptic_resonance(
     width, heads = sizes.hidden_size, config.heads or sizes.num_attention_heads
     if heads < 1 or width % heads:
         raise InputError(f"A width of {width} cannot be divided among {heads} heads.")
-    places = {layer: attention(model, layer) for layer in (range(len(blocks(model))) if config.layers is None else config.layers)}
+    places = {
+        layer: attention(model, layer) for layer in (range(len(blocks(model))) if config.layers is None else config.layers)
+    }
     weights = embedding(model).weight
     call = _Call(config, tuple(name for name, part in model.named_parameters() if part.requires_grad))
     if not train_base:
@@ -246,13 +251,15 @@ def add_synaptic_resonance(
         torch.manual_seed(seed)
         for layer, place in places.items():
             here = next(place.parameters())
-            made = SynapticResonance(layer, width, heads, call).to(here.device, torch.promote_types(weights.dtype, torch.float32))
+            made = SynapticResonance(layer, width, heads, call).to(
+                here.device, torch.promote_types(weights.dtype, torch.float32)
+            )
             made.train(model.training)
             place.add_module(NAME, made)
             made.handle = place.register_forward_hook(made.after_attention, with_kwargs=True)
     layers = blocks(model)
     decoder = next(found for found in model.modules() if any(child is layers for child in found.children()))
-    call.handle = decoder.register_forward_pre_hook(call.look, with_kwargs=True)
+    call.handle = decoder.register_forward_pre_hook(call.look, prepend=True, with_kwargs=True)
     return model
 
 
@@ -270,6 +277,30 @@ def remove_synaptic_resonance(model: Any) -> Any:
     for name, weights in model.named_parameters():
         weights.requires_grad_(name in call.learning)
     return model
+
+
+@contextmanager
+def watching(model: Any) -> Iterator[dict[int, tuple[Scan, torch.Tensor]]]:
+    """(scan, relevance) of each memory, by block, in the last forward pass made within."""
+    seen: dict[int, tuple[Scan, torch.Tensor]] = {}
+
+    def keep(memory: Any, given: Any, out: Any) -> None:
+        seen[memory.layer] = out[2:]
+
+    handles = [memory.register_forward_hook(keep) for memory in _of(model).values()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def resonance_of(model: Any, ids: torch.Tensor, layer: int = 0) -> dict[str, np.ndarray]:
+    """What a memory does with texts (rows, tokens): `relevance` and `rho` (rows, heads, tokens), and `S` after the last."""
+    with watching(model) as seen, torch.no_grad():
+        model(input_ids=ids, use_cache=False)
+    scan, relevance = seen[layer]
+    return {"relevance": relevance.numpy(), "rho": scan.rho.numpy(), "S": scan.S.numpy()}
 
 
 def reset_memory(model: Any) -> None:
