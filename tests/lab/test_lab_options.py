@@ -199,3 +199,79 @@ def test_figures_have_the_size_and_look_asked_for():
     other.plot([0, 1])
     plots.label(other, "x", "y")
     assert other.get_legend() is None
+
+
+def test_links_that_lead_out_of_a_folder_or_in_a_circle(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "inside").write_text("")
+    for name, target in (("in", folder / "inside"), ("out", tmp_path / "elsewhere"), ("circle", folder / "circle")):
+        (folder / name).symlink_to(target)
+    assert [location.leads_out(folder / name, folder) for name in ("inside", "in", "out", "circle")] == [
+        False, False, True, True,
+    ]  # fmt: skip
+    assert location.leads_out(folder / ".." / "x", folder)
+    assert location.figures_folder(folder, "a", "b", "quick") == folder / "figures" / "a" / "b" / "quick"
+    for wrong in ("", ".hidden", "a/b", "a\\b", "a\0b"):
+        with pytest.raises(InputError, match="is no name"):
+            location.figures_folder(folder, "a", wrong, "quick")
+
+
+@pytest.mark.parametrize(
+    ("distances", "shrinks"),
+    [
+        ([1.0, 0.49], True),
+        ([1.0, 0.5], False),
+        ([1.0, 0.4, 0.45], False),
+        ([0.0, -1.0], False),
+        ([1.0], False),
+        ([4, 2, 1], True),
+    ],
+)
+def test_a_distance_fades_that_falls_below_half(distances, shrinks):
+    assert growth._shrinks(distances) is shrinks
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("postgresql://me@host/db", "postgresql+psycopg://me@host/db"),
+        ("postgresql://me:postgresql://@host/db", "postgresql+psycopg://me:postgresql://@host/db"),
+        ("sqlite:///x.db", "sqlite:///x.db"),
+        ("", None),
+    ],
+)
+def test_addresses_of_databases(url, found, monkeypatch):
+    monkeypatch.setenv("BROADSHEET_DATABASE", url)
+    assert location.database_url() == found
+    assert location.exists() or not url
+
+
+FIELDS = [
+    ("bool", {}, [("yes", True), ("0", False), (True, True), ("TRUE", True)], ["maybe", 2]),
+    ("int", {}, [("3", 3), (3.0, 3), ("1e3", 1000), ("-2", -2)], ["3.5", 3.5, True, "x", float("nan"), [1]]),
+    ("float", {}, [("3", 3.0), (2, 2.0), ("1e-3", 1e-3)], ["nan", float("inf"), True, "x", None]),
+    ("text", {}, [("a", "a"), (3, "3")], [True, [1], None]),
+    ("choice", {"choices": ("a", 1)}, [("a", "a"), (1, 1), ("1", 1)], ["b", 2, 1.0]),
+    ("int", {"optional": True}, [("none", None), (None, None), ("None", None), (4, 4)], ["nothing"]),
+    ("list", {"parts": (schema.Field("x", "int"),)}, [("1+2", (1, 2)), ("1 2", (1, 2)), ([3], (3,)), ("", ())], ["1+x", 5, b"1"]),
+    ("row", {"parts": (schema.Field("x", "int"), schema.Field("y", "float"))}, [("1 2.5", (1, 2.5))], ["1", "1 2 3", {"x": 1}]),
+    ("list", {"parts": (schema.Field("x", "list", parts=(schema.Field("y", "float"),)),)}, [("1e+1;2 3", ((10.0,), (2.0, 3.0)))], []),
+    ("config", {}, [], [{}, "x"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "options_", "good", "bad"), FIELDS)
+def test_settings_are_read_by_their_kind(kind, options_, good, bad):
+    field = schema.Field("steps", kind, **options_)
+    for given, wanted in good:
+        found = field.parse(given)
+        assert (found, type(found)) == (wanted, type(wanted))
+    for given in bad:
+        with pytest.raises(InputError, match="steps is"):
+            field.parse(given)
+    assert schema.Field.from_json(field.to_json()) == field
+    long = "x" * 100
+    with pytest.raises(InputError) as said:
+        schema.Field("steps", "int").parse(long)
+    assert str(said.value) == f"steps is {repr(long)[:80]}…; a whole number is wanted."
