@@ -68,6 +68,7 @@ class TokenPairs:
       `[object]` where they do not, but pairs do.
     - `different`: (pairs, columns), where the tokens of the two differ.
     - `answers`: ids of TRUE and FALSE; None where the model is to say the last word.
+    - `objects`: (pairs,), the first token of that last word; None where there are answers.
     """
 
     true: torch.Tensor
@@ -75,12 +76,14 @@ class TokenPairs:
     columns: int
     names: tuple[str, ...]
     answers: tuple[int, int] | None
+    objects: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.true)
 
     def __getitem__(self, some: slice) -> TokenPairs:
-        return replace(self, true=self.true[some], false=self.false[some])
+        objects = None if self.objects is None else self.objects[some]
+        return replace(self, true=self.true[some], false=self.false[some], objects=objects)
 
     def with_other_sources(self) -> TokenPairs:
         """The same false statements, each with the true one of the next pair: a control that knows nothing of the pair."""
@@ -173,8 +176,8 @@ def tokenize_pairs(
         examples = [(getattr(pair, kind), kind == "true") for kind in ("true", "false") for pair in pairs[:EXAMPLES]]
         pairs = pairs[EXAMPLES:]
     rng, left_out = np.random.default_rng(seed), Counter[str]()
-    groups: dict[tuple[int, int], list[tuple[list[int], list[int]]]] = defaultdict(list)
-    answers = None
+    groups: dict[tuple[int, int], list[tuple[list[int], list[int], int]]] = defaultdict(list)
+    answers, said = None, -1
     for pair in pairs:
         start = question.prompt([examples[k] for k in rng.permutation(len(examples))])
         before, true, false = (
@@ -189,17 +192,20 @@ def tokenize_pairs(
             left_out["have the same statement twice"] += 1
         else:
             first = min(_common(before, true), _common(before, false))
-            groups[len(true), len(true) - first].append((true, false))
-            if question.asked and answers is None:
+            if not question.asked:
+                whole = _ids(words, start + pair.true)
+                said = whole[min(_common(true, whole), len(whole) - 1)]
+            elif answers is None:
                 answers = _answers(words, start + question.ending(pair.true), question)
+            groups[len(true), len(true) - first].append((true, false, said))
     if not groups:
         reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise InputError(f"No pair of statements remains: {reasons or 'there was none'}.")
     made = []
     for (_, columns), rows in sorted(groups.items(), key=lambda group: -len(group[1])):
-        true_ids, false_ids = (torch.tensor(part) for part in zip(*rows, strict=True))
+        true_ids, false_ids, objects = (torch.tensor(part) for part in zip(*rows, strict=True))
         names = _names(words, true_ids[:, -columns:], false_ids[:, -columns:])
-        made.append(TokenPairs(true_ids, false_ids, columns, names, answers))
+        made.append(TokenPairs(true_ids, false_ids, columns, names, answers, None if question.asked else objects))
     return made, left_out
 
 
