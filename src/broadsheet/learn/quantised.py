@@ -64,7 +64,8 @@ class QuantModel:
     - `activations`: also quantise the inputs of these layers.
     - `iters`, `rate`, `batch`, `drop`: of `reconstruct`.
 
-    After `fit` or `load`: `weights_` and `activations_` by layer, `model_`; after `fit` also `losses_` by block.
+    After `fit` or `load`: `weights_` and `activations_` by layer, `model_`; after `fit` also `params_` by layer, what was
+    learned, and `losses_` by block.
 
     **Raises:** `InputError` where nothing is left to quantise.
     """
@@ -105,6 +106,7 @@ class QuantModel:
             raise InputError("The calibration samples are none, or hold numbers that are not finite.")
         key = jax.random.key(0) if key is None else key
         self.weights_: dict[str, Quantised] = {}
+        self.params_: dict[str, Params] = {}
         self.activations_: dict[str, Params] = {}
         self.losses_: dict[str, np.ndarray] = {}
         self.model_ = self.model
@@ -112,6 +114,7 @@ class QuantModel:
         for k, (place, (names, call)) in enumerate(blocks.items()):
             found = self._fit_block(place, names, call, x, jax.random.fold_in(key, k))
             self.weights_ |= found.weights
+            self.params_ |= found.params
             self.activations_ |= found.activations
             self.losses_[name_of(place)] = found.losses
             self.model_ = self._assembled(self.model)
@@ -149,6 +152,7 @@ class QuantModel:
         )  # fmt: skip
         return found._replace(
             weights={name: found.weights[number] for name, number in numbers.items()},
+            params={name: found.params[number] for name, number in numbers.items()},
             activations={name: found.activations[number] for name, number in numbers.items() if number in found.activations},
         )
 
@@ -227,7 +231,7 @@ class QuantModel:
         for place, shape in (places | {place: leaf.shape for place, leaf in rest.items()}).items():
             if module_at(self.model, place).shape != shape:
                 raise DataError(f"{path} is of another model: {name_of(place)} is {shape} there.")
-        self.weights_, self.activations_, self.losses_ = weights, steps, {}
+        self.weights_, self.activations_, self.params_, self.losses_ = weights, steps, {}, {}
         self.model = with_modules(self.model, rest)
         self.model_ = self._assembled(self.model)
         return self
