@@ -130,3 +130,15 @@ def test_gptq_beats_rounding_on_its_inputs_and_leaves_silent_inputs_alone():
     assert np.all(from_codes(gptq(w, x.T @ x, grid), grid)[:, 3] == 0)
     with pytest.raises(InputError, match="second moment"):
         gptq(w, np.full((32, 32), np.nan), grid)
+
+
+def test_gptq_takes_each_columns_own_group():
+    rng = np.random.default_rng(5)
+    w, x = rng.standard_normal((6, 12)), rng.standard_normal((40, 12)).cumsum(axis=1)
+    groups = search_grid(w.reshape(18, 4), 3, symmetric=False, per_channel=True)
+    groups = groups._replace(step=groups.step.reshape(6, 3), zero=groups.zero.reshape(6, 3))
+    spread = groups._replace(step=np.repeat(groups.step, 4, axis=1), zero=np.repeat(groups.zero, 4, axis=1))
+    alone = gptq(w, np.eye(12), groups, by_size=True)  # inputs without correlation: nothing to make good
+    np.testing.assert_array_equal(alone, to_codes(w, spread))
+    found = from_codes(gptq(w, x.T @ x, groups, by_size=True), spread)
+    assert np.square(x @ (found - w).T).sum() < np.square(x @ (from_codes(alone, spread) - w).T).sum()

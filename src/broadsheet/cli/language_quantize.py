@@ -67,9 +67,7 @@ def quantize(
     held = windows(loaded, words, texts[HELD_OUT - 1 :: HELD_OUT], length)
     ids = windows(loaded, words, [text for k, text in enumerate(texts) if (k + 1) % HELD_OUT], length)
     if len(ids) > most:
-        typer.echo(
-            f"{calibrate} has {len(ids)} windows of {ids.shape[1]} tokens: the first {most} are used (--most).", err=True
-        )
+        typer.echo(f"Of {len(ids)} windows of {ids.shape[1]} tokens the first {most} are used (--most).", err=True)
         ids = ids[:most]
     full_bytes = sum(part.numel() * part.element_size() for part in loaded.parameters())
     before = perplexity(loaded, held, batch=batch)
@@ -102,9 +100,7 @@ def quantize(
     ]
     right = {"justify": "right"}
     console().print(table(["", ("before", right), ("after", right)], rows, f"{model}, {bits} bits, {method}"))
-    print(
-        f"{number(made.seconds)} s, at most {number(found['peak_mb'])} MB of memory; the model, and what was found, is in {out}."
-    )
+    print(f"{number(made.seconds)} s, at most {number(found['peak_mb'])} MB of memory; model and findings are in {out}.")
 
 
 def _peak_mb(device: torch.device) -> float:

@@ -47,10 +47,7 @@ def packed_tensors(integers: Integers, scheme: Scheme) -> dict[str, torch.Tensor
 
 
 def check_writable(model: Any) -> None:
-    """Raises `InputError` where a model is quantised already, or its blocks have maps for which the format has no place: it
-    packs `torch.nn.Linear` alone."""
-    if getattr(model.config, "quantization_config", None):
-        raise InputError(f"The {type(model).__name__} is quantised already; the model that it was made from is wanted.")
+    """Raises `InputError` where the format has no place for the maps of a model's blocks: it packs `torch.nn.Linear` alone."""
     for layer in range(len(blocks(model))):
         for path, found in linear_maps(model, layer).items():
             if not isinstance(found, torch.nn.Linear):

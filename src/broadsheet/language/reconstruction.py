@@ -22,7 +22,7 @@ Weights = dict[str, torch.Tensor]
 FirstGrid = tuple[torch.Tensor, torch.Tensor]
 """(step, zero), as of `Scheme.grid`."""
 Share = Callable[[float], None]
-LEARNING_RATES = {"flexround": 3e-3, "adaround": 3e-2, "adaquant": 3e-3}
+LEARNING_RATES = {"flexround": 3e-3, "adaround": 0.1, "adaquant": 1e-2}
 METHODS = (*QUANTISERS, "gptq")
 
 

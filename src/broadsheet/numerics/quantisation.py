@@ -112,22 +112,24 @@ def _errors(row: np.ndarray, steps: np.ndarray, zeros: np.ndarray, last: int, po
 def _square_errors(row: np.ndarray, steps: np.ndarray, zeros: np.ndarray, last: int, power: float) -> np.ndarray:
     """`_errors` for power 2: the numbers that go to level m lie beside each other in the sorted row."""
     row = np.sort(row.astype(np.float64))
-    count, sums, squares = np.arange(len(row) + 1.0), *(np.concatenate([[0.0], np.cumsum(row**n)]) for n in (1, 2))
+    totals = np.arange(len(row) + 1.0), *(np.concatenate([[0.0], np.cumsum(row**n)]) for n in (1, 2))
     levels = np.arange(-zeros.max(), last - zeros.min() + 1)
     ends = np.searchsorted(row, (levels[:-1] + 0.5) * steps[:, None])  # first number above each level but the last
-
-    def cell(at: np.ndarray, first: np.ndarray | int, behind: np.ndarray | int) -> np.ndarray:
-        n, s, q = (total[behind] - total[first] for total in (count, sums, squares))
-        return q - 2 * at * s + at**2 * n
-
     edges = np.concatenate([np.zeros((len(steps), 1), int), ends, np.full((len(steps), 1), len(row))], axis=1)
     values = levels * steps[:, None]
-    inner = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(cell(values, edges[:, :-1], edges[:, 1:]), axis=1)], axis=1)
+    inner = np.cumsum(_cell(totals, values, edges[:, :-1], edges[:, 1:]), axis=1)
+    inner = np.concatenate([np.zeros((len(steps), 1)), inner], axis=1)
     at = np.searchsorted(levels, -zeros)  # position of each zero point's lowest level
     top = at + last
-    lowest = cell(values[:, at], 0, edges[:, at + 1])
-    highest = cell(values[:, top], edges[:, top], len(row))
+    lowest = _cell(totals, values[:, at], 0, edges[:, at + 1])
+    highest = _cell(totals, values[:, top], edges[:, top], len(row))
     return np.maximum(inner[:, top] - inner[:, at + 1] + lowest + highest, 0.0)
+
+
+def _cell(totals: tuple[np.ndarray, ...], at: np.ndarray, first: np.ndarray | int, behind: np.ndarray | int) -> np.ndarray:
+    """Sums of (x - at)^2 over numbers of a sorted row, from `first` to before `behind`; `totals`: running sums of 1, x, x^2."""
+    n, s, q = (total[behind] - total[first] for total in totals)
+    return q - 2 * at * s + at**2 * n
 
 
 def _rows(w: np.ndarray, per_channel: bool) -> np.ndarray:
