@@ -69,8 +69,17 @@ def iou(one: Sequence[int] | np.ndarray, other: Sequence[int] | np.ndarray) -> f
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
+def last_vectors(model: Any) -> Float[np.ndarray, "neurons width"]:
+    """The output vectors of the neurons of the last MLP."""
+    return _last_vectors(model).detach().cpu().numpy()
+
+
+def _last_vectors(model: Any) -> torch.Tensor:
+    return matrix(mlp(model, len(blocks(model)) - 1).down).T.float()
+
+
 def _norms_and_variances(model: Any, processed: bool) -> tuple[np.ndarray, np.ndarray]:
-    vectors = matrix(mlp(model, len(blocks(model)) - 1).down).T.float()  # (neurons, width)
+    vectors = _last_vectors(model)
     words = matrix(unembedding(model)).float()  # (words, width)
     if processed:
         gain, centres = _norm_as(final_norm(model), words)
@@ -114,7 +123,7 @@ class Confidence:
         }  # fmt: skip
 
 
-def confidence(model: Any, rows: Rows, *, bins: int = 15, batch: int = 16) -> Confidence:
+def read_confidence(model: Any, rows: Rows, *, bins: int = 15, batch: int = 16) -> Confidence:
     """How sure a model is of the tokens of texts, and how often it is right; no more than a batch's logits are held.
 
     **Raises:** `InputError` for a text of one token, tokens beyond the embedding, or numbers that are not finite.

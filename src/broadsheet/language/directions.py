@@ -19,7 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import existing
-from broadsheet.language.states import States
+from broadsheet.language.anatomy import blocks, matrix, unembedding
+from broadsheet.language.states import Rows, States, read_states
 
 Vector = Float[np.ndarray, " width"]
 Labels = Sequence[int] | np.ndarray
@@ -70,6 +71,35 @@ def cosine(one: Vector, other: Vector) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
+def word_difference(model: Any, one: int, other: int) -> Vector:
+    """The unembedding of a word less that of another: what makes the one more likely and the other less."""
+    words = matrix(unembedding(model))
+    return (words[one] - words[other]).detach().double().cpu().numpy()
+
+
+def mass_mean_by_block(
+    model: Any, rows: Rows, labels: Labels, groups: Groups = None, *, position: int = -1, batch: int = 64
+) -> Float[np.ndarray, "blocks width"]:
+    """`mass_mean` of the states after each block, read a block at a time."""
+    return np.array(
+        [
+            mass_mean(read_states(model, rows, layer, position=position, batch=batch), labels, groups)
+            for layer in range(len(blocks(model)))
+        ]
+    )
+
+
+def cosines(one: Float[np.ndarray, "blocks width"], other: Float[np.ndarray, "blocks width"]) -> Float[np.ndarray, " blocks"]:
+    """`cosine` block by block."""
+    return np.array([cosine(a, b) for a, b in zip(one, other, strict=True)])
+
+
+def plane(states: States, groups: Groups = None) -> Float[np.ndarray, "texts two"]:
+    """Coordinates of centred states along their first two principal components."""
+    x = centred(states, groups)
+    return x @ np.linalg.svd(x, full_matrices=False)[2][:2].T
+
+
 def separation(states: States, labels: Labels, vector: Vector, groups: Groups = None) -> float:
     """How far apart the labels are along a direction: the difference of their means over the spread within a label (d')."""
     y = _checked(states, labels)
@@ -117,8 +147,13 @@ class Direction:
         if kind == "ttpd" and polarities is None:
             raise InputError("ttpd needs the polarity of each text.")
         vector = mass_mean(states, labels, groups) if kind == "mass-mean" else ttpd(states, labels, polarities, groups)[0]
+        return cls.along(vector, states, labels, groups, layer=layer, position=position, model=model, kind=kind)
+
+    @classmethod
+    def along(cls, vector: Vector, states: States, labels: Labels, groups: Groups = None, **said: Any) -> Direction:
+        """A vector from elsewhere, with the classifier along it (logistic, without penalty) fitted to labelled states."""
         found = LogisticRegression(C=np.inf).fit((centred(states, groups) @ vector)[:, None], np.asarray(labels))
-        return cls(vector, layer, position, float(found.coef_[0, 0]), float(found.intercept_[0]), model, kind)
+        return cls(vector, slope=float(found.coef_[0, 0]), bias=float(found.intercept_[0]), **said)
 
     @property
     def norm(self) -> float:

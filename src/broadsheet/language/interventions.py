@@ -62,6 +62,11 @@ def _change(vector: torch.Tensor, positions: Positions, mode: str) -> Change:
     return change
 
 
+def as_long_as(one: Vector, other: Vector) -> Vector:
+    """The other direction at the length of the one."""
+    return other / np.linalg.norm(other) * np.linalg.norm(one)
+
+
 def random_directions(vector: Vector, count: int, seed: int = 0) -> np.ndarray:
     """Directions (count, width) drawn evenly, as long as a vector."""
     drawn = np.random.default_rng(seed).standard_normal((count, len(vector)))

@@ -63,6 +63,20 @@ def read_states(model: Any, rows: Rows, layer: int | torch.nn.Module, *, positio
     return made
 
 
+def mean_states(model: Any, rows: Rows, *, position: int = -1, batch: int = 64) -> Float[np.ndarray, "blocks width"]:
+    """The mean over rows of their states at a token after each block, in one pass that holds no more than a batch.
+
+    **Raises:** `InputError` as `read_states` does.
+    """
+    _check(model, rows, position)
+    layers = range(len(blocks(model)))
+    total = 0.0
+    for _, ids in batches(rows, batch):
+        found = _states(model, ids, layers, position)
+        total = total + np.array([found[layer].sum(axis=0, dtype=np.float64) for layer in layers])
+    return np.asarray(total) / len(rows)
+
+
 class Spool:
     """States of many texts at one token after many blocks, from one pass over the model, in a folder: a file a layer.
 

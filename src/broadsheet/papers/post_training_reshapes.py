@@ -6,25 +6,46 @@ carries over (activation patching), the direction of truth, the direction of ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
-from broadsheet.errors import MissingDataError
-from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.errors import DataError, MissingDataError
+from broadsheet.files import MIB, read_text
+from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language import tiny_world as tiny
+from broadsheet.language.anatomy import matrix, unembedding
 from broadsheet.language.chain import Chain
-from broadsheet.language.models import load_on, read_log_probabilities
+from broadsheet.language.confidence import (
+    entropy_neurons,
+    iou,
+    last_vectors,
+    mean_ablated,
+    mean_activations,
+    read_confidence,
+    select,
+)
+from broadsheet.language.directions import cosine, cosines, mass_mean, mass_mean_by_block, plane, transfer_table
+from broadsheet.language.interventions import as_long_as, random_directions
+from broadsheet.language.labelled import few_shot, read_examples, read_labelled, read_requests
+from broadsheet.language.models import load_on, read_log_probabilities, tokenize
 from broadsheet.language.patch_maps import PatchMap, draw_map, normalise, similarity
 from broadsheet.language.patched_runs import difference, patched, read, says
 from broadsheet.language.patching import activation_patching, noise_patching
+from broadsheet.language.refusal import PHRASES, Requests, Steering
 from broadsheet.language.statement_pairs import Pair, Question, TokenPairs, read_statement_pairs, tokenize_pairs
+from broadsheet.language.suite import Suite
 from broadsheet.language.tiny_chain import Recipe, links, tiny_chain
 from broadsheet.language.tiny_model import answer_loss, measure
+from broadsheet.language.tiny_tasks import CHAT, PLAIN, REFUSAL, SITES, truth_task
+from broadsheet.language.tiny_tasks import requests as tiny_requests
 from broadsheet.language.tiny_world import World
+from broadsheet.language.truth import Exchange, Site, TruthTask, balanced_labels, choose_site
 from broadsheet.numerics import seed_of
 
 paper = Paper(
@@ -38,12 +59,24 @@ paper = Paper(
     summary="What post-training changes inside a language model: where knowledge is stored stays, the direction of truth "
     "carries over, the direction of refusal changes, and confidence is not explained by entropy neurons.",
     topics=("interpretability", "post-training", "refusal"),
-    parts=("broadsheet.language.patching.activation_patching", "broadsheet.language.statement_pairs"),
-    verbs=("broadsheet language patch BASE POST --pairs PAIRS.csv",),
+    parts=(
+        "broadsheet.language.patching.activation_patching",
+        "broadsheet.language.statement_pairs",
+        "broadsheet.language.directions.Direction",
+        "broadsheet.language.interventions.intervene",
+        "broadsheet.language.refusal.Steering",
+        "broadsheet.language.confidence.entropy_neurons",
+    ),
+    verbs=(
+        "broadsheet language patch BASE POST --pairs PAIRS.csv",
+        "broadsheet language directions MODEL --texts LABELLED.csv --transfer OTHER",
+    ),
     requires=("language",),
     notes=(
         "Quick runs compare the stages of a Llama of 219 456 parameters on a synthetic corpus; the paper's are Llama-3.1-8B, "
         "Llama-2-13B and Mistral-7B, which the paper preset loads by name, with statements from --data.",
+        "Directions of truth are read where the tiny base model uses them: at the block and token of the largest effect on its "
+        "answers and accuracy on topics held out, which is mostly the colon before the answer.",
     ),
 )
 
@@ -335,3 +368,524 @@ def likeness(runs: Runs):
         axis.axhline(0, color="black", lw=0.6)
         label(axis, "post-trained model", title, legend=metric == "pearson")
     return fig
+
+
+LLAMA = ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct", "allenai/Llama-3.1-Tulu-3-8B-SFT")
+IN_THE_ANSWER = (
+    "in the tiny model truth is settled where the answer is given: the difference of TRUE and FALSE in the unembedding, which "
+    "no statement is needed for, does what the fitted direction does"
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Labelled statements on several topics, one of them kept for the test."""
+
+    steps: int = 1500  # of pretraining, of the tiny chain
+    models: tuple[str, ...] = ()  # the base first, in folders or on the Hub; none: the tiny chain
+    data: str | None = None  # a folder of CSV files of statements, with few_shot_samples.json
+    train: tuple[str, ...] = ("sp_en_trans", "animal_class", "inventors", "element_symb", "facts")
+    test: str = "cities"
+    first: int = 8  # of the blocks after which the direction is added
+    layer: int = 12  # the last of them, after which it is fitted
+    draws: int = 5  # sets of random directions
+    device: str = "cpu"
+    precision: str = "float32"
+
+
+@paper.experiment(
+    presets={
+        "smoke": Truth(steps=10, draws=1),
+        "quick": Truth(),
+        "paper": Truth(models=LLAMA, device="cuda", precision="bfloat16"),
+    },
+    claims=[
+        Claim("T1", "the direction of truth is nearly the same after post-training", kind="paper", where="truthfulness",
+              ablation="other-label", null=("answer-words", "foreign", "random"), checks=[at_least("cosine", 0.9)],
+              reason=IN_THE_ANSWER),
+        Claim("T2", "a probe of truth carries over to the other model", kind="paper", where="truthfulness",
+              ablation="other-label", null=("bag-of-words", "embedding", "answer-words", "random"), reason=IN_THE_ANSWER,
+              checks=[at_least("own_base", 0.9), at_most("forward_loss", 0.08), at_most("backward_loss", 0.2)]),
+        Claim("T3", "an intervention along it carries over to the other model", kind="paper", where="truthfulness",
+              ablation="other-label", null=("answer-words", "foreign", "random"), reason=IN_THE_ANSWER,
+              checks=[at_least("nie_least", 0.75), at_most("nie_gap", 0.2)]),
+        Claim("P1", "what both directions do in Llama-3.1-8B and in Instruct, on cities", kind="paper", where="truthfulness",
+              ablation="other-label", null=("answer-words", "random"), seeds=1,
+              published="0.829, 0.822, 0.896, 0.877 (base in base, instruct in base, base in instruct, instruct in instruct)",
+              checks=[equals(f"nie_{pair}", {"paper": value}, tol=0.05) for pair, value in
+                      (("base_base", 0.829), ("post_base", 0.822), ("base_post", 0.896), ("post_post", 0.877))]),
+    ],
+    data="data",
+    cost=20.0,
+)  # fmt: skip
+def truthfulness(config: Truth, key, log: Log) -> Report:
+    """Directions of truth of a base model and of what was made of it: alike, and exchangeable as probes and interventions."""
+    seed = seed_of(key)
+    suite = _suite(config, seed, log)
+    task, sites = _truth_task(config, suite.words)
+    site, scores = choose_site(suite[suite.base], task, sites)
+    here = Exchange(suite, suite.names, task, site)
+    other = balanced_labels(task.labels, task.groups, seed)
+    arms = {
+        "system": here.own,
+        "other-label": {name: task.fit(states, site, other) for name, states in here.states.items()},
+        "answer-words": here.words,
+    }
+    if not config.models:
+        stranger = Suite.tiny(seed + 1, recipe=_recipe(config.steps))
+        arms["foreign"] = here.own | {suite.base: task.fit(task.states(stranger[stranger.base], site), site)}
+    for k in range(config.draws):
+        vectors = random_directions(here.own[suite.base].vector, len(suite.names), seed * 1000 + k)
+        arms[f"random {k}"] = {name: here.along(name, vector) for name, vector in zip(suite.names, vectors, strict=True)}
+    log.progress(0.7)
+    here.prepare(arms.values())
+    found = {arm: here.readings(directions) for arm, directions in arms.items()}
+    drawn = [found.pop(arm) for arm in list(found) if arm.startswith("random")]
+    found["random"] = {name: float(np.mean([one[name] for one in drawn])) for name in drawn[0]}
+    table = transfer_table(here.states, task.labels, task.groups)
+    by_block = {
+        (name, kind): mass_mean_by_block(suite[name], task.rows, labels, task.groups, position=site.position)
+        for name in suite.names
+        for kind, labels in (("truth", task.labels), ("other", other))
+    }
+    stays = {
+        kind: [cosines(by_block[suite.base, kind], by_block[name, kind]) for name in suite.post] for kind in ("truth", "other")
+    }
+    return Report(
+        arms=found | {"bag-of-words": here.from_words(), "embedding": here.from_embeddings()},
+        arrays={
+            "models": suite.names, "site": (site.layer, site.position), "scores": scores, "labels": task.labels,
+            "table": [[table[a, b] for b in suite.names] for a in suite.names], "cosines": stays["truth"],
+            "other_cosines": stays["other"], "plain": [here.plain[name] for name in suite.names],
+            "planes": [plane(here.states[name], task.groups) for name in suite.names[:2]],
+        },
+    )  # fmt: skip
+
+
+@truthfulness.figure
+def statements_apart(runs: Runs):
+    """True and false statements in the plane of most variance, in the base and in the first model made of it."""
+    data = runs["system"].arrays
+    fig, axes = figure(2)
+    for axis, name, points in zip(axes, data["models"], data["planes"], strict=False):
+        for truth, title, colour in ((1, "true", SYSTEM_COLOUR), (0, "false", COLOURS[1])):
+            some = points[data["labels"] == truth]
+            axis.plot(some[:, 0], some[:, 1], "o", ms=3, alpha=0.6, color=colour, label=title)
+        label(axis, "first principal component", "second", title=f"{name}, after block {data['site'][0]}")
+    return fig
+
+
+@truthfulness.figure
+def directions_alike(runs: Runs):
+    """Cosine of the base's direction and each other model's by block, and accuracy of each model's direction in each."""
+    data = runs["system"].arrays
+    fig, (left, right) = figure(2)
+    for k, name in enumerate(data["models"][1:]):
+        left.plot(data["cosines"][k], "o-", ms=4, color=COLOURS[k], label=f"truth, {name}")
+        left.plot(data["other_cosines"][k], "s--", ms=3, color=CONTROL_COLOUR, label="labels without truth" if k == 0 else None)
+    left.set_xticks(range(len(data["cosines"][0])))
+    label(left, "block", "cosine to the base's direction")
+    _matrix(fig, right, data["table"], data["models"], "accuracy (topics held out)")
+    return fig
+
+
+@truthfulness.figure
+def answers_turned(runs: Runs):
+    """What a direction does to the answers, by whose it is and in which model, beside the controls."""
+    arms = runs["system"].arms
+    shown = [arm for arm in ("system", "answer-words", "foreign", "other-label", "random") if arm in arms]
+    pairs = {"base_base": "base in base", "post_base": "post in base", "base_post": "base in post", "post_post": "post in post"}
+    fig, axis = figure(width=7.5)
+    for k, arm in enumerate(shown):
+        at = np.arange(len(pairs)) + 0.16 * (k - (len(shown) - 1) / 2)
+        colour = SYSTEM_COLOUR if arm == "system" else CONTROL_COLOUR
+        named = "fitted" if arm == "system" else arm
+        axis.bar(at, [arms[arm][f"nie_{pair}"] for pair in pairs], 0.14, color=colour, alpha=1 - 0.2 * max(k - 1, 0),
+                 hatch=["", "", "//", "..", "xx"][k], edgecolor="white", label=named)  # fmt: skip
+    axis.set_xticks(range(len(pairs)), list(pairs.values()))
+    label(axis, "whose direction, in which model", "normalised effect on the answer")
+    return fig
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """Harmful and harmless requests."""
+
+    steps: int = 1500  # of pretraining, of the tiny chain
+    models: tuple[str, ...] = ()  # the base first; none: the tiny chain
+    data: str | None = None  # a folder with harmful_behaviors.csv, alpaca_data.json and the statements
+    train: tuple[str, ...] = Truth.train
+    test: str = Truth.test
+    layer: int = 2  # block after which the directions that are compared are read
+    target: str = "dpo"  # model that they are carried to
+    requests: int = 128  # of each kind, for the directions
+    asked: int = 100  # of each kind, for the test
+    tokens: int = 2  # of an answer
+    plain: str = PLAIN  # the base's template
+    chat: str = CHAT  # the others'
+    positions: tuple[int, int] = (-1, -1)  # where states are read, in the plain template and in the other
+    draws: int = 5  # random directions
+    device: str = "cpu"
+    precision: str = "float32"
+
+
+LLAMA_CHAT = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+
+
+@paper.experiment(
+    presets={
+        "smoke": Refusing(steps=10, requests=12, asked=6, draws=1),
+        "quick": Refusing(),
+        "paper": Refusing(models=LLAMA[:2], layer=10, target="Llama-3.1-8B-Instruct", tokens=16, plain="User: {}\nAssistant:",
+                          chat=LLAMA_CHAT, positions=(-4, -2), device="cuda", precision="bfloat16"),
+    },
+    claims=[
+        Claim("R1", "refusal is one direction of a post-trained model", kind="paper", where="refusal", ablation="halves",
+              null=("random", "first-words", "foreign"),
+              checks=[at_least("added", 0.8), at_least("before", 0.95), at_most("ablated", 0.2)]),
+        Claim("R2", "the base's direction of refusal carries over to the post-trained model in part only", kind="paper",
+              where="refusal", ablation="own-in-plain", null="random",
+              checks=[at_least("forward_gap", 0.5), at_least("sft_added", 0.8)],
+              reason="where the tiny base has learned from its documents what is refused, its direction makes the post-trained "
+              "model refuse as much as that model's own does; only a base that has not learned it has nothing to carry over"),
+        Claim("R3", "post-training turns the direction of refusal more than that of truth", kind="paper", where="refusal",
+              ablation="after-sft", null="halves", checks=[at_least("turned", 0.1, over="mean")], seeds=8,
+              reason="the difference of two halves of the harmless requests, which stands for nothing, turns at least as much: "
+              "a short direction turns easily"),
+    ],
+    data="data",
+    cost=20.0,
+)  # fmt: skip
+def refusal(config: Refusing, key, log: Log) -> Report:
+    """Directions of refusal of a base model and of what was made of it: what they do, and how far they are the same."""
+    seed = seed_of(key)
+    suite = _suite(config, seed, log)
+    layer, target, base = config.layer, config.target, suite.base
+    plain, chat = (_requests(config, suite, template, at) for template, at in
+                   zip((config.plain, config.chat), config.positions, strict=True))  # fmt: skip
+    stranger = suite if config.models else Suite.tiny(seed + 1, recipe=_recipe(config.steps))
+    steer = {
+        name: Steering(suite[name], suite.words, chat, tokens=config.tokens, phrases=PHRASES if config.models else REFUSAL)
+        for name in suite.post
+    }
+    own, nothing = _by_model(chat, suite, suite.names)
+    own_plain, nothing_plain = _by_model(plain, suite, suite.names)
+    foreign, _ = _by_model(chat, stranger, suite.post)
+    log.progress(0.7)
+
+    def effects(vectors: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The smallest share of harmless requests refused with a vector added, at the length of the model's own, and the share
+        of harmful ones refused by the target with and without its component; each after the block that is best for it."""
+        long = {
+            name: np.array([as_long_as(*pair) for pair in zip(own[name], vectors[name], strict=True)]) for name in suite.post
+        }
+        best = {name: steer[name].best(long[name], [layer] if config.models else None) for name in suite.post}
+        return {
+            "added": min(steer[name].added(long[name][at], at) for name, (at, _) in best.items()),
+            "ablated": steer[target].ablated(vectors[target][best[target][1]]),
+            "before": steer[target].before()[0],
+        }
+
+    def into_target(vector: np.ndarray) -> float:
+        return steer[target].added(as_long_as(own[target][layer], vector), layer)
+
+    blocks = len(own[base])
+    drawn = [random_directions(own[base][0], 2 * blocks, seed * 1000 + k).reshape(2, blocks, -1) for k in range(config.draws)]
+    chance = [effects(dict.fromkeys(suite.post, one)) for one, _ in drawn]
+    words = {name: np.tile(steer[name].first_words(), (blocks, 1)) for name in suite.post}
+    added = {
+        "own": into_target(own[target][layer]), "base": into_target(own_plain[base][layer]),
+        "base-in-chat": into_target(own[base][layer]), "own-in-plain": into_target(own_plain[target][layer]),
+        "random": float(np.mean([into_target(other[layer]) for _, other in drawn])),
+        **{name: into_target(own[name][layer]) for name in suite.post if name != target},
+    }  # fmt: skip
+    gap = {source: {"forward_gap": added["own"] - added[source], "sft_added": added.get("sft", np.nan)} for source in added}
+    log.progress(0.9)
+
+    task, sites = _truth_task(config, suite.words)
+    truth = {name: mass_mean(task.states(suite[name], Site.one(layer, sites[-1].position)), task.labels, task.groups)
+             for name in suite.names}  # fmt: skip
+
+    def turned(directions: Mapping[str, np.ndarray], start: str) -> float:
+        """How much less a direction stays than that of truth does, from a model to those after it."""
+        after = suite.names[suite.names.index(start) + 1 :]
+        stays = [
+            cosine(truth[start], truth[name]) - cosine(directions[start][layer], directions[name][layer]) for name in after
+        ]
+        return float(np.mean(stays))
+
+    first = suite.post[0] if len(suite.post) > 1 else base
+    arms = {
+        "system": effects(own) | gap["base"] | {
+            "turned": turned(own_plain, base), "turned_by_templates": turned(own | {base: own_plain[base]}, base),
+        },
+        "halves": effects(nothing) | {"turned": turned(nothing_plain, base)},
+        "first-words": effects(words), "foreign": effects(foreign),
+        "random": {name: float(np.mean([one[name] for one in chance])) for name in chance[0]} | gap["random"],
+        "own-in-plain": gap["own-in-plain"], "base-in-chat": gap["base-in-chat"],
+        "after-sft": {"turned": turned(own_plain, first)},
+    }  # fmt: skip
+    return Report(
+        arms=arms,
+        arrays={
+            "models": suite.names, "sources": list(added), "added": list(added.values()), "site": (layer,),
+            "before": [steer[name].before() for name in suite.post],
+            "norms": [[np.linalg.norm(found[name], axis=1) for name in suite.names] for found in (own_plain, own)],
+            "cosines": [cosines(own_plain[base], own_plain[name]) for name in suite.post],
+            "template_cosines": [cosines(own_plain[base], own[name]) for name in suite.post],
+            "nothing_cosines": [cosines(nothing_plain[base], nothing_plain[name]) for name in suite.post],
+        },
+    )  # fmt: skip
+
+
+def _by_model(requests: Requests, models: Suite, names: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Directions of refusal of models by block, and those of nothing."""
+    found = {name: requests.directions(models[name]) for name in names}
+    return {name: pair[0] for name, pair in found.items()}, {name: pair[1] for name, pair in found.items()}
+
+
+@refusal.figure
+def refusal_by_block(runs: Runs):
+    """Cosine of the base's direction of refusal and each other model's by block: in one template, and each in its own."""
+    data = runs["system"].arrays
+    fig, (left, right) = figure(2)
+    for k, name in enumerate(data["models"][1:]):
+        left.plot(data["cosines"][k], "o-", ms=4, color=COLOURS[k], label=f"{name}, the base's template")
+        left.plot(data["template_cosines"][k], "^:", ms=4, color=COLOURS[k], label=f"{name}, its own")
+        left.plot(data["nothing_cosines"][k], "s--", ms=3, color=CONTROL_COLOUR, label=None if k else "halves of harmless ones")
+    left.set_xticks(range(len(data["cosines"][0])))
+    label(left, "block", "cosine to the base's direction")
+    for k, name in enumerate(data["models"]):
+        right.semilogy(data["norms"][0][k], "o-", ms=4, color=([SYSTEM_COLOUR, *COLOURS[1:]] * 2)[k], label=name)
+    right.set_xticks(range(len(data["cosines"][0])))
+    label(right, "block", "length of the direction (the base's template)")
+    return fig
+
+
+@refusal.figure
+def steered_into_refusal(runs: Runs):
+    """Requests refused with directions added or taken out; and with directions of other models added to the target."""
+    data, arms = runs["system"].arrays, runs["system"].arms
+    fig, (left, right) = figure(2, width=5.2)
+    shown = ["system", "first-words", "foreign", "halves", "random"]
+    for k, (metric, title) in enumerate((("added", "harmless, added"), ("ablated", "harmful, taken out"))):
+        left.bar(np.arange(len(shown)) + 0.4 * k - 0.2, [arms[arm][metric] for arm in shown], 0.36, label=title,
+                 color=[SYSTEM_COLOUR, COLOURS[1]][k])  # fmt: skip
+    left.axhline(arms["system"]["before"], color=CONTROL_COLOUR, ls="--", label="harmful, unchanged")
+    left.set_xticks(range(len(shown)), ["own", *shown[1:]])
+    label(left, "direction", "requests refused (share)")
+    plain = ("base", "random", "own-in-plain", "base-in-chat")
+    right.barh(
+        data["sources"], data["added"], color=[CONTROL_COLOUR if name in plain else SYSTEM_COLOUR for name in data["sources"]]
+    )
+    label(right, "harmless requests refused (share)", "direction added to the target")
+    return fig
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """Texts to be sure or unsure of."""
+
+    steps: int = 1500  # of pretraining, of the tiny chain
+    models: tuple[str, ...] = ()  # the base first; none: the tiny chain
+    data: str | None = None  # texts, one a line
+    texts: int = 100
+    max_length: int = 128
+    neurons: int = 10  # candidates
+    draws: int = 5  # random sets of neurons, and random statistics
+    device: str = "cpu"
+    precision: str = "float32"
+
+
+@paper.experiment(
+    presets={
+        "smoke": Sureness(steps=10, texts=6, draws=1),
+        "quick": Sureness(),
+        "paper": Sureness(models=LLAMA, texts=1000, device="cuda", precision="bfloat16"),
+    },
+    claims=[
+        Claim("C1", "the entropy neurons stay the same ones", kind="paper", where="confidence", ablation="other-seed",
+              null=("other-statistic", "random-neurons"), checks=[at_least("overlap", 0.25)],
+              reason="neurons chosen by a statistic that means nothing stay as much the same ones: the weights hardly move"),
+        Claim("C2", "entropy neurons do not explain how confidence changes", kind="paper", where="confidence",
+              no_ablation="the claim is that an ablation does little", null="random-neurons",
+              checks=[at_most("explained", {"quick": 0.5, "paper": 0.5})],
+              reason="as many neurons drawn at random explain as little: that they do not explain it sets no neurons apart"),
+    ],
+    data="data",
+    cost=20.0,
+)  # fmt: skip
+def confidence(config: Sureness, key, log: Log) -> Report:
+    """Entropy neurons of a base model and of what was made of it, and what they have to do with how sure each is."""
+    seed = seed_of(key)
+    suite = _suite(config, seed, log)
+    rows, rng = _rows_to_read(config, suite), np.random.default_rng(seed)
+    found = {name: entropy_neurons(suite[name], n=config.neurons) for name in suite.names}
+    sure = {name: read_confidence(suite[name], rows) for name in suite.names}
+    means = {name: mean_activations(suite[name], rows) for name in suite.names}
+    log.progress(0.7)
+    base, post = suite.base, suite.post
+    chosen = {name: here.candidates for name, here in found.items()}
+    width = matrix(unembedding(suite[base])).shape[1]
+
+    def overlap(sets: Mapping[str, np.ndarray]) -> float:
+        return float(np.mean([iou(sets[base], sets[name]) for name in post]))
+
+    def by(statistic: np.ndarray) -> dict[str, np.ndarray]:
+        """Neurons chosen as entropy neurons are, by the cosine with any direction in place of the variance."""
+        return {name: select(here.norms, np.abs(last_vectors(suite[name]) @ statistic) / here.norms, n=config.neurons)
+                for name, here in found.items()}  # fmt: skip
+
+    def held(name: str, neurons: np.ndarray) -> float:
+        """Mean entropy with neurons held at their mean activations."""
+        with mean_ablated(suite[name], neurons, means[name]):
+            return float(read_confidence(suite[name], rows).entropy.mean())
+
+    def drawn() -> np.ndarray:
+        return rng.choice(len(found[base].norms), config.neurons, replace=False)
+
+    entropy = {name: float(here.entropy.mean()) for name, here in sure.items()}
+    ablated = {name: held(name, chosen[name]) for name in suite.names}
+    rows_drawn = [{name: held(name, one) for name in suite.names} for one in (drawn() for _ in range(config.draws))]
+    gaps = {name: entropy[name] - entropy[base] for name in post}
+
+    def explained(after: Mapping[str, float]) -> float:
+        """Share of the sum of the gaps in entropy between the base and the others that is gone."""
+        left = sum(abs(after[name] - after[base]) for name in post)
+        return 1 - left / sum(map(abs, gaps.values()))
+
+    arms = {
+        "system": {
+            "overlap": overlap(chosen), "explained": explained(ablated),
+            "ratio_change": float(np.mean([np.abs(found[name].ratio / found[base].ratio - 1).mean() for name in post])),
+            **{f"{kind}_{'base' if name == base else 'post'}": value for name in (base, post[-1])
+               for kind, value in sure[name].summary().items()},
+        },
+        "other-statistic": {
+            "overlap": float(np.mean([overlap(by(rng.standard_normal(width))) for _ in range(config.draws)]))},
+        "random-neurons": {
+            "overlap": float(np.mean([overlap({name: drawn() for name in suite.names}) for _ in range(config.draws)])),
+            "explained": float(np.mean([explained(one) for one in rows_drawn])),
+        },
+    }  # fmt: skip
+    if not config.models:
+        stranger = Suite.tiny(seed + 1, recipe=_recipe(config.steps))
+        foreign = entropy_neurons(stranger[stranger.base], n=config.neurons).candidates
+        arms["other-seed"] = {"overlap": overlap(chosen | {base: foreign})}
+    return Report(
+        arms=arms,
+        arrays={
+            "models": suite.names, "norms": [here.norms for here in found.values()],
+            "logit_var": [here.logit_var for here in found.values()], "candidates": list(chosen.values()),
+            "entropy": list(entropy.values()), "ablated": list(ablated.values()),
+            "drawn": np.mean([list(one.values()) for one in rows_drawn], axis=0),
+            "ece": [here.ece for here in sure.values()], "largest": [here.largest.mean() for here in sure.values()],
+        },
+    )  # fmt: skip
+
+
+@confidence.figure
+def long_and_even(runs: Runs):
+    """Length of each neuron's output vector of the last block and variance of its cosine with the words, in each model."""
+    data = runs["system"].arrays
+    fig, axes = figure(len(data["models"]), width=3.4)
+    for k, (axis, name) in enumerate(zip(axes, data["models"], strict=True)):
+        axis.semilogy(data["norms"][k], data["logit_var"][k], "o", ms=3, alpha=0.5, color=CONTROL_COLOUR, label="neurons")
+        for which, title, style in ((0, "candidates of the base", "s"), (k, "of this model", "o")):
+            some = data["candidates"][which]
+            if which or not k or style == "s":
+                axis.semilogy(data["norms"][k][some], data["logit_var"][k][some], style, ms=7 if style == "s" else 4, mfc="none"
+                              if style == "s" else SYSTEM_COLOUR, mec=COLOURS[1] if style == "s" else SYSTEM_COLOUR,
+                              label=title)  # fmt: skip
+        label(axis, "length of the output vector", "LogitVar" if k == 0 else "", title=str(name), legend=k == 0)
+    return fig
+
+
+@confidence.figure
+def how_sure(runs: Runs):
+    """Entropy of the next token, as it is and with neurons held at their means; and calibration."""
+    data = runs["system"].arrays
+    fig, (left, right) = figure(2)
+    at = np.arange(len(data["models"]))
+    for k, (name, title, colour) in enumerate((
+        ("entropy", "as it is", SYSTEM_COLOUR), ("ablated", "without entropy neurons", COLOURS[1]),
+        ("drawn", "without neurons drawn at random", CONTROL_COLOUR),
+    )):  # fmt: skip
+        left.bar(at + 0.27 * (k - 1), data[name], 0.25, color=colour, label=title)
+    left.set_xticks(at, data["models"])
+    left.set_ylim(0, 1.35 * max(data["entropy"]))
+    label(left, "model", "entropy (nats a token)")
+    right.plot(data["models"], data["ece"], "o-", color=SYSTEM_COLOUR, label="calibration error")
+    right.plot(data["models"], data["largest"], "s--", color=COLOURS[1], label="largest probability")
+    right.set_ylim(0, 1)
+    label(right, "model", "mean over tokens")
+    return fig
+
+
+def _suite(config: Truth | Refusing | Sureness, seed: int, log: Log) -> Suite:
+    """The tiny chain, or the models that are named."""
+    if config.models:
+        if config.data is None:
+            raise MissingDataError(
+                "Data are needed: pass --data FOLDER with the statements of the paper's code (cities.csv, …, "
+                "few_shot_samples.json), and for refusal harmful_behaviors.csv of AdvBench and alpaca_data.json; "
+                "for confidence --data FILE with one text a line."
+            )
+        return Suite.named(config.models, device=config.device, precision=config.precision, keep=len(config.models))
+    return Suite.tiny(seed, recipe=_recipe(config.steps), report=lambda fraction, _: log.progress(0.4 * fraction))
+
+
+def _truth_task(config: Truth | Refusing, words: Any) -> tuple[TruthTask, list[Site]]:
+    """Statements with their prompts, and the places that are tried for a direction."""
+    if not config.models:
+        return truth_task(World(0)), SITES
+    folder, question, rows = Path(str(config.data)), Question(), {}
+    statements = {topic: read_labelled(folder / f"{topic}.csv") for topic in (*config.train, config.test)}
+    examples = read_examples(folder / "few_shot_samples.json")
+    if config.test not in examples:
+        raise DataError(f"{folder / 'few_shot_samples.json'} has no examples for {config.test}.")
+    for truth in (1, 0):
+        some = statements[config.test].where(statements[config.test].labels == truth)
+        rows[truth] = words(few_shot(some.texts, examples[config.test], question))["input_ids"]
+    texts = [text for found in statements.values() for text in found.texts]
+    asked = words([text + question.text for text in texts])["input_ids"]
+    suffix = len(asked[0]) - len(words(texts[0])["input_ids"])
+    site = Site(config.layer, -suffix - 1, tuple(range(getattr(config, "first", config.layer), config.layer + 1)),
+                (-suffix - 2, -suffix - 1))  # fmt: skip
+    labels = np.concatenate([found.labels for found in statements.values()])
+    groups = np.repeat(list(statements), [len(found) for found in statements.values()])
+    answers = tuple(words(answer, add_special_tokens=False)["input_ids"][-1] for answer in (question.true, question.false))
+    return TruthTask(asked, labels, groups, {config.test: (rows[1], rows[0])}, answers, config.test), [site]
+
+
+def _requests(config: Refusing, suite: Suite, template: str, position: int) -> Requests:
+    """Requests of both kinds under a template, four fifths of them for directions."""
+    kinds = []
+    for kind, file in (("harmful", "harmful_behaviors.csv"), ("harmless", "alpaca_data.json")):
+        found = read_requests(Path(str(config.data)) / file) if config.models else tiny_requests(kind)
+        fit, test = train_test_split(found, test_size=0.2, random_state=42)
+        kinds.append(tuple(suite.rows([template.format(text) for text in part]) for part in
+                           (fit[: config.requests], test[: config.asked])))  # fmt: skip
+    return Requests(*kinds, position=position)
+
+
+def _rows_to_read(config: Sureness, suite: Suite) -> list[list[int]]:
+    """Token ids of the texts."""
+    if not config.models:
+        return World(0).probe(config.texts).tolist()
+    texts = [line for line in read_text(str(config.data), 1024 * MIB).splitlines() if line.strip()]
+    return tokenize(suite.words, texts[: config.texts], config.max_length, min_tokens=2)
+
+
+def _matrix(fig: Any, axis: Any, values: np.ndarray, names: Sequence[str], title: str) -> None:
+    """A square table of models by models."""
+    image = axis.imshow(values, vmin=0.5, vmax=1, cmap="Blues")
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            axis.text(
+                j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.8 else "black", fontsize="small"
+            )
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)
+    label(axis, "looked at in", "fitted on")
+    fig.colorbar(image, ax=axis, label=title)
