@@ -10,6 +10,8 @@ from broadsheet.cli import (
     atoms_dft,
     atoms_sets,
     language,
+    language_directions,
+    language_patch,
     language_quantize,
     matter,
     networks,
@@ -76,6 +78,8 @@ for name, command in {
 atoms.app.add_typer(atoms_benchmark.app, name="benchmark")
 app.add_typer(language.app, name="language", help="Language models.")
 for name, command in {
+    "directions": language_directions.directions,
+    "patch": language_patch.patch,
     "quantize": language_quantize.quantize,
 }.items():
     language.app.command(name)(command)  # type: ignore[type-var]

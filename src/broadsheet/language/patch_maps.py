@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from broadsheet.cache import writing
 from broadsheet.errors import InputError
 
 BINS = 20
@@ -62,6 +64,18 @@ class PatchMap:
         there = [kind.any(1) for kind in (kinds, ~kinds)]
         means = [np.einsum("plc,pc->pl", self.differences, each)[has].mean(0) for each, has in zip(weights, there, strict=True)]
         return np.stack([*means, self.differences[:, :, -1].mean(0)], axis=1)
+
+    def write(self, path: Path) -> None:
+        """Writes it as .npz, whole or not at all."""
+        with writing(path) as stream:
+            np.savez(stream, **{field.name: np.array(getattr(self, field.name)) for field in fields(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> PatchMap:
+        """Reads what `write` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            found = {field.name: stored[field.name] for field in fields(cls)}
+        return cls(**found | {"layers": tuple(found["layers"].tolist()), "columns": tuple(found["columns"].tolist())})
 
     @classmethod
     def joined(cls, parts: Sequence[PatchMap]) -> PatchMap:

@@ -60,6 +60,8 @@ def read(model: Any, ids: torch.Tensor, columns: int, *, noise: torch.Tensor | N
     **Raises:** `InputError` for tokens that have no embedding, more tokens than the model has positions for, and numbers that
     are not finite.
     """
+    if model.config.is_encoder_decoder:
+        raise InputError(f"A {type(model).__name__} is an encoder-decoder model; a causal language model is wanted.")
     check_tokens(model, ids.tolist())
     if not 1 <= columns <= ids.shape[1]:
         raise InputError(f"{columns} columns are asked for; the prompts have {ids.shape[1]} tokens.")
@@ -200,7 +202,7 @@ def _run(model: Any, target: Reading, prompt: torch.Tensor, start: int, computed
 
 def _kept(out: Any, count: int, tokens: int) -> tuple[tuple[torch.Tensor, torch.Tensor], ...] | None:
     """Keys and values of all blocks and tokens; None where a model has no such thing, or has dropped some."""
-    cache = out.get("cache", out.get("past_key_values"))
+    cache = out["cache"] if "cache" in out else out.get("past_key_values")
     layers = cache.layers if isinstance(cache, DynamicCache) else []
     pairs = tuple((getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers)
     whole = all(keys is not None and keys.ndim == 4 and keys.shape[-2] == tokens for keys, _ in pairs)
