@@ -52,7 +52,7 @@ class Projection(System):
         `size`: presynaptic neurons. Synapses between the same two neurons add up. Where all synapses of each neuron are
         alike, one weight a neuron is kept.
         """
-        pre, post = np.asarray(pre), np.asarray(post)
+        pre, post = (np.asarray(each, None if np.size(each) else int) for each in (pre, post))  # no synapses are no floats
         if pre.shape != post.shape or pre.ndim != 1:
             raise InputError(f"pre is {pre.shape} and post {post.shape}; (synapses,) of both is wanted.")
         if pre.size and not 0 <= pre.min() <= pre.max() < size:
