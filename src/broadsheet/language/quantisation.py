@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
@@ -25,6 +26,7 @@ from broadsheet.language.quantisers import Integers, RoundToNearest, Scheme
 from broadsheet.language.reconstruction import FirstGrid, Plan, Weights, as_weights, quantise_block
 
 Progress = Callable[[float, str], None]
+Tokens = torch.Tensor | np.ndarray
 
 
 @dataclass
@@ -62,8 +64,9 @@ def windows(model: Any, tokenizer: Any, texts: Sequence[str], length: int) -> to
     return torch.tensor(stream[: len(stream) // length * length]).reshape(-1, length)
 
 
-def perplexity(model: Any, ids: torch.Tensor, *, batch: int = 8) -> float:
+def perplexity(model: Any, ids: Tokens, *, batch: int = 8) -> float:
     """exp of the mean loss of tokens (rows, tokens), those that begin a row left out."""
+    ids = torch.as_tensor(ids)
     device = next(model.parameters()).device
     with torch.no_grad():
         total = sum(float(-log_probabilities(model, part.to(device)).double().sum()) for part in ids.split(batch))
@@ -90,7 +93,7 @@ def quantize_hf(
 
 def quantise(
     model: Any,
-    ids: torch.Tensor,
+    ids: Tokens,
     scheme: Scheme | None = None,
     *,
     folder: Path | None = None,
@@ -117,7 +120,7 @@ def quantise(
     plan = Plan(scheme or Scheme(), **options)
     made, begun = Quantised(plan), time.perf_counter()
     with inference(model):
-        walk = Walk(model, ids, batch=plan.batch, folder=folder)
+        walk = Walk(model, torch.as_tensor(ids), batch=plan.batch, folder=folder)
         _check(walk, plan.scheme)
         true = walk.embedded()
         ours = walk.states(true.shape[-1])

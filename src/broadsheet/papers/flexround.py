@@ -8,9 +8,10 @@ in the same loop on the same samples; the rounding's factors are switched off on
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -21,6 +22,12 @@ from jaxtyping import Array, PRNGKeyArray
 
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+from broadsheet.language.corpora import read_corpus
+from broadsheet.language.models import load
+from broadsheet.language.quantisation import perplexity, quantise, windows
+from broadsheet.language.quantisers import Scheme
+from broadsheet.language.tiny_chain import FULL, Recipe, tiny_chain
+from broadsheet.language.tiny_world import World
 from broadsheet.learn import fit
 from broadsheet.learn.quantised import QuantModel, quantize_model
 from broadsheet.learn.reconstruction import relative_error
@@ -35,9 +42,10 @@ from broadsheet.learn.rounding import (
     clip_with_ends,
     round_through,
 )
-from broadsheet.learn.surgery import module_at, outputs, with_modules
-from broadsheet.numerics import generator
-from broadsheet.vision.images import Images, digits
+from broadsheet.learn.surgery import layers_of, module_at, outputs, with_modules
+from broadsheet.numerics import generator, seed_of
+from broadsheet.vision.images import Images, cifar, digits
+from broadsheet.vision.resnet import IMAGENET_MEAN, IMAGENET_SPREAD, read_resnet
 
 paper = Paper(
     slug="flexround",
@@ -56,7 +64,11 @@ paper = Paper(
         "broadsheet.learn.rounding.AdaRound",
         "broadsheet.learn.quantised.quantize_model",
         "broadsheet.learn.reconstruction.reconstruct",
+        "broadsheet.language.quantisation.quantize_hf",
+        "broadsheet.language.compressed.write_compressed",
     ),
+    requires=("language",),
+    verbs=("broadsheet language quantize MODEL --bits 4 --method flexround --calibrate TEXTS.txt --out FOLDER",),
 )
 
 RATES = {FlexRound: 3e-3, LearnedStep: 3e-3, AdaRound: 0.1, AdaQuant: 0.1, RoundToNearest: 1.0, SecondOrder: 1.0}
@@ -148,7 +160,7 @@ def derivatives(config: Identity, key, log: Log) -> Report:
     """Derivatives of a random function of the rounded weights, by autodiff and by hand."""
     rng = generator(key)
     arms: dict[str, dict[str, float]] = {name: {} for name in ("system", "half-at-ends", "multiplied-by-all", "added-offset")}
-    slopes = {}
+    slopes: dict[str, np.ndarray] = {}
     for bits in config.bits:
         w, outer = (jnp.asarray(each) for each in rng.normal(size=(2, config.rows, config.columns)))
         rule, added = FlexRound(bits=bits), AdaQuant(bits=bits)
@@ -209,7 +221,9 @@ def slopes(runs: Runs):
     return fig
 
 
-RIVALS: dict[str, tuple[type[Rounding], dict[str, Any]]] = {
+Rivals = dict[str, tuple[type[Rounding], dict[str, Any]]]
+
+RIVALS: Rivals = {
     "system": (FlexRound, {}),
     "without-elements": (FlexRound, {"element_scale": False}),
     "learned-step": (LearnedStep, {}),
@@ -245,19 +259,24 @@ RIVALS: dict[str, tuple[type[Rounding], dict[str, Any]]] = {
 )  # fmt: skip
 def digits_mlp(config: Digits, key, log: Log) -> Report:
     """A network 64-64-64-10 at 2, 3 and 4 bits, one step a layer: seven ways of rounding on the same samples."""
+    return compared(config, RIVALS, key, log)
+
+
+def compared(config: Digits, rivals: Rivals, key: PRNGKeyArray, log: Log) -> Report:
+    """Errors of the answers to test images, and points of accuracy lost, of each way of rounding."""
     model, images, calibration = config.network(key)
     wanted = outputs(model, jnp.asarray(images.test_x), batched=False)
     full = accuracy(wanted, images.test_y)
-    arms: dict[str, dict[str, float]] = {name: {"accuracy_full": full} for name in RIVALS}
+    arms: dict[str, dict[str, float]] = {name: {"accuracy_full": full} for name in rivals}
     for done, bits in enumerate(config.bits):
-        for name, (kind, options) in reversed(RIVALS.items()):
+        for name, (kind, options) in reversed(rivals.items()):
             rounding = kind(bits=bits, **options)
             answers = config.quantised(model, calibration, rounding, key).predict(images.test_x)
             error, right = relative_error(answers, wanted), accuracy(answers, images.test_y)
             arms[name] |= {f"error_{bits}": error, f"log_error_{bits}": np.log(error), f"points_lost_{bits}": full - right}
             arms[name][f"error_to_nearest_{bits}"] = error / arms["nearest"][f"error_{bits}"]
         log.progress((done + 1) / len(config.bits), error=arms["system"][f"error_{bits}"])
-    rows = [[[arms[name][f"{what}_{bits}"] for bits in config.bits] for name in RIVALS] for what in ("error", "points_lost")]
+    rows = [[[arms[name][f"{what}_{bits}"] for bits in config.bits] for name in rivals] for what in ("error", "points_lost")]
     return Report(arms=arms, arrays={"bits": config.bits, "error": rows[0], "points_lost": rows[1]})
 
 
@@ -276,6 +295,96 @@ def errors_and_accuracy(runs: Runs):
     axes[1].set_xticks(data["bits"])
     label(axes[0], "bits of a weight", "output error / output (squares)")
     label(axes[1], "bits of a weight", "accuracy lost (points)")
+    return fig
+
+
+@dataclass(frozen=True)
+class Convolutions(Digits):
+    """Two convolutions that read digits; a residual network for CIFAR at the paper's size."""
+
+    source: Literal["digits", "cifar"] = "digits"
+    data: str | None = None  # folder with CIFAR-10 and model.safetensors, the weights with torchvision's names
+    bits: tuple[int, ...] = (2, 3)
+    tests: int = 10_000  # images
+    edges: int | None = None  # bits of the first and the last layer, rounded to nearest; None as the others
+
+    def network(self, key: PRNGKeyArray) -> tuple[Any, Images, np.ndarray]:
+        rng = generator(key)
+        if self.source == "cifar":
+            images = cifar(self.data)
+            model: Any = read_resnet(Path(str(self.data)) / "model.safetensors")
+            x, test_x = (((each - IMAGENET_MEAN) / IMAGENET_SPREAD).transpose(0, 3, 1, 2).astype(np.float32)
+                         for each in (images.x, images.test_x[: self.tests]))  # fmt: skip
+            images = Images(x, images.y, test_x, images.test_y[: self.tests])
+        else:
+            images = digits(rng, train=1257)
+            images = images._replace(x=images.x[:, None], test_x=images.test_x[:, None])
+            model = trained(two_convolutions(key), images, self.training, key)
+        return model, images, images.x[rng.permutation(len(images.x))[: self.calibration]]
+
+    def quantised(self, model: Any, calibration: np.ndarray, rounding: Rounding, key: PRNGKeyArray) -> QuantModel:
+        names = list(layers_of(model))
+        ends = {} if self.edges is None else dict.fromkeys((names[0], names[-1]), RoundToNearest(bits=self.edges))
+        return quantize_model(model, calibration, rounding, key=key, iters=self.iters, rate=RATES[type(rounding)],
+                              batch=self.batch, others=ends)  # fmt: skip
+
+
+def two_convolutions(key: PRNGKeyArray) -> eqx.nn.Sequential:
+    """3x3 convolutions with 16 and 32 channels and stride 2, and a linear read-out."""
+    keys = jax.random.split(key, 3)
+    return eqx.nn.Sequential([
+        eqx.nn.Conv2d(1, 16, 3, stride=2, padding=1, key=keys[0]), eqx.nn.Lambda(jax.nn.relu),
+        eqx.nn.Conv2d(16, 32, 3, stride=2, padding=1, key=keys[1]), eqx.nn.Lambda(jax.nn.relu),
+        eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(128, 10, key=keys[2]),
+    ])  # fmt: skip
+
+
+CONVOLUTION_RIVALS: Rivals = {
+    "system": (FlexRound, {}),
+    "without-columns": (FlexRound, {"column_scale": False}),
+    "without-elements": (FlexRound, {"element_scale": False}),
+    "adaround": (AdaRound, {}),
+    "adaquant": (AdaQuant, {}),
+    "gptq": (SecondOrder, {}),
+    "nearest": (RoundToNearest, {}),
+}
+
+
+@paper.experiment(
+    presets={
+        "smoke": Convolutions(bits=(2,), iters=2, training=5, calibration=32),
+        "quick": Convolutions(bits=(2,)),
+        "paper": Convolutions(source="cifar", bits=(2, 3, 4), iters=20_000, calibration=1024, edges=8),
+    },
+    claims=[
+        Claim("F7d", "a factor for each input channel of a convolution helps", kind="paper", where="ablation study",
+              ablation="without-columns", no_null="it compares two forms of one method", grows="iters", seeds=16, checks=[
+                  at_most("log_error_2", -0.02, minus="without-columns")]),
+    ],
+    data="data",
+    cost=25.0,
+)  # fmt: skip
+def digits_cnn(config: Convolutions, key, log: Log) -> Report:
+    """Two convolutions and a linear layer, one step a layer: seven ways of rounding on the same samples."""
+    return compared(config, CONVOLUTION_RIVALS, key, log)
+
+
+@digits_cnn.figure
+def errors_of_convolutions(runs: Runs):
+    """Relative output error and accuracy lost, for each way of rounding."""
+    data = runs["system"].arrays
+    fig, axes = figure(2, width=4.8)
+    names = ["FlexRound", "without s4", "without S2", "AdaRound", "AdaQuant", "GPTQ", "nearest"]
+    colours = [SYSTEM_COLOUR, *[CONTROL_COLOUR] * 2, *COLOURS[1:4], "k"]
+    for k, bits in enumerate(data["bits"]):
+        mark = "os^"[k]
+        axes[0].scatter(data["error"][:, k], names, color=colours, marker=mark, label=f"{bits} bits")
+        axes[1].scatter(data["points_lost"][:, k], names, color=colours, marker=mark)
+    for axis in axes:
+        axis.invert_yaxis()
+    axes[0].set_xscale("log")
+    label(axes[0], "output error / output (squares)", "")
+    label(axes[1], "accuracy lost (points)", "")
     return fig
 
 
@@ -336,7 +445,7 @@ def factors(runs: Runs):
     data = runs["system"].arrays
     fig, axis = figure(width=5.2)
     names = ["s1, S2 and s3", "without S2", "without s3", "s1 fixed", "s1 fixed, without s3", "s1 alone"]
-    axis.barh(names, np.exp(data["log_error"][:, 0]), color=[SYSTEM_COLOUR] + [CONTROL_COLOUR] * (len(names) - 1))
+    axis.scatter(np.exp(data["log_error"][:, 0]), names, color=[SYSTEM_COLOUR] + [CONTROL_COLOUR] * (len(names) - 1))
     axis.invert_yaxis()
     axis.set_xscale("log")
     label(axis, f"output error / output (squares), {data['bits'][0]} bits", "", legend=False)
@@ -387,38 +496,39 @@ def grid_shift(config: Shift, key, log: Log) -> Report:
         for arm, rounding in HELD.items():
             rule = replace(rounding, bits=bits)
             found = config.quantised(model, calibration, rule, key)
-            layers = [
-                (np.asarray(module_at(model, found.places[name]).weight), params) for name, params in found.params_.items()
-            ]
-            whole = [np.asarray(rule.whole(params, jnp.asarray(w))) for w, params in layers]
-            arms[arm] |= moved_weights(rule, [w for w, _ in layers], whole)
+            weights = {name: np.asarray(module_at(model, place).weight) for name, place in found.places.items()}
+            whole = {name: np.asarray(rule.whole(found.params_[name], jnp.asarray(w))) for name, w in weights.items()}
+            arms[arm] |= moved_weights(rule, weights, whole)
             if arm in ("system", "adaround"):
-                shifts[f"{arm}_{bits}"], shifts[f"size_{bits}"] = shifted(rule, [w for w, _ in layers], whole)
+                shifts[f"{arm}_{bits}"], shifts[f"size_{bits}"] = shifted(rule, weights, whole)
             if arm == "system":
-                dealt = [params | {"log_elements": rng.permuted(params["log_elements"], axis=None)} for _, params in layers]
-                others = [np.asarray(rule.whole(params, jnp.asarray(w))) for (w, _), params in zip(layers, dealt, strict=True)]
-                arms["shuffled"] |= moved_weights(rule, [w for w, _ in layers], others)
+                for name, w in weights.items():
+                    dealt = {"log_elements": rng.permuted(np.asarray(found.params_[name]["log_elements"]), axis=None)}
+                    whole[name] = np.asarray(rule.whole(found.params_[name] | dealt, jnp.asarray(w)))
+                arms["shuffled"] |= moved_weights(rule, weights, whole)
         log.progress((done + 1) / len(config.bits))
     return Report(arms=arms, arrays=shifts | {"bits": config.bits})
 
 
-def moved_weights(rule: Rounding, weights: list[np.ndarray], whole: list[np.ndarray]) -> dict[str, float]:
+def moved_weights(rule: Rounding, weights: dict[str, np.ndarray], whole: dict[str, np.ndarray]) -> dict[str, float]:
     """Percent of weights at neither level beside them, and their mean size over that of all in their layer (1 for none)."""
     sizes: list[float] = []
-    for w, codes in zip(weights, whole, strict=True):
-        grid = rule.first_grid(jnp.asarray(w))
+    for name, w in weights.items():
+        grid, codes = rule.first_grid(jnp.asarray(w)), whole[name]
         beside = [np.clip(side(w / grid.step), *grid.ends) for side in (np.floor, np.ceil)]
         sizes += list((np.abs(w) / np.abs(w).mean())[(codes != beside[0]) & (codes != beside[1])])
-    moved = 100 * len(sizes) / sum(w.size for w in weights)
+    moved = 100 * len(sizes) / sum(w.size for w in weights.values())
     return {f"moved_{rule.bits}": moved, f"size_{rule.bits}": float(np.mean(sizes)) if sizes else 1.0}
 
 
-def shifted(rule: Rounding, weights: list[np.ndarray], whole: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def shifted(rule: Rounding, weights: dict[str, np.ndarray], whole: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Levels between each weight's code and the nearest one, and its size over the mean of its layer."""
-    grids = [rule.first_grid(jnp.asarray(w)) for w in weights]
-    nearest = [np.clip(np.round(w / grid.step), *grid.ends) for w, grid in zip(weights, grids, strict=True)]
-    steps = [(codes - near).ravel() for codes, near in zip(whole, nearest, strict=True)]
-    return np.concatenate(steps).astype(int), np.concatenate([(np.abs(w) / np.abs(w).mean()).ravel() for w in weights])
+    steps, sizes = [], []
+    for name, w in weights.items():
+        grid = rule.first_grid(jnp.asarray(w))
+        steps.append((whole[name] - np.clip(np.round(w / grid.step), *grid.ends)).ravel())
+        sizes.append((np.abs(w) / np.abs(w).mean()).ravel())
+    return np.concatenate(steps).astype(int), np.concatenate(sizes)
 
 
 @grid_shift.figure
@@ -444,12 +554,9 @@ def shifted_grids(runs: Runs):
 class Export(Digits):
     """The digits network as integers in a file."""
 
-    bits: tuple[int, ...] = (2, 3, 4)
-    iters: int = 100
-
 
 @paper.experiment(
-    presets={"smoke": Export(bits=(2,), iters=3, training=5, hidden=8), "quick": Export(), "paper": Export(iters=5000)},
+    presets={"smoke": Export(bits=(2,), iters=3, training=5, hidden=8), "quick": Export(), "paper": Export(iters=20_000)},
     claims=[
         Claim("F8", "what is kept are integers and a step: nothing else is needed to infer", kind="check",
               reference="2^b numbers a layer, and the answers after a way through a file; control: multiplied by all that "
@@ -497,4 +604,110 @@ def file_sizes(runs: Runs):
     axis.bar([f"{bits} bits" for bits in data["bits"]], data["bytes"] / 1024, color=SYSTEM_COLOUR, label="integers and steps")
     axis.bar(["float32"], data["full_bytes"] / 1024, color=CONTROL_COLOUR, label="full precision")
     label(axis, "a weight", "file (KiB)")
+    return fig
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A causal language model, the texts that it is quantised after, and those that it is tested on."""
+
+    bits: int = 2
+    iters: int = 300  # steps a block
+    rate: float = 1e-2  # of learning, FlexRound
+    batch: int = 8  # windows
+    windows: int = 64  # of calibration
+    length: int = 48  # tokens of a window
+    held_out: int = 256  # windows of the test, at most
+    pretraining: int = 1500  # steps of the tiny model
+    model: str = ""  # a folder, or a name on the Hub; else the tiny model after pretraining
+    data: str = ""  # a folder with calibration.jsonl and test.txt; else C4 and WikiText-2 by name
+
+    def ready(self, seed: int, log: Log) -> tuple[Callable[[], Any], Any, Any]:
+        """A function that gives the model afresh, and tokens (windows, length) to calibrate and to test with."""
+        if not self.model:
+            recipe = FULL if self.pretraining == FULL.pretrain else Recipe(self.pretraining, 2, 2, 2)
+            chain = tiny_chain(seed, recipe=recipe, report=lambda share, metrics: log.progress(0.1 * share, **metrics))
+            probe = World(0).probe
+            held = probe(self.held_out, self.length, seed=2000 + seed)
+            return lambda: chain.model("base"), probe(self.windows, self.length, seed=1000 + seed), held
+        places = [f"{self.data}/calibration.jsonl", f"{self.data}/test.txt"] if self.data else ["c4", "wikitext-2"]
+        model, words = load(self.model)
+        texts = read_corpus(places[0], "train", most=16 * self.windows), read_corpus(places[1], "test")
+        after, held = (windows(model, words, part, self.length) for part in texts)
+        return lambda: load(self.model)[0], after[: self.windows], held[: self.held_out]
+
+
+METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "nearest": ("rtn", 1.0, {}),
+    "without-elements": ("flexround", 1.0, {"elementwise": False}),
+    "gptq": ("gptq", 1.0, {}),
+    "adaround": ("adaround", 30.0, {}),
+    "adaquant": ("adaquant", 1.0, {}),
+    "system": ("flexround", 1.0, {}),
+}
+"""Arms of `lm_blocks`, with their rates of learning over FlexRound's: each the best of 0.001, 0.003, 0.01, 0.03, 0.1 and 0.3 at
+quick size on seeds 0 and 1, as far as they were tried (FlexRound to 0.01, AdaQuant from 0.003, AdaRound from 0.01)."""
+
+
+@paper.experiment(
+    presets={
+        "smoke": Blocks(iters=2, windows=4, length=12, held_out=4, batch=2, pretraining=10),
+        "quick": Blocks(),
+        "paper": Blocks(bits=4, iters=5000, rate=3e-3, batch=2, windows=512, length=1024, held_out=10_000,
+                        model="facebook/opt-125m"),
+    },
+    claims=[
+        Claim("F9", "a language model keeps its perplexity far better than by rounding to nearest, and by S2", kind="paper",
+              where="abstract", ablation="without-elements", null=("nearest", "gptq", "adaround", "adaquant"), grows="iters",
+              seeds=8, checks=[at_most("share_of_nearest", 0.15, over="mean"), at_most("share_of_plain", 0.8, over="mean")]),
+        Claim("F9b", "better than by AdaRound and AdaQuant", kind="paper", where="tables of language models",
+              ablation="without-elements", null="gptq", grows="iters", seeds=8,
+              checks=[at_most("share_of_nearest", -0.01, minus="adaround"),
+                      at_most("share_of_nearest", -0.01, minus="adaquant")]),
+        Claim("F10", "4 bits a channel: nearer to full precision than rounding to nearest, and as near as GPTQ", kind="paper",
+              where="tables of language models", ablation="without-elements", null=("nearest", "adaround", "adaquant"), seeds=1,
+              checks=[at_most("perplexity", {"paper": -0.05}, minus="nearest"),
+                      at_most("perplexity", {"paper": 0.5}, minus="gptq")]),
+    ],
+    data="data",
+    cost=30.0,
+)  # fmt: skip
+def lm_blocks(config: Blocks, key, log: Log) -> Report:
+    """A language model quantised block by block, a step a channel: perplexity on held-out text, for six ways of rounding."""
+    seed = seed_of(key)
+    fresh, after, held = config.ready(seed, log)
+    full = perplexity(fresh(), held)
+    arms, errors = {}, []
+    for done, (arm, (method, factor, settings)) in enumerate(METHODS.items()):
+        model = fresh()
+        made = quantise(
+            model, after, Scheme(config.bits, symmetric=False), method=method, settings=settings, iters=config.iters,
+            lr=factor * config.rate, batch=config.batch, seed=seed,
+            report=lambda share, live, done=done: log.progress(0.1 + 0.9 * (done + share) / len(METHODS)),
+        )  # fmt: skip
+        found = perplexity(model, held)
+        arms[arm] = {"perplexity": found, "increase": found - full, "last_error": made.errors[-1]}
+        errors.append(made.errors)
+    for row in arms.values():
+        row["share_of_nearest"] = row["increase"] / arms["nearest"]["increase"]
+        row["share_of_plain"] = row["increase"] / arms["without-elements"]["increase"]
+    increase = [row["increase"] for row in arms.values()]
+    return Report(arms=arms, arrays={"errors": errors, "increase": increase, "full": full})
+
+
+@lm_blocks.figure
+def errors_of_blocks(runs: Runs):
+    """Relative error of each block's output on the calibration texts, and the rise of perplexity on others."""
+    data = runs["system"].arrays
+    fig, axes = figure(2)
+    names = ["nearest", "FlexRound without S2", "GPTQ", "AdaRound", "AdaQuant", "FlexRound"]
+    colours = [CONTROL_COLOUR, CONTROL_COLOUR, *COLOURS[1:4], SYSTEM_COLOUR]
+    for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        counted = np.arange(1, len(data["errors"][k]) + 1)
+        axes[0].semilogy(counted, data["errors"][k], "--s" if k == 1 else "-o", color=colour, label=name)
+    axes[0].set_xticks(counted)
+    axes[1].barh(names, data["increase"], color=colours)
+    axes[1].tick_params(axis="y", labelsize="small")
+    label(axes[0], "block", "error of its output / output (squares)")
+    label(axes[1], f"rise of perplexity ({float(data['full']):.3g} in full precision)", "")
     return fig
