@@ -284,3 +284,21 @@ def test_bounds_of_a_market(bad, good):
     Market(lambda b, y: jnp.abs(b - y), 2, **good)
     with pytest.raises(InputError, match="Market"):
         Market(lambda b, y: jnp.abs(b - y), 2, **bad)
+
+
+def test_states_of_another_number_of_members_are_refused():
+    chain, beside = Wiring() >> Wiring(), Shared((Wiring(), Wiring()))
+    for made in (chain, beside):
+        with pytest.raises(ValueError, match="zip"):
+            made.react(((),), jnp.zeros(()))
+    answer = beside.react(((), ()), jnp.zeros(()))[1]
+    with pytest.raises(ValueError, match="zip"):
+        answer((jnp.zeros(()),))
+
+
+@pytest.mark.parametrize("steps", [(0.5, 0.25), (0.5, 0.25, 0.125), (0.5, 0.5, 0.25)])
+def test_any_two_time_steps_that_differ_do_not_compose(steps):
+    kinds = [type(f"Sum{k}", (Sum,), {}) for k in range(len(steps))]
+    with pytest.raises(CompositionError, match="Time steps differ"):
+        common_dt(*(kind(jnp.asarray(1.0), dt) for kind, dt in zip(kinds, steps, strict=True)))
+    assert common_dt(*(kind(jnp.asarray(1.0), 0.5) for kind in kinds)) == 0.5
