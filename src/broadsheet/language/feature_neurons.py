@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def decode_neurons(
     *,
     fold_layer_norm: bool = False,
     coarse: bool | None = None,
+    directions: TokenDirections | None = None,
     parts: Path | None = None,
     report: Callable[[float, str], None] = lambda share, live: None,
 ) -> NeuronMap:
@@ -139,36 +141,30 @@ def decode_neurons(
 
     **Arguments:** `source`: a causal language model, or a folder with one in safetensors, which is not loaded; `site`: `up`,
     `gate` or `down`; `norm`: `raw`, `final_norm` or `cosine`; `fold_layer_norm`: whether rows are first multiplied with the
-    gain of the norm through which the MLP reads the residual stream; `coarse`: see `TokenDirections`; `parts`: a folder where
-    each layer is kept when it is done, and found when the work begins anew; `report`: is told the share that is done.
+    gain of the norm through which the MLP reads the residual stream; `coarse`: see `TokenDirections`; `directions`: what to
+    compare with instead of the model's tokens; `parts`: a folder where each layer is kept when it is done, and found when the
+    work begins anew; `report`: is told the share that is done.
 
     **Raises:** `InputError` where the model lacks such a part, the layers differ in size or an option is unknown, `DataError`
     for weights that are not finite.
     """
     weights = neuron_weights(source)
-    directions = directions_of(weights, norm, coarse=coarse)
+    directions = directions or directions_of(weights, norm, coarse=coarse)
     counts = {weights.count(layer) for layer in range(weights.layers)}
     if len(counts) > 1:
         raise InputError(f"The layers differ in their number of neurons: {', '.join(map(str, sorted(counts)))}.")
-    if not 1 <= topk <= weights.tokens:
-        raise InputError(f"topk is {topk}; from 1 to the {weights.tokens} tokens of the vocabulary are there.")
+    if not 1 <= topk <= directions.tokens:
+        raise InputError(f"topk is {topk}; from 1 to the {directions.tokens} tokens of the vocabulary are there.")
     if block < 1:
         raise InputError(f"block is {block}; at least one neuron is decoded at a time.")
+    start = f"{site}-{norm}-{topk}-{int(fold_layer_norm)}"
     layers = []
     for layer in range(weights.layers):
-        kept = None if parts is None else parts / f"{site}-{norm}-{topk}-{int(fold_layer_norm)}-{layer}.npz"
-        if kept is None or not kept.is_file():
-            made = _decode_layer(weights, directions, site, layer, topk, block, fold_layer_norm)
-            if kept is not None:
-                with writing(kept) as stream:
-                    np.savez(stream, **made)
-        else:
-            with np.load(kept, allow_pickle=False) as stored:
-                made = {name: stored[name] for name in PARTS}
-        layers.append(made)
+        make = partial(_decode_layer, weights, directions, site, layer, topk, block, fold_layer_norm)
+        layers.append(_kept(parts and parts / f"{start}-{layer}.npz", PARTS, make))
         report((layer + 1) / weights.layers, f"layer {layer + 1} of {weights.layers}")
     stacked = {name: np.stack([made[name] for made in layers]) for name in PARTS}
-    return NeuronMap(**stacked, site=site, norm=norm, folded=fold_layer_norm, tokens=weights.tokens)
+    return NeuronMap(**stacked, site=site, norm=directions.norm, folded=fold_layer_norm, tokens=directions.tokens)
 
 
 def directions_of(source: Any, norm: str = "raw", *, coarse: bool | None = False) -> TokenDirections:
@@ -222,9 +218,12 @@ def token_z(
     block: int = 4096,
     *,
     fold_layer_norm: bool = False,
+    parts: Path | None = None,
     report: Callable[[float, str], None] = lambda share, live: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scores, z) of every neuron with some tokens, (layers, neurons, tokens) each: one pass over the weights, no map.
+
+    **Arguments:** as of `decode_neurons`.
 
     **Raises:** as `decode_neurons` does, and `InputError` for a token outside the vocabulary.
     """
@@ -234,19 +233,46 @@ def token_z(
     chosen = directions.directions(torch.as_tensor(wanted)).T
     scores, z = [], []
     for layer in range(weights.layers):
-        fold = _folding(weights, site, layer) if fold_layer_norm else None
-        rows, standard = [], []
-        for start in range(0, weights.count(layer), block):
-            vectors = weights.vectors(site, layer, start, start + block)
-            readers = directions.readers(vectors if fold is None else fold(vectors))
-            mean, std = directions.moments(readers)
-            found = readers @ chosen
-            rows.append(found.cpu().numpy())
-            standard.append(_standard(rows[-1], mean.cpu().numpy()[:, None], std.cpu().numpy()[:, None]))
-        scores.append(np.concatenate(rows))
-        z.append(np.concatenate(standard))
+        make = partial(_token_layer, weights, directions, chosen, site, layer, block, fold_layer_norm)
+        made = _kept(parts and parts / f"{layer}.npz", ("scores", "z"), make)
+        scores.append(made["scores"])
+        z.append(made["z"])
         report((layer + 1) / weights.layers, f"layer {layer + 1} of {weights.layers}")
     return np.stack(scores), np.stack(z)
+
+
+def _token_layer(
+    weights: NeuronWeights,
+    directions: TokenDirections,
+    chosen: torch.Tensor,
+    site: str,
+    layer: int,
+    block: int,
+    folded: bool,
+) -> dict[str, np.ndarray]:
+    """Scores and z of a layer's neurons with chosen directions (width, tokens)."""
+    fold = _folding(weights, site, layer) if folded else None
+    scores, z = [], []
+    for start in range(0, weights.count(layer), block):
+        vectors = weights.vectors(site, layer, start, start + block)
+        readers = directions.readers(vectors if fold is None else fold(vectors))
+        mean, std = (each.cpu().numpy()[:, None] for each in directions.moments(readers))
+        scores.append((readers @ chosen).cpu().numpy())
+        z.append(_standard(scores[-1], mean, std))
+    return {"scores": np.concatenate(scores), "z": np.concatenate(z)}
+
+
+def _kept(file: Path | None, names: Sequence[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What is in a file, or what is made and then put there."""
+    if file is None:
+        return make()
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    made = make()
+    with writing(file) as stream:
+        np.savez(stream, **made)
+    return made
 
 
 def find_neurons(source: Any, tokens: int | Sequence[int], k: int = 10, **options: Any) -> list[Named]:
@@ -254,16 +280,24 @@ def find_neurons(source: Any, tokens: int | Sequence[int], k: int = 10, **option
 
     **Arguments:** `options`: as of `token_z`.
     """
-    scores, z = token_z(source, tokens, **options)
+    return named(tokens, *token_z(source, tokens, **options), k)
+
+
+def named(tokens: int | Sequence[int], scores: np.ndarray, z: np.ndarray, k: int) -> list[Named]:
+    """The k neurons furthest out of what `token_z` gives for these tokens."""
     wanted = _checked(tokens, np.iinfo(np.int64).max)
     best = np.abs(z).argmax(-1)
-    furthest = np.take_along_axis(z, best[..., None], -1)[..., 0]
-    order = np.argsort(-np.abs(furthest), axis=None, kind="stable")[:k]
     found = []
-    for layer, neuron in np.stack(np.unravel_index(order, furthest.shape), 1).tolist():
-        at = best[layer, neuron]
-        found.append(Named(layer, neuron, wanted[at], float(scores[layer, neuron, at]), float(furthest[layer, neuron])))
+    for layer, neuron in furthest(z, k):
+        at = (layer, neuron, best[layer, neuron])
+        found.append(Named(layer, neuron, wanted[at[2]], float(scores[at]), float(z[at])))
     return found
+
+
+def furthest(z: np.ndarray, k: int) -> list[tuple[int, int]]:
+    """The k neurons (layer, neuron) furthest from 0, of either sign, for any token, from z (layers, neurons, tokens)."""
+    order = np.argsort(-np.abs(z).max(-1), axis=None, kind="stable")[:k]
+    return [(int(layer), int(neuron)) for layer, neuron in np.stack(np.unravel_index(order, z.shape[:2]), 1)]
 
 
 def agreement(first: NeuronMap, second: NeuronMap) -> tuple[float, np.ndarray]:

@@ -19,7 +19,7 @@ from broadsheet.files import read_json
 
 try:
     import torch
-    from huggingface_hub import constants
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils import get_session
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils import logging
@@ -123,6 +123,23 @@ def model_identity(name: str, revision: str | None = None) -> str:
     return checksum(Path(name)) if Path(name).is_dir() else f"{name}@{commit(name, revision)}"
 
 
+def model_folder(name: str) -> Path:
+    """The folder with a model's configuration, tokenizer and safetensors: its own, or that of the Hub's cache, to which they
+    are fetched first where they are not there.
+
+    **Raises:** `MissingDataError` where there is no such model.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
+    place = _place(name, None)
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"], **place))
+    except (OSError, ValueError) as error:
+        raise MissingDataError(f"{name} cannot be loaded: {_reason(error, place)}") from None
+
+
 def _place(name: str, revision: str | None) -> dict[str, Any]:
     """How `from_pretrained` finds a model: by its revision, and in the cache alone where the Hub does not answer."""
     if Path(name).is_dir():
@@ -183,6 +200,18 @@ def _tokenizer(name: str, place: dict[str, str]) -> Any:
     if file.is_file() and read_json(file).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
         return PreTrainedTokenizerFast.from_pretrained(name)
     return AutoTokenizer.from_pretrained(name, **place)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model, without the model.
+
+    **Raises:** `MissingDataError` where there is none.
+    """
+    place = _place(name, None)
+    try:
+        return _tokenizer(name, place)
+    except (OSError, ValueError) as error:
+        raise MissingDataError(f"The tokenizer of {name} cannot be loaded: {_reason(error, place)}") from None
 
 
 def tokenize(words: Any, texts: Sequence[str], max_length: int, min_tokens: int = 1) -> list[list[int]]:

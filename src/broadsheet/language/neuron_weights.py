@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.files import read_json
 from broadsheet.language import anatomy
+from broadsheet.language.models import model_folder
 
 SITES = ("up", "gate", "down")
 """A neuron's vectors in the residual stream: its rows of the maps up and gate, by which it reads, and its column of the map
@@ -46,13 +47,13 @@ class NeuronWeights(Protocol):
 
 
 def neuron_weights(source: Any) -> NeuronWeights:
-    """Those of a model, or of a folder with `config.json` and safetensors.
+    """Those of a model, or of a folder or name on the Hub with safetensors, which is not loaded.
 
     **Raises:** `InputError` for a model without unembedding or without an MLP of separate maps, `MissingDataError` and
     `DataError` for a folder without weights.
     """
     if isinstance(source, str | Path):
-        return StoredNeurons(Path(source))
+        return StoredNeurons(model_folder(str(source)))
     return source if isinstance(source, LoadedNeurons | StoredNeurons) else LoadedNeurons(source)
 
 

@@ -23,8 +23,8 @@ SPARE = (22, 500)
 """Candidates beyond the first k of a vector whose scores are made again in float32, and as many where those do not suffice."""
 GROUP = 64
 """Tokens of which the best is looked for first."""
-CANDIDATES = 2**24
-"""Numbers of directions that are gathered at a time."""
+CANDIDATES = 2**17
+"""Numbers of directions that are gathered at a time: few enough to stay in the processor's cache."""
 ROUNDING = 2.0**-8
 """Twice the relative error of a number rounded to bfloat16."""
 
@@ -115,7 +115,7 @@ class TokenDirections:
     def _sure_top(
         self, readers: torch.Tensor, values: torch.Tensor, tokens: torch.Tensor, error: torch.Tensor, sign: int, k: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The first k by exact scores of candidates (n, …), best first in bfloat16; and for which readers others may be better."""
+        """The first k by exact scores of candidates (n, …), best first in bfloat16, and for which readers others may be better."""
         best, order = (sign * self._exact(readers, tokens)).topk(k, dim=1)
         last = sign * values[:, -1].float()
         unsure = torch.nonzero(best[:, -1] < last + ROUNDING * last.abs() + error)[:, 0]
