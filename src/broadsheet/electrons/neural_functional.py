@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -25,6 +25,9 @@ from broadsheet.errors import InputError
 from broadsheet.learn import fit
 from broadsheet.learn.layers import Dense, LayerNorm, stacked
 from broadsheet.numerics import generator
+
+if TYPE_CHECKING:
+    from broadsheet.learn.pruning import Sparsifier
 
 F = TypeVar("F", bound=Functional)
 BETA = 1 / 1024
@@ -161,12 +164,13 @@ def train_functional(
     densities: Sequence[Float[Array, "_ _ _"]] | None = None,
     steps: int = 300,
     learning_rate: float = 3e-3,
+    sparsifier: Sparsifier | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> F:
     """Fits a functional's weights to total energies (Hartree) by Adam, on the mean square error; the rate falls on a cosine.
 
     **Arguments:** `densities`: density matrices at which the energies are taken; without them each step solves for the
-    functional's own, and differentiates through the solution.
+    functional's own, and differentiates through the solution; `sparsifier`, `report`: as in `broadsheet.learn.fit`.
 
     **Raises:** `InputError` for lists that don't fit each other.
     """
@@ -186,5 +190,5 @@ def train_functional(
     falling = optax.cosine_decay_schedule(learning_rate, steps, 0.01)
     return fit(
         functional, loss, _Always((known, targets)), optimiser=optax.adam(falling), steps=steps, key=jax.random.key(0),
-        report=report,
+        sparsifier=sparsifier, report=report,
     ).model  # fmt: skip

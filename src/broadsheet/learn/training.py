@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,6 +16,9 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from broadsheet.learn.pruning import Sparsifier
 
 
 class Fit(NamedTuple):
@@ -35,6 +38,7 @@ def fit(
     steps: int,
     key: PRNGKeyArray,
     parameters: PyTree | None = None,
+    sparsifier: Sparsifier | None = None,
     project: Callable[[PyTree], PyTree] | None = None,
     chunk: int = 50,
     report: Callable[[int, float], None] | None = None,
@@ -55,7 +59,8 @@ def fit(
 
     - `parameters`: a tree of booleans, which leaves to train (`broadsheet.dynamics.trainable(model)`); by default all
       inexact arrays.
-    - `project`: applied to the model after each step, for masks and constraints (a pruning mask, a sign).
+    - `sparsifier`: keeps the weights sparse (`GraNet(0.9, steps=steps, …)`); `sparsity(opt_state)` says how sparse they are.
+    - `project`: applied to the model after each step, for constraints (a sign).
     - `report`: called with (steps made, mean loss of the chunk).
     - `watch`: called with (steps made, what `fit` would return then), for validation.
     - `checkpoint`: a file, written after each chunk and found again; with an iterable, the batches already used are
@@ -79,16 +84,20 @@ def fit(
         raise InputError(f"fit: {steps} steps; at least 1 is wanted.")
     chosen = parameters if parameters is not None else jax.tree.map(eqx.is_inexact_array, model)
     weights, rest = eqx.partition(model, chosen)
+    if sparsifier is not None:
+        optimiser = sparsifier.around(optimiser)
     opt_state = optimiser.init(weights)
+    if sparsifier is not None:
+        weights = sparsifier.start(weights, opt_state)
     done = 0
     if checkpoint is not None and Path(checkpoint).exists():
         weights, opt_state, done = _load(Path(checkpoint), (weights, opt_state))
 
     if isinstance(loss, eqx.Module):
         arrays, static = eqx.partition(loss, lambda leaf: isinstance(leaf, jax.Array | np.ndarray))
-        programs = _kept_programs(static, optimiser, project, chunk)
+        programs = _kept_programs(static, optimiser.update, project, chunk)
     else:
-        arrays, programs = None, _programs(loss, optimiser, project, chunk)
+        arrays, programs = None, _programs(loss, optimiser.update, project, chunk)
     given = (rest, arrays, None if project is None else chosen, key)
     batches = iter(()) if callable(data) else iter(data)
     for _ in range(0 if callable(data) else done):
@@ -136,9 +145,7 @@ class _Programs(NamedTuple):
     many: Callable[..., tuple[tuple, jax.Array]]
 
 
-def _programs(
-    loss: Callable, optimiser: optax.GradientTransformation, project: Callable[[PyTree], PyTree] | None, chunk: int
-) -> _Programs:
+def _programs(loss: Callable, update: Callable, project: Callable[[PyTree], PyTree] | None, chunk: int) -> _Programs:
     """For one loss, without its arrays where it is a module; these are among what is `given`."""
 
     # keys and data are arguments: as constants of the program they would keep it out of JAX's compilation cache
@@ -148,7 +155,7 @@ def _programs(
         data_key, loss_key = jax.random.split(jax.random.fold_in(key, t))
         batch = source(data_key) if callable(source) else source
         value, gradient = eqx.filter_value_and_grad(lambda w: whole(eqx.combine(w, rest), batch, loss_key))(weights)
-        updates, opt_state = optimiser.update(gradient, opt_state, weights)
+        updates, opt_state = update(gradient, opt_state, weights)
         weights = eqx.apply_updates(weights, updates)
         if project is not None:
             weights, _ = eqx.partition(project(eqx.combine(weights, rest)), chosen)
@@ -166,7 +173,7 @@ def _programs(
     return _Programs(eqx.filter_jit(one), eqx.filter_jit(many))
 
 
-_kept_programs = functools.lru_cache(maxsize=8)(_programs)
+_kept_programs = functools.lru_cache(maxsize=64)(_programs)
 
 
 class AverageState(NamedTuple):

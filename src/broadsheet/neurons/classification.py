@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -15,6 +15,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from broadsheet.dynamics import rollout, trainable
 from broadsheet.learn import Fit, fit
 from broadsheet.neurons.tasks import Batches, Task
+
+if TYPE_CHECKING:
+    from broadsheet.learn.pruning import Sparsifier
 
 
 def last_logits(model: Any, x: Float[Array, "batch time inputs"]) -> Float[Array, "batch classes"]:
@@ -30,13 +33,15 @@ def fit_classifier(
     batch: int,
     rate: float,
     key: PRNGKeyArray,
+    sparsifier: Sparsifier | None = None,
     report: Callable[[int, float], None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> Fit:
     """Minimises the cross-entropy of the answer at the last step, with Adam and a cosine to 0.
 
     **Arguments:** `task`: (key, count) to inputs (count, time, inputs) and labels (count,); `batch`, `steps`, `rate`:
-    examples a step, steps, and the learning rate at the start; `report`, `checkpoint`: as in `broadsheet.learn.fit`.
+    examples a step, steps, and the learning rate at the start; `sparsifier`, `report`, `checkpoint`: as in
+    `broadsheet.learn.fit`.
     """
 
     def loss(model: Any, data: tuple[Array, Array], key: PRNGKeyArray) -> Array:
@@ -45,7 +50,8 @@ def fit_classifier(
 
     return fit(
         model, loss, Batches(task, batch), steps=steps, key=key, parameters=trainable(model), chunk=50,
-        optimiser=optax.adam(optax.cosine_decay_schedule(rate, steps)), report=report, checkpoint=checkpoint,
+        optimiser=optax.adam(optax.cosine_decay_schedule(rate, steps)), sparsifier=sparsifier, report=report,
+        checkpoint=checkpoint,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ voltage, clipped at -55 mV, less -67.7 mV, times 0.1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
@@ -23,6 +23,9 @@ from broadsheet.dynamics import trainable
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
 from broadsheet.neurons.elm import ELMCell, count_params
+
+if TYPE_CHECKING:
+    from broadsheet.learn.pruning import Sparsifier
 
 CLIP, OFFSET, SCALE = -55.0, -67.7, 0.1
 BURN_IN = 150
@@ -67,12 +70,13 @@ def fit_recordings(
     window: int,
     rate: float,
     key: PRNGKeyArray,
+    sparsifier: Sparsifier | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> Any:
     """Trains a model (time, channels) -> (time, outputs) on random windows of recordings, with Adam and a cosine to 0.
 
     **Arguments:** `kinds`: what each output is, `"spikes"` (logits, cross-entropy) or `"voltage"` (scaled, squared error);
-    the losses of the kinds are averaged.
+    the losses of the kinds are averaged; `sparsifier`, `report`: as in `broadsheet.learn.fit`.
     """
     x, y = jnp.asarray(inputs, jnp.float32), jnp.asarray(targets, jnp.float32)
     if x.shape[1] < window:
@@ -95,6 +99,7 @@ def fit_recordings(
         loss,
         Windows(x, y, batch, window),
         optimiser=optimiser,
+        sparsifier=sparsifier,
         steps=steps,
         key=key,
         parameters=trainable(model),

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from broadsheet.errors import DataError, MissingDataError
-from broadsheet.files import MIB, existing, load_arrays
+from broadsheet.files import MIB, existing, load_arrays, load_pickle
 
 MNIST = (
     "MNIST is needed: download train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the two t10k files (or mnist.npz of "
@@ -20,7 +20,7 @@ MNIST = (
 )
 CIFAR = (
     "CIFAR is needed: unpack cifar-10-binary.tar.gz or cifar-100-binary.tar.gz (cs.toronto.edu/~kriz/cifar.html) and pass the "
-    "folder with the .bin files with --data."
+    "folder with the .bin files with --data; the files of the Python version are pickles and need --trust too."
 )
 
 
@@ -97,31 +97,57 @@ def _idx(folder: Path, name: str) -> np.ndarray:
 
 
 def cifar(folder: str | Path | None, classes: int = 10) -> Images:
-    """CIFAR-10 or CIFAR-100 (fine labels) from the files of their binary version."""
+    """CIFAR-10 or CIFAR-100 (fine labels) from the files of their binary version, or of the Python one with `--trust`."""
     if folder is None:
         raise MissingDataError(CIFAR)
     path = existing(folder)
     if classes == 10:
-        names, labels = ([f"data_batch_{k}.bin" for k in range(1, 6)], ["test_batch.bin"]), 1
+        names, labels = ([f"data_batch_{k}" for k in range(1, 6)], ["test_batch"]), 1
     else:
-        names, labels = (["train.bin"], ["test.bin"]), 2
-    (x, y), (test_x, test_y) = (_cifar_part(path, part, labels, classes) for part in names)
-    return Images(x, y, test_x, test_y)
+        names, labels = (["train"], ["test"]), 2
+    binary = (path / f"{names[1][0]}.bin").exists() or not (path / names[1][0]).exists()
+    parts = []
+    for part in names:
+        read = [_cifar_bytes(path / f"{n}.bin", labels) if binary else _cifar_pickle(path / n, labels) for n in part]
+        for name, (_, y) in zip(part, read, strict=True):
+            if not 0 <= y.min() <= y.max() < classes:
+                raise DataError(
+                    f"{path / name} has the label {y.max() if y.max() >= classes else y.min()}; there are {classes} classes."
+                )
+        x = np.concatenate([each for each, _ in read]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        parts += [(x / 255).astype(np.float32), np.concatenate([y for _, y in read])]
+    return Images(*parts)
 
 
-def _cifar_part(folder: Path, names: list[str], labels: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    images, targets = [], []
-    record = labels + 3072
-    for name in names:
-        path = folder / name
-        if not path.exists():
-            raise MissingDataError(f"{path} is missing. {CIFAR}")
-        size = path.stat().st_size
-        if not size or size % record or size > 1024 * MIB:
-            raise DataError(f"{path} has {size} bytes, no multiple of {record}: it is not a file of CIFAR's binary version.")
-        raw = np.fromfile(path, np.uint8).reshape(-1, record)
-        if raw[:, labels - 1].max() >= classes:
-            raise DataError(f"{path} has the label {raw[:, labels - 1].max()}; there are {classes} classes.")
-        targets.append(raw[:, labels - 1].astype(np.int64))
-        images.append((raw[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) / 255).astype(np.float32))
-    return np.concatenate(images), np.concatenate(targets)
+def _cifar_bytes(path: Path, labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (images, 3072) and labels of a file of the binary version, which has `labels` bytes before each image."""
+    if not path.exists():
+        raise MissingDataError(f"{path} is missing. {CIFAR}")
+    record, size = labels + 3072, path.stat().st_size
+    if not size or size % record or size > 1024 * MIB:
+        raise DataError(f"{path} has {size} bytes, no multiple of {record}: it is not a file of CIFAR's binary version.")
+    raw = np.fromfile(path, np.uint8).reshape(-1, record)
+    return raw[:, labels:], raw[:, labels - 1].astype(np.int64)
+
+
+def _cifar_pickle(path: Path, labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (images, 3072) and labels of a file of the Python version."""
+    if not path.exists():
+        raise MissingDataError(f"{path} is missing. {CIFAR}")
+    held = load_pickle(path)
+    name = "labels" if labels == 1 else "fine_labels"
+    if not isinstance(held, dict) or not {"data", name} <= held.keys():
+        raise DataError(f"{path} has no data and {name}: it is not a file of CIFAR's Python version.")
+    x, y = np.asarray(held["data"]), np.asarray(held[name])
+    if (
+        x.dtype != np.uint8
+        or x.ndim != 2
+        or x.shape[1] != 3072
+        or y.shape != x.shape[:1]
+        or y.dtype.kind not in "iu"
+        or not len(y)
+    ):
+        raise DataError(
+            f"{path} holds data {x.shape} of {x.dtype} and {name} {y.shape}; (n, 3072) of uint8 and n labels are wanted."
+        )
+    return x, y.astype(np.int64)
