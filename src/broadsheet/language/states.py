@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -120,8 +119,6 @@ class Spool:
             for k, row in zip(chosen, states, strict=True):
                 stream.seek(int(k) * row.nbytes)
                 stream.write(row.tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
 
 
 class _Enough(Exception):
