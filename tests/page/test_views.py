@@ -9,11 +9,13 @@ import pytest
 from broadsheet.errors import InputError, NotFoundError
 from broadsheet.lab.claims import at_least, at_most
 from broadsheet.lab.ledger import BASES
+from broadsheet.lab.location import figures_folder
 from broadsheet.lab.verdicts import Outcome
 from broadsheet.page import intake, report, strips
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import NO_SYSTEM, Filters, View, _sorted, metric_of, month_of, week_name, week_of
-from broadsheet.page.standing import Drawn, standings
+from broadsheet.page.search import Words
+from broadsheet.page.standing import Drawn, figures, standings
 
 
 def paper(slug, day="2025-12-10", **facts):
@@ -213,3 +215,30 @@ def test_the_report_counts_what_rests_on_each_basis(home):
     own = sum(sum(standing.counts.values()) for standing in known)
     assert own == sum(sum(counts.values()) for counts in found.values()) > 100
     assert all(standing.entry.slug in text for standing in known)
+
+
+def test_figures_of_the_largest_runs_come_first_and_curves_behind_them(home):
+    def drawn(size, *names):
+        for name in names:
+            file = figures_folder(home, "sdr-dendrites", "online", size) / f"{name}.svg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("<svg/>")
+            file.with_suffix(".txt").write_text(f"{name} at {size}")
+
+    drawn("quick", "recall", "growth-C7-n")
+    assert [(each.name, each.preset) for each in figures("sdr-dendrites", "online")] == [
+        ("recall", "quick"), ("growth-C7-n", "quick"),
+    ]  # fmt: skip
+    drawn("paper", "recall", "noise")
+    found = figures("sdr-dendrites", "online")
+    assert [(each.name, each.preset) for each in found] == [("noise", "paper"), ("recall", "paper"), ("growth-C7-n", "quick")]
+    assert [each.is_curve for each in found] == [False, False, True]
+    assert found[0].caption == "noise at paper"
+
+
+def test_words_that_nobody_writes_are_read_as_those_that_are_written():
+    made = Words([ListedPaper("one", "Spiking neurons learn"), ListedPaper("two", "Graphs of molecules")])
+    found = made.search("spikng molecules")
+    assert dict(found.read_as) == {"spikng": "spiking"}
+    assert set(found.slugs) >= {"two"}
+    assert dict(made.search("spiking molecules").read_as) == {}
