@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -16,9 +16,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import load_arrays
-from broadsheet.learn.reconstruction import Quantised, Reconstruction, reconstruct
+from broadsheet.learn.reconstruction import Given, Quantised, Reconstruction, reconstruct
 from broadsheet.learn.rounding import Activations, Params, Rounding, SecondOrder
 from broadsheet.learn.surgery import (
+    Around,
     Call,
     Place,
     arrays_of,
@@ -34,21 +35,19 @@ from broadsheet.learn.surgery import (
 )
 from broadsheet.numerics.quantisation import Grid, pack, packed_bytes, unpack
 
-Samples = Float[Array, "samples *shape"]
-Given = Float[Array | np.ndarray, "samples *shape"]
+Samples = Float[Array, "samples ..."]
 SAMPLES_FOR_STEPS = 256
 """Samples on which the first steps of activations are found."""
 
 
-class RoundedInput(eqx.Module):
+class RoundedInput(Around):
     """A layer whose inputs are quantised."""
 
-    layer: Any
     rule: Activations
     params: Params
 
     def __call__(self, x: Array, *args: Any, **kwargs: Any) -> Any:
-        return self.layer(self.rule.quantize(self.params, x), *args, **kwargs)
+        return self.module(self.rule.quantize(self.params, x), *args, **kwargs)
 
 
 class QuantModel:
@@ -258,16 +257,15 @@ class _Block(eqx.Module):
         return run(x, 0) if self.batched else jax.vmap(run)(x, jnp.arange(len(x)))
 
 
-class _Taken(NamedTuple):
+class _Taken(Around):
     """A layer whose inputs go through `quantise`, while the rounding is learned."""
 
-    layer: Any
-    name: str
-    quantise: Callable
+    name: str = eqx.field(static=True)
+    quantise: Callable = eqx.field(static=True)
     sample: Array | int
 
     def __call__(self, x: Array, *args: Any, **kwargs: Any) -> Any:
-        return self.layer(self.quantise(self.name, x, self.sample), *args, **kwargs)
+        return self.module(self.quantise(self.name, x, self.sample), *args, **kwargs)
 
 
 def quantize_model(

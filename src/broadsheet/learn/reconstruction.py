@@ -25,7 +25,8 @@ from broadsheet.learn.rounding import Activations, Params, Rounding, SecondOrder
 from broadsheet.learn.training import fit
 from broadsheet.numerics.quantisation import Grid, from_codes
 
-Samples = Float[Array, "samples *shape"]
+Samples = Float[Array, "samples ..."]
+Given = Float[Array | np.ndarray, "_ ..."]
 Block = Callable[..., Array]
 """`block(weights, x)`, or `block(weights, x, quantise)` with activations: `quantise(name, x, sample)` rounds the inputs of a
 weight; `sample` counts those that are mapped over one by one."""
@@ -55,9 +56,9 @@ class Reconstruction(NamedTuple):
 def reconstruct(
     block: Block,
     weights: Mapping[str, Array],
-    x_full: Samples,
-    x_quantised: Samples,
-    y_full: Samples,
+    x_full: Given,
+    x_quantised: Given,
+    y_full: Given,
     quantizer: Rounding,
     *,
     iters: int = 600,
@@ -108,10 +109,11 @@ def reconstruct(
             _Flat.of((block, dict(weights))), tuple((name, _without_size(each)) for name, each in quantizers.items()),
             activations and dataclasses.replace(activations, bits=8), drop, jnp.asarray(float(iters)),
         )  # fmt: skip
+        samples = _Batches(jnp.asarray(x_full), jnp.asarray(x_quantised), jnp.asarray(y_full), min(batch, len(x_full)))
         found = fit(
-            {"weights": params, "activations": steps, "made": jnp.zeros(())}, loss,
-            _Batches(x_full, x_quantised, y_full, min(batch, len(x_full))), optimiser=_adam(rate, iters), steps=iters, key=key,
-            parameters=learned, project=_count, chunk=min(100, iters), report=report, checkpoint=checkpoint,
+            {"weights": params, "activations": steps, "made": jnp.zeros(())}, loss, samples, optimiser=_adam(rate, iters),
+            steps=iters, key=key, parameters=learned, project=_count, chunk=min(100, iters), report=report,
+            checkpoint=checkpoint,
         )  # fmt: skip
         params, steps, losses = found.model["weights"], found.model["activations"], found.losses
     return Reconstruction(

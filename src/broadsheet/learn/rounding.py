@@ -57,7 +57,7 @@ class Rounding(eqx.Module):
     def __check_init__(self) -> None:
         code_range(self.bits, self.symmetric)
 
-    def first_grid(self, w: Weight) -> Grid:
+    def first_grid(self, w: Float[Array | np.ndarray, "out *in"]) -> Grid:
         """The levels before anything is learned."""
         given, kind = np.asarray(w), {"symmetric": self.symmetric, "per_channel": self.per_channel}
         return (

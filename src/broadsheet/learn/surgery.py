@@ -21,7 +21,7 @@ from broadsheet.errors import InputError
 Place = tuple[str | int, ...]
 """The way to a module: names of fields, indices, keys."""
 
-Samples = Float[Array, "samples *shape"]
+Samples = Float[Array, "samples ..."]
 NO_LAYERS = (eqx.nn.Embedding, eqx.nn.LayerNorm, eqx.nn.GroupNorm, eqx.nn.RMSNorm)
 
 
@@ -92,10 +92,20 @@ def block_of(place: Place) -> Place:
     return place[: ends[0]] if ends else place
 
 
-class _Tap(eqx.Module):
-    """A module that also puts down what it gets and gives."""
+class Around(eqx.Module):
+    """A module in the place of another, whose attributes it has: what calls a layer may also look at it."""
 
     module: Any
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "module":
+            raise AttributeError(name)
+        return getattr(self.module, name)
+
+
+class _Tap(Around):
+    """A module that also puts down what it gets and gives."""
+
     place: Place = eqx.field(static=True)
     seen: list = eqx.field(static=True)
 
