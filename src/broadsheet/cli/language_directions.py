@@ -180,6 +180,7 @@ def _figure(report: dict[str, Any], along: np.ndarray, found: Labelled) -> Any:
                          label="in the other model")  # fmt: skip
             axes[1].plot(at, [row["cosine"] for row in rows], "s:", color=COLOURS[2], label="cosine of both directions")
         axes[1].axhline(0.5, color=CONTROL_COLOUR, lw=0.8, label="chance")
+        axes[1].xaxis.get_major_locator().set_params(integer=True)
         label(axes[1], "block", "share, or cosine")
     return fig
 

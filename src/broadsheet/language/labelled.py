@@ -59,7 +59,7 @@ def read_labelled(path: str | Path) -> Labelled:
     found = Labelled(texts, np.array(labels, int), np.array(groups, str), np.array(polarities, int))
     for group in np.unique(found.groups):
         if len(set(found.labels[found.groups == group])) < 2:
-            raise InputError(f"{path}: the texts of {group!r} have one label alone; each group needs both.")
+            raise InputError(f"{path}: the texts of {str(group)!r} have one label alone; each group needs both.")
     if not made:
         raise InputError(f"{path} has no text.")
     return found

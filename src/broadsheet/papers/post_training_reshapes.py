@@ -283,10 +283,10 @@ def _alike(values: np.ndarray, own: PatchMap, stage: str) -> dict[str, float]:
 def _by_token(own: PatchMap) -> np.ndarray:
     """A map without a model: all at the subject in the embedding and at the last token in the end, half at objects and the last
     token between."""
-    subject, known = (np.array([name.startswith(kind) for name in own.columns]) for kind in ("[subject", ("[object", ":")))
     made = np.zeros_like(own.mean)
-    made[1:-1] = 0.5 * known
-    made[0], made[-1, -1] = subject, 1.0
+    made[0] = [name.startswith("[subject") for name in own.columns]
+    made[1:-1] = [0.5 * name.startswith("[object") for name in own.columns]
+    made[1:-1, -1], made[-1, -1] = 0.5, 1.0
     return made
 
 
@@ -342,7 +342,7 @@ def maps(runs: Runs):
     image = draw_map(
         difference_axis, normalise(found["base"]) - normalise(found[last]), layers, tokens, 1.0, f"base less {last}, in steps"
     )
-    fig.colorbar(image, ax=difference_axis, label="difference")
+    fig.colorbar(image, ax=difference_axis, location="top", shrink=0.8)
     for axis in axes.flat[len(found) + 1 :]:
         axis.remove()
     return fig
@@ -503,6 +503,7 @@ def answers_turned(runs: Runs):
         axis.bar(at, [arms[arm][f"nie_{pair}"] for pair in pairs], 0.14, color=colour, alpha=1 - 0.2 * max(k - 1, 0),
                  hatch=["", "", "//", "..", "xx"][k], edgecolor="white", label=named)  # fmt: skip
     axis.set_xticks(range(len(pairs)), list(pairs.values()))
+    axis.set_ylim(top=1.45)
     label(axis, "whose direction, in which model", "normalised effect on the answer")
     return fig
 
@@ -648,7 +649,8 @@ def _by_model(requests: Requests, models: Suite, names: Sequence[str]) -> tuple[
 def refusal_by_block(runs: Runs):
     """Cosine of the base's direction of refusal and each other model's by block: in one template, and each in its own."""
     data = runs["system"].arrays
-    fig, (left, right) = figure(2)
+    fig, (left, right) = figure(2, width=4.8, height=3.6)
+    left.set_ylim(top=1.9)
     for k, name in enumerate(data["models"][1:]):
         left.plot(data["cosines"][k], "o-", ms=4, color=COLOURS[k], label=f"{name}, the base's template")
         left.plot(data["template_cosines"][k], "^:", ms=4, color=COLOURS[k], label=f"{name}, its own")
@@ -658,7 +660,7 @@ def refusal_by_block(runs: Runs):
     for k, name in enumerate(data["models"]):
         right.semilogy(data["norms"][0][k], "o-", ms=4, color=([SYSTEM_COLOUR, *COLOURS[1:]] * 2)[k], label=name)
     right.set_xticks(range(len(data["cosines"][0])))
-    label(right, "block", "length of the direction (the base's template)")
+    label(right, "block", "length of the direction")
     return fig
 
 
@@ -672,6 +674,7 @@ def steered_into_refusal(runs: Runs):
         left.bar(np.arange(len(shown)) + 0.4 * k - 0.2, [arms[arm][metric] for arm in shown], 0.36, label=title,
                  color=[SYSTEM_COLOUR, COLOURS[1]][k])  # fmt: skip
     left.axhline(arms["system"]["before"], color=CONTROL_COLOUR, ls="--", label="harmful, unchanged")
+    left.set_ylim(top=1.5)
     left.set_xticks(range(len(shown)), ["own", *shown[1:]])
     label(left, "direction", "requests refused (share)")
     plain = ("base", "random", "own-in-plain", "base-in-chat")
