@@ -21,9 +21,9 @@ FAST_WEIGHTS: dict[str, dict[str, Any]] = {
     "linear-attention": {"kappa": 0.0, "lam": 1.0},
     "delta-rule": {"kappa": 0.0, "lam": 1.0, "rule": "delta"},
 }
-"""Settings of memories by name. `shuffled`: each row of a batch stores by another row's relevance; `linear-attention`: nothing
-fades and all is stored alike (the fast weights of Schlag et al., 2021, without theirs of delta); `delta-rule`: DeltaNet's, which
-overwrites, with learned strengths."""
+"""Settings of memories by name. `shuffled`: the relevance of a text's tokens is dealt out to them at random;
+`linear-attention`: nothing fades and all is stored alike; `delta-rule`: DeltaNet's, which overwrites, with learned strengths
+(both as fast weights in Schlag et al., 2021)."""
 KINDS = (*FAST_WEIGHTS, "no-memory", "longer-window", "lstm")
 
 
@@ -84,9 +84,12 @@ def give_memory(model: Any, kind: str, *, seed: int = 0, train_base: bool = Fals
     if kind in FAST_WEIGHTS:
         config = SynapticResonanceConfig(**settings | FAST_WEIGHTS[kind])
         add_synaptic_resonance(model, config, seed=seed, train_base=train_base)
+    dice = torch.Generator().manual_seed(seed)
     for memory in memories(model).values():
         if kind == "shuffled":
-            memory.relevance.register_forward_hook(lambda module, given, out: out.roll(1, 0))
+            memory.relevance.register_forward_hook(
+                lambda module, given, out: out[:, torch.randperm(out.shape[1], generator=dice)]
+            )
         if kind == "linear-attention":
             memory.relevance.register_forward_hook(lambda module, given, out: torch.full_like(out, torch.inf))
     return model
@@ -119,18 +122,18 @@ def train(
 ) -> list[float]:
     """Trains what may learn, by AdamW with gradients clipped at norm 1, and returns the losses in nats.
 
-    **Arguments:** `batches`: (ids, answers): the loss is that of the next word everywhere, or where there are answers (rows,)
-    of them after the last; `report`: gets the step, from 1, and its loss.
+    **Arguments:** `batches`: (ids, answers): the loss is that of the next words, of answers (rows,) after the last word, or of
+    answers (rows, tokens - 1) in place of the next words, where they are not -100; `report`: gets the step, from 1, and the
+    loss.
     """
     learning = [weights for weights in model.parameters() if weights.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=rate)
     losses = []
     for ids, answers in batches:
         logits = model(input_ids=ids).logits
-        if answers is None:
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-        else:
-            loss = torch.nn.functional.cross_entropy(logits[:, -1], answers)
+        wanted = ids[:, 1:] if answers is None else answers
+        told = logits[:, -1] if wanted.ndim == 1 else logits[:, :-1].mT
+        loss = torch.nn.functional.cross_entropy(told, wanted)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from broadsheet.errors import InputError
-from broadsheet.language.models import generate, log_probabilities
+from broadsheet.language.models import log_probabilities
 
 BATCH = 256
 """Rows that are read at a time."""
@@ -144,10 +144,25 @@ class TopicGrammar:
         whole = np.concatenate([np.ones((rows, runs, 1), int), content, common], 2).reshape(rows, -1)
         return torch.from_numpy(np.concatenate([np.zeros((rows, 1), int), whole], 1)), torch.from_numpy(topics)
 
+    def slots(self, runs: int) -> list[int]:
+        """Where words of the topic stand, but for the first, which tells it."""
+        return [2 + run * (self.gap + 2) for run in range(1, runs)]
 
-def continued(model: Any, ids: torch.Tensor, tokens: int, *, seed: int = 0) -> torch.Tensor:
-    """What a model goes on with (rows, tokens) after prompts (rows, prompt), sampled at temperature 1."""
-    return generate(model, ids.tolist(), tokens, temperature=1.0, generator=torch.Generator().manual_seed(seed))
+    def answers(self, ids: torch.Tensor) -> torch.Tensor:
+        """The words in the slots as what is to be learned (rows, tokens - 1), -100 elsewhere."""
+        slots = torch.tensor(self.slots((ids.shape[1] - 1) // (self.gap + 2))) - 1
+        return torch.full_like(ids[:, 1:], -100).index_copy(1, slots, ids[:, 1:][:, slots])
+
+
+def words_in_slots(model: Any, grammar: TopicGrammar, ids: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
+    """What a model says (rows, slots) where words of the topic are due, one after the other, with what it said before."""
+    ids, dice = ids.clone(), torch.Generator().manual_seed(seed)
+    slots = grammar.slots((ids.shape[1] - 1) // (grammar.gap + 2))
+    for slot in slots:
+        with torch.no_grad():
+            told = torch.cat([model(input_ids=part[:, :slot]).logits[:, -1] for part in ids.split(BATCH)])
+        ids[:, slot] = torch.multinomial(torch.softmax(told, -1), 1, generator=dice)[:, 0]
+    return ids[:, slots]
 
 
 def coherence(ids: torch.Tensor, topics: torch.Tensor, grammar: TopicGrammar) -> float:

@@ -1,4 +1,4 @@
-"""Real English prose: docstrings of installed packages, which are on every machine, WikiText, and a tokenizer learned from texts."""
+"""Real prose: docstrings of installed packages, which every machine has; WikiText; and a tokenizer learned from texts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _order(text: str) -> str:
 
 
 def wikitext(folder: str | Path, part: str, *, characters: int) -> list[str]:
-    """Paragraphs of WikiText as its archive has them, `wiki.train.raw` or `wiki.train.tokens`, one a line, up to so many characters.
+    """Paragraphs of WikiText up to so many characters, from its archive's `wiki.train.raw` or `wiki.train.tokens`.
 
     **Arguments:** `part`: `"train"`, `"valid"` or `"test"`.
 

@@ -1,4 +1,4 @@
-"""The memory of `broadsheet.language.resonance` beside the attention of any Hugging Face causal model: added, removed, cached."""
+"""The memory of `broadsheet.language.resonance` beside any Hugging Face causal model's attention, and with its cache."""
 
 from __future__ import annotations
 
@@ -167,9 +167,9 @@ class SynapticResonance(torch.nn.Module):
         state = self._state(cache, h)
         mask = None if self.call.mask is None else self.call.mask[:, -h.shape[1] :]
         added, new, *_ = self(h, state, mask)
-        if cache is not None or not self.call.config.reset:
+        if cache is not None:
             state.S, state.h_prev = new.S, new.h_prev
-        if cache is None and not self.call.config.reset:
+        elif not self.call.config.reset:
             self.state = ResonanceState(new.S.detach(), new.h_prev.detach())
         return (out[0] + added, *out[1:]) if isinstance(out, tuple) else out + added
 
@@ -236,13 +236,12 @@ def add_synaptic_resonance(
     config = config or SynapticResonanceConfig()
     if memories(model):
         raise InputError(f"This {type(model).__name__} has a memory already; remove it first.")
+    chosen = range(len(blocks(model))) if config.layers is None else config.layers
+    places = {layer: attention(model, layer) for layer in chosen}
     sizes = model.config.get_text_config(decoder=True)
     width, heads = sizes.hidden_size, config.heads or sizes.num_attention_heads
     if heads < 1 or width % heads:
         raise InputError(f"A width of {width} cannot be divided among {heads} heads.")
-    places = {
-        layer: attention(model, layer) for layer in (range(len(blocks(model))) if config.layers is None else config.layers)
-    }
     weights = embedding(model).weight
     call = _Call(config, tuple(name for name, part in model.named_parameters() if part.requires_grad))
     if not train_base:

@@ -41,9 +41,9 @@ def start_error(seed: int, *, gamma: float = 0.0, tokens: int = 40) -> float:
 
 
 def attention_error(seed: int, *, form: str = "chunk", lam: float = LAM, reads_itself: bool = False, tokens: int = 64) -> float:
-    """Largest difference of the memory without resonance from linear attention with decay,
+    """Largest difference of the memory without resonance from linear attention with decay, relative to its largest value:
 
-    m_t = eta sum_{i<t} lam^(t-1-i) (k_i . q_t) v_i, relative to its largest value. Wrong ones: another `lam`, reads after writes.
+    m_t = eta sum_{i<t} lam^(t-1-i) (k_i . q_t) v_i. Wrong ones: another `lam`, and reading what was just written.
     """
     k, q, v = (_draw(seed + n, 2, 3, tokens, 16) for n in range(3))
     k, q = unit(k), unit(q)

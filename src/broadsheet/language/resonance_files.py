@@ -26,7 +26,7 @@ WEIGHTS, FACTS = "resonance.safetensors", "resonance.json"
 
 
 def base_identity(model: Any) -> dict[str, Any]:
-    """What a model is without its memory: kind, width, blocks, and a digest of the names, shapes and some values of its weights.
+    """What a model is without its memory: kind, width, blocks, and a digest of names, shapes and some values of weights.
 
     Values are compared as bfloat16, so that a model is the same in either precision.
     """
