@@ -218,11 +218,11 @@ def _figure(maps: dict[str, PatchMap]) -> Any:
     limit = max(float(np.abs(one.mean).max()) for one in maps.values())
     for axis, (name, one) in zip(flat, maps.items(), strict=False):
         image = draw_map(axis, one.mean, one.layers, one.columns, limit, name)
-    fig.colorbar(image, ax=list(flat[: len(maps)]), label="D (logits)", shrink=0.7)
+    fig.colorbar(image, ax=axes, label="D (logits)", shrink=0.7)
     if "post" in maps:
         apart = maps["base"].normalised - maps["post"].normalised
         image = draw_map(flat[len(maps)], apart, maps["base"].layers, maps["base"].columns, 1.0, "base less post, in steps")
-        fig.colorbar(image, ax=flat[len(maps)], label="difference")
+        fig.colorbar(image, ax=flat[len(maps)], location="top", shrink=0.8)
     for axis in flat[count:]:
         axis.remove()
     return fig

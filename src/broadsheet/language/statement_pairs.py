@@ -172,7 +172,8 @@ def tokenize_pairs(
     question = question or Question()
     if examples is None:
         if len(pairs) <= EXAMPLES:
-            raise InputError(f"{len(pairs)} pairs of statements; {EXAMPLES} serve as labelled examples, and others are wanted.")
+            said = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
+            raise InputError(f"{said} of statements; {EXAMPLES} serve as labelled examples, and others are wanted.")
         examples = [(getattr(pair, kind), kind == "true") for kind in ("true", "false") for pair in pairs[:EXAMPLES]]
         pairs = pairs[EXAMPLES:]
     rng, left_out = np.random.default_rng(seed), Counter[str]()
