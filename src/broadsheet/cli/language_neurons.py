@@ -191,7 +191,7 @@ def _figure(report: dict[str, Any], curves: list[tuple[str, ClampCurve]]) -> Any
         axis.plot(report["layers"], "o-", ms=3, color=CONTROL_COLOUR, label="furthest of the layer")
         axis.plot([row["layer"] for row in report["neurons"]], [abs(row["z"]) for row in report["neurons"]], "D",
                   color=SYSTEM_COLOUR, ms=4, label="listed neurons")  # fmt: skip
-        label(axis, "layer", f"|z| with {report['token']!r} (standard deviations)")
+        label(axis, "layer", f"|z| with {report['token']!r}"[:40])
 
     def clamps(axis: Any, text: str) -> None:
         mine = [curve for prompt, curve in curves if prompt == text]
@@ -211,7 +211,7 @@ def _figure(report: dict[str, Any], curves: list[tuple[str, ClampCurve]]) -> Any
     def shared(axis: Any) -> None:
         axis.plot(report["agreement_by_layer"], "o-", ms=3, color=SYSTEM_COLOUR)
         axis.set_ylim(0, 1)
-        label(axis, "layer", f"same first name as {Path(report['against']).name} (share)")
+        label(axis, "layer", "same first name (share)", f"as {Path(report['against']).name[-30:]}")
 
     panels.append(by_layer)
     for text in dict.fromkeys(prompt for prompt, _ in curves):
@@ -221,6 +221,8 @@ def _figure(report: dict[str, Any], curves: list[tuple[str, ClampCurve]]) -> Any
     fig, axes = figure(len(panels))
     for axis, draw in zip([axes] if len(panels) == 1 else axes, panels, strict=True):
         draw(axis)
+        if axis.get_xlabel() == "layer":
+            axis.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
 

@@ -271,7 +271,7 @@ def _kept(file: Path | None, names: Sequence[str], make: Callable[[], dict[str, 
             return {name: stored[name] for name in names}
     made = make()
     with writing(file) as stream:
-        np.savez(stream, **made)
+        np.savez(stream, **made)  # type: ignore[arg-type]
     return made
 
 

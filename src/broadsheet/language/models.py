@@ -56,8 +56,7 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     **Raises:** `MissingDataError` where the model is neither there nor can be fetched, `DataError` where its weights are not
     those that its configuration asks for or not finite, `InputError` for an adapter without its model.
     """
-    if not Path(name).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
-        raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
+    _check_name(name)
     if revision and Path(name).is_dir():
         raise InputError(f"{name} is a folder, which has no revision {revision!r}; revisions are those of a name on the Hub.")
     if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
@@ -131,13 +130,18 @@ def model_folder(name: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
+    _check_name(name)
     place = _place(name, None)
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"], **place))
     except (OSError, ValueError) as error:
         raise MissingDataError(f"{name} cannot be loaded: {_reason(error, place)}") from None
+
+
+def _check_name(name: str) -> None:
+    """Refuses what is no folder and cannot be a name on the Hub."""
+    if not Path(name).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
 
 
 def _place(name: str, revision: str | None) -> dict[str, Any]:
@@ -207,6 +211,7 @@ def load_tokenizer(name: str) -> Any:
 
     **Raises:** `MissingDataError` where there is none.
     """
+    _check_name(name)
     place = _place(name, None)
     try:
         return _tokenizer(name, place)

@@ -103,8 +103,11 @@ class StoredNeurons:
         self.layers = len(anatomy.blocks(self._model))
         first = anatomy.block(self._model, 0)
         start = anatomy.path_of(self._model, first)
-        self._fill(first, start)
-        found = anatomy.mlp(self._model, 0)
+        self._fill(first, start, whole=False)  # what is no MLP of separate maps says so itself
+        try:
+            found = anatomy.mlp(self._model, 0)
+        except (RuntimeError, NotImplementedError):
+            raise DataError(f"{folder} has not all weights of the MLP of block 0; its configuration asks for them.") from None
         self._paths = {}
         self._turned = {}
         for site in SITES:
@@ -150,7 +153,7 @@ class StoredNeurons:
             return f"{anatomy.path_of(self._model, anatomy.embedding(self._model))}.weight"
         if self._key(own) is None:
             known = {self._key(name) for name in self._model.state_dict()}
-            like = list(last.weight.shape)
+            like = list(anatomy.matrix(last).shape)
             others = [name for name in self._files if name not in known and self._shape(name) == like]
             own = others[0] if len(others) == 1 else own
         return own
@@ -182,11 +185,11 @@ class StoredNeurons:
         """A copy of a part of the skeleton with its weights, in float32."""
         return self._fill(copy.deepcopy(module), anatomy.path_of(self._model, module)).float()
 
-    def _fill(self, module: Any, path: str) -> Any:
-        """Gives a part its weights."""
-        own = {name: self._tensor(f"{path}.{name}") for name in module.state_dict()}
+    def _fill(self, module: Any, path: str, whole: bool = True) -> Any:
+        """Gives a part its weights; all of them, or those that are there."""
+        names = [name for name in module.state_dict() if whole or self._key(f"{path}.{name}") is not None]
         try:
-            module.load_state_dict(own, assign=True)
+            module.load_state_dict({name: self._tensor(f"{path}.{name}") for name in names}, strict=whole, assign=True)
         except RuntimeError as error:
             raise DataError(
                 f"The weights of {path!r} in {self.folder} do not fit: {str(error).splitlines()[-1].strip()}"
@@ -221,7 +224,7 @@ def _files(folder: Path) -> dict[str, Path]:
         if not all((folder / Path(file).name).is_file() for file in named.values()):
             raise MissingDataError(f"{folder} lacks files of weights that {index.name} names.")
         return {name: folder / Path(file).name for name, file in named.items()}
-    found = {}
+    found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt") as stream:
