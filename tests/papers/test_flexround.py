@@ -1,10 +1,17 @@
 """The experiments of the paper on files in the formats that its own size reads, and what they are made of."""
 
+import json
+import sys
+from contextlib import nullcontext
+
 import jax
 import numpy as np
 import pytest
+import torch
 
 from broadsheet.errors import MissingDataError
+from broadsheet.language.architectures import Sizes, new_model
+from broadsheet.language.tiny_world import WORDS, World, tokenizer
 from broadsheet.learn.rounding import FlexRound, RoundToNearest
 from broadsheet.papers.flexround import accuracy, by_hand, moved_weights, paper
 from resnets import write_resnet
@@ -74,3 +81,50 @@ def test_a_weight_has_moved_where_its_code_is_neither_below_nor_above_it():
 
 def test_answers_are_counted_in_percent():
     assert accuracy(np.eye(4), np.array([0, 1, 2, 0])) == 75
+
+
+def test_the_papers_size_reads_a_model_and_its_texts(tmp_path):
+    model = new_model("opt", Sizes(words=len(WORDS), width=16, blocks=2, mlp=32, positions=64), seed=1).eval()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    rng = np.random.default_rng(0)
+    documents = [World(0).document(rng) for _ in range(40)]
+    (tmp_path / "calibration.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in documents[:20]))
+    (tmp_path / "test.txt").write_text("\n\n".join(documents[20:]))
+    experiment = paper.experiments["lm_blocks"]
+    places = {"model": str(tmp_path / "model"), "data": str(tmp_path)}
+    config = experiment.configure("paper", overrides={**places, "iters": 1, "windows": 4, "length": 16})
+    report = experiment.function(config, jax.random.key(0), Quiet())
+    _, after, held = config.ready(0, Quiet())
+    assert after.shape == (4, 16)
+    assert held.flatten().tolist() == tokenizer()((tmp_path / "test.txt").read_text())["input_ids"][: held.numel()]
+    with torch.no_grad():
+        logits = model(input_ids=held).logits
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), held[:, 1:].flatten())
+    assert float(report.arrays["full"]) == pytest.approx(float(loss.exp()), rel=1e-4)
+    table = report.scalars()
+    assert {claim.id: set(claim.needs()) <= set(table) for claim in experiment.claims} == {"F9": True, "F9b": True, "F10": True}
+    assert all(row["increase"] == pytest.approx(row["perplexity"] - report.arrays["full"]) for row in table.values())
+    assert table["nearest"]["share_of_nearest"] == table["without-elements"]["share_of_plain"] == 1.0
+
+
+def test_without_texts_the_papers_size_says_what_it_needs(tmp_path, monkeypatch):
+    new_model("opt", Sizes(words=len(WORDS), width=16, blocks=1, mlp=16)).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    config = paper.experiments["lm_blocks"].configure("paper", overrides={"model": str(tmp_path)})
+    with pytest.raises(MissingDataError, match="pip install datasets"):
+        config.ready(0, Quiet())
+
+
+class Quiet:
+    """A log that nobody reads."""
+
+    def progress(self, fraction, **metrics):
+        assert 0 <= fraction <= 1
+
+    def checkpoint(self, name):
+        return None
+
+    def alone(self):
+        return nullcontext()
