@@ -46,7 +46,8 @@ def geometry(
     from broadsheet.language.geometry import measure, spectrum
 
     names = [name.strip() or None for name in revisions.split(",")] if revisions else [None]
-    rows, options = read_texts(texts, LEAST, WHY), {"pool": pool, "layer": layer, "max_length": max_length}
+    rows = read_texts(texts, LEAST, WHY)
+    options: dict[str, Any] = {"pool": pool, "layer": layer, "max_length": max_length}
     found = [{"revision": name, **measure(spectrum(_states(model, name, rows, **options)))} for name in names]
     if as_json:
         print_json({"model": model, "texts": len(rows), "pool": pool, "layer": layer, "checkpoints": found})

@@ -66,7 +66,7 @@ def directions(
     known = Direction.load(load) if load else None
     found = read_labelled(texts)
     names = [model, *([transfer] if transfer else [])]
-    options = {"max_length": max_length, "device": device, "precision": dtype}
+    options: dict[str, Any] = {"max_length": max_length, "device": device, "precision": dtype}
     with _spools(names, texts, found, position if known is None else known.position, **options) as spools:
         if known is None:
             made, report, along = _fit(spools, found, layer, position, kind, model_identity(model))
@@ -136,15 +136,15 @@ def _fit(
             row["accuracies"] = {f"{a} in {b}": value for (a, b), value in right.items()}
         by_block.append(row)
     chosen = max(by_block, key=lambda row: row["accuracy"])["layer"] if layer is None else layer
-    states = here.read(chosen)
+    own = here.read(chosen)
     made = Direction.fit(
-        states, labels, groups, layer=chosen, position=position, model=identity, kind=kind, polarities=found.polarities
+        own, labels, groups, layer=chosen, position=position, model=identity, kind=kind, polarities=found.polarities
     )
     of = next(row for row in by_block if row["layer"] == chosen)
-    report = {"accuracy": of["accuracy"], "separation": separation(states, labels, made.vector, groups)}
+    report = {"accuracy": of["accuracy"], "separation": separation(own, labels, made.vector, groups)}
     if others:
         report |= {"other": others[0][0], "cosine": of["cosine"], "accuracies": of["accuracies"]}
-    return made, report | {"blocks": by_block}, centred(states, groups) @ made.unit
+    return made, report | {"blocks": by_block}, centred(own, groups) @ made.unit
 
 
 def _judge(spool: Spool, found: Labelled, known: Direction) -> tuple[Direction, dict[str, Any], np.ndarray]:

@@ -144,9 +144,12 @@ class Direction:
         """
         if kind not in KINDS:
             raise InputError(f"The kind of direction is {kind!r}; {' or '.join(KINDS)} is wanted.")
-        if kind == "ttpd" and polarities is None:
+        if kind == "mass-mean":
+            vector = mass_mean(states, labels, groups)
+        elif polarities is None:
             raise InputError("ttpd needs the polarity of each text.")
-        vector = mass_mean(states, labels, groups) if kind == "mass-mean" else ttpd(states, labels, polarities, groups)[0]
+        else:
+            vector = ttpd(states, labels, polarities, groups)[0]
         return cls.along(vector, states, labels, groups, layer=layer, position=position, model=model, kind=kind)
 
     @classmethod

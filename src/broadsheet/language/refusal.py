@@ -122,7 +122,8 @@ class Steering:
     def best(self, vectors: np.ndarray, layers: Sequence[int] | None = None) -> tuple[int, int]:
         """The block whose vector makes most harmless requests refused, and the one without whose vector fewest harmful ones
         are: found on `TRIED` of the requests for directions."""
-        few = Requests(*((rows[0], rows[0][:TRIED]) for rows in (self.requests.harmful, self.requests.harmless)))
+        harmful, harmless = self.requests.harmful[0], self.requests.harmless[0]
+        few = Requests((harmful, harmful[:TRIED]), (harmless, harmless[:TRIED]))
         here = Steering(self.model, self.words, few, tokens=self.tokens, phrases=self.phrases)
         tried = list(range(len(vectors)) if layers is None else layers)
         if len(tried) == 1:

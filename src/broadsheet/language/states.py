@@ -69,7 +69,7 @@ def mean_states(model: Any, rows: Rows, *, position: int = -1, batch: int = 64) 
     """
     _check(model, rows, position)
     layers = range(len(blocks(model)))
-    total = 0.0
+    total: Any = 0.0
     for _, ids in batches(rows, batch):
         found = _states(model, ids, layers, position)
         total = total + np.array([found[layer].sum(axis=0, dtype=np.float64) for layer in layers])

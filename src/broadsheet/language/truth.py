@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -101,6 +101,12 @@ def choose_site(model: Any, task: TruthTask, sites: Sequence[Site]) -> tuple[Sit
     return sites[int(np.argmax(scores))], np.array(scores)
 
 
+class Models(Protocol):
+    """Models by name: a dictionary, or a `broadsheet.language.suite.Suite`, which loads them when they are asked for."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
 class Exchange:
     """Directions of several models, the base first, as probes and interventions in each other.
 
@@ -109,7 +115,7 @@ class Exchange:
     model is asked for here once, and once more by `prepare`.
     """
 
-    def __init__(self, models: Mapping[str, Any], names: Sequence[str], task: TruthTask, site: Site) -> None:
+    def __init__(self, models: Models, names: Sequence[str], task: TruthTask, site: Site) -> None:
         self.models, self.names, self.task, self.site = models, list(names), task, site
         self.states: dict[str, States] = {}
         self.plain: dict[str, tuple[float, float]] = {}
@@ -121,7 +127,8 @@ class Exchange:
             self.states[name], self.plain[name] = task.states(model, site), task.plain(model)
             self.own[name] = task.fit(self.states[name], site)
             self.words[name] = self.along(name, word_difference(model, *task.answers))
-            table = embedding(model).weight.detach()
+            table: Any = embedding(model).weight
+            table = table.detach()
             self.embedded[name] = np.array([table[row].float().mean(0).cpu().numpy() for row in task.rows])
         self._effects: dict[tuple[bytes, str], Effect] = {}
 

@@ -863,13 +863,16 @@ def _truth_task(config: Truth | Refusing, words: Any) -> tuple[TruthTask, list[S
 
 def _requests(config: Refusing, suite: Suite, template: str, position: int) -> Requests:
     """Requests of both kinds under a template, four fifths of them for directions."""
-    kinds = []
-    for kind, file in (("harmful", "harmful_behaviors.csv"), ("harmless", "alpaca_data.json")):
+
+    def parts(kind: str, file: str) -> tuple[list[list[int]], list[list[int]]]:
         found = read_requests(Path(str(config.data)) / file) if config.models else tiny_requests(kind)
         fit, test = train_test_split(found, test_size=0.2, random_state=42)
-        kinds.append(tuple(suite.rows([template.format(text) for text in part]) for part in
-                           (fit[: config.requests], test[: config.asked])))  # fmt: skip
-    return Requests(*kinds, position=position)
+        fit, test = (
+            suite.rows([template.format(text) for text in some]) for some in (fit[: config.requests], test[: config.asked])
+        )
+        return fit, test
+
+    return Requests(parts("harmful", "harmful_behaviors.csv"), parts("harmless", "alpaca_data.json"), position=position)
 
 
 def _rows_to_read(config: Sureness, suite: Suite) -> list[list[int]]:
