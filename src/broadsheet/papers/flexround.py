@@ -75,7 +75,7 @@ paper = Paper(
         "At 4 bits GPTQ, which learns nothing by gradient, keeps the digits network's outputs better than all others.",
         "Factors that were learned for other weights move as many weights, and larger ones: that large weights move first "
         "comes from the division itself, not from what was learned.",
-        "On the tiny language model at 2 bits AdaRound and AdaQuant, each at a rate of its own, keep the perplexity about as well: "
+        "On the tiny language model at 2 bits AdaRound and AdaQuant, each at its own rate, keep the perplexity about as well: "
         "over four development seeds 0.15 and 0.17 of what rounding to nearest loses is lost, and 0.14 by FlexRound.",
         "ImageNet, GLUE and the published tables are not reproduced; the residual network for CIFAR was read from files with "
         "random weights only.",
