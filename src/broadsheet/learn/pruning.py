@@ -168,7 +168,7 @@ class FixedMasks:
 class SparseState(NamedTuple):
     """State of `sparse`.
 
-    - `inner`: the optimiser's; `masks`: which weights are live; `count`: steps made.
+    - `inner`: the optimiser's; `masks`: which weights are live; `step`: steps made.
     - `prune_at`, `keep`: steps that prune, and how many weights live after each (of all layers, or of each).
     - `every`, `start`: when weights are exchanged; `rates`: r0, r_min and all steps; `seed`: of random growth.
     - `gradients`: running average of dense gradients, where growth goes by it.
@@ -176,7 +176,7 @@ class SparseState(NamedTuple):
 
     inner: PyTree
     masks: PyTree
-    count: Int[Array, ""]
+    step: Int[Array, ""]
     prune_at: Int[Array, " prunes"]
     keep: Int[Array, "prunes counts"]
     every: Int[Array, ""]
@@ -210,7 +210,7 @@ def sparse(optimiser: optax.GradientTransformation, rule: Sparsifier) -> optax.G
         return SparseState(
             inner=optimiser.init(params),
             masks=masks,
-            count=_number(0),
+            step=_number(0),
             prune_at=_number(prunes),
             keep=_number(keep),
             every=_number(rule.every),
@@ -236,7 +236,7 @@ def _update_of(inner_update: Callable, growth: Growth | None, scope: Scope, outp
             raise InputError("A sparse optimiser is given the weights: update(gradient, state, weights).")
         old = state.masks
         updates, inner = inner_update(apply_masks(gradient, old), state.inner, params)
-        step = state.count + 1
+        step = state.step + 1
         average = state.gradients
         if growth == "momentum":
             average = jax.tree.map(lambda a, g: MOMENTUM * a + (1 - MOMENTUM) * g, average, gradient)
@@ -262,14 +262,14 @@ def _update_of(inner_update: Callable, growth: Growth | None, scope: Scope, outp
             masks, inner = jax.lax.cond(_due(state, growth), changed, lambda: (old, inner))
         kept = jax.tree.map(lambda before, now: before & now, old, masks)
         updates = jax.tree.map(lambda m, u, p: jnp.where(m, u, -p) if is_sparse(m) else u, kept, updates, params)
-        return updates, state._replace(inner=inner, masks=masks, count=step, gradients=average)
+        return updates, state._replace(inner=inner, masks=masks, step=step, gradients=average)
 
     return update
 
 
 def _due(state: SparseState, growth: Growth | None) -> Array:
     """Whether masks change in this step; in the very last one nothing is exchanged, since what grows would stay zero."""
-    step = state.count + 1
+    step = state.step + 1
     prunes = jnp.any(state.prune_at == step)
     if growth is None:
         return prunes
@@ -279,7 +279,7 @@ def _due(state: SparseState, growth: Growth | None) -> Array:
 def exchange_rate(state: SparseState) -> Float[Array, ""]:
     """Share of live weights that is exchanged in the step to come: a cosine from r0 to r_min over all steps."""
     highest, lowest, steps = state.rates
-    return lowest + (highest - lowest) * (1 + jnp.cos(jnp.pi * (state.count + 1) / steps)) / 2
+    return lowest + (highest - lowest) * (1 + jnp.cos(jnp.pi * (state.step + 1) / steps)) / 2
 
 
 def regrown(masks: PyTree, weights: PyTree, scores: PyTree, share: Array | float, growth: Growth, key: PRNGKeyArray) -> PyTree:
@@ -303,7 +303,7 @@ def regrown(masks: PyTree, weights: PyTree, scores: PyTree, share: Array | float
         rows = tuple(jnp.stack([part[k].ravel() for k in alike]) for part in (leaves, weight, score))
         for k, new in zip(alike, jax.lax.map(one, (jnp.asarray(alike), *rows)), strict=True):
             leaves[k] = new.reshape(leaves[k].shape)
-    return tree.unflatten(leaves)
+    return jax.tree.unflatten(tree, leaves)
 
 
 def _with_masked_moments(inner: PyTree, masks: PyTree) -> PyTree:

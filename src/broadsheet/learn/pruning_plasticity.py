@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Bool, Int, PRNGKeyArray, PyTree
 
 from broadsheet.errors import InputError
 from broadsheet.learn.pruning import Growth, regrown
@@ -58,7 +58,8 @@ def pruned_at_once(
     elif criterion == "random":
         leaves, tree = jax.tree.flatten(params)
         keys = jax.random.split(_given(key, "Random pruning"), len(leaves))
-        scores = tree.unflatten([jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
+        drawn = [jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+        scores = jax.tree.unflatten(tree, drawn)
     chosen = sparse_leaves(params, ranks, exclude)
     dense = jax.tree.map(lambda leaf, one: jnp.ones(leaf.shape if one else (), bool), params, chosen)
     shapes = [mask.shape for mask in jax.tree.leaves(dense) if is_sparse(mask)]
@@ -137,7 +138,7 @@ def training_cost(
     *,
     dense_gradients: Bool[np.ndarray, " steps"] | None = None,
     uses: Sequence[int] | None = None,
-) -> Float[np.ndarray, ""]:
+) -> float:
     """Multiplications of a sparse training, as a share of those of the dense one.
 
     A step has three products with each weight that is live: forward, and backward to activations and to weights. Where growth
@@ -151,4 +152,4 @@ def training_cost(
     sparse_work = np.asarray(live) @ weight
     dense_work = float(np.asarray(sizes) @ weight)
     backward = sparse_work if dense_gradients is None else np.where(dense_gradients, dense_work, sparse_work)
-    return np.sum(2 * sparse_work + backward) / (3 * len(live) * dense_work)
+    return float(np.sum(2 * sparse_work + backward) / (3 * len(live) * dense_work))

@@ -96,7 +96,7 @@ def random_masks(params: PyTree, chosen: PyTree, counts: Sequence[int], key: PRN
             masks.append(largest(keys, next(left)).reshape(leaf.shape))
         else:
             masks.append(jnp.ones((), bool))
-    return tree.unflatten(masks)
+    return jax.tree.unflatten(tree, masks)
 
 
 def apply_masks(tree: PyTree, masks: PyTree) -> PyTree:
@@ -166,13 +166,13 @@ def pruned(masks: PyTree, scores: PyTree, keep: Int[Array, " counts"], scope: Sc
         chosen = [largest(each, keep[n]) for n, each in enumerate(keys)]
     for k, each in zip(sparse, chosen, strict=True):
         leaves[k] = each.reshape(leaves[k].shape)
-    return tree.unflatten(leaves)
+    return jax.tree.unflatten(tree, leaves)
 
 
 def _best_first(keys: UInt[Array, " n"], outputs: int) -> UInt[Array, " n"]:
     """The largest key of each output raised above all others, by its top bit, which no key of a number has."""
     rows = keys.reshape(outputs, -1)
-    best = (rows == rows.max(axis=1, keepdims=True)) & (rows > 0)
+    best = (jnp.arange(rows.shape[1]) == rows.argmax(axis=1)[:, None]) & (rows > 0)
     top = jnp.asarray(1 << (8 * keys.dtype.itemsize - 1), keys.dtype)
     return jnp.where(best, rows | top, rows).ravel()
 

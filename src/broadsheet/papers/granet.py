@@ -239,7 +239,7 @@ def _events(rule: Sparsifier, config: Rule, wanted: list[int], key: Any) -> list
         if step % config.every == 0:
             slopes, after = _weights(gradient), _weights(sparse_state(state).masks)
             moved = [np.where(m, w - np.float32(0.125) * g, 0) for m, w, g in zip(before, old, slopes, strict=True)]
-            share = np.float32(rule.r_min + (rule.r0 - rule.r_min) * (1 + np.cos(np.pi * step / rule.steps)) / 2)
+            share = float(rule.r_min + (rule.r0 - rule.r_min) * (1 + np.cos(np.pi * step / rule.steps)) / 2)
             found.append(_event(moved, slopes, before, after, wanted[step // config.every - 1], share))
     return found
 
@@ -259,7 +259,7 @@ def _event(moved: list, slopes: list, before: list, after: list, wanted: int, sh
     made |= {"overlap": 1.0, "masked": 1.0}
     for mask, weight, slope, was, now in zip(np.split(kept, sizes), moved, slopes, before, after, strict=True):
         live = int(mask.sum())
-        moves = int(np.ceil(share * np.float32(live)))
+        moves = int(np.ceil(np.float32(share) * np.float32(live)))
         stays = mask.copy()
         stays[np.argsort(np.where(mask, np.abs(weight), np.inf), kind="stable")[:moves]] = False
         best, blind, anywhere = (
@@ -523,7 +523,7 @@ def bad_start(config: BadStart, key, log: Log) -> Report:
     task = Task(config, key)
     rng = generator(jax.random.fold_in(key, 4))
     task.net = jax.tree.map(lambda layer: _small(rng, layer), task.net, is_leaf=lambda node: isinstance(node, Dense))
-    chosen = {"system": {}, "no-growth": {"growth": None}, "random-growth": {"growth": "random"},
+    chosen: dict[str, dict[str, Any]] = {"system": {}, "no-growth": {"growth": None}, "random-growth": {"growth": "random"},
               "rescaled": {"growth": None, "rescale": True}, "dense-start": {"growth": None, "s_init": 0.0}}  # fmt: skip
     arms, losses = {}, []
     for n, (arm, options) in enumerate(chosen.items()):
@@ -574,9 +574,9 @@ class Dynamics(Digits):
 def mask_dynamics(config: Dynamics, key, log: Log) -> Report:
     """Densities of layers over a training, turnover of masks, the share of weights that were ever live, and the cost."""
     task = Task(config, key)
-    kinds = {"system": GraNet, "dense-start": functools.partial(GraNet, s_init=0.0), "random-growth": METHODS["random-growth"],
-             "no-growth": METHODS["no-growth"], "rigl": RigL, "static": StaticSparse}  # fmt: skip
-    arms, arrays = {}, {}
+    kinds = {**METHODS, "dense-start": functools.partial(GraNet, s_init=0.0)}
+    arms: dict[str, dict[str, float]] = {}
+    arrays: dict[str, Any] = {}
     for n, (arm, kind) in enumerate(kinds.items()):
         rule = task.rule(kind, config.sparsity)
         history = [_sparse_masks(rule.around(_sgd(config.rate, config.decay)).init(task.net))]
@@ -601,8 +601,9 @@ def _costs(rule: Sparsifier, config: Dynamics, live: np.ndarray, sizes: list[int
     """What was counted from the masks of each step, and how far that is from the sum over the schedule."""
     steps, total = np.arange(config.steps), sum(sizes)
     dense = ((steps + 1) % config.every == 0) & (steps + 1 < config.steps) if exchanges else np.zeros(len(steps), bool)
-    counted = float(training_cost(live[steps // config.every], sizes, dense_gradients=dense))
-    alive = np.floor(total * (1 - np.array([rule.sparsity_at(step // config.every * config.every) for step in steps])) + 1e-6)
+    counted = training_cost(live[steps // config.every], sizes, dense_gradients=dense)
+    planned = np.array([rule.sparsity_at(int(step) // config.every * config.every) for step in steps])
+    alive = np.floor(total * (1 - planned) + 1e-6)
     exact = np.sum(2 * alive + np.where(dense, total, alive)) / (3 * total * len(steps))
     return {"cost": counted, "closed_form_error": abs(counted - exact)}
 
@@ -685,14 +686,14 @@ def generality(config: Generality, key, log: Log) -> Report:
         def rule(kind: Any = kind, **options: Any) -> Sparsifier | None:
             return kind and kind(config.sparsity, steps=config.steps, every=config.every, rescale=True, **options)
 
-        words = fit(first, CrossEntropy(), Batches(*train, 64), optimiser=_adam(2e-3), steps=config.steps, chunk=config.every,
-                    key=jax.random.fold_in(key, 3), sparsifier=rule(exclude=_is_embedding))  # fmt: skip
+        words = fit(first, CrossEntropy(), Batches(train[0], train[1], 64), optimiser=_adam(2e-3), steps=config.steps,
+                    chunk=config.every, key=jax.random.fold_in(key, 3), sparsifier=rule(exclude=_is_embedding))  # fmt: skip
         fitted = fit_recordings(cell, heard.inputs[None], scale_voltage(heard.voltage)[None, :, None], ("voltage",),
                                 steps=config.steps, batch=8, window=200, rate=5e-3, key=jax.random.fold_in(key, 4),
                                 sparsifier=rule())  # fmt: skip
         said = predict_recordings(fitted, tested.inputs[None])[..., 0]
         arms[arm] = {
-            "word_loss": _loss(words.model, test), "sparsity": 0.0 if kind is None else sparsity(words.opt_state),
+            "word_loss": float(_loss(words.model, *test)), "sparsity": 0.0 if kind is None else sparsity(words.opt_state),
             "explained_variance": voltage_scores(tested.voltage[None], said)["explained_variance"],
             "cell_weights": sum(int((leaf != 0).sum()) for leaf in jax.tree.leaves(eqx.filter(fitted, _is_matrix))),
         }  # fmt: skip
@@ -720,8 +721,8 @@ def _cell(config: Generality, key: Any) -> ELMCell:
 
 
 @eqx.filter_jit
-def _loss(model: Any, batch: tuple[Array, Array]) -> Array:
-    return CrossEntropy()(model, batch, None)
+def _loss(model: Any, x: Array, y: Array) -> Array:
+    return CrossEntropy()(model, (x, y), None)
 
 
 def _windows(rng: np.random.Generator, config: Generality):
