@@ -227,13 +227,15 @@ def planted_rows(runs: Runs):
     left.bar(at + 0.2, [run.arms["unplanted"][f"found_{name}"] for name in names], 0.4, color=CONTROL_COLOUR, label="as it was")
     left.set_xticks(at, ["directions at\nright angles", *(name.replace("_", " ") for name in NORMS)], fontsize="small")
     left.set_ylim(0, 1.3)
-    label(left, "decode", "planted token named first (share)")
+    label(left, "decode", "planted token found (share)")
     for n, norm in enumerate(NORMS):
         p = np.sort(run.arrays["shares"][n], axis=1)
         right.loglog(run.arrays["lengths"], np.median(p, axis=1), "o-", ms=3, color=COLOURS[n], label=norm.replace("_", " "))
         right.fill_between(run.arrays["lengths"], p[:, 0], p[:, -1], color=COLOURS[n], alpha=0.15, lw=0)
     right.axhline(1 / len(tiny.WORDS), color=CONTROL_COLOUR, ls="--", lw=1, label="chance")
-    label(right, "length of the planted row", "p of the planted token (median, range)")
+    right.set_xticks(run.arrays["lengths"], [f"{length:g}" for length in run.arrays["lengths"]])
+    right.minorticks_off()
+    label(right, "length of the planted row", "p of the token (median, range)")
     return fig
 
 
@@ -494,18 +496,21 @@ def named_neurons(runs: Runs):
         axes[0].plot(np.arange(len(total)), total / max(total.sum(), 1), "o-", ms=3, color=COLOURS[k], label=f"{site} (raw)")
         wins = [run.arms[arm][f"wins{end}"] for end in ("", "_final_norm", "_cosine")]
         axes[1].bar(np.arange(3) + 0.27 * (k - 1), wins, 0.25, color=COLOURS[k], label=site)
+    axes[0].set_xticks(range(len(shares[0])))
     label(axes[0], "layer", "share of named neurons")
     axes[1].axhline(6, color=CONTROL_COLOUR, ls="--", lw=1, label="chance")
     axes[1].axhline(9, color="black", ls=":", lw=1, label="bound")
     axes[1].set_xticks(np.arange(3), [norm.replace("_", " ") for norm in NORMS])
-    axes[1].set_ylim(0, 16)
-    label(axes[1], "decode", "concepts moved more than by random neurons (of 12)")
+    axes[1].set_ylim(0, 21)
+    label(axes[1], "decode", "concepts moved further (of 12)", "than by random neurons", legend=False)
+    axes[1].legend(frameon=False, fontsize="small", ncols=2)
     arms = ("system", "gate", "key-value", "pushed", "frequent", "other-concept")
     colours = [*COLOURS[:3], *[CONTROL_COLOUR] * 3]
     shown = ("up", "gate", "down", "same push", "frequent", "other")
     axes[2].bar(shown, [run.arms[arm]["change"] for arm in arms], color=colours)
     axes[2].axhline(run.arms["system"]["chance_change"], color="black", ls="--", lw=1, label="random neurons, same value")
-    axes[2].tick_params(axis="x", labelsize="small")
+    axes[2].tick_params(axis="x", labelsize="x-small")
+    axes[2].margins(y=0.2)
     label(axes[2], "neurons named by", "mean change of log p (nats)")
     return fig
 
@@ -614,12 +619,13 @@ def shared_names(runs: Runs):
     left.bar([shown.get(name, name) for name in names], [run.arms[name]["agreement"] for name in names], color=colours)
     left.tick_params(axis="x", labelsize="x-small")
     left.set_ylim(0, 1)
-    label(left, "named by", "same first name, base and tuned (share)")
+    label(left, "named by", "same first name as tuned (share)")
     for k, (arm, row) in enumerate(zip(run.arrays["arms"], run.arrays["layers"], strict=True)):
         grey = str(arm) in ("shuffled", "other-seed")
         right.plot(np.arange(len(row)), row, "o--" if grey else "o-", ms=3, color=CONTROL_COLOUR if grey else COLOURS[k % 6],
                    label=str(arm).replace("system", "up, raw"))  # fmt: skip
     right.set_ylim(0, 1)
+    right.set_xticks(range(run.arrays["layers"].shape[1]))
     label(right, "layer", "same first name (share)", legend=False)
     right.legend(frameon=False, fontsize="x-small", ncols=2)
     return fig
@@ -727,7 +733,7 @@ def answers(runs: Runs):
     left.set_ylim(0, 1)
     label(left, "neuron named by", "answers with the concept (share)")
     right.bar(shown, [rows[arm]["kl"] for arm in order], color=colours)
-    label(right, "neuron named by", "divergence on other texts (nats a token)")
+    label(right, "neuron named by", "KL on other texts (nats a token)")
     return fig
 
 
