@@ -650,12 +650,12 @@ class Blocks:
             recipe = FULL if self.pretraining == FULL.pretrain else Recipe(self.pretraining, 2, 2, 2)
             chain = tiny_chain(seed, recipe=recipe, report=lambda share, metrics: log.progress(0.1 * share, **metrics))
             probe = World(0).probe
-            held = probe(self.held_out, self.length, seed=2000 + seed)
-            return lambda: chain.model("base"), probe(self.windows, self.length, seed=1000 + seed), held
+            texts = probe(self.windows, self.length, seed=1000 + seed), probe(self.held_out, self.length, seed=2000 + seed)
+            return lambda: chain.model("base"), *texts
         places = [f"{self.data}/calibration.jsonl", f"{self.data}/test.txt"] if self.data else ["c4", "wikitext-2"]
         model, words = load(self.model)
-        texts = read_corpus(places[0], "train", most=16 * self.windows), read_corpus(places[1], "test")
-        after, held = (windows(model, words, part, self.length) for part in texts)
+        corpora = read_corpus(places[0], "train", most=16 * self.windows), read_corpus(places[1], "test")
+        after, held = (windows(model, words, part, self.length) for part in corpora)
         return lambda: load(self.model)[0], after[: self.windows], held[: self.held_out]
 
 
