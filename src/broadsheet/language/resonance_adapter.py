@@ -179,7 +179,8 @@ class SynapticResonance(torch.nn.Module):
             return self.state if not self.call.config.reset and self.state.batch in (0, len(h)) else ResonanceState()
         layer = cache.layers[self.layer]
         if not hasattr(layer, "resonance"):
-            layer.__class__ = _remembering(type(layer))
+            kind: Any = type(layer)
+            layer.__class__ = _remembering(kind)
             layer.resonance = ResonanceState()
         if layer.resonance.batch == 0 and int(layer.get_seq_length()) > h.shape[1]:
             raise InputError("This cache was filled without the memory; begin with a new one.")
@@ -242,7 +243,7 @@ def add_synaptic_resonance(
     width, heads = sizes.hidden_size, config.heads or sizes.num_attention_heads
     if heads < 1 or width % heads:
         raise InputError(f"A width of {width} cannot be divided among {heads} heads.")
-    weights = embedding(model).weight
+    exact = torch.promote_types(next(embedding(model).parameters()).dtype, torch.float32)
     call = _Call(config, tuple(name for name, part in model.named_parameters() if part.requires_grad))
     if not train_base:
         model.requires_grad_(False)
@@ -250,9 +251,7 @@ def add_synaptic_resonance(
         torch.manual_seed(seed)
         for layer, place in places.items():
             here = next(place.parameters())
-            made = SynapticResonance(layer, width, heads, call).to(
-                here.device, torch.promote_types(weights.dtype, torch.float32)
-            )
+            made = SynapticResonance(layer, width, heads, call).to(here.device, exact)
             made.train(model.training)
             place.add_module(NAME, made)
             made.handle = place.register_forward_hook(made.after_attention, with_kwargs=True)

@@ -83,10 +83,12 @@ def prefill_error(seed: int, *, carried: bool = True, tokens: int = 40) -> float
     model, ids = _model(seed, 0.5), _ids(seed, 2, tokens)
     with torch.no_grad():
         whole = model(input_ids=ids).logits
-        cache, parts = None, []
+        cache: Any = None
+        parts: list[torch.Tensor] = []
         for piece in ids.split([8] + [1] * (tokens - 8), 1):
             out = model(input_ids=piece, use_cache=True, cache=cache)
-            cache, parts = out.cache, [*parts, out.logits]
+            cache = out.cache
+            parts.append(out.logits)
             for layer in cache.layers if not carried else ():
                 layer.resonance.S = torch.zeros_like(layer.resonance.S)
     return float((torch.cat(parts, 1) - whole).abs().max())

@@ -392,8 +392,8 @@ class Prose:
               grows="steps", seeds=8,
               checks=[at_most("log_perplexity", -0.005, minus="no-memory"),
                       at_most("log_perplexity", -0.005, minus="kappa-0")],
-              reason="at this size more neurons in the MLPs read prose better than a memory does, and with resonance or "
-              "without differ by less than a change of width does"),
+              reason="at this size as many parameters in the MLPs read prose as well or better, and memories with resonance "
+              "and without differ by less than trainings do"),
     ],
     data="data",
     cost=30.0,
