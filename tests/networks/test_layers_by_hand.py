@@ -11,6 +11,7 @@ from scipy.stats import poisson
 from broadsheet.dynamics import rollout
 from broadsheet.errors import CompositionError, InputError
 from broadsheet.networks import SNN, Dense, PlasticLayer, PoissonBackground, Projection, Recurrent, SNNClassifier, SpikingLayer
+from broadsheet.networks.continual import SpikingMLP
 from broadsheet.networks.layers import cross_entropy, fire, fire_online, linear
 from broadsheet.networks.spikes import events, for_each_spike, pack, simulate
 from broadsheet.networks.spiking_classifier import _group, _plastic_epoch, cells, network
@@ -206,3 +207,14 @@ def test_dense_projections_of_delay_one_keep_the_last_spikes_alone():
     assert made.init(KEY).shape == (2,)
     state, out = made.step(made.init(KEY), jnp.asarray([1.0, 0.0]))
     assert (out.tolist(), made.readout(state).tolist()) == ([0.0], [2.0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps", "fits"), [((1, 1), 1, True), ((2,), 1, False), ((0, 1), 1, False), ((1, 1), 0, False)]
+)
+def test_sizes_of_a_network_that_learns_tasks(sizes, steps, fits):
+    if fits:
+        assert SpikingMLP(sizes, steps=steps, key=KEY).W[0].shape == (1, 1)
+    else:
+        with pytest.raises(InputError):
+            SpikingMLP(sizes, steps=steps, key=KEY)

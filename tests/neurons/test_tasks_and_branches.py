@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from broadsheet.dynamics import rollout
 from broadsheet.neurons import LIF, BranchedNeuron, LIFLayer, record, surrogates
+from broadsheet.neurons.classification import accuracy
 from broadsheet.neurons.tasks import Batches, DigitSpikes, SpokenDigits, branch_coincidences, which_pulse
 
 KEY = jax.random.key(0)
@@ -139,3 +140,13 @@ def test_spoken_digits_add_whatever_the_language():
         assert said[(t, c)] + said[(u - 4, d)] == answer
     inputs, labels = Batches(which_pulse, 5)(KEY)
     assert (inputs.shape, labels.shape) == ((5, 321, 3), (5,))
+
+
+def test_accuracy_is_the_share_of_right_answers_at_the_last_step():
+    """A model that answers with its input's first step, against one whose answer at the last step alone is right."""
+
+    def task(key, count):
+        return jax.nn.one_hot(jnp.asarray([[0, 1], [0, 2], [1, 2], [2, 2]]), 3), jnp.asarray([1, 2, 2, 0])
+
+    assert accuracy(lambda x: x, task, 4, KEY) == 0.75
+    assert accuracy(lambda x: x[:1], task, 4, KEY) == 0.0

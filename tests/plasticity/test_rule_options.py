@@ -10,6 +10,7 @@ import pytest
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
 from broadsheet.plasticity import STDP, ErrorModulated, LateralSubspace, RecursiveLeastSquares, Tempotron, ThreeFactor, Triplet
+from broadsheet.plasticity.subspace import projected_linear
 from broadsheet.plasticity.tempotron import psp_kernel
 from options import options
 
@@ -122,3 +123,28 @@ def test_least_squares_begins_at_one_over_alpha():
     moved = rule.trial(state, jnp.ones((5, 3)), jnp.zeros((5, 2)), jnp.ones(5))
     np.testing.assert_array_equal(rule.reset(moved).P, 4 * np.eye(3))
     np.testing.assert_array_equal(rule.reset(moved).weights, moved.weights)
+
+
+def test_weights_have_a_synapse_at_least():
+    for shape in ((0, 2), (2, 0), (2,), (1, 2, 3)):
+        with pytest.raises(InputError, match="at least one of each"):
+            STDP(jnp.zeros(shape))
+        with pytest.raises(InputError, match="at least one of each"):
+            STDP().on(jnp.zeros(shape))
+
+
+def test_gradients_of_many_batches_are_those_of_one():
+    """Axes before the last are all of the batch."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    x, trace, W, back = (
+        jax.random.normal(key, shape) for key, shape in zip(keys, [(2, 3, 4), (2, 3, 4), (5, 4), (5, 4)], strict=True)
+    )
+
+    def total(x, W, trace):
+        return (projected_linear(x, W, trace, back) ** 2).sum() / 2
+
+    whole, flat = (jax.grad(total, (0, 1))(*given) for given in ((x, W, trace), (x.reshape(6, 4), W, trace.reshape(6, 4))))
+    np.testing.assert_allclose(whole[0].reshape(6, 4), flat[0], rtol=1e-5)
+    np.testing.assert_allclose(whole[1], flat[1], rtol=1e-5)
+    delta = (x @ W.T).reshape(6, 5)
+    np.testing.assert_allclose(whole[1], delta.T @ trace.reshape(6, 4), rtol=1e-4)
