@@ -101,11 +101,6 @@ class Rounding(eqx.Module):
         step = np.asarray(self.step(params))
         return whole.astype(np.int8 if self.symmetric else np.uint8), step, np.asarray(params["zero"])
 
-    def frozen(self, params: Params, w: Weight) -> Grid:
-        """The grid of `codes`."""
-        _, step, zero = self.codes(params, w)
-        return Grid(step, zero, self.bits, self.symmetric)
-
 
 class RoundToNearest(Rounding):
     """Ŵ = s clip(round(W / s), n, p): nothing is learned."""

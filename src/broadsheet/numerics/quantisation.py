@@ -88,29 +88,29 @@ def search_grid(
     whole = 2 * np.maximum(-low, high) if symmetric else high - low
     part = np.arange(1, shares + 1) / shares / last
     step, zero = np.empty(len(rows)), np.empty(len(rows))
-    errors = _square_errors if power == 2 else _errors
+    steps = np.maximum(whole[:, None] * part, SMALLEST_STEP)
+    errors = None if power == 2 else _errors(rows, steps, zeros, last, power)
     for k, row in enumerate(rows):
-        steps = np.maximum(whole[k] * part, SMALLEST_STEP)
-        found = errors(row, steps, zeros, last, power)
+        found = _square_errors(row, steps[k], zeros, last) if errors is None else errors[k]
         best = np.unravel_index(np.argmin(found), found.shape)
-        step[k], zero[k] = steps[best[0]], zeros[best[1]]
+        step[k], zero[k] = steps[k, best[0]], zeros[best[1]]
     dtype = np.result_type(w.dtype, np.float32)
     grid = Grid(step.astype(dtype), (zero - first if symmetric else zero).astype(dtype), bits, symmetric)
     return _shaped(grid, w, per_channel)
 
 
-def _errors(row: np.ndarray, steps: np.ndarray, zeros: np.ndarray, last: int, power: float) -> np.ndarray:
-    """Sums of |x - level|^power, (steps, zeros)."""
-    found = np.empty((len(steps), len(zeros)))
-    for k, step in enumerate(steps):
-        near = np.round(row / step)
+def _errors(rows: np.ndarray, steps: np.ndarray, zeros: np.ndarray, last: int, power: float) -> np.ndarray:
+    """Sums of |x - level|^power, (rows, steps, zeros)."""
+    found = np.empty((*steps.shape, len(zeros)))
+    for k, step in enumerate(steps.T):
+        near = np.round(rows / step[:, None])
         for j, zero in enumerate(zeros):
-            found[k, j] = np.sum(np.abs(row - np.clip(near, -zero, last - zero) * step) ** power)
+            found[:, k, j] = np.sum(np.abs(rows - np.clip(near, -zero, last - zero) * step[:, None]) ** power, axis=1)
     return found
 
 
-def _square_errors(row: np.ndarray, steps: np.ndarray, zeros: np.ndarray, last: int, power: float) -> np.ndarray:
-    """`_errors` for power 2: the numbers that go to level m lie beside each other in the sorted row."""
+def _square_errors(row: np.ndarray, steps: np.ndarray, zeros: np.ndarray, last: int) -> np.ndarray:
+    """`_errors` of a row for power 2: the numbers that go to level m lie beside each other in the sorted row."""
     row = np.sort(row.astype(np.float64))
     totals = np.arange(len(row) + 1.0), *(np.concatenate([[0.0], np.cumsum(row**n)]) for n in (1, 2))
     levels = np.arange(-zeros.max(), last - zeros.min() + 1)
