@@ -407,7 +407,11 @@ def plasticity(runs: Runs):
             axis.plot(data["epochs"], 100 * curve, "o-", ms=3, color=colour, label=name)
         axis.axhline(0, color="k", lw=0.6)
         label(
-            axis, "pruned at epoch", "plasticity (points of accuracy)", f"{prune:.1%} pruned", legend=prune == data["rates"][0]
+            axis,
+            "pruned at epoch",
+            "plasticity (points of accuracy)",
+            f"{prune:.1%} pruned (grey: the rate has fallen)",
+            legend=prune == data["rates"][0],
         )
     return fig
 
@@ -418,7 +422,6 @@ def _shade(axis: Any, epochs: np.ndarray, rates: np.ndarray) -> None:
     for epoch, rate in zip(epochs, rates, strict=True):
         depth = {1.0: 0.0, 0.3: 0.08}.get(round(float(rate / max(rates)), 3), 0.18)
         axis.axvspan(epoch - step / 2, epoch + step / 2, color="k", alpha=depth, lw=0)
-    axis.text(0.98, 0.02, "grey: learning rate has fallen", transform=axis.transAxes, ha="right", fontsize="x-small")
 
 
 @plasticity_curves.figure
@@ -484,7 +487,7 @@ def accuracy_vs_sparsity(config: Sparsities, key, log: Log) -> Report:
 
 @accuracy_vs_sparsity.figure
 def methods(runs: Runs):
-    """Accuracy against the share of live weights, by method."""
+    """Test error against the final sparsity, by method."""
     data = runs["system"].arrays
     fig, axis = figure(width=5.0)
     names = {"system": "GraNet", "random-growth": "random growth", "no-growth": "no growth", "gmp": "GMP", "rigl": "RigL",
@@ -492,9 +495,10 @@ def methods(runs: Runs):
     grey = {"no-growth": "-", "static": ":"}
     for k, (arm, curve) in enumerate(zip(METHODS, data["curves"], strict=True)):
         colour = CONTROL_COLOUR if arm in grey else COLOURS[k]
-        axis.plot(data["sparsities"], 100 * curve, "o", ms=3, ls=grey.get(arm, "-"), color=colour, label=names[arm])
-    axis.axhline(100 * float(data["dense"]), color="k", lw=0.8, ls="--", label="dense")
-    label(axis, "final sparsity (%)", "test accuracy (%)")
+        wrong = 100 * np.maximum(1 - curve, 1e-4)
+        axis.semilogy(data["sparsities"], wrong, "o", ms=3, ls=grey.get(arm, "-"), color=colour, label=names[arm])
+    axis.axhline(100 * max(1 - float(data["dense"]), 1e-4), color="k", lw=0.8, ls="--", label="dense")
+    label(axis, "final sparsity (%)", "test error (%)")
     return fig
 
 
@@ -574,7 +578,7 @@ class Dynamics(Digits):
 def mask_dynamics(config: Dynamics, key, log: Log) -> Report:
     """Densities of layers over a training, turnover of masks, the share of weights that were ever live, and the cost."""
     task = Task(config, key)
-    kinds = {**METHODS, "dense-start": functools.partial(GraNet, s_init=0.0)}
+    kinds: dict[str, Callable[..., Sparsifier]] = {**METHODS, "dense-start": functools.partial(GraNet, s_init=0.0)}
     arms: dict[str, dict[str, float]] = {}
     arrays: dict[str, Any] = {}
     for n, (arm, kind) in enumerate(kinds.items()):
