@@ -313,9 +313,10 @@ def _exactness(model: Any, pairs: TokenPairs) -> dict[str, tuple[float, float]]:
     def change(states: Any, than: Any, **options: Any) -> float:
         return float((patched(model, false, states, score, **options) - than).abs().max())
 
+    own, whole = ((states, states.roll(1, 2)) for states in (false.states, true.states))
     return {
-        "own_change": tuple(change(s, as_it_is, all_cells=True) for s in (false.states, false.states.roll(1, 2))),
-        "whole_error": tuple(change(s, wanted, together=True) for s in (true.states, true.states.roll(1, 2))),
+        "own_change": (change(own[0], as_it_is, all_cells=True), change(own[1], as_it_is, all_cells=True)),
+        "whole_error": (change(whole[0], wanted, together=True), change(whole[1], wanted, together=True)),
     }
 
 
@@ -366,7 +367,8 @@ def likeness(runs: Runs):
             axis.bar(places, [row[f"{metric}_{stage}"] for stage in stages], 0.8 / len(there), color=colour, label=name)
         axis.set_xticks(range(len(stages)), stages)
         axis.axhline(0, color="black", lw=0.6)
-        label(axis, "post-trained model", title, legend=metric == "pearson")
+        label(axis, "post-trained model", title, legend=False)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     return fig
 
 
@@ -485,7 +487,7 @@ def directions_alike(runs: Runs):
         left.plot(data["other_cosines"][k], "s--", ms=3, color=CONTROL_COLOUR, label="labels without truth" if k == 0 else None)
     left.set_xticks(range(len(data["cosines"][0])))
     label(left, "block", "cosine to the base's direction")
-    _matrix(fig, right, data["table"], data["models"], "accuracy (topics held out)")
+    _matrix(fig, right, data["table"], list(map(str, data["models"])), "accuracy (topics held out)")
     return fig
 
 
@@ -792,15 +794,14 @@ def long_and_even(runs: Runs):
     """Length of each neuron's output vector of the last block and variance of its cosine with the words, in each model."""
     data = runs["system"].arrays
     fig, axes = figure(len(data["models"]), width=3.4)
+    marks = {"mfc": "none", "ms": 7, "color": COLOURS[1]}
     for k, (axis, name) in enumerate(zip(axes, data["models"], strict=True)):
-        axis.semilogy(data["norms"][k], data["logit_var"][k], "o", ms=3, alpha=0.5, color=CONTROL_COLOUR, label="neurons")
-        for which, title, style in ((0, "candidates of the base", "s"), (k, "of this model", "o")):
-            some = data["candidates"][which]
-            if which or not k or style == "s":
-                axis.semilogy(data["norms"][k][some], data["logit_var"][k][some], style, ms=7 if style == "s" else 4, mfc="none"
-                              if style == "s" else SYSTEM_COLOUR, mec=COLOURS[1] if style == "s" else SYSTEM_COLOUR,
-                              label=title)  # fmt: skip
-        label(axis, "length of the output vector", "LogitVar" if k == 0 else "", title=str(name), legend=k == 0)
+        norms, variances = data["norms"][k], data["logit_var"][k]
+        old, own = data["candidates"][0], data["candidates"][k]
+        axis.semilogy(norms, variances, "o", ms=3, alpha=0.5, color=CONTROL_COLOUR, label="neurons")
+        axis.semilogy(norms[old], variances[old], "s", **marks, label="candidates of the base")
+        axis.semilogy(norms[own], variances[own], "o", ms=4, color=SYSTEM_COLOUR, label="of this model")
+        label(axis, "length of the output vector", "LogitVar", title=str(name), legend=k == 0)
     return fig
 
 
