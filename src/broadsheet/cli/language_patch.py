@@ -192,7 +192,13 @@ def _show(found: dict[str, Any], maps: dict[str, PatchMap]) -> None:
         best = part["largest"]
         where = f"{best['token']}, {'embedding' if best['block'] < 0 else 'after block ' + str(best['block'])}"
         rows.append((name, *(number(part[key]) for key in ("unpatched", "true_statement")), number(best["difference"]), where))
-    columns = ["map", ("D, false statement", right), ("D, true statement", right), ("largest D, patched", right), "where"]
+    columns: list[str | tuple[str, dict[str, Any]]] = [
+        "map",
+        ("D, false statement", right),
+        ("D, true statement", right),
+        ("largest D, patched", right),
+        "where",
+    ]
     others = found["pairs_of_other_lengths"]
     title = f"{found['pairs']} pairs" + (f" (and {others} of other lengths)" if others else "")
     console().print(table(columns, rows, title))

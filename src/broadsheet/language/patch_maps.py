@@ -68,7 +68,8 @@ class PatchMap:
     def write(self, path: Path) -> None:
         """Writes it as .npz, whole or not at all."""
         with writing(path) as stream:
-            np.savez(stream, **{field.name: np.array(getattr(self, field.name)) for field in fields(self)})
+            values: dict[str, Any] = {field.name: np.array(getattr(self, field.name)) for field in fields(self)}
+            np.savez(stream, **values)
 
     @classmethod
     def read(cls, path: Path) -> PatchMap:
@@ -86,7 +87,8 @@ class PatchMap:
         if len({(part.layers, part.columns) for part in parts}) != 1:
             raise InputError("Maps of patching can be joined where they have the same layers and columns.")
         names = ("differences", "unpatched", "source", "different")
-        return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        together: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return replace(parts[0], **together)
 
 
 def normalise(mean: np.ndarray) -> np.ndarray:

@@ -178,7 +178,7 @@ def tokenize_pairs(
         pairs = pairs[EXAMPLES:]
     rng, left_out = np.random.default_rng(seed), Counter[str]()
     groups: dict[tuple[int, int], list[tuple[list[int], list[int], int]]] = defaultdict(list)
-    answers, said = None, -1
+    answers, object_id = None, -1
     for pair in pairs:
         start = question.prompt([examples[k] for k in rng.permutation(len(examples))])
         before, true, false = (
@@ -195,10 +195,10 @@ def tokenize_pairs(
             first = min(_common(before, true), _common(before, false))
             if not question.asked:
                 whole = _ids(words, start + pair.true)
-                said = whole[min(_common(true, whole), len(whole) - 1)]
+                object_id = whole[min(_common(true, whole), len(whole) - 1)]
             elif answers is None:
                 answers = _answers(words, start + question.ending(pair.true), question)
-            groups[len(true), len(true) - first].append((true, false, said))
+            groups[len(true), len(true) - first].append((true, false, object_id))
     if not groups:
         reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise InputError(f"No pair of statements remains: {reasons or 'there was none'}.")
