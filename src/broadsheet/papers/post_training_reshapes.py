@@ -75,8 +75,8 @@ paper = Paper(
     notes=(
         "Quick runs compare the stages of a Llama of 219 456 parameters on a synthetic corpus; the paper's are Llama-3.1-8B, "
         "Llama-2-13B and Mistral-7B, which the paper preset loads by name, with statements from --data.",
-        "With a question, patching shows where the verdict is: states of another pair's true statement, which know nothing of the "
-        "pair, turn it as well. Whether facts carry over is judged on prompts that end where the object is to be said.",
+        "With a question, patching shows where the verdict is: states of another pair's true statement, which know nothing of "
+        "the pair, turn it as well. Whether facts carry over is judged on prompts that end where the object is to be said.",
         "In three blocks much of a map is the same for any model: what goes in at the subject's embedding and comes out of the "
         "last block is fixed. K1 therefore looks between the ends as well; there the base of another seed has come out between "
         "0.44 and 0.99, so that in some seeds it meets the bounds, in others not.",
