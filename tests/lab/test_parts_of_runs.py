@@ -263,13 +263,13 @@ def test_a_queue_is_emptied_and_results_become_folders(tmp_path):
 
 def test_reports_are_of_the_first_seed_the_system_first():
     runs = [RunSpec(f"{k}" * 64, variant, seed) for k, (seed, variant) in enumerate(
-        [(100, "off"), (100, "system"), (101, "off"), (101, "system"), (100, "lost")])]  # fmt: skip
+        [(100, "off"), (100, "system"), (100, "lost"), (101, "off"), (101, "system")])]  # fmt: skip
     asked = {}
 
     class Store:
         def find(self, **which):
             asked.update(which)
-            return [SimpleNamespace(id=run.id) for run in runs[:4]]
+            return [SimpleNamespace(id=run.id) for run in runs if run.variant != "lost"]
 
         def report(self, row):
             return row.id[0]
