@@ -1,6 +1,7 @@
 """The recurrence against a plain loop over single synapses, closed forms, and itself in other forms."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from numpy.testing import assert_allclose
 from broadsheet.errors import InputError
 from broadsheet.language import resonance_checks as checks
 from broadsheet.language.resonance import resonance_scan, unit
+
+REFERENCES = Path(__file__).parents[1] / "references"
 
 
 def draw(*shape, seed=0):
@@ -49,6 +52,17 @@ def test_all_forms_are_the_definition(given, rule):
         found = resonance_scan(*given, lam, 0.7, 2.0, rule=rule, form=form, chunk=chunk)
         for mine, theirs in zip(found, exact, strict=True):
             assert_allclose(mine, theirs, atol=1e-11)
+
+
+@pytest.mark.parametrize("form", ["loop", "chunk"])
+def test_without_resonance_it_is_what_flash_linear_attention_computes(form):
+    """Its PyTorch code, run by bench/references_fast_weights.py: it reads after the write, with queries over sqrt(width)."""
+    with np.load(REFERENCES / "fast_weights.npz") as found:
+        k, q, v, r = (torch.from_numpy(found[name]).double() for name in ("k", "q", "v", "r"))
+        for name, lam, rule in (("attention", float(found["lam"]), "hebb"), ("delta", 1.0, "delta")):
+            late = torch.cat([torch.zeros_like(q[:, :, :1]), q[:, :, :-1]], 2)
+            m = resonance_scan(k, late, v, r, lam, kappa=0.0, rule=rule, form=form, chunk=8).m[:, :, 1:]
+            assert_allclose(m / 2, found[name][:, :, :-1], atol=1e-6)
 
 
 def test_all_at_once_without_resonance_and_no_other_way(given):
