@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertModel
 from typer.testing import CliRunner
 
 from broadsheet.cli.app import app
@@ -104,6 +104,7 @@ def test_what_was_killed_goes_on_to_the_same_end(place, home, tmp_path):
         ({"MODEL": "few"}, "The tokenizer gives the token"),
         ({"MODEL": "nan"}, "hold NaN"),
         ({"MODEL": "empty"}, "cannot be loaded"),
+        ({"MODEL": "encoder"}, "has no unembedding"),
     ],
 )
 def test_mistakes_get_a_sentence(change, said, place, home, tmp_path, monkeypatch):
@@ -112,6 +113,10 @@ def test_mistakes_get_a_sentence(change, said, place, home, tmp_path, monkeypatc
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "empty").mkdir()
     name = change.get("MODEL", "model")
+    if name == "encoder":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        BertModel(BertConfig(vocab_size=len(WORDS), **sizes)).save_pretrained(tmp_path / name)
+        tokenizer().save_pretrained(tmp_path / name)
     if name in ("gpt2", "few", "nan"):
         made = new_model(
             "gpt2" if name == "gpt2" else "llama", Sizes(words=20 if name == "few" else len(WORDS), width=16, blocks=1)

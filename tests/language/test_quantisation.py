@@ -277,6 +277,10 @@ def test_mistakes_get_a_sentence():
         quantise(model, IDS, granularity="row")
     with pytest.raises(InputError, match="48 inputs cannot be divided into groups of 32"):
         quantise(model, IDS, Scheme(per="group", group_size=32))
+    with pytest.raises(InputError, match="longer than the GPT2LMHeadModel has positions for"):
+        quantise(new_model("gpt2", SIZES), IDS.repeat(1, 4))
+    with pytest.raises(InputError, match="The tokenizer gives the token"):
+        quantise(model, IDS + 400)
     with torch.no_grad():
         unembedding(model).weight[0] = torch.nan  # is not read
         blocks(model)[1].input_layernorm.weight[0] = torch.inf

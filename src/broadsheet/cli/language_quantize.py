@@ -51,6 +51,7 @@ def quantize(
     unembedding are left alone. Interrupted, the same command goes on behind the last whole block.
     """
     from broadsheet.cache import checksum, unfinished
+    from broadsheet.language.anatomy import unembedding
     from broadsheet.language.compressed import check_folder, check_writable, weight_bytes, write_compressed
     from broadsheet.language.models import load_on, model_identity
     from broadsheet.language.quantisation import perplexity, quantise, windows
@@ -63,6 +64,7 @@ def quantize(
     check_folder(out)
     texts = read_texts(calibrate, 2 * HELD_OUT, f": of {HELD_OUT} one is held out")
     loaded, words = load_on(device, model, precision=dtype)
+    unembedding(loaded)  # an encoder has none
     check_writable(loaded)
     held = windows(loaded, words, texts[HELD_OUT - 1 :: HELD_OUT], length)
     ids = windows(loaded, words, [text for k, text in enumerate(texts) if (k + 1) % HELD_OUT], length)

@@ -12,6 +12,7 @@ import torch
 
 from broadsheet.errors import InputError
 from broadsheet.language.anatomy import blocks, linear_maps, path_of
+from broadsheet.language.models import check_tokens, within_positions
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """What a block is called with besides hidden states: positional and named arguments."""
@@ -71,10 +72,12 @@ class Walk:
     **Arguments:** `ids`: tokens (rows, tokens); `batch`: rows that go through a block at once; `folder`: where states are kept,
     instead of in memory.
 
-    **Raises:** `InputError` where blocks are called with anything that depends on the text, besides their hidden states.
+    **Raises:** `InputError` for tokens or positions that the model does not have, and where blocks are called with anything
+    that depends on the text, besides their hidden states.
     """
 
     def __init__(self, model: Any, ids: torch.Tensor, *, batch: int = 8, folder: Path | None = None) -> None:
+        check_tokens(model, ids.tolist())
         self.model, self.ids, self.folder = model, ids, folder
         self.batch = min(batch, len(ids))
         self.blocks = list(blocks(model))
@@ -168,7 +171,8 @@ class Walk:
 
         handles = [self.blocks[k].register_forward_pre_hook(hook(k), with_kwargs=True) for k in looks]
         try:
-            self.model(input_ids=ids.to(self.device), use_cache=False)
+            with within_positions(self.model, ids.shape[1]):
+                self.model(input_ids=ids.to(self.device), use_cache=False)
         except _Stop:
             pass
         finally:
