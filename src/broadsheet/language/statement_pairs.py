@@ -129,14 +129,17 @@ def read_statement_pairs(path: str | Path, words: Any) -> tuple[list[Pair], Coun
 def match_statements(statements: Sequence[str], labels: Sequence[bool], words: Any) -> tuple[list[Pair], Counter[str]]:
     """Pairs of statements of one shape with the same last word, and how many were left out, by reason.
 
-    The shape is the number of tokens that most statements have, with the tokens that most of these have in common where they
-    stand (`The city of … is in … .`). Each true statement takes the last false one with its last word that is not taken, or
+    The shape is the number of tokens that most statements have, with the tokens before the last word that most of these have in
+    common (`The city of … is in`). Each true statement takes the last false one with its last word that is not taken, or
     the first of them again.
     """
     tokens = [tuple(row) for row in words(list(statements))["input_ids"]]
     length = Counter(map(len, tokens)).most_common(1)[0][0]
+    before = [_ids(words, Question(asked=False).ending(statement)) for statement in statements]
     fitting = [row for row in tokens if len(row) == length]
-    common = [Counter(column).most_common(1)[0] for column in zip(*fitting, strict=True)]
+    ends = [_common(row, start) for row, start in zip(tokens, before, strict=True) if len(row) == length]
+    last_word = Counter(ends).most_common(1)[0][0]
+    common = [Counter(column).most_common(1)[0] for column in list(zip(*fitting, strict=True))[:last_word]]
     fixed = [(k, token) for k, (token, count) in enumerate(common) if 2 * count > len(fitting)]
     kept = [len(row) == length and all(row[k] == token for k, token in fixed) for row in tokens]
     pool: dict[str, list[str]] = defaultdict(list)
