@@ -6,7 +6,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from broadsheet.atoms import batch_atoms
+from broadsheet.atoms import batch_atoms, iterate_structures
 from broadsheet.atoms.charge import charge_and_multiplicity, charge_and_unpaired, charge_changed
 from broadsheet.atoms.label_names import LabelNames, check_stated, classified, without_labels
 from broadsheet.atoms.structures import bucket, check_labels, check_structure, energies_of, forces_of, has_volume, labelled
@@ -264,3 +264,12 @@ def test_stress_is_minus_the_virial_over_the_volume():
         else:
             with pytest.raises(DataError, match="is not minus virial / volume"):
                 LabelNames().take(both, "it")
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_the_structure_that_is_wrong_is_named_by_its_place(tmp_path, place):
+    file = tmp_path / "four.extxyz"
+    lines = ["energy_unit=kcal/mol" if k == place else "energy_unit=eV" for k in range(4)]
+    file.write_text("".join(f"1\n{line}\nH 0 0 0\n" for line in lines))
+    with pytest.raises(DataError, match=f"structure {place} states energy_unit"):
+        list(iterate_structures(file))

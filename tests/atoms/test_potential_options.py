@@ -146,6 +146,7 @@ def test_sizes_are_those_that_the_page_lists():
         "standard": MessageConfig(128, 4, 128, 6.0), "tiny": MessageConfig(64, 3, 32, 4.5),
     } == message_passing.SIZES  # fmt: skip
     assert sorted(transip.SIZES) == ["standard", "tiny"]
+    assert sorted(escaip.SIZES) == ["L", "M", "S", "small", "tiny"]
     assert [(transip.SIZES[name].width, transip.SIZES[name].blocks) for name in ("standard", "tiny")] == [(128, 4), (64, 3)]
     small, tiny = escaip.SMALL, escaip.TINY
     assert (small.width, small.blocks, small.heads, small.frequencies) == (64, 2, 4, (5, 3, 1, 3, 4))
