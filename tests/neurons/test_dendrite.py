@@ -87,3 +87,15 @@ def test_nonlinearities_and_mistakes():
         DendriticNeuron(4, 4, 9).fit(x, y)
     with pytest.raises(InputError, match="nonlinearity"):
         DendriticNeuron(4, 4, 2, nonlinearity="cubic").fit(x, y)
+
+
+def test_places_that_were_never_grown_stay_empty():
+    """A segment sampled from two active cells has two synapses; later patterns strengthen these and add none."""
+    x, y = np.zeros((1, 20)), np.zeros((1, 20))
+    x[0, :2] = y[0, :4] = 1
+    cell = DendriticNeuron(1, 4, 2, random_state=0).partial_fit(x, [1], classes=[0, 1])
+    cell.partial_fit(y, [1])
+    segment = cell.neurons_[0]
+    assert sorted(segment.cells[0]) == [0, 1, 20, 20]
+    np.testing.assert_allclose(np.sort(segment.permanence[0]), [0, 0, 0.52, 0.52])
+    assert segment.used == 1

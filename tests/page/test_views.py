@@ -11,7 +11,7 @@ from broadsheet.lab.claims import at_least, at_most
 from broadsheet.lab.ledger import BASES
 from broadsheet.lab.location import figures_folder
 from broadsheet.lab.verdicts import Outcome
-from broadsheet.page import intake, report, strips
+from broadsheet.page import intake, meaning, report, strips
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.edition import NO_SYSTEM, Filters, View, _sorted, metric_of, month_of, week_name, week_of
 from broadsheet.page.search import Words
@@ -242,3 +242,9 @@ def test_words_that_nobody_writes_are_read_as_those_that_are_written():
     assert dict(found.read_as) == {"spikng": "spiking"}
     assert set(found.slugs) >= {"two"}
     assert dict(made.search("spiking molecules").read_as) == {}
+
+
+@pytest.mark.parametrize(("found", "there"), [(None, False), (object(), True)])
+def test_search_by_meaning_is_there_where_its_library_is(found, there, monkeypatch):
+    monkeypatch.setattr(meaning.importlib.util, "find_spec", lambda name: found if name == "sentence_transformers" else None)
+    assert meaning.available() is there
