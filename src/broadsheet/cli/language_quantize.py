@@ -13,8 +13,6 @@ from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 
 if TYPE_CHECKING:
-    import torch
-
     from broadsheet.language.quantisation import Quantised
 
 HELD_OUT = 8
@@ -54,7 +52,7 @@ def quantize(
     from broadsheet.language.anatomy import unembedding
     from broadsheet.language.compressed import check_folder, check_writable, weight_bytes, write_compressed
     from broadsheet.language.models import load_on, model_identity
-    from broadsheet.language.quantisation import perplexity, quantise, windows
+    from broadsheet.language.quantisation import peak_mb, perplexity, quantise, windows
     from broadsheet.language.quantisers import Scheme
     from broadsheet.language.reconstruction import Plan
 
@@ -88,7 +86,7 @@ def quantize(
         "perplexity": {"before": before, "after": perplexity(loaded, held, batch=batch)},
         "bytes": {"before": full_bytes, "after": weight_bytes(out)},
         "seconds": made.seconds,
-        "peak_mb": _peak_mb(loaded.device),
+        "peak_mb": peak_mb(loaded.device),
         "block_errors": made.errors,
         "block_errors_nearest": made.nearest,
     }
@@ -103,16 +101,6 @@ def quantize(
     right = {"justify": "right"}
     console().print(table(["", ("before", right), ("after", right)], rows, f"{model}, {bits} bits, {method}"))
     print(f"{number(made.seconds)} s, at most {number(found['peak_mb'])} MB of memory; model and findings are in {out}.")
-
-
-def _peak_mb(device: torch.device) -> float:
-    """The largest memory of this process so far, MB, and on an accelerator that of its tensors."""
-    import resource
-
-    import torch
-
-    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return ours + (torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0.0)
 
 
 def _figure(made: Quantised) -> Any:

@@ -73,6 +73,14 @@ def perplexity(model: Any, ids: Tokens, *, batch: int = 8) -> float:
     return float(torch.tensor(total / (ids.numel() - len(ids))).exp())
 
 
+def peak_mb(device: torch.device) -> float:
+    """The largest memory of this process so far, MB, with that of its tensors on an accelerator."""
+    import resource  # which not every system has
+
+    held = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + held
+
+
 def quantize_hf(
     model: Any, tokenizer: Any, calib_texts: Sequence[str], scheme: Scheme | None = None, *, length: int = 1024, **options: Any
 ) -> Quantised:
