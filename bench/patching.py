@@ -163,22 +163,24 @@ def with_nnsight(case, given):
 
 @comparison.side("TransformerLens", environment="transformerlens", packages=("torch", "transformers", "transformer-lens"))
 def with_transformer_lens(case, given):
+    import tempfile
+
     import pandas as pd
     import torch
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.patching import generic_activation_patch, layer_pos_patch_setter
-    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
+    from transformers import PreTrainedTokenizerFast
 
     plain, true, false = llama(case, given)
-    head = case["width"] // 4
-    config = HookedTransformerConfig(
-        n_layers=case["blocks"], d_model=case["width"], n_ctx=128, d_head=head, n_heads=4, d_mlp=3 * case["width"],
-        d_vocab=WORDS, act_fn="silu", gated_mlp=True, normalization_type="RMS", eps=1e-5, positional_embedding_type="rotary",
-        rotary_dim=head, rotary_base=10000, rotary_adjacent_pairs=False, final_rms=True, original_architecture="LlamaForCausalLM",
-        device="cpu",
-    )  # fmt: skip
-    model = HookedTransformer(config)
-    model.load_state_dict(convert_llama_weights(plain, config), strict=False)
+    table = Tokenizer(WordLevel({str(k): k for k in range(WORDS)}, unk_token="0"))
+    words = PreTrainedTokenizerFast(tokenizer_object=table, pad_token="0", bos_token="1", eos_token="2")
+    folder = tempfile.mkdtemp()
+    plain.save_pretrained(folder)
+    words.save_pretrained(folder)
+    words = PreTrainedTokenizerFast.from_pretrained(folder)
+    model = TransformerBridge.boot_transformers(folder, hf_model=plain, tokenizer=words, device="cpu")
     columns = range(case["tokens"] - case["columns"], case["tokens"])
     cells = pd.DataFrame([(layer, pos) for layer in range(case["blocks"]) for pos in columns], columns=["layer", "pos"])
     rows = []
