@@ -1,4 +1,4 @@
-"""Traces that the official code of FlexRound makes of small matrices, kept as tests/references/flexround.npz for the tests.
+"""Traces that the official code of FlexRound makes of small matrices, kept as tests/references/flexround_linear.npz for the tests.
 
 git clone https://github.com/onliwad101/FlexRound_LRQ && python bench/references_quantisation.py FlexRound_LRQ/quant
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-FILE = Path(__file__).parent.parent / "tests" / "references" / "flexround.npz"
+FILE = Path(__file__).parent.parent / "tests" / "references" / "flexround_linear.npz"
 
 
 def main(folder):

@@ -22,7 +22,7 @@ from broadsheet.numerics.quantisation import Grid, from_codes, to_codes
 KINDS = ["llama", "qwen2", "mistral", "olmo2", "gpt_neox", "gpt2"]
 SIZES = Sizes(words=len(WORDS), width=32, blocks=3, heads=4, positions=24, mlp=48)
 IDS = torch.randint(6, len(WORDS), (7, 9), generator=torch.Generator().manual_seed(0))
-REFERENCE = Path(__file__).parents[1] / "references" / "flexround.npz"
+REFERENCE = Path(__file__).parents[1] / "references" / "flexround_linear.npz"
 FLAT = Sizes(words=len(WORDS), width=16, blocks=2, heads=2, positions=24, mlp=24)
 FEW = {"iters": 2, "batch": 3}
 
