@@ -90,11 +90,15 @@ def lstm(case, given):
 def mamba(case, given):
     from broadsheet.language.architectures import new_model
 
-    width, blocks, inner, kept, taps = 32, 4, 64, 16, 4
+    width, blocks, inner, kept, taps = 32, 2, 128, 16, 4
     return _trained(
         case,
         lambda sizes: new_model(
-            "mamba", sizes.__class__(words=sizes.words, width=width, blocks=blocks), seed=SEED, state_size=kept, use_cache=False
+            "mamba",
+            sizes.__class__(words=sizes.words, width=width, blocks=blocks, mlp=inner),
+            seed=SEED,
+            state_size=kept,
+            use_cache=False,
         ),
         state=blocks * inner * (kept + taps),
     )
