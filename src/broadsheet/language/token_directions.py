@@ -115,7 +115,7 @@ class TokenDirections:
     def _sure_top(
         self, readers: torch.Tensor, values: torch.Tensor, tokens: torch.Tensor, error: torch.Tensor, sign: int, k: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The first k by exact scores of candidates (n, …), best first in bfloat16, and for which readers others may be better."""
+        """The first k by exact scores of candidates (n, …), best first in bfloat16; for which readers others may be better."""
         best, order = (sign * self._exact(readers, tokens)).topk(k, dim=1)
         last = sign * values[:, -1].float()
         unsure = torch.nonzero(best[:, -1] < last + ROUNDING * last.abs() + error)[:, 0]

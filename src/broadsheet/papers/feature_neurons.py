@@ -177,7 +177,7 @@ def _blocked(config: Known, model: Any, rng: np.random.Generator) -> dict[str, d
     }
     return {
         arm: {
-            "wrong_names": sum(_against_whole(*each)[0] for each in parts),
+            "wrong_names": float(sum(_against_whole(*each)[0] for each in parts)),
             "value_error": max(_against_whole(*each)[1] for each in parts),
         }
         for arm, parts in pairs.items()
