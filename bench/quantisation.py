@@ -31,11 +31,11 @@ comparison = Comparison(
     {"2 bits a weight": {"bits": 2}, "4 bits a weight": {"bits": 4}},
     inputs,
     text="A Llama of 219 456 parameters, its 21 linear maps with a step for each output on grids without symmetry; perplexity on held-out text. "
-    "The time is that of calibration and quantisation. Ours: FlexRound (300 steps a block, batches of 8 windows), GPTQ and rounding to nearest on "
+    "The time is that of calibration and quantisation. Ours: FlexRound (100 steps a block, batches of 8 windows), GPTQ and rounding to nearest on "
     "searched steps; llm-compressor: its GPTQ on the same windows; torchao and optimum-quanto round to nearest without texts. The file holds "
     "embeddings in 32 bits as well; torchao keeps 2 and 4 bits in bytes here, since its packed kernels for these want other processors.",
     shown={"perplexity": "perplexity", "rise": "its rise", "file_mb": "weights, MB"},
-    turns=3,
+    turns=1,
 )
 
 
@@ -97,7 +97,7 @@ def ours(case, arrays, **options):
 
 @comparison.side("broadsheet", packages=("torch", "transformers"))
 def flexround(case, arrays):
-    return ours(case, arrays, method="flexround", iters=300, lr=1e-2)
+    return ours(case, arrays, method="flexround", iters=100, lr=1e-2)
 
 
 @comparison.side("broadsheet, GPTQ")
