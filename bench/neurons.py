@@ -1,4 +1,4 @@
-"""Names of all MLP neurons of a Llama by the unembedding: blocked and exact, beside the whole product with TransformerLens and nnsight."""
+"""Names of all MLP neurons of a Llama by the unembedding: blocked and exact, beside the whole product in nnsight."""
 
 import numpy as np
 
@@ -34,11 +34,10 @@ comparison = Comparison(
         "2 x 2048 neurons, width 1024, 32 000 tokens": shape(32_000, 1024, 2, 2048),
     },
     inputs,
-    text="The 10 tokens that each neuron writes most, with their scores: Geva's reading, which the peers have helpers for (ours does "
-    "the same for the rows of up and gate). Random weights, one thread. TransformerLens: `W_out @ W_U`; nnsight: the modules' own "
-    "weights, in a trace; both make all scores of a layer at once, in float32, and `topk` over them. Ours makes both ends of each "
-    "neuron's scores, their mean and deviation, a block at a time; *float32* is ours without bfloat16 first. Peak memory is what "
-    "the process grew by.",
+    text="The 10 tokens that each neuron writes most, with their scores: Geva's reading, the usual one (ours does the same for the "
+    "rows of up and gate). Random weights, one thread. nnsight: the modules' own weights, in a trace; it makes all scores of a layer "
+    "at once, in float32, and `topk` over them. Ours makes both ends of each neuron's scores, their mean and deviation, a block at "
+    "a time; *float32* is ours without bfloat16 first. Peak memory is what the process grew by.",
     agree={"mean": 1e-4, "largest": 1e-4},
     shown={"neurons_a_second": "neurons a second"},
     turns=3,
@@ -98,31 +97,6 @@ def plain(case, given):
 
     model = llama(case, given)
     return timed(case, lambda: decode_neurons(model, "down", coarse=False).scores)
-
-
-@comparison.side("TransformerLens", environment="transformerlens", packages=("torch", "transformers", "transformer-lens"))
-def with_transformer_lens(case, given):
-    import torch
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
-    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
-
-    model = llama(case, given)
-    head = case["width"] // 4
-    config = HookedTransformerConfig(
-        n_layers=case["blocks"], d_model=case["width"], n_ctx=128, d_head=head, n_heads=4, d_mlp=case["mlp"],
-        d_vocab=case["words"], act_fn="silu", gated_mlp=True, normalization_type="RMS", eps=1e-5,
-        positional_embedding_type="rotary", rotary_dim=head, rotary_base=10000, rotary_adjacent_pairs=False, final_rms=True,
-        original_architecture="LlamaForCausalLM", device="cpu",
-    )  # fmt: skip
-    hooked = HookedTransformer(config)
-    hooked.load_state_dict(convert_llama_weights(model, config), strict=False)
-    del model
-
-    def compute():
-        with torch.no_grad():
-            return torch.stack([(hooked.W_out[layer] @ hooked.W_U).topk(10, dim=1).values for layer in range(case["blocks"])])
-
-    return timed(case, compute)
 
 
 @comparison.side("nnsight", environment="nnsight", packages=("torch", "transformers", "nnsight"))
