@@ -13,23 +13,20 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
 
 from broadsheet.errors import MissingDataError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language import tiny_world as tiny
-from broadsheet.language.anatomy import blocks, matrix, mlp, unembedding
-from broadsheet.language.clamp_effects import clamp_curve, concept_changes, planted, pushed_changes
-from broadsheet.language.clamps import clamp, mentions, next_log_probabilities, side_effects, steered
+from broadsheet.language.anatomy import blocks, mlp
+from broadsheet.language.clamp_effects import clamp_curve, concept_changes, pushed_changes
+from broadsheet.language.clamps import mentions, side_effects, steered
 from broadsheet.language.feature_neurons import NeuronMap, agreement, decode_neurons, directions_of, furthest, token_z
-from broadsheet.language.hooks import captured
 from broadsheet.language.models import load, load_tokenizer, one_thread
-from broadsheet.language.neuron_weights import neuron_weights
+from broadsheet.language.neuron_checks import among, blocked_names, clamp_identity, found_plants, planted_curves, scrambled
 from broadsheet.language.tiny_chain import Recipe, tiny_chain
 from broadsheet.language.tiny_world import IDS, RELATIONS, World
-from broadsheet.language.token_directions import NORMS, TokenDirections
+from broadsheet.language.token_directions import NORMS
 from broadsheet.language.word_variants import share_of_one_word, token_texts, variants
 from broadsheet.numerics import generator, seed_of
 
@@ -123,98 +120,12 @@ def known_answers(config: Known, key, log: Log) -> Report:
     """Planted neurons are found, blocks agree with the whole product, and a clamp does what it says."""
     rng, model = generator(key), _chain(key, config.steps, log).model("base")
     with one_thread():
-        arms, shares = _found_plants(config, model, rng)
+        arms, shares = found_plants(model, rng, plants=config.plants, lengths=config.lengths, words=config.words, reserved=6)
         log.progress(0.9)
-        for found in (_blocked(config, model, rng), _identity(model, rng)):
+        for found in (blocked_names(model, rng, config.tokens), clamp_identity(model, World(0).probe(1, 12), rng)):
             for arm, metrics in found.items():
                 arms.setdefault(arm, {}).update(metrics)
     return Report(arms=arms, arrays={"lengths": config.lengths, "shares": shares})
-
-
-def _found_plants(config: Known, model: Any, rng: np.random.Generator) -> tuple[dict[str, dict[str, float]], np.ndarray]:
-    """Shares of plants found by each decode, and p of the planted token by the length of the row (norms, lengths, plants)."""
-    width = model.config.hidden_size
-    square = torch.linalg.qr(torch.from_numpy(rng.standard_normal((width, width))).float())[0][: config.words]
-    right = TokenDirections(square, None)
-    directions = {norm: directions_of(model, norm) for norm in NORMS}
-    hits: dict[tuple[str, str], list[bool]] = {}
-    p: dict[str, list[list[float]]] = {"system": [], "gate": [], "unplanted": []}
-    shares = np.empty((len(NORMS), len(config.lengths), config.plants))
-    for k in range(config.plants):
-        layer = int(rng.integers(len(blocks(model))))
-        index = int(rng.integers(mlp(model, layer).neurons))
-        token, word = int(rng.integers(6, len(tiny.WORDS))), int(rng.integers(config.words))
-        unit = normalize(directions["raw"].directions([token]), dim=1)
-        own, gate = (neuron_weights(model).vectors(site, layer, index, index + 1) for site in ("up", "gate"))
-        with planted(model, (layer, index), up=unit[0]):
-            planted_row = neuron_weights(model).vectors("up", layer, index, index + 1).clone()
-        for arm, row, clean in (("system", planted_row, square[word][None]), ("gate", gate, gate), ("unplanted", own, own)):
-            hits.setdefault((arm, "orthonormal"), []).append(int(right.scores(clean).argmax()) == word)
-            p[arm].append([float(right.scores(a * clean).softmax(1)[0, word]) for a in config.lengths])
-            for norm in NORMS:
-                hits.setdefault((arm, norm), []).append(int(directions[norm].scores(row).argmax()) == token)
-        for n, norm in enumerate(NORMS):
-            shares[n, :, k] = [directions[norm].scores(a * unit).softmax(1)[0, token] for a in config.lengths]
-    return {
-        arm: {f"found_{name}": float(np.mean(hits[arm, name])) for name in ("orthonormal", *NORMS)}
-        | {"smallest_rise": float(np.diff(p[arm], axis=1).min())}
-        for arm in p
-    }, shares
-
-
-def _blocked(config: Known, model: Any, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """Names and scores found in blocks against a whole product in float64: of the tiny model, and of a large vocabulary."""
-    wide = torch.from_numpy(rng.standard_normal((config.tokens, 64))).float()
-    rows = torch.from_numpy(rng.standard_normal((100, 64))).float()
-    made = decode_neurons(model, topk=10, block=50)
-    known = directions_of(model).directions().double()
-    every = torch.cat([matrix(mlp(model, layer).up).detach() for layer in range(len(blocks(model)))])
-    best, ids = TokenDirections(wide, None, coarse=True).top(rows, 10)[0]
-    rough = (rows.bfloat16() @ wide.bfloat16().T).topk(10, dim=1)
-    pairs: dict[str, list[tuple[torch.Tensor, torch.Tensor, Any, Any]]] = {
-        "system": [(every, known, made.ids.reshape(-1, 10), made.scores.reshape(-1, 10)), (rows, wide.double(), ids, best)],
-        "bfloat16": [(rows, wide.double(), rough.indices, rough.values)],
-    }
-    return {
-        arm: {
-            "wrong_names": float(sum(_against_whole(*each)[0] for each in parts)),
-            "value_error": max(_against_whole(*each)[1] for each in parts),
-        }
-        for arm, parts in pairs.items()
-    }
-
-
-def _against_whole(rows: torch.Tensor, directions: torch.Tensor, ids: Any, scores: Any) -> tuple[int, float]:
-    """(names of which the exact score is not that of their place, largest error of a score)."""
-    whole = rows.double() @ directions.T
-    ids, scores = torch.as_tensor(ids).long(), torch.as_tensor(scores).double()
-    best, mine = whole.topk(ids.shape[1], dim=1).values, whole.gather(1, ids)
-    return int(((best - mine).abs() > 1e-6).sum()), float((scores - best).abs().max())
-
-
-def _identity(model: Any, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """How far the last block's output, read by the unembedding, is from its closed form under clamps of its MLP."""
-    last, errors = len(blocks(model)) - 1, {"system": 0.0, "ungated": 0.0, "row": 0.0}
-    model = model.double()
-    found = mlp(model, last)
-    words = matrix(unembedding(model)).detach()
-    ids = torch.from_numpy(World(0).probe(1, 12))
-    for index in rng.choice(found.neurons, 5, replace=False):
-        value = float(rng.uniform(-20, 20))
-        places: list[Any] = [last, found.up]
-        with torch.no_grad(), captured(model, places) as plain, captured(model, [found.down], inputs=True) as hidden:
-            model(input_ids=ids)
-        with torch.no_grad(), captured(model, [last]) as held, clamp(model, {(last, int(index)): value}):
-            model(input_ids=ids)
-        moved = (held[last] - plain[last]) @ words.T
-        up = plain[found.up][..., index]
-        gate = hidden[found.down][..., index] / up
-        column, row = matrix(found.down)[:, index].detach(), matrix(found.up)[index].detach()
-        for arm, push, along in (("system", gate, column), ("ungated", torch.ones_like(gate), column), ("row", gate, row)):
-            wanted = (push * (value - up))[..., None] * (words @ along)
-            errors[arm] = max(errors[arm], float((moved - wanted).abs().max()))
-    model.float()
-    return {arm: {"identity_error": error} for arm, error in errors.items()}
 
 
 @known_answers.figure
@@ -293,7 +204,10 @@ def clamping(config: Curves, key, log: Log) -> Report:
     last, found, named = len(blocks(model)) - 1, [], []
     with one_thread():
         for k, (token, texts) in enumerate(prompts.items()):
-            found.append(_planted_curves(config, model, last, token, texts, k))
+            found.append(planted_curves(
+                model, last, token, texts, k, values=config.values, column=config.column, gate=config.gate,
+                controls=config.controls,
+            ))  # fmt: skip
             best = furthest(token_z(model, tokens if config.model else [token])[1], 1)[0]
             named.append(clamp_curve(model, None, texts[0], token, best, config.values, controls=config.controls, seed=k))
             log.progress(0.8 + 0.2 * (k + 1) / len(prompts))
@@ -307,34 +221,6 @@ def clamping(config: Curves, key, log: Log) -> Report:
     arrays = {f"{which}_{name}": getattr(curve, name) for which, curve in (("planted", own[0]), ("named", named[0]))
               for name in ("p", "rank", "change", "matched", "plain", "kl")}  # fmt: skip
     return Report(arms=arms, arrays=arrays | {"values": config.values, "start": own[0].p[np.argmin(np.abs(config.values))]})
-
-
-def _planted_curves(config: Curves, model: Any, layer: int, token: int, texts: list[list[int]], seed: int) -> dict[str, Any]:
-    """Arm -> curves of a planted neuron, with its gate open and with it slightly below 0."""
-    neuron, found = (layer, 0), mlp(model, layer)
-    states = []
-    for text in texts:
-        with captured(model, [found.up], inputs=True) as seen:
-            next_log_probabilities(model, torch.tensor([text]))
-        states.append(seen[found.up][0, -1])
-    mean = torch.stack(states).mean(0)
-    unit = normalize(directions_of(model).directions([token]), dim=1)[0]
-    other = torch.randn(unit.shape, generator=torch.Generator().manual_seed(seed))
-    column = config.column * unit
-    planting = {"system": (unit, column), "key-value": (normalize(other, dim=0), column), "own-column": (unit, None)}
-    curves: dict[str, Any] = {arm: [] for arm in planting}
-    for gate in (config.gate, -0.5):
-        for arm, (row, written) in planting.items():
-            with planted(model, neuron, up=row, gate=gate * mean / mean.square().sum(), down=written):
-                controls = config.controls if arm == "system" else 0
-                curve = clamp_curve(
-                    model, None, texts[0], token, neuron, config.values, controls=controls, seed=seed, hold={neuron: 0.0}
-                )
-                curves[arm].append(curve)
-    at_zero = [curve.p[np.argmin(np.abs(config.values))] for curve in curves["system"]]
-    curves["pushed"] = [replace(curve, p=start * np.exp(np.median(curve.matched, axis=0)))
-                        for start, curve in zip(at_zero, curves["system"], strict=True)]  # fmt: skip
-    return curves
 
 
 def _steering(curves: list[list[Any]]) -> dict[str, float]:
@@ -568,14 +454,10 @@ def _agreements(
     config: Pair, first: Any, second: Any, later: dict[str, Any], other: Any, common: Any, rng: np.random.Generator, log: Log
 ) -> Report:
     """Arm -> agreement of first names, and its margin over that with a model of another seed."""
-    words = directions_of(first).directions()
-    length = torch.linalg.vector_norm(words, dim=1, keepdim=True)
-    noise = torch.from_numpy(rng.standard_normal(words.shape, dtype=np.float32))
-    few = torch.as_tensor(common.copy())
     namings: dict[str, dict[str, Any]] = {arm: {"site": site} for arm, site in SITES.items()}
     namings |= {norm: {"norm": norm} for norm in NORMS[1:]}
-    namings["random-directions"] = {"directions": (TokenDirections(normalize(noise, dim=1) * length, None),) * 3}
-    namings["frequent"] = {"directions": [model and TokenDirections(directions_of(model).directions(few), None)
+    namings["random-directions"] = {"directions": (scrambled(directions_of(first), rng),) * 3}
+    namings["frequent"] = {"directions": [model and among(directions_of(model), common)
                                           for model in (first, second, other)]}  # fmt: skip
     arms: dict[str, dict[str, float]] = {}
     layers = {}
