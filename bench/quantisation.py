@@ -92,7 +92,16 @@ def ours(case, arrays, **options):
         with tempfile.TemporaryDirectory() as folder:
             return weight_bytes(write_compressed(Path(folder) / "model", model, tokenizer(), made))
 
-    return timed(arrays, lambda model: quantise(model, arrays["after"], Scheme(case["bits"], symmetric=False), **options), size)
+    return timed(
+        arrays,
+        lambda model: quantise(
+            model,
+            arrays["after"],
+            Scheme(case["bits"], symmetric=False, clip=options["method"] not in ("rtn", "gptq")),
+            **options,
+        ),
+        size,
+    )
 
 
 @comparison.side("broadsheet", packages=("torch", "transformers"))

@@ -56,7 +56,7 @@ def quantize(
     from broadsheet.language.quantisers import Scheme
     from broadsheet.language.reconstruction import Plan
 
-    scheme = Scheme(bits=bits, symmetric=symmetric, per=per, group_size=group_size)
+    scheme = Scheme(bits=bits, symmetric=symmetric, per=per, group_size=group_size, clip=method not in ("rtn", "gptq"))
     options: dict[str, Any] = {"method": method, "granularity": granularity, "iters": iters, "lr": lr, "batch": batch}
     plan = Plan(scheme, **options, seed=seed)
     check_folder(out)

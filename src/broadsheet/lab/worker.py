@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ def run_task(task: TaskSpec, coordinator: Coordinator) -> None:
         shutil.rmtree(log.folder, ignore_errors=True)
         coordinator.say(messages.Written(run.id, str(folder), seconds))
         if run.seed == task.figure_seed:
-            reports[run.variant] = report
+            reports[run.variant] = replace(report, arrays=report.numpy_arrays())  # as one that is read back
     if task.figures is not None:
         _draw(task, task.figures, reports, coordinator)
 

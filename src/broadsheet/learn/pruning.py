@@ -189,7 +189,8 @@ class SparseState(NamedTuple):
 def sparse(optimiser: optax.GradientTransformation, rule: Sparsifier) -> optax.GradientTransformation:
     """The optimiser, for weights that are kept sparse by a rule.
 
-    Weights that are not live are exactly zero after each update, and their moments in the optimiser's state are too. The loss
+    Weights that are not live are exactly zero after each update. Their moments in the optimiser's state count as zero from the
+    next one on, where they are masked as they are read: a pass over them by itself would cost more than the rest. The loss
     is one of the weights as they are: since these are masked already, its gradient is that with respect to effective weights,
     dense where weights are not live, and growth needs that. `rule.start(weights, state)` masks the first weights.
 
@@ -235,14 +236,18 @@ def _update_of(inner_update: Callable, growth: Growth | None, scope: Scope, outp
         if params is None:
             raise InputError("A sparse optimiser is given the weights: update(gradient, state, weights).")
         old = state.masks
-        updates, inner = inner_update(apply_masks(gradient, old), state.inner, params)
+
+        def moved_by() -> tuple[PyTree, PyTree]:
+            return inner_update(apply_masks(gradient, old), _with_masked_moments(state.inner, old), params)
+
         step = state.step + 1
         average = state.gradients
         if growth == "momentum":
             average = jax.tree.map(lambda a, g: MOMENTUM * a + (1 - MOMENTUM) * g, average, gradient)
 
-        def changed() -> tuple[PyTree, PyTree]:
-            moved = apply_masks(optax.apply_updates(params, updates), old)
+        def changed() -> PyTree:
+            # again, since what this branch shared with the rest would be written out in every step
+            moved = apply_masks(optax.apply_updates(params, moved_by()[0]), old)
             masks = old
             if state.prune_at.size:
                 at = jnp.searchsorted(state.prune_at, step)
@@ -254,12 +259,11 @@ def _update_of(inner_update: Callable, growth: Growth | None, scope: Scope, outp
             if growth is not None:
                 key = jax.random.fold_in(jax.random.key(state.seed), step)
                 masks = regrown(masks, moved, average if growth == "momentum" else gradient, exchange_rate(state), growth, key)
-            return masks, _with_masked_moments(inner, masks)
+            return masks
 
-        if growth is None and not state.prune_at.size:
-            masks = old
-        else:
-            masks, inner = jax.lax.cond(_due(state, growth), changed, lambda: (old, inner))
+        fixed = growth is None and not state.prune_at.size
+        masks = old if fixed else jax.lax.cond(_due(state, growth), changed, lambda: old)
+        updates, inner = moved_by()
         kept = jax.tree.map(lambda before, now: before & now, old, masks)
         updates = jax.tree.map(lambda m, u, p: jnp.where(m, u, -p) if is_sparse(m) else u, kept, updates, params)
         return updates, state._replace(inner=inner, masks=masks, step=step, gradients=average)
@@ -282,6 +286,7 @@ def exchange_rate(state: SparseState) -> Float[Array, ""]:
     return lowest + (highest - lowest) * (1 + jnp.cos(jnp.pi * (state.step + 1) / steps)) / 2
 
 
+@functools.partial(jax.jit, static_argnames="growth")
 def regrown(masks: PyTree, weights: PyTree, scores: PyTree, share: Array | float, growth: Growth, key: PRNGKeyArray) -> PyTree:
     """Masks after one exchange in each sparse layer: ceil(share of the live) weights of smallest size go, and as many come
     where |score| is largest, or with growth "random" anywhere. Live counts stay as they are."""

@@ -669,6 +669,8 @@ METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
 }
 """Arms of `lm_blocks`, with their rates of learning over FlexRound's: each the best of 0.001, 0.003, 0.01, 0.03, 0.1 and 0.3 at
 quick size on seeds 0 and 1, as far as they were tried (FlexRound to 0.01, AdaQuant from 0.003, AdaRound from 0.01)."""
+WHOLE_RANGE = ("nearest", "gptq")
+"""Arms whose grids span the range of the weights, as is usual for them: a searched step makes both worse here."""
 
 
 @paper.experiment(
@@ -701,9 +703,9 @@ def lm_blocks(config: Blocks, key, log: Log) -> Report:
     full = perplexity(fresh(), held)
     arms, errors = {}, []
     for done, (arm, (method, factor, settings)) in enumerate(METHODS.items()):
-        model = fresh()
+        model, scheme = fresh(), Scheme(config.bits, symmetric=False, clip=arm not in WHOLE_RANGE)
         made = quantise(
-            model, after, Scheme(config.bits, symmetric=False), method=method, settings=settings, iters=config.iters,
+            model, after, scheme, method=method, settings=settings, iters=config.iters,
             lr=factor * config.rate, batch=config.batch, seed=seed,
             report=lambda share, live, done=done: log.progress(0.1 + 0.9 * (done + share) / len(METHODS)),
         )  # fmt: skip

@@ -493,7 +493,7 @@ def methods(runs: Runs):
     names = {"system": "GraNet", "random-growth": "random growth", "no-growth": "no growth", "gmp": "GMP", "rigl": "RigL",
              "static": "fixed masks"}  # fmt: skip
     grey = {"no-growth": "-", "static": ":"}
-    for k, (arm, curve) in enumerate(zip(METHODS, data["curves"], strict=True)):
+    for k, (arm, curve) in enumerate(zip(METHODS, np.asarray(data["curves"]), strict=True)):
         colour = CONTROL_COLOUR if arm in grey else COLOURS[k]
         wrong = 100 * np.maximum(1 - curve, 1e-4)
         axis.semilogy(data["sparsities"], wrong, "o", ms=3, ls=grey.get(arm, "-"), color=colour, label=names[arm])
