@@ -165,3 +165,28 @@ def test_compare_looks_at_confidence_neurons_and_directions(home, models, folder
     without = call("compare", folders["base"], tmp_path / "experts", "--texts", texts, "--draws", 20, "--json")
     assert "Entropy neurons are left out" in without.stderr
     assert "entropy_neurons" not in json.loads(without.stdout)
+
+
+def test_compare_goes_on_with_the_model_that_was_not_done_and_writes_findings(home, folders, file, rows, tmp_path, monkeypatch):
+    from broadsheet.cli import language
+
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(tiny.decode(row) for row in rows[:40]))
+    words = ("compare", folders["base"], folders["sft"], "--texts", texts, "--draws", 20, "--labelled", file)
+    read, seen = language._states, []
+
+    def stops(name, *rest, **options):
+        seen.append(name)
+        if name == folders["sft"] and seen.count(name) == 1:
+            raise KeyboardInterrupt
+        return read(name, *rest, **options)
+
+    monkeypatch.setattr(language, "_states", stops)
+    call(*words, code=130)
+    found = json.loads(call(*words, "--out", tmp_path / "found.json", "--json").stdout)
+    assert seen == [folders["base"], folders["sft"], folders["sft"]]
+    assert json.loads((tmp_path / "found.json").read_text()) == found
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.undo()
+    assert json.loads(call(*words, "--json").stdout)["cosines"] == found["cosines"]
+    assert "written as .json" in call(*words, "--out", tmp_path / "found.txt", code=2).stderr

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadsheet.cli.language_input import Layer, MaxLength, ModelName, Pool, Texts, read_texts
-from broadsheet.cli.output import console, number, print_json, table
+from broadsheet.cli.language_input import (
+    Device,
+    Findings,
+    Layer,
+    MaxLength,
+    ModelName,
+    Pool,
+    Precision,
+    Texts,
+    check_findings,
+    read_texts,
+    write_findings,
+)
+from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import InputError
 
@@ -48,7 +61,7 @@ def geometry(
     names = [name.strip() or None for name in revisions.split(",")] if revisions else [None]
     rows = read_texts(texts, LEAST, WHY)
     options: dict[str, Any] = {"pool": pool, "layer": layer, "max_length": max_length}
-    found = [{"revision": name, **measure(spectrum(_states(model, name, rows, **options)))} for name in names]
+    found = [{"revision": name, **measure(spectrum(_states(model, name, rows, **options)[0]))} for name in names]
     if as_json:
         print_json({"model": model, "texts": len(rows), "pool": pool, "layer": layer, "checkpoints": found})
         return
@@ -67,31 +80,51 @@ def compare(
     layer: Layer = -1,
     max_length: MaxLength = 128,
     draws: Annotated[int, typer.Option(min=20, help="Resamples of the texts, for the intervals.")] = 100,
+    device: Device = "cpu",
+    dtype: Precision = "float32",
+    out: Findings = None,
     as_json: AsJson = False,
 ) -> None:
     """Two models on the same texts: their readings, and the direction in which the second has moved.
 
     Of causal language models also how sure they are of the texts (entropy of the next token, nats; largest probability;
     calibration error), the overlap of their entropy neurons, and with --labelled the cosine of their directions, by block.
+    Interrupted, the same command goes on with the model that was not done.
     """
+    from broadsheet.cache import checksum, unfinished
     from broadsheet.language.geometry import bootstrap, direction, measure, spectrum
     from broadsheet.language.labelled import read_labelled
+    from broadsheet.language.models import model_identity
 
+    check_findings(out)
     rows = read_texts(texts, LEAST, WHY)
     apart = read_labelled(labelled) if labelled else None
-    inside: list[dict[str, Any]] = []
-    states = []
-    for name in (first, second):
-        states.append(_states(name, None, rows, inside=(inside, apart), pool=pool, layer=layer, max_length=max_length))
-    change = bootstrap(*states, draws=draws)
-    found = list(zip((first, second), (measure(spectrum(part)) for part in states), strict=True))
+    options: dict[str, Any] = {"pool": pool, "layer": layer, "max_length": max_length, "device": device, "dtype": dtype}
+    work = options | {
+        "models": [model_identity(name) for name in (first, second)], "texts": checksum(texts),
+        "labelled": checksum(labelled) if labelled else None,
+    }  # fmt: skip
+    states, inside = [], []
+    with unfinished("compare", work) as folder, bar("compare") as tell:
+        for k, name in enumerate((first, second)):
+            tell(k / 2, name)
+            one, own = _kept(
+                folder / f"{k}.npz", lambda name=name: _states(name, None, rows, apart=apart, inside=True, **options)
+            )
+            states.append(one)
+            inside.append(own)
+        change = bootstrap(*states, draws=draws)
+    spectra = [spectrum(part) for part in states]
+    found = list(zip((first, second), map(measure, spectra), strict=True))
     alike = _alike(*inside)
+    models = [
+        {"model": name, **readings, **({"confidence": own["confidence"]} if own else {})}
+        for (name, readings), own in zip(found, inside, strict=True)
+    ]
+    findings = {"texts": len(rows), "models": models, "change": change, "direction": direction(change), **alike}
+    findings = write_findings(out, findings, lambda: _picture((first, second), spectra, inside, alike))
     if as_json:
-        models = [
-            {"model": name, **readings, **({"confidence": own["confidence"]} if own else {})}
-            for (name, readings), own in zip(found, inside, strict=True)
-        ]
-        print_json({"texts": len(rows), "models": models, "change": change, "direction": direction(change), **alike})
+        print_json(findings)
         return
     _show(f"{len(rows)} texts", "model", found)
     said = ", ".join(f"{name} {number(low)} to {number(high)}" for name, (low, high) in change.items())
@@ -103,6 +136,8 @@ def compare(
         print(f"Entropy neurons in common: {number(overlap['overlap'])} of those of either (intersection over union).")
     if "cosines" in alike:
         print(f"Cosine of the directions of {labelled}, by block: {', '.join(map(number, alike['cosines']))}.")
+    if out is not None:
+        print(f"Written to {findings['findings']} and {findings['figure']}.")
 
 
 def _inside(model: Any, words: Any, texts: list[str], apart: Labelled | None, max_length: int) -> dict[str, Any]:
@@ -149,28 +184,75 @@ def _states(
     revision: str | None,
     texts: list[str],
     *,
-    inside: tuple[list[dict[str, Any]], Labelled | None] | None = None,
+    inside: bool = False,
+    apart: Labelled | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
     **options: Any,
-) -> np.ndarray:
-    """Features (texts, width) of a model; what `_inside` finds is put into a list where one is given."""
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Features (texts, width) of a model, and what `_inside` finds where that is asked for."""
     import numpy as np
 
-    from broadsheet.language.models import load, positions
+    from broadsheet.language.models import load, load_on, positions
     from broadsheet.language.tracking import model_features
 
-    model, words = load(name, revision)
+    model, words = load(name, revision) if revision else load_on(device, name, precision=dtype)
     if (most := positions(model)) is not None and most < options["max_length"]:
         typer.echo(f"{name} has {most} positions: longer texts are cut there.", err=True)
     if model.config.is_encoder_decoder:
         typer.echo(f"{name} is an encoder-decoder model: its encoder is read.", err=True)
     found = np.concatenate(list(model_features(model, words, texts, **options)))
-    if inside is not None:
-        inside[0].append(_inside(model, words, texts, inside[1], options["max_length"]))
     if len(found) < 3 * found.shape[1]:
         typer.echo(
             f"{len(found)} texts for a width of {found.shape[1]}: the rank is biased low, compare at equal texts.", err=True
         )
-    return found
+    return found, _inside(model, words, texts, apart, options["max_length"]) if inside else {}
+
+
+def _kept(file: Path, look: Callable[[], tuple[np.ndarray, dict[str, Any]]]) -> tuple[np.ndarray, dict[str, Any]]:
+    """What was found of a model: from the file of an unfinished work, or looked at now and kept there."""
+    import json
+
+    import numpy as np
+
+    from broadsheet.cache import writing
+    from broadsheet.files import load_arrays
+
+    if not file.is_file():
+        states, own = look()
+        arrays: dict[str, Any] = {f"own_{key}": np.asarray(value) for key, value in own.items() if key != "confidence"}
+        said = np.frombuffer(json.dumps(own.get("confidence")).encode(), np.uint8)
+        with writing(file) as stream:
+            np.savez(stream, states=states, confidence=said, **arrays)
+    held = load_arrays(file)
+    own = {key.removeprefix("own_"): value for key, value in held.items() if key.startswith("own_")}
+    confidence = json.loads(held["confidence"].tobytes())
+    return held["states"], own if confidence is None else own | {"confidence": confidence}
+
+
+def _picture(names: tuple[str, str], spectra: list[Any], inside: list[dict[str, Any]], alike: dict[str, Any]) -> Any:
+    """The spectra of both models, and how alike their directions are by block, or how sure the models are."""
+    import numpy as np
+
+    from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+
+    colours = (CONTROL_COLOUR, SYSTEM_COLOUR)
+    fig, (left, right) = figure(2)
+    for values, colour, name in zip(spectra, colours, names, strict=True):
+        left.loglog(np.arange(1, len(values) + 1), values / values.sum(), color=colour, label=name)
+    label(left, "rank", "share of the variance")
+    if "cosines" in alike:
+        right.plot(alike["cosines"], "o-", color=SYSTEM_COLOUR)
+        right.axhline(0, color="k", lw=0.6)
+        right.set_xticks(range(0, len(alike["cosines"]), -(-len(alike["cosines"]) // 12)))
+        label(right, "block", "cosine of the directions", legend=False)
+        return fig
+    for shift, own, colour, name in zip((-0.2, 0.2), inside, colours, names, strict=True):
+        sure = own.get("confidence", {})
+        right.bar(np.arange(len(sure)) + shift, list(sure.values()), 0.4, color=colour, label=name)
+        right.set_xticks(range(len(sure)), [key.replace("_", " ") for key in sure])
+    label(right, "on the texts", "nats (entropy), or a share")
+    return fig
 
 
 def _show(title: str, name: str, rows: list[tuple[str, dict[str, float]]]) -> None:
