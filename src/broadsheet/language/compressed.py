@@ -55,6 +55,12 @@ def check_writable(model: Any) -> None:
                     f"{path} of the {type(model).__name__} is a {type(found).__name__}; compressed-tensors packs "
                     "torch.nn.Linear alone, and cannot hold such a model."
                 )
+    for name, weights in blocks(model).named_parameters():
+        if weights.ndim > 2:
+            raise InputError(
+                f"Block {name.replace('.', ': ', 1)} of the {type(model).__name__} has the shape {tuple(weights.shape)}; "
+                "compressed-tensors packs matrices alone, and Transformers would not load the model again."
+            )
 
 
 def check_folder(folder: Path) -> None:

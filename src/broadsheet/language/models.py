@@ -59,9 +59,6 @@ def load(name: str, revision: str | None = None, *, dtype: Any = None, attention
     _check_name(name)
     if revision and Path(name).is_dir():
         raise InputError(f"{name} is a folder, which has no revision {revision!r}; revisions are those of a name on the Hub.")
-    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
-        of = read_json(Path(name) / "adapter_config.json").get("base_model_name_or_path")
-        raise InputError(f"{name} is an adapter of {of or 'another model'}; merge it into that model first (merge_and_unload).")
     logging.disable_progress_bar()
     place = _place(name, revision)
     try:
@@ -128,9 +125,9 @@ def model_folder(name: str) -> Path:
 
     **Raises:** `MissingDataError` where there is no such model.
     """
+    _check_name(name)
     if Path(name).is_dir():
         return Path(name)
-    _check_name(name)
     place = _place(name, None)
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"], **place))
@@ -139,7 +136,10 @@ def model_folder(name: str) -> Path:
 
 
 def _check_name(name: str) -> None:
-    """Refuses what is no folder and cannot be a name on the Hub."""
+    """Refuses what is no folder and cannot be a name on the Hub, and a folder with an adapter alone."""
+    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+        of = read_json(Path(name) / "adapter_config.json").get("base_model_name_or_path")
+        raise InputError(f"{name} is an adapter of {of or 'another model'}; merge it into that model first (merge_and_unload).")
     if not Path(name).is_dir() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
         raise MissingDataError(f"{name}: there is no such folder; a folder or a name on the Hugging Face Hub is wanted.")
 
@@ -171,6 +171,8 @@ def _reachable() -> bool:
 def _reason(error: Exception, place: dict[str, Any]) -> str:
     if "local_files_only" in place:
         return "the Hugging Face Hub does not answer, and it is not whole in the cache on this machine."
+    if "weights_only" in str(error):
+        return "its weights are a pickle with more in it than weights, which could run code; safetensors are read."
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -238,7 +238,10 @@ def _answers(words: Any, prompt: str, question: Question) -> tuple[int, int]:
     after = [_ids(words, prompt + answer) for answer in (question.true, question.false)]
     at = min(_common(asked, row) for row in after)
     if any(len(row) <= at for row in after) or after[0][at] == after[1][at]:
-        raise InputError(f"The answers {question.true!r} and {question.false!r} begin with the same token.")
+        raise InputError(
+            f"The answers {question.true!r} and {question.false!r} begin with the same token behind {question.text!r}; "
+            "a blank before them may be missing."
+        )
     return after[0][at], after[1][at]
 
 
