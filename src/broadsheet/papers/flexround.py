@@ -376,8 +376,8 @@ CONVOLUTION_RIVALS: Rivals = {
     claims=[
         Claim("F4c", "on convolutions, too, outputs are kept better than by AdaQuant, by 5 % or more", kind="paper",
               where="tables of ResNet and MobileNetV2", ablation="without-elements", null=("gptq", "adaround"), grows="iters",
-              reason="on these convolutions FlexRound leaves 1.4 times the error of AdaQuant, each at the best of its rates that "
-              "were tried; the order on dense layers (F4b) does not carry over",
+              reason="on these convolutions FlexRound leaves 1.4 times the error of AdaQuant, each at the best rate that was "
+              "tried; the order on dense layers (F4b) does not carry over",
               seeds=16, checks=[at_most("log_error_2", -0.05, minus="adaquant")]),
         Claim("F7d", "a factor for each input channel of a convolution helps", kind="paper", where="ablation study",
               ablation="without-columns", no_null="it compares two forms of one method", grows="iters", seeds=16,
@@ -686,9 +686,9 @@ WHOLE_RANGE = ("nearest", "gptq")
     claims=[
         Claim("F9", "a language model keeps its perplexity far better than by rounding to nearest, and by S2", kind="paper",
               where="abstract", ablation="without-elements", null=("nearest", "gptq", "adaround", "adaquant"), grows="iters",
-              seeds=8, reason="S2 leaves a third of the rise that is there without it, but rounding to nearest over the whole range, "
+              reason="S2 leaves a third of the rise that is there without it, but rounding to nearest over the whole range, "
               "as is usual for language models, loses less than with the searched step, by which the bound was set",
-              checks=[at_most("share_of_nearest", 0.15, over="mean"), at_most("share_of_plain", 0.8, over="mean")]),
+              seeds=8, checks=[at_most("share_of_nearest", 0.15, over="mean"), at_most("share_of_plain", 0.8, over="mean")]),
         Claim("F9b", "better than by AdaRound and AdaQuant", kind="paper", where="tables of language models",
               ablation="without-elements", null="gptq", grows="iters", seeds=8,
               reason="better than AdaQuant; of AdaRound at its best rate, thirty times FlexRound's, it cannot be said for sure",

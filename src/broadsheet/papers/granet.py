@@ -313,8 +313,8 @@ EARLY, LATE = 4, 10
               "kernel rule avoid that, and recover more without growth than growth does: most of what it mends here is that."),
         Claim("G4b", "and where each layer has its share by the kernel rule", kind="paper",
               where="abstract; pruning plasticity", ablation="without", null="random", grows="continue_epochs", seeds=8,
-              reason="with the layers' shares right, growth by gradient brings less than a point more, which eight seeds do not "
-              "tell from nothing",
+              reason="with the layers' shares right, growth by gradient brings less than a point more, which eight seeds do "
+              "not tell from nothing",
               checks=[at_least("shares_98", 0.01, minus="without")]),
         Claim("G5", "plasticity falls with the pruning rate", kind="paper", where="pruning plasticity",
               ablation="all-back", null="fresh", grows="continue_epochs", seeds=8,
@@ -468,7 +468,8 @@ METHODS: dict[str, Callable[..., Sparsifier]] = {
               "half of the method is enough on digits."),
         Claim("G8b", "at 95 % it keeps the accuracy of the dense network, and that of RigL", kind="check",
               reference="the dense network and RigL; that holds without growth, with random growth and by GMP too, so that it "
-              "says nothing of regrowth", ablation="static", reason="on average 1.1 points are lost; the interval holds the bound",
+              "says nothing of regrowth", ablation="static",
+              reason="on average 1.1 points are lost, and the interval holds the bound",
               checks=[at_least("accuracy_95", -0.01, minus="dense"), at_least("accuracy_95", -0.003, minus="rigl")], seeds=8),
     ],
     cost=15.0,
