@@ -75,8 +75,9 @@ def main() -> None:
     sys.modules["plotly.io"].kaleido = Namespace(scope=Namespace(mathjax=None))
     os.chdir(tempfile.mkdtemp())
     os.mkdir("experimental_outputs")
-    import patching
     import patching_visualize
+
+    import patching
 
     patching.args = Namespace(dataset="cities")
     patching.load_model = lambda name, device: model(name)
