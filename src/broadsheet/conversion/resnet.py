@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.conversion.conversion import Activation, QuantisedNet
+from broadsheet.conversion.conversion import Activation
 
 Images = Float[Array, "batch channels height width"]
+Network = TypeVar("Network", bound=eqx.Module)
 
 
 class Norm(eqx.Module):
@@ -103,8 +104,8 @@ class ResNet(eqx.Module):
         return x.mean(axis=(2, 3)) @ self.weight.T + self.bias
 
 
-def calibrate_norms(net: QuantisedNet, x: Images) -> QuantisedNet:
-    """The network with the statistics of these images stored in its normalisations.
+def calibrate_norms(net: Network, x: Images) -> Network:
+    """The network, a function of images, with the statistics of these stored in its normalisations.
 
     Spiking networks need that: statistics of a batch would tie the samples of one step together.
     """

@@ -248,7 +248,7 @@ def _weights(net: Net) -> list[np.ndarray]:
     return [np.asarray(layer.weight).ravel() for layer in net.layers]
 
 
-def _event(moved: list, slopes: list, before: list, after: list, wanted: int, share: float) -> dict[str, float]:
+def _event(moved: list, slopes: list, before: list, after: list, wanted: int, share: float | np.floating) -> dict[str, float]:
     """One change of the masks against sorts in NumPy: a global prune to `wanted`, then an exchange in each layer."""
     sizes = np.cumsum([len(each) for each in moved])[:-1]
     scores = np.where(np.concatenate(before), np.abs(np.concatenate(moved)), -1.0)
