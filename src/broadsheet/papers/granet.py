@@ -271,7 +271,7 @@ def _event(moved: list, slopes: list, before: list, after: list, wanted: int, sh
         made["anywhere"] = max(made["anywhere"], live - int((stays | np.isin(np.arange(len(stays)), anywhere)).sum()))
         made["overlap"] = min(made["overlap"], grown[best].mean())
         made["masked"] = min(made["masked"], np.isin(blind, best).mean())
-    return made
+    return {name: float(value) for name, value in made.items()}
 
 
 @masks.figure
