@@ -51,12 +51,12 @@ def test_dates_and_names_stay_whole_in_the_table(columns, monkeypatch):
 
 
 def test_a_paper_without_a_system_shows_what_there_is():
-    text = " ".join(call("show", "granet").stdout.split())
-    assert "github.com/Shiweiliuiiiiiii/GraNet" in text
+    text = " ".join(call("show", "rich-lazy").stdout.split())
+    assert "github.com/Helena-Yuhan-Liu/BioRNN_RichLazy" in text
     assert "Nearest parts" not in text  # none is near
     assert "Nearest parts: broadsheet.neurons.LIFLayer" in call("show", "astrosnn").stdout
-    assert "broadsheet new 2106.10404" in text
-    assert read("show", "granet")["claims"] == []
+    assert "broadsheet new 2310.08513" in text
+    assert read("show", "rich-lazy")["claims"] == []
 
 
 def test_bibtex():

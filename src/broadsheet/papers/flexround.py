@@ -406,8 +406,8 @@ def errors_of_convolutions(runs: Runs):
     for axis in axes:
         axis.invert_yaxis()
     axes[0].set_xscale("log")
-    label(axes[0], "output error / output (squares)", "")
-    label(axes[1], "accuracy lost (points)", "")
+    label(axes[0], "output error / output (squares)", "way of rounding")
+    label(axes[1], "accuracy lost (points)", "way of rounding")
     return fig
 
 
@@ -471,7 +471,7 @@ def factors(runs: Runs):
     axis.scatter(np.exp(data["log_error"][:, 0]), names, color=[SYSTEM_COLOUR] + [CONTROL_COLOUR] * (len(names) - 1))
     axis.invert_yaxis()
     axis.set_xscale("log")
-    label(axis, f"output error / output (squares), {data['bits'][0]} bits", "", legend=False)
+    label(axis, f"output error / output (squares), {data['bits'][0]} bits", "what is learned", legend=False)
     return fig
 
 
@@ -741,5 +741,5 @@ def errors_of_blocks(runs: Runs):
     bars[1].set_hatch("//")
     axes[1].tick_params(axis="y", labelsize="small")
     label(axes[0], "block", "error of its output / output (squares)", legend=False)
-    label(axes[1], f"rise of perplexity ({float(data['full']):.3g} in full precision)", "")
+    label(axes[1], f"rise of perplexity ({float(data['full']):.3g} in full precision)", "way of rounding")
     return fig
