@@ -16,9 +16,7 @@ from broadsheet.atoms import (
     LennardJones,
     MessageConfig,
     Morse,
-    PairConfig,
     Repulsion,
-    TransformerConfig,
     build,
     calculator,
     checkpoints,
@@ -27,118 +25,21 @@ from broadsheet.atoms import (
     environments,
     extxyz,
     files,
-    labels,
-    latent_report,
     message_passing,
     motion,
     neighbours,
-    pair,
     parts,
     posterior,
     potential,
-    registry,
-    relaxation,
     relaxation_benchmark,
-    rotations,
     structures,
-    training,
     trajectories,
 )
 from broadsheet.atoms.constraints import FIXED
 from broadsheet.atoms.potentials import escaip, transip
 from broadsheet.errors import BroadsheetError, InputError
-from options import options
 
 latent = importlib.import_module("broadsheet.atoms.latent_equivariance")  # the package shows a function of this name
-
-AS_THEY_COME = [
-    # Schütt et al. (2017, 2021): 128 features; here as in the benchmark of arXiv 2506.23008, with 4.5 Å
-    (MessageConfig, {"width": 128, "interactions": 4, "basis": 128, "cutoff": 4.5}),
-    (PairConfig, {"width": 32, "basis": 16, "cutoff": 5.0, "unit": 1.0}),
-    # the authors' EScAIP of 2024 in its largest form
-    (escaip.EScAIPConfig, {
-        "width": 512, "blocks": 10, "heads": 8, "cutoff": 6.0, "nearest": 30, "slots": 45, "rank_width": 0.2, "softness": 0.1,
-        "envelope": True, "frequencies": (20, 10, 4, 10, 20), "order_degrees": 10, "order_width": 64, "order_weights": True,
-        "basis": 600, "basis_width": 512, "atom_width": 128, "multiplier": 2, "direct": False,
-    }),
-    (escaip.bond_orientational_order, {"degrees": 10}),
-    (TransformerConfig, {
-        "width": 384, "blocks": 8, "heads": 8, "multiplier": 4, "octaves": 6, "wavelength": 16.0, "pair_bias": False,
-        "basis": 32, "reach": 12.0, "map_scale": 0.0, "direct": True,
-    }),
-    (LatentEquivariance, {"weight": 3.0, "temperature": 0.1, "hold": False, "rotate": True, "mapped": True}),
-    (latent_report, {"shuffles": 20}),
-    (LennardJones, {"epsilon": 1.0, "sigma": 1.0, "smooth": False}),
-    (Morse, {"epsilon": 1.0, "rho": 6.0, "r0": 1.0, "cutoff": 5.0}),
-    (Repulsion, {"power": 12}),
-    (pair.gaussian_basis, {"width": 1.0}),
-    (calculator.PotentialCalculator, {"skin": 0.5, "direct": False}),
-    (compression.select, {"seed": 0, "underflow": False}),
-    (compression.best_size, {"grid": 12}),
-    # arXiv 2511.10561: 32 neighbours within 5 Å
-    (compression.compress, {"neighbours": 32, "cutoff": 5.0, "seed": 0}),
-    (environments.describe, {"neighbours": 32, "cutoff": 5.0, "whole_shells": True}),
-    (environments.describe_all, {"neighbours": 32, "cutoff": 5.0, "whole_shells": True}),
-    (environments.overlap, {"eps": 1e-5}),
-    (parts.select_in_parts, {"part": 20_000, "seed": 0}),
-    (dumbbells.DumbbellFluid, {
-        "epsilon": 0.0104, "sigma": 3.4, "bond": 2.0, "stiffness": 1.0, "temperature": 200.0, "volume": 85.0,
-    }),
-    (dumbbells.coarse_frames, {"every": 50, "dt": 4.0}),
-    (dumbbells.read_coarse, {"temperature": 298.0}),
-    (files.read_structures, {"check": True, "labels": True}),
-    (labels.frames, {"every": 20, "settle": 100, "dt": 0.5, "seed": 0}),
-    (labels.make_molecules, {"counts": (240, 60, 60, 60, 60, 60, 60, 60)}),
-    (motion.thermal_velocities, {"still": True}),
-    (motion.simulate, {
-        "dt": 0.5, "temperature": 300.0, "friction": 0.0, "every": 1, "skin": 0.5, "direct": False,
-    }),
-    (neighbours.neighbour_list, {"self_edges": False, "reverse": False}),
-    # Li et al. (2016): alpha, lambda and the schedule's exponent
-    (posterior.psgld, {"alpha": 0.9, "floor": 1e-5, "temperature": 1.0, "preconditioned": True}),
-    (posterior.step_schedule, {"gamma": 0.33}),
-    (posterior.sample_chains, {
-        "burn_in": 0, "step": 0.001, "temperature": 1.0, "alpha": 0.9, "floor": 1e-5, "freeze": True, "preconditioned": True,
-    }),
-    (posterior.coverage, {"width": 1.96}),
-    (posterior.DeepEnsemble.fit, {"learning_rate": 0.001}),
-    (potential.predict, {"stress": False, "direct": False}),
-    (potential.Potential.neighbours, {"skin": 0.0}),
-    (potential.ScaledPotential, {"scale": 1.0}),
-    (potential.ScaledPotential.neighbours, {"skin": 0.0}),
-    (escaip.EScAIP.neighbours, {"skin": 0.0}),
-    (transip.AtomTransformer.neighbours, {"skin": 0.0}),
-    (rotations.RotationAverage.neighbours, {"skin": 0.0}),
-    (rotations.equivariance_report, {"rotations": 8, "direct": False}),
-    (registry.potential, {"equivariant": True}),
-    (build, {"direct": False}),
-    (relaxation.relax, {"fmax": 0.05, "steps": 500, "max_step": 0.2, "skin": 1.0}),
-    (relaxation_benchmark.frame_errors, {"size": 32}),
-    (relaxation_benchmark.relaxation_report, {"fmax": 0.05, "steps": 200, "together": 32}),
-    (structures.bucket, {"step": 8}),
-    (structures.batch_atoms, {"motion": True}),
-    (training.Training, {
-        "steps": 1000, "batch": 16, "learning_rate": 0.001, "weight_decay": 0.001, "warmup": 0.05, "clip": 10.0,
-        "energy_weight": 1.0, "force_weight": 10.0, "stress_weight": 0.0, "direct": False, "squared": False, "average": 0.99,
-        "evaluate": 100,
-    }),
-    (training.LabelledSet, {"stress": False}),
-    (training.LabelledSet.all, {"size": 32}),
-    (training.LabelledSet.stream, {"shards": 1}),
-    (training.predictions, {"direct": False, "size": 32}),
-    (training.evaluate, {"direct": False, "size": 32}),
-    (trajectories.make_trajectories, {
-        "stages": (("gfn1", 0.05), ("gfn2", 0.02)), "copies": 1, "rattle": 0.1, "seed": 0, "steps": 300,
-    }),
-    (trajectories.g2_relaxations, {"copies": 2, "stages": (("gfn2", 0.02),), "rattle": 0.1}),
-    (trajectories.embed_smiles, {"seed": 0}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("made", "expected"), AS_THEY_COME, ids=lambda part: getattr(part, "__qualname__", ""))
-def test_options_as_they_come(made, expected):
-    found = options(made)
-    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_sizes_are_those_that_the_page_lists():

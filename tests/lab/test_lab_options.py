@@ -7,21 +7,17 @@ import pytest
 
 from broadsheet.errors import InputError
 from broadsheet.lab import (
-    api,
     backup,
     claims,
     commands,
     engine,
-    executors,
     external,
     growth,
     jobs,
     local,
     location,
-    messages,
     paper,
     plots,
-    registry,
     rows,
     runner,
     schema,
@@ -29,51 +25,11 @@ from broadsheet.lab import (
     tables,
     taken,
     timing,
-    verdicts,
     worker,
 )
 from broadsheet.lab.store import Store
-from options import options
 
 MIB = 1024**2
-AS_THEY_COME = [
-    (api.LoadedPaper.run, {"preset": "quick", "seed": 100, "trust": False}),
-    (claims.Check, {"of": "system", "over": "", "tol": 0.0}),
-    (claims.equals, {"tol": 0.0}),
-    (claims.Claim, {"checks": (), "ablation": (), "null": (), "about": "system", "seeds": 3}),
-    (engine.plan, {"priority": 0.0}),
-    (executors.Task, {"exclusive": False, "priority": 0.0, "state": "queued", "attempts": 0}),
-    (growth.Growth, {"stale": False}),
-    (jobs.Jobs.queue, {"priority": 0.0}),
-    (jobs.Jobs.events, {"most": 2000}),
-    (jobs.Jobs.recent, {"most": 100}),
-    (local.LocalExecutor, {"processes": 1}),
-    (messages.JobSpec, {"preset": "quick", "trust": False, "figures": True, "repository": False}),
-    (messages.TaskSpec, {"disposable": False}),
-    (paper.Experiment, {"deterministic": False, "exclusive": False, "cost": 10.0}),
-    (paper.Paper.experiment, {"deterministic": False, "exclusive": False, "cost": 10.0}),
-    (plots.figure, {"columns": 1, "rows": 1, "width": 4.2, "height": 3.1}),
-    (plots.label, {"title": "", "legend": True}),
-    (registry.ExperimentEntry, {"deterministic": False, "exclusive": False, "cost": 10.0}),
-    (runner.Runner, {"processes": 1}),
-    (runner.queue_runs, {"seeds": 1, "priority": 0.0}),
-    (schema.Field, {"optional": False, "default": ...}),
-    (Store, {"migrate": True}),
-    (Store.free, {"dry_run": False}),
-    (timing.measure, {"warm_up": 1}),
-    (timing.compare, {"warm_up": 1}),
-    (verdicts.Outcome, {"seeds_passed": 0, "seeds": 0}),
-    (verdicts.Trial, {"unclear": False}),
-    (verdicts.judge, {"deterministic": False}),
-    (verdicts.lacking, {"whole": False}),
-    (verdicts.require, {"whole": False}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("made", "expected"), AS_THEY_COME, ids=lambda part: getattr(part, "__qualname__", ""))
-def test_options_as_they_come(made, expected):
-    found = options(made)
-    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_limits_and_times():

@@ -8,92 +8,19 @@ import pytest
 from broadsheet.dynamics import feedback, rollout
 from broadsheet.errors import InputError
 from broadsheet.networks import (
-    ContinualClassifier,
     Dense,
-    HippocampalCAM,
     PoissonBackground,
     Projection,
-    SNNClassifier,
     Uniform,
-    balanced,
     continual,
-    from_nir,
     hippocampus,
-    layers,
     nir_files,
-    nir_graph,
     nir_nodes,
-    nir_writing,
     prediction,
     reservoir,
     spiking_classifier,
 )
 from broadsheet.neurons import LIF
-from options import options
-
-AS_THEY_COME = [
-    # Brette et al. (2007), benchmarks 1 and 2, and Brunel (2000), model A: mV, ms
-    (balanced.Cuba, {
-        "size": 4000, "share": 0.8, "probability": 0.02, "weights": (1.62, -9.0), "tau": 20.0, "tau_syn": (5.0, 10.0),
-        "rest": -49.0, "threshold": -50.0, "reset": -60.0, "refractory": 5.0, "dt": 0.1,
-    }),
-    (balanced.Coba, {
-        "size": 4000, "share": 0.8, "probability": 0.02, "weights": (0.6, 6.7), "tau": 20.0, "tau_syn": (5.0, 10.0),
-        "rest": -60.0, "threshold": -50.0, "reset": -60.0, "refractory": 5.0, "dt": 0.1, "reversal": (0.0, -80.0),
-    }),
-    (balanced.Brunel, {
-        "excitatory": 10_000, "inhibitory": 2500, "share": 0.1, "weight": 0.1, "g": 5.0, "eta": 2.0, "tau": 20.0,
-        "threshold": 20.0, "reset": 10.0, "refractory": 2.0, "delay": 1.5, "dt": 0.1,
-    }),
-    # arXiv 2402.11984: DSR neurons, two hidden layers of 200, lateral rows of three tasks
-    (continual.DSR, {"tau": 1.0, "dt": 0.05, "threshold": 0.3, "fire_at": 0.3}),
-    (continual.SpikingMLP, {"steps": 10}),
-    (ContinualClassifier, {
-        "hidden": (200, 200), "classes": 10, "steps": 10, "rule": "dsr", "feedback": "bp", "projection": "hebbian",
-        "rows": ((60, 40, 40), (40, 30, 30)), "row_rates": (0.001, 0.01, 0.01), "iterations": 5, "momentum": 0.9, "ewc": 0.0,
-        "replay": 0, "epochs": 8, "batch": 64, "learning_rate": 0.1, "random_state": 0,
-    }),
-    # arXiv 2310.05868
-    (hippocampus.fast_stdp, {"zero_lag": True}),
-    (hippocampus.HippocampalNetwork, {"n_cue": 5, "n_cont": 10}),
-    (HippocampalCAM, {"n_cue": 5, "n_cont": 10, "store_gap": 10, "recall_gap": 8}),
-    (layers.SNN, {"scale": 10.0}),
-    (from_nir, {"dt": 0.1}),
-    (nir_graph.Chain.graph, {"reset": "to value", "start": 0.0}),
-    (nir_writing.to_nir, {"unit_resistance": False}),
-    (nir_writing.write_nir, {"unit_resistance": False}),
-    # arXiv 2510.14382: a cue of 100 ms, outcomes within 600 ms, bumps of 20 ms, attention within 60 ms
-    (prediction.Library, {"cues": 1}),
-    (prediction.serial_compound, {"cues": 1}),
-    (prediction.library, {"trials": 12, "steps": 600, "start": 100, "every": 3, "tonic": 0.3}),
-    (prediction.target, {"width": 20.0}),
-    (prediction.attention, {"off": 0.2, "on": 1.0, "within": 60.0}),
-    (prediction.learn, {"off": 0.2, "on": 1.0, "reset": False}),
-    (reservoir.Reservoir, {"tau_syn": 5.0, "noise": 0.2}),
-    (reservoir.heterogeneous_cells, {"excitatory": 0.8, "substeps": 4, "alike": False}),  # Izhikevich (2003)
-    (reservoir.reservoir, {
-        "size": 400, "cues": 1, "connection": 0.1, "gain": 0.5, "bias": (3.0, 6.0), "cue": 12.0, "noise": 0.2,
-        "excitatory": 0.8, "alike": False,
-    }),
-    (reservoir.cue_course, {"which": 0, "cues": 1, "onset": 50, "length": 100, "tonic": 0.3}),
-    (reservoir.trajectories, {"every": 1}),
-    (Projection, {"delay": 1}),
-    (Projection.from_pairs, {"delay": 1}),
-    (Dense, {"delay": 1}),
-    (Uniform, {"delay": 1}),
-    (spiking_classifier.cells, {"tau": 10.0, "learn": True}),
-    (spiking_classifier.network, {"tau": 10.0, "learn": True, "spread": 0.25, "release": 1.0}),
-    (SNNClassifier, {
-        "learn_intrinsic": True, "hidden": 16, "tau": 10.0, "spread": 0.25, "rate": 0.02, "rate_intrinsic": 0.02,
-        "epochs": 20, "batch": 100, "draws": 8, "target_rate": 0.05, "release": 1.0, "random_state": 0,
-    }),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("made", "expected"), AS_THEY_COME, ids=lambda part: getattr(part, "__qualname__", ""))
-def test_options_as_they_come(made, expected):
-    found = options(made)
-    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_constants_are_those_of_the_papers():

@@ -13,9 +13,7 @@ from broadsheet.neurons import (
     Circuit,
     ConductanceLIF,
     CurrentLIF,
-    DendriticNeuron,
     ELMCell,
-    ELMNeuron,
     Integrator,
     Izhikevich,
     LeakyIntegrator,
@@ -26,110 +24,17 @@ from broadsheet.neurons import (
     RateNetwork,
     codes,
     complexity,
-    datasets,
     elm_reference,
     event_data,
-    flux_rates,
     intrinsics,
     josephson,
-    record,
     sdr,
     sdr_data,
     spike_trains,
     surrogate,
     surrogates,
-    synaptic_traces,
     tasks,
 )
-from broadsheet.neurons.integrate_and_fire import IntegrateAndFire
-from options import options
-
-AS_THEY_COME = [
-    # Brette et al. (2007), table 1, for synapses; mV and ms
-    (IntegrateAndFire, {
-        "tau": 20.0, "rest": -60.0, "threshold": -50.0, "reset": -60.0, "refractory": 0.0,
-        "learn": (), "method": "exact", "dt": 0.1,
-    }),
-    (CurrentLIF.__mro__[1], {"tau_syn": (5.0, 10.0), "g0": 0.0}),
-    (CurrentLIF, {"current": "exact"}),
-    (ConductanceLIF, {"reversal": (0.0, -80.0)}),
-    # Izhikevich (2003): regular spiking
-    (Izhikevich, {
-        "a": 0.02, "b": 0.2, "c": -65.0, "d": 8.0, "threshold": 30.0, "substeps": 1, "cap": False, "half_steps": False,
-        "dt": 1.0,
-    }),
-    (LIFLayer, {"tau_syn": 5.0, "tau_mem": 20.0, "tau_out": 50.0, "gain": 10.0, "dt": 1.0}),
-    (LeakyIntegrator, {"rest": 0.0, "gain": 1.0, "method": "exact", "dt": 1.0}),
-    (Integrator, {"gain": 1.0, "dt": 1.0}),
-    (MetaNeuron, {"a": 0.02, "b": 0.2, "c": 0.0, "d": 0.08, "threshold": 0.5, "u0": 0.08, "squash": True}),
-    (QuantalRelease, {"success": 0.5, "spread": 1.0}),
-    (LevyBaxter, {"success": 0.75, "threshold": 1.0}),
-    (BranchedNeuron, {
-        "channels": 128, "branches": 8, "g_ampa": 0.05, "g_nmda": 0.14, "g_gaba": 0.06, "couple": 0.05, "nmda": True,
-        "substeps": 5, "dt": 1.0,
-    }),
-    (record, {"rate": (2.0, 8.0)}),
-    # arXiv 2306.16922: synapses of 5 ms, memory from 1 ms to 1 s (150 ms on NeuronIO), lambda = 5
-    (ELMCell, {
-        "d_m": 100, "lam": 5.0, "tau_s": 5.0, "tau_m": (1.0, 1000.0), "learn_tau": False, "d_brch": 1, "mlp_layers": 1,
-        "bounded": True, "dt": 1.0, "variant": "v1", "activation": "relu",
-    }),
-    (ELMNeuron, {
-        "d_m": 20, "d_brch": 1, "tau_m": (1.0, 150.0), "mlp_layers": 1, "dt": 1.0, "steps": 1500, "batch": 8, "window": 300,
-        "learning_rate": 0.003, "random_state": 0, "targets": ("spikes", "voltage"),
-    }),
-    (surrogate.predict_recordings, {"window": 1000}),
-    (elm_reference.published_cell, {"scale": (1.7159, 2 / 3), "decayed_input": True}),
-    # Heidelberg digits: 700 channels, binned by 10 ms over 1 s
-    (datasets.read_shd, {"part": "train", "bin_ms": 10.0, "duration_ms": 1000.0}),
-    (event_data.read_spiking_speech, {"bin_ms": 10.0, "duration_ms": 1000.0, "channels": 700}),
-    (event_data.Events.frames, {"counts": False}),
-    (synaptic_traces, {"tau": (5.0, 20.0, 60.0), "dt": 1.0}),
-    (codes.poisson_trains, {"dt": 1.0}),
-    (codes.latency_code, {"tau": 5.0, "threshold": 0.01}),
-    (codes.firing_rate, {"dt": 1.0}),
-    (codes.exponential_trace, {"dt": 1.0}),
-    (codes.double_exponential, {"rise": 3.0, "decay": 20.0, "dt": 1.0}),
-    (complexity.lzc, {"normalise": True}),
-    # the dendrite of the paper: segments of 20 synapses, threshold 10; permanences as in hierarchical temporal memory
-    (DendriticNeuron, {
-        "n_segments": 200, "synapses": 20, "theta": 10, "initial": 0.5, "connected": 0.15, "increment": 0.02,
-        "decrement": 0.0125, "prune_on_negative": False, "nonlinearity": "threshold",
-    }),
-    (sdr.false_match, {"log": False}),
-    (sdr.false_negative, {"log": False}),
-    (sdr.optimal_theta, {"target": 1e-9, "largest": 24}),
-    (sdr_data.correlated_sdrs, {"sizes": (2, 3, 4, 5, 6, 7, 8, 9), "cells_per_size": 2000}),
-    (sdr_data.poirazi_mel, {"latent": 40, "bins": 10, "fixed": 4, "product": 4}),
-    (sdr_data.k_winners, {"n": 2048, "k": 41}),
-    (spike_trains.SpikeTrains.from_dense, {"dt": 1.0}),
-    (spike_trains.SpikeTrains.to_dense, {"dt": 1.0, "counts": False}),
-    (surrogates.surrogate, {"inclusive": False}),
-    (surrogates.fast_sigmoid, {"slope": 25.0, "inclusive": False}),
-    (surrogates.arctan, {"width": 2.0, "inclusive": False}),
-    (surrogates.triangle, {"width": 1.0, "inclusive": False}),
-    (surrogates.rectangle, {"width": 1.0, "inclusive": False}),
-    (surrogates.sigmoid, {"slope": 4.0, "inclusive": False}),
-    (tasks.which_pulse, {"delay": 300, "noise": 0.05}),
-    (tasks.branch_coincidences, {"inputs": 4, "steps": 40}),
-    (tasks.DigitSpikes, {"steps": 20, "test": False}),
-    # circuits: ps, pH, µA, Ω
-    (Circuit.junction, {"b": "0", "critical": 100.0, "damping": 1.0}),
-    (Circuit.build, {"dt": 0.05, "temperature": 0.0}),
-    (Circuit.to_spice, {"stop": 400.0}),
-    (josephson.transmission_line, {"bias": 70.0, "group": "lines"}),
-    (josephson.flux_neuron, {"inductance": 20.0, "resistance": 1.0, "group": "thresholds"}),
-    (josephson.flux_synapse, {"escape": 60.0}),
-    (josephson.xor_network, {"hidden": 45.0, "output": 105.0}),
-    (flux_rates.rate_xor, {"probability": 0.95}),
-    (RateNetwork, {"middle": 56.6, "width": 6.4}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("made", "expected"), AS_THEY_COME, ids=lambda part: getattr(part, "__qualname__", ""))
-def test_options_as_they_come(made, expected):
-    found = options(made)
-    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_constants_are_those_of_nature_and_of_the_papers():

@@ -6,7 +6,6 @@ import pytest
 
 from broadsheet.page import (
     bibtex,
-    catalogue,
     citation,
     edition,
     facts,
@@ -22,33 +21,8 @@ from broadsheet.page import (
     spelling,
     strips,
 )
-from options import options
 
 MIB = 1024**2
-AS_THEY_COME = [
-    (catalogue.ListedPaper, {"names_cut": False}),
-    (facts.Facts, {"names_cut": False}),
-    (edition.Filters, {"code": False}),
-    (edition.View, {"number": 0}),
-    (edition.Edition.search, {"most": 200}),
-    (edition.Edition.suggest, {"limit": 8}),
-    (edition.Edition.similar, {"most": 6}),
-    (edition.Edition.near, {"most": 2}),
-    (meaning.embed, {"batch": 64}),
-    (meaning.Encoder.encode, {"batch": 64}),
-    (meaning.Nearest.search, {"most": 200}),
-    (meaning.Nearest.around, {"most": 6}),
-    (names.Suggestion, {"papers": 1}),
-    (names.Names.suggest, {"limit": 8}),
-    (search.Words.search, {"most": 200}),
-    (sources.arxiv_search, {"most": 50}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("made", "expected"), AS_THEY_COME, ids=lambda part: getattr(part, "__qualname__", ""))
-def test_options_as_they_come(made, expected):
-    found = options(made)
-    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_limits():

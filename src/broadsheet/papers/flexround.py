@@ -83,7 +83,7 @@ paper = Paper(
 )
 
 RATES = {FlexRound: 1e-2, LearnedStep: 1e-2, AdaRound: 0.3, AdaQuant: 0.3, RoundToNearest: 1.0, SecondOrder: 1.0}
-"""Learning rates: each the best at 2 bits and 600 steps on the dense network, seeds 0 to 3, with worse ones on both sides of it:
+"""Learning rates: each the best at 2 bits and 600 steps on the dense network, seeds 0 to 3, with no better one on either side:
 of 0.001 to 0.03 for FlexRound, 0.003 to 0.1 for the step alone, 0.03 to 1 for AdaRound and AdaQuant."""
 
 
@@ -444,7 +444,7 @@ FACTORS: dict[str, dict[str, Any]] = {
                   at_most("log_error_2", -0.02, minus="fixed-step")]),
         Claim("F7c", "a factor for each row beside it helps", kind="paper", where="ablation study", ablation="without-rows",
               no_null="it compares two forms of one method", grows="iters", seeds=16,
-              reason="on average by a tenth, at once and at four times the steps, which sixteen seeds do not tell from 2 %",
+              reason="on average by a tenth, and by 3 % with four times the steps; sixteen seeds tell neither from 2 %",
               checks=[at_most("log_error_2", -0.02, minus="without-rows")]),
     ],
     cost=10.0,
@@ -672,7 +672,7 @@ METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "adaquant": ("adaquant", 1.0, {}),
     "system": ("flexround", 1.0, {}),
 }
-"""Arms of `lm_blocks`, with their rates of learning over FlexRound's: each the best at quick size, on seeds 0 to 3, of three, with
+"""Arms of `lm_blocks`, with their rates of learning over FlexRound's: each the best of three at quick size, on seeds 0 to 3, with
 worse ones on both sides of it."""
 WHOLE_RANGE = ("nearest", "gptq")
 """Arms whose grids span the range of the weights, as is usual for them: a searched step makes both worse here."""
