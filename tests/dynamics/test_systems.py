@@ -27,11 +27,9 @@ from broadsheet.dynamics import (
 )
 from broadsheet.dynamics.interactions import Shared, Wiring
 from broadsheet.dynamics.interfaces import Poly, Y
-from broadsheet.dynamics.langevin import OverdampedLangevin
-from broadsheet.dynamics.learners import Learner, Loss, Market, TargetLearner
+from broadsheet.dynamics.learners import Loss, Market, TargetLearner
 from broadsheet.dynamics.system import common_dt, fixed, split, trainable
 from broadsheet.errors import CompositionError, EventOverflowError, InputError
-from options import options
 
 KEY = jax.random.key(0)
 
@@ -54,24 +52,6 @@ class Sum(System):
 
     def consolidate(self, state):
         return Sum(state, self.dt)
-
-
-@pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        (rollout, {"every": 1, "start": 0, "unroll": 1}),
-        (Delay, {"steps": 1}),
-        (SynapticDelays, {"mode": "events"}),
-        (OverdampedLangevin, {"mobility": 1.0, "diffusion": 1.0}),
-        (Market, {"rate": 0.3, "share": 0.002}),
-        (Learner, {"differentiable": False}),
-        (learner, {"batched": False, "differentiable": False}),
-    ],
-    ids=lambda part: getattr(part, "__name__", ""),
-)
-def test_options_as_they_come(made, expected):
-    found = options(made)
-    assert {name: found.get(name) for name in expected} == expected
 
 
 def total():
