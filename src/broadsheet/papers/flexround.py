@@ -672,8 +672,8 @@ METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "adaquant": ("adaquant", 1.0, {}),
     "system": ("flexround", 1.0, {}),
 }
-"""Arms of `lm_blocks`, with their rates of learning over FlexRound's: each the best of three at quick size, seeds 0 to 3, with worse
-ones on both sides of it."""
+"""Arms of `lm_blocks`, with their rates of learning over FlexRound's: each the best of three at quick size, seeds 0 to 3, with
+worse ones on both sides of it."""
 WHOLE_RANGE = ("nearest", "gptq")
 """Arms whose grids span the range of the weights, as is usual for them: a searched step makes both worse here."""
 
