@@ -40,7 +40,7 @@ def even(image: Image, grid: tuple[int, int]) -> Image:
 
 
 def join(tiles: Sequence[Image], grid: tuple[int, int]) -> Image:
-    """The picture that tiles make, row by row; in a wrong place a tile that is too large is cut, and one too small leaves black."""
+    """The picture that tiles make, row by row; in a wrong place a tile that is too large is cut, one too small leaves black."""
     from PIL import Image
 
     rows, columns = grid

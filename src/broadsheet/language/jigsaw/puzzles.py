@@ -15,21 +15,30 @@ from broadsheet.language.jigsaw.image_puzzles import SMALLEST_SIDE, cut, even, j
 from broadsheet.language.jigsaw.permutations import dice, draw_order, restore, target_of
 from broadsheet.language.jigsaw.rewards import Variant
 from broadsheet.language.jigsaw.video_puzzles import (
-    CLIP_FRAMES, CLIP_PIXELS, RATE, SHORTEST, chosen_frames, clip_ranges, within,
-)  # fmt: skip
+    CLIP_FRAMES,
+    CLIP_PIXELS,
+    RATE,
+    SHORTEST,
+    chosen_frames,
+    clip_ranges,
+    within,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Kind = Literal["image", "video", "depth"]
 Message = dict[str, Any]
-FORM = "First think, between <think> and </think>; then give the answer between <answer> and </answer>."
+FORMS = {
+    "paper": "First think, between <think> and </think>; then give the answer between <answer> and </answer>.",
+    "released": "First think, between <think> and </think>; then give the answer in \\boxed{}.",
+}
 
 
 @dataclass(frozen=True)
 class Wording:
-    """The question's text. In each part `{count}`, `{rows}`, `{columns}` and `{example}` are filled in, in `piece` also `{number}`;
-    behind `piece` comes what it names, its pictures."""
+    """The question's text. In each part `{count}`, `{rows}`, `{columns}`, `{example}` and `{form}` are filled in, in `piece` also
+    `{number}`; behind `piece` come the pictures of what it names."""
 
     before: str
     piece: str
@@ -41,18 +50,18 @@ WORDINGS: dict[str, Wording] = {
         "A picture was cut into {count} tiles, {rows} rows and {columns} columns, which were shuffled.\n",
         "Tile {number}: ",
         "\nName the tiles in the order that gives the picture back, row by row from the upper left to the lower right, with "
-        "commas between their numbers, such as {example}. " + FORM,
+        "commas between their numbers, such as {example}. {form}",
     ),
     "video": Wording(
         "A video was cut into {count} clips, which were shuffled.\n",
         "Clip {number}: ",
-        "\nName the clips in the order of time, with commas between their numbers, such as {example}. " + FORM,
+        "\nName the clips in the order of time, with commas between their numbers, such as {example}. {form}",
     ),
     "depth": Wording(
         "",
         "",
-        "\nIn the picture are {count} points with numbers. Name them from the one nearest to the camera to the farthest, with commas "
-        "between their numbers, such as {example}. " + FORM,
+        "\nIn the picture are {count} points with numbers. Name them from the one nearest to the camera to the farthest, with "
+        "commas between their numbers, such as {example}. {form}",
     ),
 }
 
@@ -167,7 +176,7 @@ class JigsawTask:
         wording = self.wording or WORDINGS[self.kind]
         filled = {
             "count": self.size, "rows": self.grid[0], "columns": self.grid[1],
-            "example": ", ".join(map(str, range(self.size, 0, -1))),
+            "example": ", ".join(map(str, range(self.size, 0, -1))), "form": FORMS[self.variant],
         }  # fmt: skip
         content = [_text(wording.before.format(**filled))]
         for number, count in enumerate(counts, start=1):
@@ -197,9 +206,7 @@ def picture(value: Any) -> Image:
         return read_picture(value)
     array = np.asarray(value)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
-        raise InputError(
-            f"An array of shape {array.shape} and type {array.dtype} is no picture: (height, width[, 3]) of uint8 is."
-        )
+        raise InputError(f"An array {array.shape} of {array.dtype} is no picture; (height, width[, 3]) of uint8 is wanted.")
     return Image.fromarray(array).convert("RGB")
 
 

@@ -18,7 +18,7 @@ SMALL = 4
 
 
 class Reward(NamedTuple):
-    """Of one answer: `total` is accuracy and format together (and the released variant's penalty), `exact` whether it is right."""
+    """Of one answer: `total` is accuracy and format together (with the released variant's penalty); is it `exact`ly right?"""
 
     total: float
     accuracy: float
@@ -34,12 +34,13 @@ def jigsaw_reward(
 ) -> Reward:
     r"""The reward of a model's text for a puzzle with this target.
 
-    Without the form <think>…</think> <answer>…</answer> nothing is earned. With it `format_score`, and 1 for the right answer, or
-    `gamma` times the share of right places for another permutation of 1 to K; repeats, labels out of range, answers too short or
-    too long earn the format alone. A text that is no string has no form; nothing in it raises.
+    Without the form <think>…</think> <answer>…</answer> nothing is earned. With it `format_score`, and 1 for the right answer,
+    or `gamma` times the share of right places for another permutation of 1 to K; repeats, labels out of range, answers too
+    short or too long earn the format alone. A text that is no string has no form; nothing in it raises.
 
-    `variant="released"` is the rule of the released code: the answer in `\boxed{…}`, numbers as `int` reads them, partial credit
-    for K > 4 only and for any list with K distinct numbers, -0.5 where a line of 7 words or more follows itself more than 3 times.
+    `variant="released"` is the rule of the released code: the answer in `\boxed{…}`, numbers as `int` reads them, partial
+    credit for K > 4 only and for any list with K distinct numbers, -0.5 where a line of 7 words or more is there more than 3
+    times in a row.
 
     **Raises:** `InputError` for a target that is no permutation, or an unknown variant.
     """

@@ -45,8 +45,8 @@ def _natural_path(path: Path) -> list[Any]:
 
 
 def read_picture(file: str | Path) -> Image:
-    """A picture in RGB, turned as its EXIF orientation says; 16 bits of grey are scaled to 8; of a phone's multi-picture JPEG the
-    first counts.
+    """A picture in RGB, turned as its EXIF orientation says; 16 bits of grey are scaled to 8; of a phone's multi-picture JPEG
+    the first counts.
 
     **Raises:** `DataError` where it cannot be read, is too large, moves, has transparent pixels, or numbers whose black and
     white are not said (floating-point, signed, 32 bits).
@@ -84,7 +84,7 @@ def _rgb(image: Image, file: Path) -> Image:
         return Image.fromarray(grey).convert("RGB")
     if turned.has_transparency_data and turned.convert("RGBA").getchannel("A").getextrema()[0] < 255:
         raise DataError(
-            f"{file} has transparent pixels, whose colour depends on what lies behind; save it without transparency."
+            f"{file} has transparent pixels, whose colour depends on what lies behind them; save it without transparency."
         )
     return turned.convert("RGB")
 

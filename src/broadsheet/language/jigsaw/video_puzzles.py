@@ -1,5 +1,5 @@
-"""Videos cut into clips: uniformly in time, with a share of each clip left out at both its ends, so that frames at the borders of
-two clips cannot simply be matched."""
+"""Videos cut into clips, uniformly in time, with a share of each clip left out at both its ends, so that the frames at the
+borders of two clips cannot simply be matched."""
 
 from __future__ import annotations
 
