@@ -24,8 +24,12 @@ from broadsheet.lab.claims import SYSTEM, Claim
 
 PACKAGE = "broadsheet.papers"
 GROUP = "broadsheet.papers"
-EXTRAS = {"torch": "language", "transformers": "language", "tokenizers": "language", "h5py": "data"} | dict.fromkeys(
-    ("lmdb", "pyscf", "rdkit", "tblite"), "atoms"
+EXTRAS = (
+    {"h5py": "data"}
+    | dict.fromkeys(
+        ("torch", "transformers", "tokenizers", "trl", "peft", "datasets", "av", "math_verify", "langdetect"), "language"
+    )
+    | dict.fromkeys(("lmdb", "pyscf", "rdkit", "tblite"), "atoms")
 )
 """Module of an optional dependency -> the extra that brings it."""
 

@@ -28,7 +28,7 @@ def reward_function(reward: Reward, name: str | None = None) -> Reward:
     **Raises:** (when called) `JobError` where the function raises, gives another number of values, or one that is not finite,
     with the answer that it was about; what was trained until then is in the last checkpoint.
     """
-    title = name or getattr(reward, "__name__", type(reward).__name__)
+    title = str(name or getattr(reward, "__name__", type(reward).__name__))
 
     @functools.wraps(reward, updated=())
     def checked(*arguments: Any, **named: Any) -> list[float | None]:

@@ -130,13 +130,15 @@ def reinforce(
         "num_iterations": settings.updates,
         **more,
     }
+    kinds: dict[str, tuple[Any, Any]] = {
+        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
+        "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
+    }
+    if settings.algorithm not in kinds:
+        raise InputError(f"reinforce trains by grpo or rloo; {settings.algorithm} is in post_training.ppo.")
     if settings.algorithm == "grpo":
         own = {"scale_rewards": settings.scale, "entropy_coef": settings.entropy, "loss_type": "dapo"} | own
-        config_class, trainer_class = trl.GRPOConfig, trl.GRPOTrainer
-    elif settings.algorithm == "rloo":
-        config_class, trainer_class = trl.RLOOConfig, trl.RLOOTrainer
-    else:
-        raise InputError(f"reinforce trains by grpo or rloo; {settings.algorithm} is in post_training.ppo.")
+    config_class, trainer_class = kinds[settings.algorithm]
     checked = reward_function(reward)
     anchored = settings.beta > 0 and not settings.adapter
     with (
