@@ -37,8 +37,8 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Wording:
-    """The question's text. In each part `{count}`, `{rows}`, `{columns}`, `{example}` and `{form}` are filled in, in `piece` also
-    `{number}`; behind `piece` come the pictures of what it names."""
+    """The question's text. In each part `{count}`, `{rows}`, `{columns}`, `{example}`, `{form}` are filled in, in `piece`
+    also `{number}`; behind `piece` come the pictures of what it names."""
 
     before: str
     piece: str
