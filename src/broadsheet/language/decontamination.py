@@ -1,9 +1,9 @@
 """Training items whose prompts contain prompts of an evaluation: found, counted and taken out.
 
-After the decontamination of arXiv 2411.15124. A token of an evaluation prompt is marked where it belongs to an n-gram, n = 8, that a
-user turn of a training item has too; answers do not count. The overlap is the share of the prompt's tokens that one turn marks,
-averaged over the fields of a prompt that has several. An item matches a prompt where its best turn's overlap is above 0.5. A training
-set contaminates an evaluation where it matches more than 2 % of its prompts.
+After the decontamination of arXiv 2411.15124. A token of an evaluation prompt is marked where it belongs to an n-gram, n = 8,
+that a user turn of a training item has too; answers do not count. The overlap is the share of the prompt's tokens that one turn
+marks, averaged over the fields of a prompt that has several. An item matches a prompt where its best turn's overlap is above
+0.5. A training set contaminates an evaluation where it matches more than 2 % of its prompts.
 
 The official program parts prompts by spaCy and asks Elasticsearch for phrases, which passes over punctuation, finds the first
 hundred items alone, and marks a repeated n-gram where it last comes. Here tokens are words and single signs in lower case,
@@ -32,8 +32,8 @@ TEXTS = ("prompt", "question", "problem", "instruction", "query", "text")
 class Row:
     """What a training set has of an evaluation.
 
-    `prompts`: of the evaluation; `short`: with fewer than n tokens in each field, which nothing can match; `contaminated`: matched
-    by an item; `items`: items that match one.
+    `prompts`: of the evaluation; `short`: with fewer than n tokens in each field, which nothing can match; `contaminated`:
+    matched by an item; `items`: items that match one.
     """
 
     train: str
@@ -69,8 +69,8 @@ class Match:
 class Report:
     """What was found, and what was taken out.
 
-    `rows`: a training set and an evaluation each; `matches`: pairs above the threshold, ordered by item and prompt; `removed`: items
-    taken out of each training set.
+    `rows`: a training set and an evaluation each; `matches`: pairs above the threshold, ordered by item and prompt; `removed`:
+    items taken out of each training set.
     """
 
     n: int
@@ -150,8 +150,8 @@ def _texts(prompt: Sequence[Any]) -> Sequence[str] | None:
 def turns_of(item: Any, what: str = "the item", columns: Sequence[str] | None = None) -> list[str]:
     """The user's turns of a training item.
 
-    **Arguments:** `item`: a text, which is one turn; the messages of a conversation (`role` and `content`, or `from` and `value`);
-    or a row of a data set with one of the columns `CONVERSATIONS` or `TEXTS`, or with the named ones.
+    **Arguments:** `item`: a text, which is one turn; the messages of a conversation (`role` and `content`, or `from` and
+    `value`); or a row of a data set with one of the columns `CONVERSATIONS` or `TEXTS`, or with the named ones.
 
     **Raises:** `InputError` for anything else.
     """
@@ -182,8 +182,8 @@ def _said(turn: Mapping[str, Any], what: str) -> str:
 def decontaminate(train: Any, evals: Any, n: int = 8, threshold: float = 0.5, *, tolerated: float = 0.0) -> tuple[Any, Report]:
     """The training items that match no evaluation prompt, and what was found.
 
-    **Arguments:** `train`: items as `turns_of` takes them, in a list or a data set of Hugging Face; or several of these by name;
-    `evals`: prompts by the name of their evaluation, or those of one; `tolerated`: the share of an evaluation's prompts that a
+    **Arguments:** `train`: items as `turns_of` takes them, in a list or a data set of Hugging Face; or several of these by
+    name; `evals`: prompts by the name of their evaluation, or those of one; `tolerated`: the share of an evaluation's prompts that a
     training set may contaminate and still keep what does (the paper's rule: 0.02).
 
     **Returns:** `train`, in the same form, without these items; the report.

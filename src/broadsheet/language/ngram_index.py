@@ -1,8 +1,8 @@
 """An exact index of the n-grams of prompts, past which other texts stream: which share an n-gram, and how much of a prompt.
 
-A token is a run of letters, digits and underscores, or any other sign by itself, in lower case. An n-gram is found by a hash and
-then compared token by token, so that what is found does not depend on the hash. Memory: some 30 bytes for each token of the
-prompts, and what a block of texts takes.
+A token is a run of letters, digits and underscores, or any other sign by itself, in lower case. An n-gram is found by a hash
+and then compared token by token, so that what is found does not depend on the hash. Memory: some 30 bytes for each token of
+the prompts, and what a block of texts takes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Preference pairs from rated answers: the best answer of a prompt is chosen, a random lower one rejected (arXiv 2411.15124)."""
+"""Preference pairs from rated answers: a prompt's best answer is chosen, a random lower one rejected (arXiv 2411.15124)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def build_pairs(
 ) -> list[dict[str, Any]]:
     """A pair for each prompt that has answers of different ratings, in the columns that TRL's DPO trainer reads.
 
-    Of several best answers one is drawn; the rejected answer is drawn from all that are rated lower and differ in their text from
-    the chosen one. A prompt without such a pair is left out. A prompt's draw depends on the seed and its number alone.
+    Of several best answers one is drawn; the rejected answer is drawn from all that are rated lower and differ in their text
+    from the chosen one. A prompt without such a pair is left out. A prompt's draw depends on the seed and its number alone.
 
     **Arguments:** `responses`: the answers to each prompt; `scores`: their ratings, in the same form; `prompts`: where given, a
     column of the pairs; without, each answer has to hold its prompt.
@@ -33,7 +33,8 @@ def build_pairs(
     **Returns:** rows with `prompt` (where given), `chosen`, `rejected`, their ratings `score_chosen` and `score_rejected`, and
     `index`, the prompt's number.
 
-    **Raises:** `InputError` where answers, ratings and prompts are not as many as each other, and for a rating that is not finite.
+    **Raises:** `InputError` where answers, ratings and prompts are not as many as each other, and for a rating that is not
+    finite.
     """
     wanted = len(responses)
     if len(scores) != wanted or (prompts is not None and len(prompts) != wanted):

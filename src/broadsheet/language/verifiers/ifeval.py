@@ -21,7 +21,7 @@ KINDS["options"] = KINDS["keyword_list"]
 
 
 def without_thinking(text: str) -> str:
-    """What is behind the last `</think>`, without the marks of an answer and of its speaker, as the official program reads it."""
+    """What is behind the last `</think>`, without the marks of an answer and of its speaker, as the official program has it."""
     said = text.replace("<|assistant|>", "").strip().rpartition("</think>")[2]
     return said.replace("<answer>", "").replace("</answer>", "").strip()
 

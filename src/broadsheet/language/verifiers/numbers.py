@@ -1,6 +1,6 @@
 """Sums told in words, as in GSM8K: the last number of the answer is the answer.
 
-As in the official program of arXiv 2411.15124, `gsm8k` in the form that the paper's runs had, `gsm8k_signed` in the present one.
+As in the official program of arXiv 2411.15124: `gsm8k` in the form that the paper's runs had, `gsm8k_signed` in its present.
 """
 
 from __future__ import annotations

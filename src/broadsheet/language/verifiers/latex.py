@@ -1,0 +1,404 @@
+"""Whether two short LaTeX expressions have one value, in a bounded time.
+
+Both are read as SymPy's LaTeX reader reads them (letters beside each other are a product, `x(…)` is a function called x, a
+command that is no operation is a symbol, π among them), and have one value where they agree for three random complex values
+of their symbols: exactly, where all is rational, else to 45 digits. Nothing is simplified: a text of 150 characters made for
+it keeps SymPy, or math-verify's reader, busy for minutes. What has no value here (relations, sets, integrals, sums, limits,
+infinity, numbers of more than some thousand digits) equals nothing. Unlike SymPy's reader this one reads all of the text:
+there `1,2` is the number 1, and `7)` is 7.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache, lru_cache
+from typing import Any
+
+from broadsheet.errors import InputError
+
+LONGEST = 300
+"""Characters that are read."""
+DEEPEST = 30
+"""Brackets, roots, fractions and signs inside each other that are read."""
+BITS = 20_000
+"""Size of numerators and denominators; larger numbers have no value here."""
+LARGEST = 2000.0
+"""Logarithm of the largest irrational number; arguments of trigonometric functions go as far as e^60."""
+DIGITS = 60
+AGREE = "1e-45"
+POINTS = 3
+
+TOKEN = re.compile(r"\\[A-Za-z]+|\\.|d\s*(?:[A-Za-z]|\\[A-Za-z]+)|'+|[^\s]", re.DOTALL)
+SKIPPED = set(r"\, \: \; \! \* \- \. \/ \" \( \=".split()) | {
+    "\\" + name
+    for name in "thinspace medspace thickspace quad qquad negthinspace negmedspace negthickspace left right "
+    "vrule vcenter vbox vskip vspace hfil".split()
+}
+CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+TIMES, OVER = {"*", r"\times", r"\cdot"}, {"/", ":", r"\div"}
+FRACTIONS, BINOMIALS = {r"\frac", r"\dfrac", r"\tfrac"}, {r"\binom", r"\dbinom", r"\tbinom"}
+NAMED = {"\\" + name for name in "exp log lg ln".split()}
+TRIGONOMETRIC = {"\\" + name: name for name in "sin cos tan csc sec cot sinh cosh tanh".split()}
+INVERSE = {r"\arc" + name: "a" + name for name in "sin cos tan csc sec cot".split()}
+INVERSE |= {r"\ar" + name: "a" + name for name in "sinh cosh tanh".split()}
+FUNCTIONS = NAMED | set(TRIGONOMETRIC) | set(INVERSE)
+NO_VALUE = {"\\" + name for name in (
+    "infty int sum prod lim mathit langle rangle neq lt le leq leqq leqslant gt ge geq geqq geqslant to rightarrow "
+    "Rightarrow longrightarrow Longrightarrow rfloor rceil"
+).split()}  # fmt: skip
+
+
+class NoValue(InputError):
+    """A text that is no expression, or one whose value is not worked out here."""
+
+
+@lru_cache(4096)
+def value_at(text: str, point: int) -> Any:
+    """The value of an expression for the `point`-th choice of values of its symbols; None where it has none."""
+    try:
+        return Reader(text, point).whole()
+    except (NoValue, ZeroDivisionError, ValueError, OverflowError):
+        return None
+
+
+def same_value(one: str, other: str) -> bool:
+    """Whether two LaTeX expressions are equal for all values of their symbols, as far as three random choices tell."""
+    for point in range(POINTS):
+        first, second = value_at(one, point), value_at(other, point)
+        if first is None or second is None or not _agree(first, second):
+            return False
+    return True
+
+
+def _agree(first: Any, second: Any) -> bool:
+    if isinstance(first, Fraction) and isinstance(second, Fraction):
+        return first == second
+    numbers = _numbers()
+    first, second = _inexact(first), _inexact(second)
+    return bool(abs(first - second) <= numbers.mpf(AGREE) * max(1, abs(first), abs(second)))
+
+
+@cache
+def _numbers() -> Any:
+    """Numbers of 60 digits, whatever precision others have set for theirs."""
+    from mpmath.ctx_mp import MPContext
+
+    made = MPContext()
+    made.dps = DIGITS
+    return made
+
+
+def _inexact(value: Any) -> Any:
+    numbers = _numbers()
+    return numbers.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def _held(value: Any) -> Any:
+    """The value; raises `NoValue` where it is too large, or too small, to go on with."""
+    if isinstance(value, Fraction):
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) > BITS:
+            raise NoValue("a number is too long")
+        return value
+    size = abs(value)
+    if not _numbers().isfinite(size) or (size and abs(_numbers().mag(size)) > LARGEST / math.log(2)):
+        raise NoValue("a number is too large")
+    return value
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(exponent, Fraction) and exponent.denominator == 1 and isinstance(base, Fraction):
+        count = exponent.numerator
+        if abs(count) * max(base.numerator.bit_length(), base.denominator.bit_length()) <= BITS:
+            return base**count
+        if base in (0, 1, -1):
+            return base ** (count % 2 if base else count > 0)
+        raise NoValue("a number is too long")
+    numbers, base, exponent = _numbers(), _inexact(base), _inexact(exponent)
+    if not base:
+        raise NoValue("a power of 0")
+    log = exponent * numbers.log(base)
+    return _bounded(log, LARGEST) and numbers.exp(log) if log else numbers.mpf(1)
+
+
+def _bounded(value: Any, most: float) -> Any:
+    if abs(value) > most:
+        raise NoValue("a number is too large")
+    return value
+
+
+def _factorial(value: Any) -> Any:
+    if isinstance(value, Fraction) and value.denominator == 1 and value >= 0:
+        return Fraction(math.factorial(int(_bounded(value, 1000))))
+    return _numbers().gamma(_bounded(_inexact(value), 300) + 1)
+
+
+def _binomial(n: Any, k: Any) -> Any:
+    if not all(isinstance(value, Fraction) and value.denominator == 1 and 0 <= value <= 1000 for value in (n, k)):
+        raise NoValue("a binomial of other numbers than 0 to 1000")
+    return Fraction(math.comb(int(n), int(k)))
+
+
+def _rounded(value: Any, up: bool) -> Any:
+    if not isinstance(value, Fraction):
+        if value.imag:
+            raise NoValue("a complex number is rounded")
+        value = Fraction(int(_numbers().ceil(value.real) if up else _numbers().floor(value.real)))
+    return Fraction(math.ceil(value) if up else math.floor(value))
+
+
+def _drawn(name: str, point: int) -> Any:
+    """A complex number that depends on a name and the point alone."""
+    draw = random.Random(f"{point} {name}")
+    return _numbers().mpc(draw.uniform(-2, 2), draw.uniform(-2, 2))
+
+
+class Reader:
+    """Reads one expression and works out its value as it goes.
+
+    **Raises:** `NoValue` for what is none.
+    """
+
+    def __init__(self, text: str, point: int = 0) -> None:
+        if len(text) > LONGEST:
+            raise NoValue(f"it is longer than {LONGEST} characters")
+        self.tokens = [token for token in TOKEN.findall(text) if token not in SKIPPED]
+        self.at = 0
+        self.point = point
+        self.depth = 0
+        self.symbols = 0  # how many have been read
+        self.bars: list[bool] = []  # whether an open bracket is a |, from the outermost
+
+    def whole(self) -> Any:
+        """The value of all of it."""
+        value = self.sum()
+        if self.at < len(self.tokens):
+            raise NoValue(f"{self.tokens[self.at]} is left over")
+        return value
+
+    @property
+    def next(self) -> str:
+        """The next token; an empty one at the end."""
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def take(self, wanted: str = "") -> str:
+        """The next token, which is passed."""
+        token = self.next
+        if not token or (wanted and token != wanted):
+            raise NoValue(f"{token or 'nothing'} in place of {wanted or 'something'}")
+        self.at += 1
+        return token
+
+    def inside(self, opening: str, read: Callable[[], Any] | None = None) -> Any:
+        """What stands between a bracket, which is still to be read, and the one that closes it."""
+        self.take(opening)
+        self.bars.append(opening == "|")
+        value = self.deeper(read or self.sum)
+        self.bars.pop()
+        self.take(CLOSING[opening])
+        return value
+
+    def deeper(self, read: Callable[[], Any]) -> Any:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise NoValue("it is nested too deeply")
+        value = read()
+        self.depth -= 1
+        return value
+
+    def sum(self) -> Any:
+        value = self.product()
+        while self.next in ("+", "-"):
+            sign = self.take()
+            more = self.product()
+            value = _held(value + more if sign == "+" else value - more)
+        return value
+
+    def product(self, functions: bool = True) -> Any:
+        """Factors with signs between them; without `functions` only the first may begin with one."""
+        value = self.signed(functions)
+        while self.next in TIMES | OVER:
+            times = self.take() in TIMES
+            more = self.signed(functions)
+            value = _held(value * more if times else value / more)
+        return value
+
+    def signed(self, functions: bool) -> Any:
+        if self.next in ("+", "-"):
+            minus = self.take() == "-"
+            value = self.deeper(lambda: self.signed(functions))
+            return -value if minus else value
+        return self.beside(functions)
+
+    def beside(self, functions: bool) -> Any:
+        """Factors without a sign between them; an x between two numbers is a sign."""
+        found: list[tuple[Any, bool, bool]] = []  # value, whether it has symbols, whether it is the letter x
+        while not found or self.goes_on(functions):
+            begin, before = self.at, self.symbols
+            value = self.with_factorials()
+            found.append((value, self.symbols > before, self.tokens[begin : self.at] == ["x"]))
+        value = found[-1][0]
+        for k in range(len(found) - 2, -1, -1):
+            factor, _, is_x = found[k]
+            if not (k and is_x and not found[k - 1][1] and not found[k + 1][1]):
+                value = _held(factor * value)
+        return value
+
+    def goes_on(self, functions: bool) -> bool:
+        """Whether the next token begins a factor."""
+        token = self.next
+        if token == "|":
+            return not (self.bars and self.bars[-1])
+        if token in FUNCTIONS or token == r"\sqrt" or token == r"\overline":
+            return functions
+        return token in CLOSING or (token not in NO_VALUE | TIMES | OVER and (token.isalnum() or self.is_symbol(token)))
+
+    def is_symbol(self, token: str) -> bool:
+        return (token[:1].isascii() and token[:1].isalpha()) or (token[:1] == "\\" and token[1:2].isalpha())
+
+    def with_factorials(self) -> Any:
+        value = self.with_powers()
+        while self.next == "!":
+            self.take()
+            value = _held(_factorial(value))
+        return value
+
+    def with_powers(self) -> Any:
+        value = self.part()
+        while self.next == "^":
+            self.take()
+            value = _held(_power(value, self.inside("{") if self.next == "{" else self.atom()))
+        return value
+
+    def part(self) -> Any:
+        token = self.next
+        if token in (r"\lfloor", r"\lceil"):
+            return _rounded(self.inside(token), token == r"\lceil")
+        if token == "|":
+            return abs(self.inside(token))
+        if token in CLOSING:
+            return self.inside(token)
+        if token in FUNCTIONS:
+            return self.deeper(self.function)
+        if token == r"\sqrt":
+            self.take()
+            root = self.inside("[") if self.next == "[" else Fraction(2)
+            return _held(_power(self.inside("{"), 1 / root))
+        if token == r"\overline":
+            self.take()
+            value = self.inside("{")
+            return value if isinstance(value, Fraction) else value.conjugate()
+        return self.atom()
+
+    def function(self) -> Any:
+        """A function with its base, power and argument."""
+        numbers, name = _numbers(), self.take()
+        base = power = None
+        while self.next in ("_", "^"):
+            place = self.take()
+            value = self.inside("{") if self.next == "{" else self.digit() if self.next.isdigit() else self.atom()
+            base, power = (value, power) if place == "_" else (base, value)
+        argument = _inexact(self.inside("(", self.first) if self.next == "(" else self.product(functions=False))
+        if name == r"\exp":
+            value = _power(numbers.e, argument)
+        elif name in NAMED:
+            base = _inexact(base if base is not None else Fraction(10) if name == r"\lg" else numbers.e)
+            value = numbers.log(argument) / numbers.log(base)
+        else:
+            called = TRIGONOMETRIC.get(name) or INVERSE[name]
+            if power == -1 and name in TRIGONOMETRIC:
+                called, power = "a" + called, None
+            value = getattr(numbers, called)(_bounded(argument, math.exp(60) if "h" not in called else LARGEST))
+        return _held(value if power is None else _power(_held(value), power))
+
+    def first(self) -> Any:
+        """The first of values with commas between them, which is what a named function takes."""
+        value = self.sum()
+        while self.next == ",":
+            self.take()
+            self.sum()
+        return value
+
+    def atom(self) -> Any:
+        """A number, a symbol or a fraction."""
+        token = self.next
+        if token in FRACTIONS:
+            self.take()
+            above, below = (self.inside("{") if self.next == "{" else self.digit() for _ in range(2))
+            return _held(above / below)
+        if token in BINOMIALS:
+            self.take()
+            return _held(_binomial(self.inside("{"), self.inside("{")))
+        if token.isascii() and token.isdigit():
+            return self.number()
+        if self.is_symbol(token) and token not in NO_VALUE | FUNCTIONS and token not in (r"\sqrt", r"\overline"):
+            return self.symbol()
+        raise NoValue(f"{token or 'nothing'} in place of a number or symbol")
+
+    def digit(self) -> Fraction:
+        token = self.take()
+        if not (token.isascii() and token.isdigit()):
+            raise NoValue(f"{token} in place of a digit")
+        return Fraction(int(token))
+
+    def number(self) -> Fraction:
+        """Digits, with commas before groups of three, and behind a point."""
+        digits = self.digits()
+        while self.next == "," and len(group := self.ahead(1)) == 3:
+            self.at += 4
+            digits += group
+        if self.next == "." and self.ahead(1):
+            self.take()
+            behind = self.digits()
+            return Fraction(int(digits + behind), 10 ** len(behind))
+        return Fraction(int(digits))
+
+    def digits(self) -> str:
+        found = ""
+        while self.next.isascii() and self.next.isdigit():
+            found += self.take()
+        return found
+
+    def ahead(self, skipped: int) -> str:
+        """At most three digits behind the next tokens."""
+        found = ""
+        for token in self.tokens[self.at + skipped : self.at + skipped + 3]:
+            if not (token.isascii() and token.isdigit()):
+                break
+            found += token
+        return found
+
+    def symbol(self) -> Any:
+        """A letter or command, with what is below it and its primes; before a bracket, a function of what is in there."""
+        name = re.sub(r"\s", "", self.take()).lstrip("\\")
+        self.symbols += 1
+        for _ in range(2):
+            if self.next == "_":
+                name += "_" + self.below()
+            elif self.next.startswith("'"):
+                name += self.take()
+        if self.next != "(":
+            return _drawn(name, self.point)
+        arguments = self.inside("(", self.arguments)
+        shown = ",".join(_numbers().nstr(_inexact(value), DIGITS // 2) for value in arguments)
+        return _drawn(f"{name}({shown})", self.point)
+
+    def arguments(self) -> list[Any]:
+        found = [self.sum()]
+        while self.next == ",":
+            self.take()
+            found.append(self.sum())
+        return found
+
+    def below(self) -> str:
+        """A subscript, as it is written."""
+        self.take("_")
+        begin = self.at
+        if self.next != "{":
+            self.atom()
+            return "".join(self.tokens[begin : self.at])
+        self.inside("{")
+        return "".join(self.tokens[begin + 1 : self.at - 1])
