@@ -11,6 +11,7 @@ from broadsheet.cli import (
     atoms_sets,
     language,
     language_directions,
+    language_jigsaw,
     language_neurons,
     language_patch,
     language_quantize,
@@ -80,6 +81,7 @@ atoms.app.add_typer(atoms_benchmark.app, name="benchmark")
 app.add_typer(language.app, name="language", help="Language models.")
 for name, command in {
     "directions": language_directions.directions,
+    "jigsaw": language_jigsaw.jigsaw,
     "neurons": language_neurons.neurons,
     "patch": language_patch.patch,
     "quantize": language_quantize.quantize,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from broadsheet.errors import InputError
+from broadsheet.language.jigsaw.unfit import UnfitError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,7 @@ def sample_points(
 
     Each is drawn uniformly from the pixels that the ones before leave.
 
-    **Raises:** `InputError` where the picture has no such points, or `tries` draws have found none.
+    **Raises:** `UnfitError` where the picture has no such points, or `tries` draws have found none.
     """
     dice = np.random.default_rng(0) if dice is None else dice
     rows, columns = depth.shape
@@ -59,9 +59,10 @@ def sample_points(
     z = depth[y, x].astype(float)
     levels = _levels(z, constraints.step)
     if levels < count:
-        raise InputError(
+        raise UnfitError(
+            "no points",
             f"The depths from {constraints.nearest:g} to {constraints.farthest:g} m have only {levels} values more than "
-            f"{constraints.step:g} m apart; {count} points are wanted."
+            f"{constraints.step:g} m apart; {count} points are wanted.",
         )
     for _ in range(tries):
         found: list[Point] = []
@@ -73,9 +74,10 @@ def sample_points(
             left = left[far & (np.abs(z[left] - z[one]) > constraints.step)]
         if len(found) == count:
             return sorted(found, key=lambda point: point.depth)
-    raise InputError(
+    raise UnfitError(
+        "no points",
         f"No {count} points at least {constraints.apart:g} px and more than {constraints.step:g} m apart were found in "
-        f"{tries} draws."
+        f"{tries} draws.",
     )
 
 

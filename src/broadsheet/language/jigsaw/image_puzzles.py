@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from broadsheet.errors import InputError
+from broadsheet.language.jigsaw.unfit import UnfitError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,11 +26,13 @@ def cut(image: Image, grid: tuple[int, int]) -> list[Image]:
 
     **Arguments:** `grid`: rows and columns.
 
-    **Raises:** `InputError` where there are fewer pixels than tiles.
+    **Raises:** `UnfitError` where there are fewer pixels than tiles.
     """
     rows, columns = grid
     if rows < 1 or columns < 1 or image.height < rows or image.width < columns:
-        raise InputError(f"A picture of {image.width} x {image.height} pixels is not cut into {rows} x {columns} tiles.")
+        raise UnfitError(
+            "too small", f"A picture of {image.width} x {image.height} pixels is not cut into {rows} x {columns} tiles."
+        )
     x, y = edges(image.width, columns), edges(image.height, rows)
     return [image.crop((x[k], y[i], x[k + 1], y[i + 1])) for i in range(rows) for k in range(columns)]
 

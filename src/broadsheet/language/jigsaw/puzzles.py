@@ -14,6 +14,7 @@ from broadsheet.language.jigsaw.depth_puzzles import CONSTRAINTS, Constraints, P
 from broadsheet.language.jigsaw.image_puzzles import SMALLEST_SIDE, cut, even, join
 from broadsheet.language.jigsaw.permutations import dice, draw_order, restore, target_of
 from broadsheet.language.jigsaw.rewards import Variant
+from broadsheet.language.jigsaw.unfit import UnfitError
 from broadsheet.language.jigsaw.video_puzzles import (
     CLIP_FRAMES,
     CLIP_PIXELS,
@@ -134,11 +135,12 @@ class JigsawTask:
         """The puzzle of a sample, with a new permutation for each epoch and index.
 
         **Arguments:** `sample`: a picture (Pillow's, or an array (height, width[, 3]) of 8 bits, or a file) for images; frames
-        (pictures, or an array (time, height, width[, 3])) or a file for videos; a picture and an array of depths in metres, of
-        the same shape, for depths; `index`: the sample's number, which with `seed` decides on a depth puzzle's points.
+        (pictures, or an array (time, height, width[, 3])) or a file for videos; a picture and, for depths, an array of the same
+        shape in metres, or a list of `Point`s from the nearest to the farthest; `index`: the sample's number, which with `seed`
+        decides on a depth puzzle's points.
 
-        **Raises:** `InputError` where the sample makes no such puzzle: too small, too short, no points; `DataError` for a file
-        that cannot be read.
+        **Raises:** `UnfitError` where the sample makes no such puzzle: too small, too short, no points; `DataError` for a file
+        that cannot be read; `InputError` for anything else.
         """
         order = draw_order(self.size, seed=self.seed, epoch=epoch, index=index)
         pieces = {"image": self._tiles, "video": self._clips, "depth": self._points}[self.kind](sample, index)
@@ -154,7 +156,9 @@ class JigsawTask:
     def _tiles(self, sample: Any, index: int) -> list[Image]:
         whole = picture(sample)
         if min(whole.size) < self.smallest:
-            raise InputError(f"A picture of {whole.width} x {whole.height} pixels has a side below {self.smallest}.")
+            raise UnfitError(
+                "too small", f"A picture of {whole.width} x {whole.height} pixels has a side below {self.smallest}."
+            )
         return cut(even(whole, self.grid) if self.even else whole, self.grid)
 
     def _clips(self, sample: Any, index: int) -> list[list[Image]]:
@@ -166,7 +170,12 @@ class JigsawTask:
         return [[within(picture(sample[frame]), self.pixels) for frame in clip] for clip in chosen]
 
     def _points(self, sample: Any, index: int) -> list[Point]:
-        image, depth = picture(sample[0]), np.asarray(sample[1])
+        image, depth = picture(sample[0]), sample[1]
+        if isinstance(depth, list):
+            if len(depth) != self.points:
+                raise InputError(f"{len(depth)} points were given for a puzzle of {self.points}.")
+            return [Point(*point) for point in depth]
+        depth = np.asarray(depth)
         if depth.shape != (image.height, image.width):
             raise InputError(f"A picture of {image.height} x {image.width} pixels has depths of shape {depth.shape}.")
         return sample_points(depth, self.points, dice(self.seed, index), self.constraints)

@@ -11,6 +11,7 @@ import numpy as np
 
 from broadsheet.errors import DataError, InputError, MissingExtraError
 from broadsheet.files import existing, natural
+from broadsheet.language.jigsaw.unfit import UnfitError
 from broadsheet.language.jigsaw.video_puzzles import chosen_frames, clip_ranges, within
 
 if TYPE_CHECKING:
@@ -172,16 +173,13 @@ def _upright(frame: Any) -> Image:
 def read_clips(file: str | Path, task: JigsawTask) -> list[list[Image]]:
     """The clips of a video file, in order, each a list of frames, as `task` has them.
 
-    **Raises:** `InputError` where the video is too short, `DataError` where it cannot be read.
+    **Raises:** `UnfitError` where the video is too short, `DataError` where it cannot be read.
     """
     times = frame_times(file)
     seconds = float(times[-1] - times[0])
     if seconds < task.shortest - 1e-6:
-        raise InputError(f"{file} is {seconds:.1f} s long; at least {task.shortest:g} s are wanted.")
-    try:
-        ranges = clip_ranges(times, task.clips, task.trim)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
+        raise UnfitError("too short", f"It is {seconds:.1f} s long; at least {task.shortest:g} s are wanted.")
+    ranges = clip_ranges(times, task.clips, task.trim)
     chosen = chosen_frames(ranges, task.frames, seconds / task.clips * (1 - 2 * task.trim), task.rate)
     frames = read_frames(file, [frame for clip in chosen for frame in clip], task.pixels)
     return [[frames[frame] for frame in clip] for clip in chosen]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from broadsheet.errors import InputError
+from broadsheet.language.jigsaw.unfit import UnfitError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +33,7 @@ def clip_ranges(times: Sequence[float], clips: int, trim: float = 0.05) -> list[
 
     **Arguments:** `times`: when each frame is shown and, one more, when the video ends; `range(frames + 1)` for equal steps.
 
-    **Raises:** `InputError` where a clip keeps no frame, or for a share that is not from 0 to below a half.
+    **Raises:** `UnfitError` where a clip keeps no frame, `InputError` for a share that is not from 0 to below a half.
     """
     if not 0 <= trim < 0.5:
         raise InputError(f"trim={trim}: a share from 0 to below 0.5 is wanted.")
@@ -46,7 +47,7 @@ def clip_ranges(times: Sequence[float], clips: int, trim: float = 0.05) -> list[
         start = np.searchsorted(shown[:-1], begin + (clip + trim) * length - slack, "left")
         end = np.searchsorted(shown[1:], begin + (clip + 1 - trim) * length + slack, "right")
         if end <= start:
-            raise InputError(f"A video of {len(shown) - 1} frames has none left in clip {clip + 1} of {clips}.")
+            raise UnfitError("too short", f"A video of {len(shown) - 1} frames has none left in clip {clip + 1} of {clips}.")
         ranges.append((int(start), int(end)))
     return ranges
 
@@ -61,7 +62,7 @@ def released_ranges(frames: int, clips: int, trim: float = 0.1) -> list[tuple[in
     length = (frames - left_out) // clips
     cut = int(length * share)
     if length - 2 * cut < 1:
-        raise InputError(f"A video of {frames} frames has none left in its {clips} clips.")
+        raise UnfitError("too short", f"A video of {frames} frames has none left in its {clips} clips.")
     return [(left_out + clip * length + cut, left_out + (clip + 1) * length - cut) for clip in range(clips)]
 
 
