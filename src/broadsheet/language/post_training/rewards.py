@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from broadsheet.errors import JobError
+from broadsheet.errors import BroadsheetError, InputError, JobError
+from broadsheet.language.verifiers.registry import Verifier, verifier_of, verify
 
 Reward = Callable[..., Sequence[float | None]]
 
@@ -35,8 +36,8 @@ def reward_function(reward: Reward, name: str | None = None) -> Reward:
         completions = named.get("completions", arguments[1] if len(arguments) > 1 else ())
         try:
             found = list(reward(*arguments, **named))
-        except JobError:
-            raise
+        except BroadsheetError as error:
+            raise JobError(f"The reward {title} failed: {str(error).rstrip('.')}.") from error
         except Exception as error:
             raise JobError(f"The reward {title} failed: {type(error).__name__}: {error}.") from error
         if len(found) != len(completions):
@@ -48,3 +49,29 @@ def reward_function(reward: Reward, name: str | None = None) -> Reward:
 
     checked.__name__ = title
     return checked
+
+
+def verified(verifier: str | Verifier | None = None, worth: float = 10.0) -> Reward:
+    """A reward function from a verifier: `worth` (Tülu 3's alpha) times what it says of each answer and its row's `label`.
+
+    **Arguments:** `verifier`: its name or itself, None for the one that each row's column `verifier` names.
+
+    **Raises:** `InputError` for a name that there is not; (when called) for rows without a label.
+    """
+    if isinstance(verifier, str):
+        verifier_of(verifier)
+
+    def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+        if "label" not in columns:
+            raise InputError("a verifier needs a label in each row; the data has no column 'label'")
+        texts = [said(answer) for answer in completions]
+        if callable(verifier):
+            return [worth * float(verifier(text, label)) for text, label in zip(texts, columns["label"], strict=True)]
+        if verifier is None and "verifier" not in columns:
+            raise InputError("no verifier is named, and the data has no column 'verifier'")
+        names = columns["verifier"] if verifier is None else [verifier] * len(texts)
+        rows = zip(names, texts, columns["label"], strict=True)
+        return [worth * verify(name, text, label) for name, text, label in rows]
+
+    reward.__name__ = verifier if isinstance(verifier, str) else getattr(verifier, "__name__", "verified")
+    return reward

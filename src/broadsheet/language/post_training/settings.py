@@ -113,7 +113,8 @@ class RLSettings(TrainingSettings):
     prompt, so that a step has batch / group prompts; `answer_tokens`: longest answer; `temperature`: of sampling; `beta`:
     weight of the KL divergence to the model before training; `scale`: what advantages are divided by, the standard deviation
     of the `group`, of the `batch`, or `none`; `clip`: of the probability ratio; `updates`: passes over each batch of answers;
-    `entropy`: weight of a bonus for entropy; `no_end`: reward of an answer that does not end (PPO), None for its own.
+    `entropy`: weight of a bonus for entropy. Of PPO alone: `no_end`: reward of an answer that does not end, None for its own;
+    `discount` and `trace`: gamma and lambda of its advantages; `value_weight` and `value_clip`: of the value head's loss.
     """
 
     rate: float = 3e-7
@@ -129,6 +130,10 @@ class RLSettings(TrainingSettings):
     updates: int = 1
     entropy: float = 0.0
     no_end: float | None = None
+    discount: float = 1.0
+    trace: float = 0.95
+    value_weight: float = 0.1
+    value_clip: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()

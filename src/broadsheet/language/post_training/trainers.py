@@ -22,6 +22,7 @@ from broadsheet.errors import InputError, JobError, MissingExtraError
 from broadsheet.language.characters import TULU_TEMPLATE
 from broadsheet.language.models import positions
 from broadsheet.language.post_training.rewards import Reward, reward_function
+from broadsheet.language.post_training.rows import first_as_long, quiet_datasets
 from broadsheet.language.post_training.settings import DPOSettings, RLSettings, SFTSettings, TrainingSettings
 
 try:
@@ -29,6 +30,7 @@ try:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback, TrainerCallback
+    from transformers.utils import logging as transformers_logging
 except ImportError:
     raise MissingExtraError("Training language models", "language") from None
 
@@ -42,7 +44,7 @@ class Run:
 
     **Arguments:** `folder`: for checkpoints, None for none; `trackers`: names that Transformers knows (`trackio`,
     `tensorboard`, `wandb`), none by default; `watch`: called with the share that is done and the latest record; `callbacks`: of
-    Transformers; `name`: of the run, for trackers.
+    Transformers; `name`: of the run, for trackers; `project`: that it belongs to there.
     """
 
     folder: Path | None = None
@@ -50,6 +52,7 @@ class Run:
     watch: Watch | None = None
     callbacks: Sequence[Any] = ()
     name: str = "training"
+    project: str = "broadsheet"
     records: Records = field(default_factory=list)
     """What was logged, after the training."""
 
@@ -71,7 +74,7 @@ def fine_tune(model: Any, words: Any, data: Any, settings: SFTSettings, run: Run
         check_columns(rows, ("prompt", "completion"), "Fine-tuning", "messages, or prompt and completion")
     chat_template(words)
     own = {"max_length": context(model, settings.max_tokens), "assistant_only_loss": chats, "packing": False}
-    with _trl(run, settings, SFTConfig, model, **own) as config, _plain_errors("Fine-tuning"):
+    with training_arguments(run, settings, SFTConfig, model, **own) as config, plain_errors("Fine-tuning"):
         return _train(SFTTrainer, config, run, settings, model, words, rows)
 
 
@@ -92,13 +95,13 @@ def prefer(model: Any, words: Any, pairs: Any, settings: DPOSettings, run: Run |
         from trl.experimental.cpo import CPOConfig, CPOTrainer
 
         own |= {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": settings.margin}
-        with _trl(run, settings, CPOConfig, model, **own) as config, _plain_errors("Preference optimisation"):
+        with training_arguments(run, settings, CPOConfig, model, **own) as config, plain_errors("Preference optimisation"):
             return _train(CPOTrainer, config, run, settings, model, words, rows)
     from trl import DPOConfig, DPOTrainer
 
     frozen = reference if reference is not None or settings.adapter else copy.deepcopy(model)
     own |= {"loss_type": settings.loss}
-    with _trl(run, settings, DPOConfig, model, **own) as config, _plain_errors("Preference optimisation"):
+    with training_arguments(run, settings, DPOConfig, model, **own) as config, plain_errors("Preference optimisation"):
         return _train(DPOTrainer, config, run, settings, model, words, rows, ref_model=frozen)
 
 
@@ -142,8 +145,8 @@ def reinforce(
     checked = reward_function(reward)
     anchored = settings.beta > 0 and not settings.adapter
     with (
-        _trl(run, settings, config_class, model, **own) as config,
-        _plain_errors("Reinforcement learning"),
+        training_arguments(run, settings, config_class, model, **own) as config,
+        plain_errors("Reinforcement learning"),
         _reference(model) if anchored else contextlib.nullcontext(),
     ):
         return _train(trainer_class, config, run, settings, model, words, rows, reward_funcs=checked)
@@ -179,16 +182,11 @@ def check_room(model: Any, words: Any, rows: Dataset, answer: int) -> None:
     limit = positions(model)
     if limit is None or "images" in rows.column_names or "image" in rows.column_names:
         return
-    for number, prompt in enumerate(rows["prompt"]):
-        if isinstance(prompt, str):
-            ids = words(prompt)["input_ids"]
-        else:
-            ids = words.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-        if len(ids) + answer > limit:
-            raise InputError(
-                f"Prompt {number + 1} has {len(ids)} tokens; with an answer of {answer} that is more than the model's context "
-                f"of {limit}: shorten it, leave it out, or ask for shorter answers."
-            )
+    if long := first_as_long(rows, words, limit - answer + 1):
+        raise InputError(
+            f"Prompt {long[0] + 1} has {long[1]} tokens; with an answer of {answer} that is more than the model's context "
+            f"of {limit}: shorten it, leave it out, or ask for shorter answers."
+        )
 
 
 @contextlib.contextmanager
@@ -206,14 +204,15 @@ def _reference(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _trl(run: Run, settings: TrainingSettings, kind: Any, model: Any, **own: Any) -> Iterator[Any]:
+def training_arguments(run: Run, settings: TrainingSettings, kind: Any, model: Any, **own: Any) -> Iterator[Any]:
     """The configuration of a trainer, with a folder that goes again where none was given."""
     with contextlib.ExitStack() as stack:
         folder = run.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(_quiet())
+        stack.enter_context(quiet())
         yield kind(
             output_dir=str(folder),
             run_name=run.name,
+            project=run.project,
             max_steps=settings.steps or -1,
             num_train_epochs=settings.epochs,
             per_device_train_batch_size=settings.at_once,
@@ -241,19 +240,14 @@ def _train(
     kind: Any, config: Any, run: Run, settings: TrainingSettings, model: Any, words: Any, rows: Dataset, **more: Any
 ) -> Any:
     """Trains, from the last checkpoint where there is one; the model, in evaluation mode, with an adapter merged into it."""
-    adapter = None
-    if settings.adapter:
-        adapter = LoraConfig(
-            r=settings.adapter, lora_alpha=2 * settings.adapter, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
     before = torch.random.get_rng_state()
     trainer = kind(
         model=model,
         args=config,
         train_dataset=rows,
         processing_class=words,
-        peft_config=adapter,
-        callbacks=[_Watching(run), *run.callbacks],
+        peft_config=adapter(settings),
+        callbacks=[Watching(run), *run.callbacks],
         **more,
     )
     trainer.remove_callback(PrinterCallback)
@@ -272,13 +266,20 @@ def _train(
     return trained.eval()
 
 
+def adapter(settings: TrainingSettings) -> LoraConfig | None:
+    """The LoRA adapter that is trained in place of the weights, or None."""
+    if not settings.adapter:
+        return None
+    return LoraConfig(r=settings.adapter, lora_alpha=2 * settings.adapter, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint of a training that was written whole: its state is written last."""
     whole = [file.parent for file in folder.glob("checkpoint-*/trainer_state.json")]
     return max(whole, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
 
 
-class _Watching(TrainerCallback):
+class Watching(TrainerCallback):
     """Tells how far a training is, and stops it where its loss is no number."""
 
     def __init__(self, run: Run) -> None:
@@ -296,7 +297,7 @@ class _Watching(TrainerCallback):
 
 
 @contextlib.contextmanager
-def _plain_errors(who: str) -> Iterator[None]:
+def plain_errors(who: str) -> Iterator[None]:
     """What a trainer says of its user's data, as our own error."""
     try:
         yield
@@ -305,22 +306,20 @@ def _plain_errors(who: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the libraries' progress bars and advice; their errors come through."""
-    import datasets
-
-    bars = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     loggers = [logging.getLogger(name) for name in ("transformers", "trl", "peft", "accelerate")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quiet_datasets():
             warnings.simplefilter("ignore")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if bars:
-            datasets.enable_progress_bars()
+            transformers_logging.enable_progress_bar()
