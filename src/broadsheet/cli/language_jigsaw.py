@@ -127,14 +127,14 @@ def _figure(found: list[Sample], task: JigsawTask, written: Written) -> Any:
     for row, (index, sample) in enumerate(chosen):
         item = task.make(sample.read(), 0, index)
         left, right = axes[row] if len(chosen) > 1 else axes
-        ordered = restore(item.pieces, item.target)
+        labels, ordered = list(range(1, task.size + 1)), restore(item.pieces, item.target)
         if task.kind == "image":
-            _sheet(left, item.pieces, task.grid)
+            _sheet(left, item.pieces, task.grid, labels)
             right.imshow(join(ordered, task.grid))
         elif task.kind == "video":
             shape = -(-task.clips // 3), min(3, task.clips)
-            _sheet(left, [clip[0] for clip in item.pieces], shape)
-            _sheet(right, [clip[0] for clip in ordered], shape)
+            _sheet(left, [clip[0] for clip in item.pieces], shape, labels)
+            _sheet(right, [clip[0] for clip in ordered], shape, item.target)
         else:
             left.imshow(item.images[0])
             right.barh([str(label) for label in item.target], [point.depth for point in ordered], color="tab:blue")
@@ -147,7 +147,7 @@ def _figure(found: list[Sample], task: JigsawTask, written: Written) -> Any:
     return fig
 
 
-def _sheet(axis: Any, pictures: list[Any], grid: tuple[int, int]) -> None:
+def _sheet(axis: Any, pictures: list[Any], grid: tuple[int, int], labels: list[int]) -> None:
     """Pictures in a grid with gaps between them and their labels on them."""
     gap = max(2, max(picture.width for picture in pictures) // 20)
     width, height = max(picture.width for picture in pictures) + gap, max(picture.height for picture in pictures) + gap
@@ -156,6 +156,6 @@ def _sheet(axis: Any, pictures: list[Any], grid: tuple[int, int]) -> None:
         left, top = column * width, row * height
         axis.imshow(picture, extent=(left, left + picture.width, top + picture.height, top))
         axis.text(
-            left + gap, top + gap, str(place + 1), color="white", va="top", fontsize=8, bbox={"color": "black", "pad": 1.5}
+            left + gap, top + gap, str(labels[place]), color="white", va="top", fontsize=8, bbox={"color": "black", "pad": 1.5}
         )
     axis.set(xlim=(0, grid[1] * width), ylim=(grid[0] * height, 0))

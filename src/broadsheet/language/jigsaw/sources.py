@@ -23,6 +23,8 @@ PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", "
 VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".gif"}
 MAX_PIXELS = 100_000_000
 MAX_FRAMES = 1_000_000
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+"""Tags of TIFF; photometric 0 is white at zero."""
 
 
 def files_within(folder: str | Path, suffixes: set[str]) -> list[Path]:
@@ -81,8 +83,10 @@ def _rgb(image: Image, file: Path) -> Image:
         raise DataError(f"{file} says that one of its grey values is transparent; save it without transparency.")
     turned = ImageOps.exif_transpose(image)
     if wide:
-        grey = np.rint(np.asarray(turned, np.float32) * (255 / 65535)).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+        tags = getattr(image, "tag_v2", {})  # of TIFF
+        top = 2 ** int(np.ravel(tags.get(BITS_PER_SAMPLE, 16))[0]) - 1
+        grey = np.rint(np.asarray(turned, np.float32) * (255 / top)).astype(np.uint8)
+        return Image.fromarray(255 - grey if tags.get(PHOTOMETRIC, 1) == 0 else grey).convert("RGB")
     if turned.has_transparency_data and turned.convert("RGBA").getchannel("A").getextrema()[0] < 255:
         raise DataError(
             f"{file} has transparent pixels, whose colour depends on what lies behind them; save it without transparency."

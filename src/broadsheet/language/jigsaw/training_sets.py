@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -117,11 +118,26 @@ def write_training_set(
     place = Path(out).absolute()
     building = place.with_name(f".{place.name}.part")
     shutil.rmtree(building, ignore_errors=True)
-    concatenate_datasets([Dataset.from_file(str(file)) for file in files]).save_to_disk(building)
+    with _without_bars():
+        concatenate_datasets([Dataset.from_file(str(file)) for file in files]).save_to_disk(building)
     if place.is_dir():
         place.rmdir()  # an empty one
     os.replace(building, place)
     return done
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the progress bars of `datasets`."""
+    import datasets
+
+    shown = datasets.utils.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _write_part(file: Path, samples: Sequence[Sample], task: JigsawTask, epochs: int, first: int, limit: int | None) -> Written:
