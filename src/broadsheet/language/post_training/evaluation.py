@@ -4,8 +4,8 @@ A suite is a file of JSON lines, or a folder of such files:
 
     {"prompt": "2+3=?", "label": "5", "verifier": "gsm8k", "task": "sums", "split": "dev"}
 
-`prompt` is a text or the turns of a conversation; `task` is the file's name where it is not given, `split` is `dev`. Tasks of the
-split `unseen` are left alone until they are asked for, so that nothing is chosen by them.
+`prompt` is a text or the turns of a conversation; `task` is the file's name where it is not given, `split` is `dev`. Tasks of
+the split `unseen` are left alone until they are asked for, so that nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def evaluate(
 
     **Arguments:** `tokens`: longest answer; `unseen`: the tasks of that split in place of those of `dev`.
 
-    **Returns:** `{"tasks": {name: {score: value}}, "mean": {score: value}, "split": …, "answers": …}`.
+    **Returns:** `{"tasks": {name: {score: value}}, "mean": {score: value}, "split": …, "samples": …, "tokens": …}`.
 
-    **Raises:** `InputError` for k beyond `samples`, a suite without tasks of the split, and a prompt without room for an answer.
+    **Raises:** `InputError` for k beyond `samples`, a suite without tasks of the split, a prompt without room for an answer.
     """
     from broadsheet.language.post_training.sampling import answers
 

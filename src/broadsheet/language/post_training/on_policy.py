@@ -18,8 +18,8 @@ class OnPolicy:
     """Called with a model, its tokenizer and rows with `prompt` and `label`, gives pairs: of several answers to each prompt one
     that the verifier rates highest, and a random one that it rates lower. Prompts with equal ratings are left out.
 
-    **Arguments:** `verifier`: its name or itself, None for the one that each row's column `verifier` names; `samples`: answers to
-    a prompt; `answer_tokens`, `temperature`, `batch`, `seed`: of their generation.
+    **Arguments:** `verifier`: its name or itself, None for the one that each row's column `verifier` names; `samples`: answers
+    to a prompt; `answer_tokens`, `temperature`, `batch`, `seed`: of their generation.
     """
 
     verifier: str | registry.Verifier | None = None

@@ -11,53 +11,38 @@ taken as it is; another is made anew, and so are those after it. A stage appears
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from broadsheet.cache import digest, locked, write_atomic
-from broadsheet.errors import DataError, InputError, JobError, MissingExtraError
+from broadsheet.errors import InputError, MissingExtraError
 from broadsheet.files import read_json
 from broadsheet.language.models import load_on, model_identity, positions
 from broadsheet.language.post_training import rows as tables
 from broadsheet.language.post_training.evaluation import Scores, Suite, evaluate, read_suite
-from broadsheet.language.post_training.ppo import reinforce_by_ppo
 from broadsheet.language.post_training.rewards import Reward, verified
 from broadsheet.language.post_training.settings import DPOSettings, RLSettings, SFTSettings, TrainingSettings
+from broadsheet.language.post_training.stages import RECORD, Stage, named, read_record, settle, weights_identity, written
 from broadsheet.language.post_training.trainers import Run, chat_template, fine_tune, prefer, quiet, reinforce
 
 try:
     from datasets import Dataset
-    from datasets.fingerprint import Hasher
-    from safetensors import SafetensorError
-    from torch import uint8
 except ImportError:
     raise MissingExtraError("Training language models", "language") from None
 
-RECORD = "stage.json"
 LIBRARIES = ("broadsheet", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
 Build = Callable[[Any, Any, Dataset], Sequence[dict[str, Any]]]
 """From a model, its tokenizer and the rows to pairs with `prompt`, `chosen` and `rejected`."""
+Train = Callable[[Any, Run], Any]
+"""From a model and how it runs to the model, trained."""
 Report = Callable[[str, float, dict[str, float]], None]
 """Called with a stage's name, the share of it that is done, and the latest numbers."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What became of a stage: its record, and whether it was found or made."""
-
-    name: str
-    folder: Path | None
-    record: dict[str, Any]
-    found: bool
 
 
 class PostTrain:
@@ -68,8 +53,8 @@ class PostTrain:
     trained.evaluate("suite.jsonl")
     ```
 
-    **Arguments:** `model`: a folder, a name on the Hub, or a model, which is then trained in place; `tokenizer`: where `model` is
-    one itself; `folder`: for the stages, None to keep nothing; `device`: as PyTorch names it; `trackers`: names that
+    **Arguments:** `model`: a folder, a name on the Hub, or a model, which is then trained in place; `tokenizer`: where `model`
+    is one itself; `folder`: for the stages, None to keep nothing; `device`: as PyTorch names it; `trackers`: names that
     Transformers knows (`trackio`, `tensorboard`, `wandb`); `project`: what runs are filed under there.
 
     **Raises:** `MissingDataError` and others of `models.load`, when the model is needed.
@@ -86,16 +71,16 @@ class PostTrain:
         project: str = "posttrain",
         report: Report | None = None,
     ) -> None:
-        named = isinstance(model, str | Path)
-        if not named and tokenizer is None:
+        by_name = isinstance(model, str | Path)
+        if not by_name and tokenizer is None:
             raise InputError("PostTrain needs the tokenizer of a model that is given as it is.")
         self.folder = Path(folder) if folder is not None else None
         self.device, self.trackers, self.project, self.report = device, tuple(trackers), project, report
         self.stages: list[Stage] = []
         self.scores: list[Scores] = []
-        self.identity = model_identity(str(model)) if named else _identity(model, tokenizer)
-        self._place: str | None = str(model) if named else None
-        self._model, self._words = (None if named else model), tokenizer
+        self.identity = model_identity(str(model)) if by_name else weights_identity(model, tokenizer)
+        self._place: str | None = str(model) if by_name else None
+        self._model, self._words = (None if by_name else model), tokenizer
 
     @property
     def model(self) -> Any:
@@ -136,7 +121,7 @@ class PostTrain:
             self._check(model, made, settings)
             return prefer(model, self._words, made, settings, run)
 
-        return self._stage("dpo", name, settings, rows, {"build": _named(build)} if build else {}, train)
+        return self._stage("dpo", name, settings, rows, {"build": named(build)} if build else {}, train)
 
     def rlvr(
         self,
@@ -156,7 +141,7 @@ class PostTrain:
         """
         settings = settings or RLSettings()
         rows = tables.for_reinforcement(tables.read_rows(prompts))
-        known = {"reward": _named(reward)} if reward else {"verifier": _named(verifier), "worth": worth}
+        known = {"reward": named(reward)} if reward else {"verifier": named(verifier), "worth": worth}
         if reward is None:
             reward = verified(verifier, worth)
             for column in ("label", *(["verifier"] if verifier is None else [])):
@@ -164,16 +149,19 @@ class PostTrain:
                     raise InputError(
                         f"RLVR takes rows with prompt, label and verifier, where that is not given; there is no {column!r}."
                     )
-        train_by = reinforce_by_ppo if settings.algorithm == "ppo" else reinforce
 
         def train(model: Any, run: Run) -> Any:
-            return train_by(model, self._words, rows, reward, settings, run)
+            if settings.algorithm == "ppo":
+                from broadsheet.language.post_training.ppo import reinforce_by_ppo
+
+                return reinforce_by_ppo(model, self._words, rows, reward, settings, run)
+            return reinforce(model, self._words, rows, reward, settings, run)
 
         return self._stage("rlvr", name, settings, rows, known, train)
 
     def evaluate(self, suite: Suite, **options: Any) -> Scores:
-        """Scores of the model as it is now on a suite of tasks: see `evaluation.evaluate`, whose options these are. They are kept
-        in the folder and found there again."""
+        """Scores of the model as it is now on a suite of tasks: see `evaluation.evaluate`, whose options these are. They are
+        kept in the folder and found there again."""
         tasks = read_suite(suite)
         name = self.stages[-1].name if self.stages else "start"
         kept = None
@@ -206,7 +194,7 @@ class PostTrain:
         settings: TrainingSettings,
         rows: Dataset,
         known: dict[str, Any],
-        train: Callable[[Any, Run], Any],
+        train: Train,
     ) -> PostTrain:
         data = {"identity": tables.identity(rows), "rows": len(rows), "columns": rows.column_names}
         record = {"stage": name, "kind": kind, "settings": asdict(settings), "data": data, "start": self.identity, **known}
@@ -216,8 +204,8 @@ class PostTrain:
             return self._next(Stage(name, None, self._train(title, Run(), record, train), found=False))
         place = self.folder / title
         scratch = self.folder / f".{title}-{record['identity'][:16]}"
-        with locked(self.folder / ".lock"), _written(title):
-            _settle(scratch, place)
+        with locked(self.folder / ".lock"), written(title):
+            settle(scratch, place)
             there = read_record(place)
             found = there is not None and there["identity"] == record["identity"]
             if found:
@@ -226,7 +214,7 @@ class PostTrain:
                 scratch.mkdir(parents=True, exist_ok=True)
                 there = self._train(title, Run(scratch / "checkpoints"), record, train)
                 self._save(scratch, there)
-                _settle(scratch, place)
+                settle(scratch, place)
                 for left in self.folder.glob(f".{len(self.stages) + 1}-*-{'?' * 16}"):
                     shutil.rmtree(left, ignore_errors=True)
         assert there is not None
@@ -240,7 +228,7 @@ class PostTrain:
             self._model = self._words = None
         return self
 
-    def _train(self, title: str, run: Run, record: dict[str, Any], train: Callable[[Any, Run], Any]) -> dict[str, Any]:
+    def _train(self, title: str, run: Run, record: dict[str, Any], train: Train) -> dict[str, Any]:
         """Trains the model; the whole record."""
         self._load()
         run.trackers, run.project, run.name = self.trackers, self.project, title
@@ -286,74 +274,8 @@ class PostTrain:
             )
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a stage's folder says of itself, or None.
-
-    **Raises:** `DataError` for a folder of that name that is no stage.
-    """
-    if not folder.exists():
-        return None
-    if not (folder / RECORD).is_file():
-        raise DataError(f"{folder} is there and is no stage (it has no {RECORD}); move it away.")
-    found = read_json(folder / RECORD)
-    if not isinstance(found, dict) or "identity" not in found:
-        raise DataError(f"{folder / RECORD} is no record of a stage; move the folder away.")
-    return found
-
-
-def _settle(scratch: Path, place: Path) -> None:
-    """Puts a stage that is whole where it belongs, also where a kill came between; then what was there before goes."""
-    whole = scratch / "whole"
-    if whole.is_dir():
-        if place.exists():
-            place.rename(scratch / "before")
-        whole.rename(place)
-        shutil.rmtree(scratch)
-
-
 def check_vocabulary(model: Any, words: Any) -> None:
     """**Raises:** `InputError` for a tokenizer with tokens that the model has no embedding for."""
     held = model.get_input_embeddings().weight.shape[0]
     if (largest := max(words.get_vocab().values())) >= held:
         raise InputError(f"The tokenizer has the token {largest}; the model's embedding has {held}: it is another model's.")
-
-
-def _identity(model: Any, words: Any) -> str:
-    """SHA-256 of a model's weights and configuration and of its tokenizer."""
-    total = sha256(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
-    for name, weights in model.state_dict().items():
-        plain = weights.detach().cpu().contiguous()
-        total.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        total.update(plain.flatten().view(uint8).numpy().tobytes())
-    total.update(repr((sorted(words.get_vocab().items()), words.chat_template)).encode())
-    return total.hexdigest()
-
-
-def _named(of: Any) -> Any:
-    """What a function is: the name of a verifier, or its own name with its source and what it holds."""
-    if of is None or isinstance(of, str):
-        return of
-    kind = of if inspect.isroutine(of) else type(of)
-    try:
-        source = inspect.getsource(kind)
-    except (OSError, TypeError):
-        source = ""
-    try:
-        held = Hasher.hash(of)
-    except Exception:  # whatever can't be pickled
-        held = ""
-    return {"name": f"{kind.__module__}.{kind.__qualname__}", "content": digest([source, held])}
-
-
-@contextmanager
-def _written(title: str) -> Iterator[None]:
-    """A full disk, whoever noticed it, in one sentence."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if not isinstance(error, OSError | SafetensorError) and "PytorchStreamWriter" not in str(error):
-            raise
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise JobError(
-            f"{title} could not be written ({said}); its last whole checkpoint is kept, and it goes on from there."
-        ) from error

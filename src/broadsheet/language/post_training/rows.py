@@ -31,8 +31,8 @@ def read_rows(data: Any, split: str | None = None, columns: Mapping[str, str] | 
     """Rows by the name of where they are.
 
     **Arguments:** `data`: a file (.jsonl, .json, .parquet, .csv, .arrow), a folder of such files or one that `save_to_disk`
-    made, a name on the Hub, or rows themselves; `split`: which part of them, by default the only one, or `train`; `columns`: our
-    name of a column -> that of the data; `chat`: texts of prompts and answers become turns of a user and an assistant.
+    made, a name on the Hub, or rows themselves; `split`: which part of them, by default the only one, or `train`; `columns`:
+    our name of a column -> that of the data; `chat`: texts of prompts and answers become turns of a user and an assistant.
 
     A name on the Hub is read from the cache on this machine where the Hub does not answer.
 
@@ -70,8 +70,8 @@ def for_fine_tuning(rows: Dataset) -> Dataset:
 
 
 def for_preferences(rows: Dataset) -> Dataset:
-    """`prompt`, `chosen` and `rejected`; of whole conversations in `chosen` and `rejected` the prompt is what comes before their
-    last turn, as in Tülu 3's mixture.
+    """`prompt`, `chosen` and `rejected`; of whole conversations in `chosen` and `rejected` the prompt is what comes before
+    their last turn, as in Tülu 3's mixture.
 
     **Raises:** `InputError` where they are not there, and for two conversations that do not begin alike.
     """
