@@ -376,4 +376,4 @@ def test_where_nothing_makes_a_puzzle(tmp_path, pictures):
     with pytest.raises(BroadsheetError, match=r"None of 9 samples .* 0\.png, for one, is too small"):
         write_training_set(tmp_path / "set", samples(pictures, "image"), JigsawTask(smallest=500), tmp_path / "parts")
     assert not (tmp_path / "set").exists()
-    assert json.loads((tmp_path / "parts" / "0.json").read_text())["puzzles"] == 0
+    assert json.loads((tmp_path / "parts" / "0-32.json").read_text())["puzzles"] == 0

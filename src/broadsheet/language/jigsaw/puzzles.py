@@ -122,6 +122,10 @@ class JigsawTask:
     def __post_init__(self) -> None:
         if self.kind not in WORDINGS:
             raise InputError(f"kind={self.kind!r}: image, video or depth is wanted.")
+        if self.variant not in FORMS:
+            raise InputError(f"variant={self.variant!r}: 'paper' or 'released' is wanted.")
+        if not 0 <= self.trim < 0.5:
+            raise InputError(f"trim={self.trim}: a share from 0 to below 0.5 is wanted.")
         if min(self.grid) < 1 or self.size < 2:
             raise InputError(f"A puzzle of {self.size} pieces ({self._what()}) is none; at least 2 are wanted.")
         dice(self.seed)

@@ -99,7 +99,8 @@ def write_training_set(
     for begin in range(0, len(samples), PART):
         if limit is not None and done.samples >= limit:
             break
-        file, note = folder / f"{begin}.arrow", folder / f"{begin}.json"
+        file = folder / f"{begin}-{PART}.arrow"
+        note = file.with_suffix(".json")
         if not note.is_file():
             part = _write_part(file, samples[begin : begin + PART], task, epochs, begin, limit and limit - done.samples)
             write_atomic(note, json.dumps(part.__dict__))
