@@ -24,6 +24,8 @@ FAST_WEIGHTS: dict[str, dict[str, Any]] = {
 """Settings of memories by name. `shuffled`: the relevance of a text's tokens is dealt out to them at random;
 `linear-attention`: nothing fades and all is stored alike; `delta-rule`: DeltaNet's, which overwrites, with learned strengths
 (both as fast weights in Schlag et al., 2021)."""
+CHUNK = 48
+"""Steps of a chunk of a small model's memory: its matrices are small, so that calls cost more than they do."""
 KINDS = (*FAST_WEIGHTS, "no-memory", "longer-window", "lstm")
 
 
@@ -65,7 +67,7 @@ def memory_model(kind: str, sizes: Sizes, window: int, *, seed: int = 0, **setti
     model = new_model("mistral", sizes, seed=seed, sliding_window=window, use_cache=False)
     if kind == "lstm":
         return _lstm(sizes.words, width, parameters(model) + sizes.blocks * added, seed)
-    return give_memory(model, kind, seed=seed, train_base=True, **settings)
+    return give_memory(model, kind, seed=seed, train_base=True, **{"chunk": CHUNK} | settings)
 
 
 def longer_window(window: int, width: int, heads: int) -> int:
@@ -127,13 +129,16 @@ def train(
     loss.
     """
     learning = [weights for weights in model.parameters() if weights.requires_grad]
-    optimiser = torch.optim.AdamW(learning, lr=rate)
+    optimiser = torch.optim.AdamW(learning, lr=rate, fused=True)
     losses = []
     for ids, answers in batches:
         logits = model(input_ids=ids).logits
         wanted = ids[:, 1:] if answers is None else answers
-        told = logits[:, -1] if wanted.ndim == 1 else logits[:, :-1].mT
-        loss = torch.nn.functional.cross_entropy(told, wanted)
+        if wanted.ndim == 1:
+            loss = torch.nn.functional.cross_entropy(logits[:, -1], wanted)
+        else:  # the last word's are left out by what is wanted of them: a slice of the logits would be copied, and back
+            padded = torch.nn.functional.pad(wanted, (0, 1), value=-100)
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), padded.flatten())
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)

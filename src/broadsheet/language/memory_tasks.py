@@ -16,8 +16,13 @@ import torch
 from broadsheet.errors import InputError
 from broadsheet.language.models import log_probabilities
 
-BATCH = 256
-"""Rows that are read at a time."""
+TOKENS = 4096
+"""Tokens that are read at a time: more of them no longer fit into a processor's cache."""
+
+
+def _parts(ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Token ids (rows, tokens) in parts that are read at a time."""
+    return ids.split(max(TOKENS // ids.shape[1], 1))
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class RecallTask:
 def recall_accuracy(model: Any, ids: torch.Tensor, answers: torch.Tensor) -> float:
     """Share of rows whose most likely next word is the answer."""
     with torch.no_grad():
-        said = torch.cat([model(input_ids=part).logits[:, -1].argmax(-1) for part in ids.split(BATCH)])
+        said = torch.cat([model(input_ids=part).logits[:, -1].argmax(-1) for part in _parts(ids)])
     return float((said == answers).float().mean())
 
 
@@ -93,25 +98,41 @@ def noise_curve(
     With `answers` (rows,) it is theirs, after the last token; the `last` tokens of a row are never replaced. What counts as
     robust is the ratio to the first value. It says little of a model that ignores its context: its ratio is 1.
     """
-    found = []
+    return noise_readings(model, ids, fractions, words=words, seed=seed, answers=answers, last=last)[0]
+
+
+def noise_readings(
+    model: Any,
+    ids: torch.Tensor,
+    fractions: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.3),
+    *,
+    words: int,
+    seed: int = 0,
+    answers: torch.Tensor | None = None,
+    last: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Perplexities as of `noise_curve`, and beside them the share of clean words that are the most likely (fractions,)."""
+    perplexities, accuracies = [], []
     for fraction in fractions:
         noisy = replaced(ids, fraction, words, np.random.default_rng(seed), last=last)
-        losses = []
-        for start in range(0, len(ids), BATCH):
-            now = slice(start, start + BATCH)
+        losses, right, start = [], [], 0
+        for part in _parts(noisy):
+            now = slice(start, start := start + len(part))
             with torch.no_grad():
-                logits = model(input_ids=noisy[now]).logits
-            wanted = ids[now, 1:] if answers is None else answers[now]
-            told = logits[:, :-1].mT if answers is None else logits[:, -1]
+                logits = model(input_ids=part).logits
+            told = logits[:, :-1].flatten(0, 1) if answers is None else logits[:, -1]
+            wanted = ids[now, 1:].flatten() if answers is None else answers[now]
             losses.append(torch.nn.functional.cross_entropy(told, wanted, reduction="none"))
-        found.append(float(torch.cat(losses).mean().exp()))
-    return np.array(found)
+            right.append(told.argmax(-1) == wanted)
+        perplexities.append(float(torch.cat(losses).mean().exp()))
+        accuracies.append(float(torch.cat(right).float().mean()))
+    return np.array(perplexities), np.array(accuracies)
 
 
 def loss_by_position(model: Any, ids: torch.Tensor) -> np.ndarray:
     """Mean loss, nats, of each token but the first (tokens - 1,)."""
     with torch.no_grad():
-        return -torch.cat([log_probabilities(model, part) for part in ids.split(BATCH)]).mean(0).numpy()
+        return -torch.cat([log_probabilities(model, part) for part in _parts(ids)]).mean(0).numpy()
 
 
 @dataclass(frozen=True)
@@ -160,7 +181,7 @@ def words_in_slots(model: Any, grammar: TopicGrammar, ids: torch.Tensor, *, seed
     slots = grammar.slots((ids.shape[1] - 1) // (grammar.gap + 2))
     for slot in slots:
         with torch.no_grad():
-            told = torch.cat([model(input_ids=part[:, :slot]).logits[:, -1] for part in ids.split(BATCH)])
+            told = torch.cat([model(input_ids=part[:, :slot]).logits[:, -1] for part in _parts(ids)])
         ids[:, slot] = torch.multinomial(torch.softmax(told, -1), 1, generator=dice)[:, 0]
     return ids[:, slots]
 
@@ -185,10 +206,7 @@ def segment_similarity(model: Any, ids: torch.Tensor, length: int = 64) -> float
         raise InputError(f"Texts of {ids.shape[1]} tokens have no two segments of {length}.")
     with torch.no_grad():
         states = torch.cat(
-            [
-                model(input_ids=part, output_hidden_states=True).hidden_states[-1]
-                for part in ids[:, : count * length].split(BATCH)
-            ]
+            [model(input_ids=part, output_hidden_states=True).hidden_states[-1] for part in _parts(ids[:, : count * length])]
         )
     means = states.float().unflatten(1, (count, length)).mean(2)
     return float(torch.nn.functional.cosine_similarity(means[:, 1:], means[:, :-1], dim=-1).mean())

@@ -42,9 +42,14 @@ def unit(a: torch.Tensor) -> torch.Tensor:
 
 def resonance(predicted: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """`max(0, cos)` of what the memory predicts and what is to be written, (…, width) each: (…), in [0, 1]."""
-    length = predicted.norm(dim=-1)
-    cosine = (predicted * v).sum(-1) / (length * v.norm(dim=-1)).clamp_min(torch.finfo(v.dtype).tiny)
-    return torch.where(length < FAINT, 0.0, cosine.clamp(0.0, 1.0))
+    return _alike(predicted, v / v.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny))
+
+
+def _alike(predicted: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """The same, for the direction of what is to be written, of length 1."""
+    length = torch.linalg.vector_norm(predicted, dim=-1)
+    cosine = (predicted * direction).sum(-1) / length.clamp_min(FAINT)
+    return cosine.clamp(0.0, 1.0) * (length >= FAINT)
 
 
 def resonance_scan(
@@ -81,23 +86,31 @@ def resonance_scan(
     """
     _check(k, q, v, r, lam, eta, kappa, rule, form, chunk, refine)
     batch, heads, time, width = k.shape
-    S = k.new_zeros(batch, heads, width, v.shape[-1]) if S0 is None else S0
-    step, size = (_one, 1) if form == "loop" else (_chunk, time if form == "parallel" else chunk)
-    settings: dict[str, Any] = {"eta": eta, "kappa": kappa, "rule": rule, "refine": refine, "stop_gradient": stop_gradient}
+    S = k.new_zeros(batch, heads, width, v.shape[-1]) if S0 is None and (form == "loop" or time == 0) else S0
+    size = 1 if form == "loop" else time if form == "parallel" else chunk
+    settings: dict[str, Any] = {"eta": eta, "kappa": kappa, "rule": rule, "stop_gradient": stop_gradient}
     keep = torch.as_tensor(lam, dtype=k.dtype, device=k.device).reshape(-1, 1, 1)
+    decays: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     since, read, rhos = 0, [], []
     for start in range(0, time, max(size, 1)):
-        if bptt is not None and since >= bptt:
+        if bptt is not None and since >= bptt and S is not None:
             S, since = S.detach(), 0
         now = slice(start, start + size)
-        m, S, rho = step(S, k[:, :, now], q[:, :, now], v[:, :, now], r[:, :, now], keep, **settings)
+        part = k[:, :, now], q[:, :, now], v[:, :, now], r[:, :, now]
+        if form == "loop":
+            m, S, rho = _one(S, *part, keep, **settings)
+        else:
+            steps = min(size, time - start)
+            if steps not in decays:
+                decays[steps] = _decays(keep, steps)
+            m, S, rho = _chunk(S, *part, keep, decays[steps], refine=refine, **settings)
         read.append(m)
         rhos.append(rho)
         since += size
     return Scan(torch.cat(read, 2), S, torch.cat(rhos, 2)) if read else Scan(torch.zeros_like(v), S, torch.zeros_like(r))
 
 
-def _one(S, k, q, v, r, keep, *, eta, kappa, rule, refine, stop_gradient):
+def _one(S, k, q, v, r, keep, *, eta, kappa, rule, stop_gradient):
     """One step: (m, S, rho), with a time axis of 1."""
     m, predicted = q @ S, k @ S
     with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
@@ -107,45 +120,54 @@ def _one(S, k, q, v, r, keep, *, eta, kappa, rule, refine, stop_gradient):
     return m, keep * S + k.mT @ (strength[..., None] * content), rho
 
 
-def _chunk(S, k, q, v, r, keep, *, eta, kappa, rule, refine, stop_gradient):
-    """All steps of a chunk at once: (m, S, rho).
+def _decays(keep: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is left of the memory at a chunk's start, lam^i (heads or 1, steps, 1), and of a write before a step,
+    lam^(i-1-j) where j < i, else 0 (heads or 1, steps, steps)."""
+    at = torch.arange(steps, device=keep.device, dtype=keep.dtype)
+    return keep ** at[:, None], torch.tril(keep ** (at[:, None] - 1 - at).clamp_min(0), -1)
+
+
+def _chunk(S, k, q, v, r, keep, decays, *, eta, kappa, rule, refine, stop_gradient):
+    """All steps of a chunk at once: (m, S, rho). Where nothing was written before it, S is None.
 
     With w the strengths of the writes and K[i, j] = lam^(i-1-j) k_i.k_j for j < i, the memory predicts
     p_i = lam^i S^T k_i + sum_j K[i, j] w_j u_j, where u is v, or v - p under the delta rule.
     """
-    steps = torch.arange(k.shape[2], device=k.device, dtype=k.dtype)
-    fade = keep[:, 0] ** steps  # lam^i, (heads or 1, time)
-    between = torch.tril(keep ** (steps[:, None] - 1 - steps).clamp_min(0), -1)
-    from_start = (k @ S) * fade[..., None]
+    fade, between = decays
+    from_start = None if S is None else (k @ S) * fade
     keys, queries = (k @ k.mT) * between, (q @ k.mT) * between
 
     def written(w: torch.Tensor) -> torch.Tensor:
-        """u: what the writes add, under the strengths w."""
+        """w u: what is written under the strengths w."""
         if rule == "hebb":
-            return v
-        system = keys * w[..., None, :] + torch.eye(len(steps), dtype=k.dtype, device=k.device)
-        return torch.linalg.solve_triangular(system, v - from_start, upper=False, unitriangular=True)
+            return w[..., None] * v
+        system = keys * w[..., None, :] + torch.eye(k.shape[2], dtype=k.dtype, device=k.device)
+        wanted = v if from_start is None else v - from_start
+        return w[..., None] * torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
 
-    def predicted(w: torch.Tensor) -> torch.Tensor:
-        return v - written(w) if rule == "delta" else from_start + (keys * w[..., None, :]) @ v
+    def predicted(writes: torch.Tensor) -> torch.Tensor:
+        return keys @ writes if from_start is None else from_start + keys @ writes
 
+    w = eta * r
     with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
-        rho = _settled(
-            resonance(from_start, v), lambda rho: resonance(predicted(eta * r * (1 + kappa * rho)), v), kappa, refine
-        )
-    w = eta * r * (1 + kappa * rho)
-    u = written(w)
-    m = (q @ S) * fade[..., None] + (queries * w[..., None, :]) @ u
-    S = (keep[:, 0] ** len(steps))[..., None] * S + (k * (w * fade.flip(-1))[..., None]).mT @ u
-    return m, S, rho
+        direction = v / v.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
+        if kappa != 0:
+            first = torch.zeros_like(r) if from_start is None else _alike(from_start, direction)
+            more = kappa * w
+            rho = _settled(first, lambda rho: _alike(predicted(written(torch.addcmul(w, more, rho))), direction), refine)
+    writes = written(torch.addcmul(w, kappa * w, rho) if kappa != 0 else w)
+    if kappa == 0:  # strengths do not depend on it
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
+            rho = _alike(predicted(writes), direction)
+    m, added = queries @ writes, (k * fade.flip(-2)).mT @ writes
+    if S is None:
+        return m, added, rho
+    return (q @ S) * fade + m, keep ** k.shape[2] * S + added, rho
 
 
-def _settled(rho, again, kappa, refine):
+def _settled(rho, again, refine):
     """The resonance of a chunk, from that with the memory at its start."""
-    most = rho.shape[-1] - 1 if refine is None else refine
-    if kappa == 0:
-        return again(rho)  # strengths do not depend on it: once is exact
-    for _ in range(most):
+    for _ in range(rho.shape[-1] - 1 if refine is None else refine):
         before, rho = rho, again(rho)
         if refine is None and torch.equal(rho, before):  # a tolerance would let later tokens say when earlier ones are settled
             break

@@ -139,16 +139,19 @@ class SynapticResonance(torch.nn.Module):
             x = h.to(kind)
             if mask is not None:
                 x = x * mask[..., None].to(kind)
-            before = torch.zeros_like(x[:, 0]) if state.h_prev is None else state.h_prev
-            earlier = torch.cat([before[:, None], x[:, :-1]], 1) if config.key == "previous" else x
             exact = torch.promote_types(kind, torch.float32)
             q, v = (self._split(found(x)).to(exact) for found in (self.memory, self.value))
-            k = self._split(self.memory(earlier)).to(exact) if config.key == "previous" else q
+            k = q = unit(q)
+            if config.key == "previous":  # a key is the query of the token before
+                first = torch.zeros_like(q[:, :, :1])
+                if state.h_prev is not None:
+                    first = unit(self._split(self.memory(state.h_prev[:, None])).to(exact))
+                k = torch.cat([first, q[:, :, :-1]], 2)
             r = torch.sigmoid(self.relevance(x)).mT.to(exact)
             if mask is not None:
                 r = r * mask[:, None].to(exact)
             scan = resonance_scan(
-                unit(k), unit(q), v, r, torch.sigmoid(self.lam) if config.learn_lam else config.lam, config.eta, config.kappa,
+                k, q, v, r, torch.sigmoid(self.lam) if config.learn_lam else config.lam, config.eta, config.kappa,
                 state.S, rule=config.rule, form="loop" if h.shape[1] == 1 else config.form, chunk=config.chunk,
                 refine=config.refine, bptt=config.bptt, stop_gradient=config.stop_gradient,
             )  # fmt: skip

@@ -25,9 +25,7 @@ from broadsheet.language.memory_tasks import (
     TopicGrammar,
     coherence,
     loss_by_position,
-    noise_curve,
-    recall_accuracy,
-    replaced,
+    noise_readings,
     retention_curve,
     segment_similarity,
     words_in_slots,
@@ -239,7 +237,6 @@ def recall(config: Recall, key, log: Log) -> Report:
     seed, task = seed_of(key), RecallTask()
     sizes = Sizes(words=task.words, width=config.width, blocks=2, heads=2, positions=config.distances[-1] + 16)
     probe = task.draw(np.random.default_rng([seed, 1]), config.rows, config.distance)
-    noisy = replaced(probe[0], 0.2, task.words, np.random.default_rng([seed, 2]), last=2)
     arms, curves = {}, {}
     for k, arm in enumerate(("system", *RIVALS)):
         with one_thread():
@@ -247,10 +244,12 @@ def recall(config: Recall, key, log: Log) -> Report:
             rng = np.random.default_rng([seed, 3])
             batches = (task.draw(rng, config.batch, config.distance) for _ in range(config.steps))
             losses = train(model, batches, rate=config.rate, report=_progress(log, k / 8, 1 / 8 / config.steps))
-            curves[arm] = retention_curve(model, config.distances, task=task, rows=config.rows, seed=seed)
-            clean = noise_curve(model, probe[0], config.fractions, words=task.words, seed=seed, answers=probe[1], last=2)
+            curves[arm] = retention_curve(model, config.distances, task=task, rows=config.rows // 2, seed=seed)
+            clean, right = noise_readings(
+                model, probe[0], config.fractions, words=task.words, seed=seed, answers=probe[1], last=2
+            )
             arms[arm] = {
-                "accuracy": recall_accuracy(model, *probe), "noisy_accuracy": recall_accuracy(model, noisy, probe[1]),
+                "accuracy": right[0], "noisy_accuracy": np.interp(0.2, config.fractions, right),
                 "far_accuracy": curves[arm][-1], "final_loss": np.mean(losses[-10:]),
                 "noise_ratio": np.interp(0.2, config.fractions, clean) / clean[0],
                 "parameters": parameters(model), "state_numbers": state_numbers(model, _window(arm, config)),
