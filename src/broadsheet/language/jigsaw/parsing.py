@@ -76,7 +76,7 @@ def python_integers(answer: str) -> list[int]:
         if len(part) > PYTHON_DIGITS and sum(map(str.isdecimal, part)) > PYTHON_DIGITS:
             return []
         try:
-            found.append(int(part.strip()))
+            found.append(int(part))
         except ValueError:
             return []
     return found
@@ -84,15 +84,11 @@ def python_integers(answer: str) -> list[int]:
 
 def repeats_itself(text: str, words: int = 7, times: int = 3) -> bool:
     """Whether a line of at least so many words follows itself more than so often; empty lines are not counted."""
-    before, run = None, 0
-    for line in text.splitlines():
-        line = line.strip().lower()
+    before, run = "", 0
+    for line in map(str.strip, text.lower().splitlines()):
         if not line:
             continue
-        if len(line.split(None, words - 1)) < words:
-            before, run = None, 0
-            continue
         before, run = line, run + 1 if line == before else 1
-        if run > times:
+        if run > times and len(line.split(None, words - 1)) == words:
             return True
     return False
