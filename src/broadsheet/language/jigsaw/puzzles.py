@@ -48,7 +48,7 @@ class Wording:
 
 WORDINGS: dict[str, Wording] = {
     "image": Wording(
-        "A picture was cut into {count} tiles, {rows} rows and {columns} columns, which were shuffled.\n",
+        "A picture was cut into {count} tiles, in a grid of {rows} x {columns} (rows x columns), which were shuffled.\n",
         "Tile {number}: ",
         "\nName the tiles in the order that gives the picture back, row by row from the upper left to the lower right, with "
         "commas between their numbers, such as {example}. {form}",
