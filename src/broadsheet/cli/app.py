@@ -10,6 +10,7 @@ from broadsheet.cli import (
     atoms_dft,
     atoms_sets,
     language,
+    language_decontaminate,
     language_directions,
     language_jigsaw,
     language_neurons,
@@ -80,6 +81,7 @@ for name, command in {
 atoms.app.add_typer(atoms_benchmark.app, name="benchmark")
 app.add_typer(language.app, name="language", help="Language models.")
 for name, command in {
+    "decontaminate": language_decontaminate.decontaminate,
     "directions": language_directions.directions,
     "jigsaw": language_jigsaw.jigsaw,
     "neurons": language_neurons.neurons,

@@ -80,6 +80,12 @@ class Report:
     matches: list[Match] = field(default_factory=list)
     removed: dict[str, list[int]] = field(default_factory=dict)
 
+    def add(self, tally: Tally, removed: np.ndarray) -> None:
+        """Another training set."""
+        self.rows += tally.rows()
+        self.matches += tally.matches
+        self.removed[tally.train] = removed.tolist()
+
     def table(self) -> dict[str, dict[str, float]]:
         """Evaluation -> training set -> contaminated prompts, percent."""
         made: dict[str, dict[str, float]] = {}
@@ -124,23 +130,54 @@ class Evaluations:
         which = int(np.searchsorted(self.starts, prompt, side="right")) - 1
         return self.names[which], int(prompt - self.starts[which])
 
-    def rows(self, train: str, found: Overlaps) -> list[Row]:
-        """A row an evaluation, of pairs above the threshold."""
-        made = []
-        for name, begin, end in zip(self.names, self.starts[:-1], self.starts[1:], strict=True):
-            here = (found.prompts >= begin) & (found.prompts < end)
-            touched, items = (len(np.unique(column[here])) for column in (found.prompts, found.items))
-            made.append(Row(train, name, int(end - begin), int(self.index.short[begin:end].sum()), touched, items))
-        return made
+    def of(self, prompts: np.ndarray) -> np.ndarray:
+        """The number of the evaluation of each prompt of the index."""
+        return np.searchsorted(self.starts, prompts, side="right") - 1
 
-    def removed(self, found: Overlaps, tolerated: float = 0.0) -> np.ndarray:
-        """Items that match a prompt of an evaluation of which more than the share `tolerated` of prompts is contaminated."""
-        gone = [
-            found.items[(found.prompts >= begin) & (found.prompts < end)]
-            for row, begin, end in zip(self.rows("", found), self.starts[:-1], self.starts[1:], strict=True)
-            if row.contaminated > tolerated * row.prompts
+
+class Tally:
+    """What a training set shares with evaluations, added up block by block.
+
+    Memory: a bit a prompt, a pair of numbers for each item and evaluation that match, and the first `most` matches.
+    """
+
+    def __init__(self, evaluations: Evaluations, train: str, most: int | None = None) -> None:
+        self.evaluations, self.train, self.most = evaluations, train, most
+        self.pairs = 0
+        self.matches: list[Match] = []
+        self._touched = np.zeros(len(evaluations.index), bool)
+        self._items: list[np.ndarray] = []
+
+    def add(self, found: Overlaps) -> None:
+        """Pairs above the threshold, of items that came in no block before."""
+        self.pairs += len(found.items)
+        self._touched[found.prompts] = True
+        self._items.append(np.unique(np.stack([self.evaluations.of(found.prompts), found.items]), axis=1))
+        room = len(found.items) if self.most is None else max(0, self.most - len(self.matches))
+        self.matches += [
+            Match(self.train, item, *self.evaluations.place(prompt), overlap)
+            for item, prompt, overlap in zip(*(column[:room].tolist() for column in found), strict=True)
         ]
-        return np.unique(np.concatenate([np.empty(0, np.int64), *gone]))
+
+    def rows(self) -> list[Row]:
+        """A row an evaluation."""
+        known = self.evaluations
+        prompts = known.of(np.arange(len(known.index)))
+        touched, short = (np.bincount(prompts, flags, len(known.names)) for flags in (self._touched, known.index.short))
+        items = np.bincount(self._matched()[0], minlength=len(known.names))
+        return [
+            Row(self.train, name, size, int(few), int(some), int(matched))
+            for name, size, few, some, matched in zip(known.names, known.sizes, short, touched, items, strict=True)
+        ]
+
+    def removed(self, tolerated: float = 0.0) -> np.ndarray:
+        """Items that match a prompt of an evaluation of which more than the share `tolerated` of prompts is contaminated."""
+        over = np.array([row.contaminated > tolerated * row.prompts for row in self.rows()])
+        of, items = self._matched()
+        return np.unique(items[over[of]])
+
+    def _matched(self) -> np.ndarray:
+        return np.concatenate([np.empty((2, 0), np.int64), *self._items], axis=1)
 
 
 def _texts(prompt: Sequence[Any]) -> Sequence[str] | None:
@@ -183,8 +220,8 @@ def decontaminate(train: Any, evals: Any, n: int = 8, threshold: float = 0.5, *,
     """The training items that match no evaluation prompt, and what was found.
 
     **Arguments:** `train`: items as `turns_of` takes them, in a list or a data set of Hugging Face; or several of these by
-    name; `evals`: prompts by the name of their evaluation, or those of one; `tolerated`: the share of an evaluation's prompts that a
-    training set may contaminate and still keep what does (the paper's rule: 0.02).
+    name; `evals`: prompts by the name of their evaluation, or those of one; `tolerated`: the share of an evaluation's prompts
+    that a training set may contaminate and still keep what does (the paper's rule: 0.02).
 
     **Returns:** `train`, in the same form, without these items; the report.
 
@@ -198,13 +235,11 @@ def decontaminate(train: Any, evals: Any, n: int = 8, threshold: float = 0.5, *,
     clean = {}
     for name, items in (train if several else {"train": train}).items():
         turns = (turns_of(item, f"item {number} of {name}") for number, item in enumerate(items))
-        found = Overlaps.joined([part.above(threshold) for part in known.index.search(turns)])
-        gone = known.removed(found, tolerated)
-        report.rows += known.rows(name, found)
-        report.matches += [
-            Match(name, int(item), *known.place(prompt), float(overlap)) for item, prompt, overlap in zip(*found, strict=True)
-        ]
-        report.removed[name] = gone.tolist()
+        tally = Tally(known, name)
+        for part in known.index.search(turns):
+            tally.add(part.above(threshold))
+        gone = tally.removed(tolerated)
+        report.add(tally, gone)
         clean[name] = without(items, gone)
     return (clean if several else clean["train"]), report
 

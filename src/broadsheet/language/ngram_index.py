@@ -209,7 +209,9 @@ class PromptIndex:
         shares = np.add.reduceat(marked, new) / self.lengths[fields[new]]
         turns, prompts = turns[new], self._owners[fields[new]]
         new = _changes(turns, prompts)
-        return turns[new], prompts[new], np.add.reduceat(shares, new) / self.fields[prompts[new]]
+        of = np.repeat(np.arange(len(new)), np.diff(new, append=len(turns)))
+        sums = np.bincount(of, shares)  # one field after the other, as a plain scan adds them
+        return turns[new], prompts[new], sums / self.fields[prompts[new]]
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ there `1,2` is the number 1, and `7)` is 7.
 from __future__ import annotations
 
 import math
+import operator
 import random
 import re
 from collections.abc import Callable
@@ -33,23 +34,28 @@ AGREE = "1e-45"
 POINTS = 3
 
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|d\s*(?:[A-Za-z]|\\[A-Za-z]+)|'+|[^\s]", re.DOTALL)
-SKIPPED = set(r"\, \: \; \! \* \- \. \/ \" \( \=".split()) | {
-    "\\" + name
-    for name in "thinspace medspace thickspace quad qquad negthinspace negmedspace negthickspace left right "
-    "vrule vcenter vbox vskip vspace hfil".split()
-}
+
+
+def _commands(names: str, before: str = "\\") -> set[str]:
+    """Names parted by spaces, as LaTeX has them."""
+    return {before + name for name in names.split()}
+
+
+SKIPPED = _commands(r', : ; ! * - . / " ( = vrule vcenter vbox vskip vspace hfil left right') | _commands(
+    "thinspace medspace thickspace quad qquad negthinspace negmedspace negthickspace"
+)
 CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 TIMES, OVER = {"*", r"\times", r"\cdot"}, {"/", ":", r"\div"}
-FRACTIONS, BINOMIALS = {r"\frac", r"\dfrac", r"\tfrac"}, {r"\binom", r"\dbinom", r"\tbinom"}
-NAMED = {"\\" + name for name in "exp log lg ln".split()}
-TRIGONOMETRIC = {"\\" + name: name for name in "sin cos tan csc sec cot sinh cosh tanh".split()}
-INVERSE = {r"\arc" + name: "a" + name for name in "sin cos tan csc sec cot".split()}
-INVERSE |= {r"\ar" + name: "a" + name for name in "sinh cosh tanh".split()}
-FUNCTIONS = NAMED | set(TRIGONOMETRIC) | set(INVERSE)
-NO_VALUE = {"\\" + name for name in (
-    "infty int sum prod lim mathit langle rangle neq lt le leq leqq leqslant gt ge geq geqq geqslant to rightarrow "
-    "Rightarrow longrightarrow Longrightarrow rfloor rceil"
-).split()}  # fmt: skip
+FRACTIONS, BINOMIALS = _commands("frac dfrac tfrac"), _commands("binom dbinom tbinom")
+LOGARITHMS = _commands("exp log lg ln")
+TRIGONOMETRIC = _commands("sin cos tan csc sec cot sinh cosh tanh")
+INVERSE = {name: "a" + name[4:] for name in _commands("sin cos tan csc sec cot", r"\arc")}
+INVERSE |= {name: "a" + name[3:] for name in _commands("sinh cosh tanh", r"\ar")}
+FUNCTIONS = LOGARITHMS | TRIGONOMETRIC | set(INVERSE)
+NO_VALUE = _commands(
+    "infty int sum prod lim mathit langle rangle neq lt le leq leqq leqslant gt ge geq geqq geqslant to rightarrow Rightarrow "
+    "longrightarrow Longrightarrow rfloor rceil"
+)
 
 
 class NoValue(InputError):
@@ -95,6 +101,13 @@ def _numbers() -> Any:
 def _inexact(value: Any) -> Any:
     numbers = _numbers()
     return numbers.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def _combined(operation: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
+    """A sum, product or quotient: exact of two rational numbers."""
+    if not (isinstance(one, Fraction) and isinstance(other, Fraction)):
+        one, other = _inexact(one), _inexact(other)
+    return _held(operation(one, other))
 
 
 def _held(value: Any) -> Any:
@@ -214,7 +227,7 @@ class Reader:
         while self.next in ("+", "-"):
             sign = self.take()
             more = self.product()
-            value = _held(value + more if sign == "+" else value - more)
+            value = _combined(operator.add if sign == "+" else operator.sub, value, more)
         return value
 
     def product(self, functions: bool = True) -> Any:
@@ -223,7 +236,7 @@ class Reader:
         while self.next in TIMES | OVER:
             times = self.take() in TIMES
             more = self.signed(functions)
-            value = _held(value * more if times else value / more)
+            value = _combined(operator.mul if times else operator.truediv, value, more)
         return value
 
     def signed(self, functions: bool) -> Any:
@@ -244,7 +257,7 @@ class Reader:
         for k in range(len(found) - 2, -1, -1):
             factor, _, is_x = found[k]
             if not (k and is_x and not found[k - 1][1] and not found[k + 1][1]):
-                value = _held(factor * value)
+                value = _combined(operator.mul, factor, value)
         return value
 
     def goes_on(self, functions: bool) -> bool:
@@ -286,7 +299,7 @@ class Reader:
         if token == r"\sqrt":
             self.take()
             root = self.inside("[") if self.next == "[" else Fraction(2)
-            return _held(_power(self.inside("{"), 1 / root))
+            return _held(_power(self.inside("{"), _combined(operator.truediv, Fraction(1), root)))
         if token == r"\overline":
             self.take()
             value = self.inside("{")
@@ -304,11 +317,11 @@ class Reader:
         argument = _inexact(self.inside("(", self.first) if self.next == "(" else self.product(functions=False))
         if name == r"\exp":
             value = _power(numbers.e, argument)
-        elif name in NAMED:
+        elif name in LOGARITHMS:
             base = _inexact(base if base is not None else Fraction(10) if name == r"\lg" else numbers.e)
             value = numbers.log(argument) / numbers.log(base)
         else:
-            called = TRIGONOMETRIC.get(name) or INVERSE[name]
+            called = INVERSE.get(name) or name[1:]
             if power == -1 and name in TRIGONOMETRIC:
                 called, power = "a" + called, None
             value = getattr(numbers, called)(_bounded(argument, math.exp(60) if "h" not in called else LARGEST))
@@ -328,7 +341,7 @@ class Reader:
         if token in FRACTIONS:
             self.take()
             above, below = (self.inside("{") if self.next == "{" else self.digit() for _ in range(2))
-            return _held(above / below)
+            return _combined(operator.truediv, above, below)
         if token in BINOMIALS:
             self.take()
             return _held(_binomial(self.inside("{"), self.inside("{")))

@@ -21,14 +21,12 @@ REPLACED = (
     ("\\text{and}", ","), ("\\text{m}", "\\text{}"),
 )  # fmt: skip
 """In this order, as the next ones: what is left of one may be another."""
-UNITS = (
-    *"square ways integers dollars mph inches ft hours km units \\ldots sue points feet minutes digits cents degrees cm gm "
-    "pounds meters meals edges students childrentickets multiples \\text{s} \\text{.}".split(),
-    "\\text{\ns}",
-    *"\\text{}^2 \\text{}^3".split(),
-    "\\text{\n}",
-    *"\\text{} \\mathrm{th} ^\\circ ^{\\circ} \\; ,\\! {,} \" \\dots".split(),
-)  # fmt: skip
+WORDS = (
+    "square ways integers dollars mph inches ft hours km units \\ldots sue points feet minutes digits cents degrees cm gm "
+    "pounds meters meals edges students childrentickets multiples \\text{s} \\text{.}"
+)
+MARKS = '\\text{} \\mathrm{th} ^\\circ ^{\\circ} \\; ,\\! {,} " \\dots'
+UNITS = (*WORDS.split(), "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}", *MARKS.split())
 
 
 @verifier("math")

@@ -36,9 +36,9 @@ def gsm8k(text: str, label: Any) -> float:
     """1 where the last number of the text, its sign before decimals alone, is the label, letter by letter.
 
     So `7` is right for 7 and `7.0` is not, a negative whole number can never be right, and `-7` is right for 7: as in the
-    paper's runs. Labels of GSM8K have no sign and no comma.
+    paper's runs. Labels of GSM8K have no sign and no comma. A prompt before the mark of the assistant is not read.
     """
-    return _same(last_number(text), label)
+    return _same(last_number(text.rpartition("<|assistant|>\n")[2].strip()), label)
 
 
 @verifier("gsm8k_signed")
