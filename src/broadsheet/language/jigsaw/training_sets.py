@@ -20,6 +20,8 @@ from broadsheet.language.jigsaw.unfit import UnfitError
 
 PART = 32
 """Samples of a part; so many are made again after an interruption, at most."""
+SHARD = "32MB"
+"""Of a file of the set, which is in memory while it is written."""
 ROWS = 4
 """Puzzles that are in memory at a time."""
 
@@ -120,7 +122,7 @@ def write_training_set(
     building = place.with_name(f".{place.name}.part")
     shutil.rmtree(building, ignore_errors=True)
     with _without_bars():
-        concatenate_datasets([Dataset.from_file(str(file)) for file in files]).save_to_disk(building)
+        concatenate_datasets([Dataset.from_file(str(file)) for file in files]).save_to_disk(building, max_shard_size=SHARD)
     if place.is_dir():
         place.rmdir()  # an empty one
     os.replace(building, place)
