@@ -379,3 +379,20 @@ def test_where_nothing_makes_a_puzzle(tmp_path, pictures):
         write_training_set(tmp_path / "set", samples(pictures, "image"), JigsawTask(smallest=500), tmp_path / "parts")
     assert not (tmp_path / "set").exists()
     assert json.loads((tmp_path / "parts" / "0-32.json").read_text())["puzzles"] == 0
+
+
+def test_a_turned_video_is_turned_back(tmp_path):
+    """As phones write it: the picture lies, and the file's matrix says that it is turned by 90 degrees clockwise."""
+    frames = np.zeros((20, 32, 48), np.uint8)
+    frames[:, :16] = 255  # white above
+    file = write_video(tmp_path / "a.mp4", frames)
+    data = file.read_bytes()
+    at = data.index(b"tkhd") + 4 + 4 + 20 + 16  # behind version, times, number, duration, layer and volume
+    assert int.from_bytes(data[at : at + 4], "big") == 0x10000
+    turned = b"".join(value.to_bytes(4, "big", signed=True) for value in (0, 0x10000, 0, -0x10000, 0, 0, 32 << 16, 0, 1 << 30))
+    (tmp_path / "turned.mp4").write_bytes(data[:at] + turned + data[at + 36 :])
+    frame = read_frames(tmp_path / "turned.mp4", [3], pixels=10**6)[3]
+    assert frame.size == (32, 48)
+    left, right = np.asarray(frame)[:, :12].mean(), np.asarray(frame)[:, 20:].mean()
+    assert left < 20
+    assert right > 235

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from broadsheet.cli.output import bar, print_json
 from broadsheet.cli.pages import AsJson
-from broadsheet.errors import InputError, MissingExtraError
+from broadsheet.errors import InputError
 
 if TYPE_CHECKING:
     from broadsheet.language.jigsaw.data import Sample
@@ -57,17 +57,13 @@ def jigsaw(
     from broadsheet.cache import unfinished, write_atomic, writing
     from broadsheet.language.jigsaw.data import samples
     from broadsheet.language.jigsaw.puzzles import JigsawTask
-
-    try:
-        from broadsheet.language.jigsaw.training_sets import write_training_set
-    except ImportError:
-        raise MissingExtraError("Writing a training set", "language") from None
+    from broadsheet.language.jigsaw.training_sets import write_training_set
 
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"{out} is there already; a new folder is wanted.")
     task = JigsawTask(
-        kind, _grid(grid), clips, trim, seed, frames=frames, shortest=shortest, smallest=smallest, points=points,
-        even=even, variant=variant,
+        cast(Any, kind), _grid(grid), clips, trim, seed, frames=frames, shortest=shortest, smallest=smallest, points=points,
+        even=even, variant=cast(Any, variant),
     )  # fmt: skip
     found = samples(folder, kind)
     work = {"task": _plain(task), "epochs": epochs, "limit": limit, "samples": [_identity(sample) for sample in found]}

@@ -147,17 +147,23 @@ class JigsawTask:
         that cannot be read; `InputError` for anything else.
         """
         order = draw_order(self.size, seed=self.seed, epoch=epoch, index=index)
-        pieces = {"image": self._tiles, "video": self._clips, "depth": self._points}[self.kind](sample, index)
-        shown = [pieces[place] for place in order]
+        shown: list[Any]
+        images: list[Any]
         if self.kind == "image":
-            images, counts = shown, [1] * self.size
+            tiles = self._tiles(sample)
+            images = shown = [tiles[place] for place in order]
+            counts = [1] * self.size
         elif self.kind == "video":
+            clips = self._clips(sample)
+            shown = [clips[place] for place in order]
             images, counts = [frame for clip in shown for frame in clip], [len(clip) for clip in shown]
         else:
+            points = self._points(sample, index)
+            shown = [points[place] for place in order]
             images, counts = [draw_discs(picture(sample[0]), shown)], []
         return JigsawItem(shown, images, self._prompt(counts), target_of(order), order)
 
-    def _tiles(self, sample: Any, index: int) -> list[Image]:
+    def _tiles(self, sample: Any) -> list[Image]:
         whole = picture(sample)
         if min(whole.size) < self.smallest:
             raise UnfitError(
@@ -165,7 +171,7 @@ class JigsawTask:
             )
         return cut(even(whole, self.grid) if self.even else whole, self.grid)
 
-    def _clips(self, sample: Any, index: int) -> list[list[Image]]:
+    def _clips(self, sample: Any) -> list[list[Image]]:
         if isinstance(sample, str | Path):
             from broadsheet.language.jigsaw.sources import read_clips
 

@@ -87,7 +87,7 @@ def _rgb(image: Image, file: Path) -> Image:
         top = 2 ** int(np.ravel(tags.get(BITS_PER_SAMPLE, 16))[0]) - 1
         grey = np.rint(np.asarray(turned, np.float32) * (255 / top)).astype(np.uint8)
         return Image.fromarray(255 - grey if tags.get(PHOTOMETRIC, 1) == 0 else grey).convert("RGB")
-    if turned.has_transparency_data and turned.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+    if turned.has_transparency_data and np.asarray(turned.convert("RGBA").getchannel("A")).min() < 255:
         raise DataError(
             f"{file} has transparent pixels, whose colour depends on what lies behind them; save it without transparency."
         )

@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from broadsheet.cache import write_atomic, writing
-from broadsheet.errors import DataError, InputError
+from broadsheet.errors import DataError, InputError, MissingExtraError
 from broadsheet.language.jigsaw.data import Sample
 from broadsheet.language.jigsaw.puzzles import JigsawTask
 from broadsheet.language.jigsaw.unfit import UnfitError
+
+try:
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+except ImportError:
+    raise MissingExtraError("Writing training sets", "language") from None
 
 PART = 32
 """Samples of a part; so many are made again after an interruption, at most."""
@@ -59,20 +65,20 @@ def rows(samples: Sequence[Sample], task: JigsawTask, epochs: int = 1, first: in
             read = sample.read()
             for epoch in range(epochs):
                 yield task.make(read, epoch, index).row | {"sample": sample.name}
+        except MissingExtraError:
+            raise
         except InputError as error:
             yield Skipped(sample.name, error)
 
 
 def features() -> Any:
     """The columns: prompt (messages of parts), images, target, and the sample's name."""
-    from datasets import Features, Image, List, Value
-
-    part = {"type": Value("string"), "text": Value("string")}
-    return Features(
-        prompt=List({"role": Value("string"), "content": List(part)}),
-        images=List(Image()),
-        target=List(Value("int32")),
-        sample=Value("string"),
+    text = datasets.Value("string")
+    return datasets.Features(
+        prompt=datasets.List({"role": text, "content": datasets.List({"type": text, "text": text})}),
+        images=datasets.List(datasets.Image()),
+        target=datasets.List(datasets.Value("int32")),
+        sample=text,
     )
 
 
@@ -95,8 +101,6 @@ def write_training_set(
 
     **Raises:** `InputError` where no sample makes a puzzle.
     """
-    from datasets import Dataset, concatenate_datasets
-
     done, files = Written(), []
     for begin in range(0, len(samples), PART):
         if limit is not None and done.samples >= limit:
@@ -122,7 +126,8 @@ def write_training_set(
     building = place.with_name(f".{place.name}.part")
     shutil.rmtree(building, ignore_errors=True)
     with _without_bars():
-        concatenate_datasets([Dataset.from_file(str(file)) for file in files]).save_to_disk(building, max_shard_size=SHARD)
+        whole = datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
+        whole.save_to_disk(building, max_shard_size=SHARD)
     if place.is_dir():
         place.rmdir()  # an empty one
     os.replace(building, place)
@@ -132,8 +137,6 @@ def write_training_set(
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
     """Without the progress bars of `datasets`."""
-    import datasets
-
     shown = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
@@ -144,8 +147,6 @@ def _without_bars() -> Iterator[None]:
 
 
 def _write_part(file: Path, samples: Sequence[Sample], task: JigsawTask, epochs: int, first: int, limit: int | None) -> Written:
-    from datasets.arrow_writer import ArrowWriter
-
     columns, made, names = features(), Written(), set[str]()
     with writing(file) as stream, ArrowWriter(stream=stream, features=columns, writer_batch_size=ROWS) as writer:
         for row in rows(samples, task, epochs, first):

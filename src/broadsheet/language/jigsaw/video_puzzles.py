@@ -26,7 +26,7 @@ ROUNDING = 1e-9
 """Of a video's length: what two times may be apart and still be the same."""
 
 
-def clip_ranges(times: Sequence[float], clips: int, trim: float = 0.05) -> list[tuple[int, int]]:
+def clip_ranges(times: Sequence[float] | np.ndarray, clips: int, trim: float = 0.05) -> list[tuple[int, int]]:
     """First frame of each clip and the one behind its last, when a video is cut uniformly in time.
 
     A frame counts where it is shown wholly within a clip, less `trim` of the clip's length at both ends.
