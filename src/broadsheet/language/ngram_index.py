@@ -1,15 +1,16 @@
 """An exact index of the n-grams of prompts, past which other texts stream: which share an n-gram, and how much of a prompt.
 
 A token is a run of letters, digits and underscores, or any other sign by itself, in lower case. An n-gram is found by a hash
-and then compared token by token, so that what is found does not depend on the hash. Memory: some 30 bytes for each token of
-the prompts, and what a block of texts takes.
+and then compared token by token, so that what is found does not depend on the hash. Memory: some 50 bytes for each token of
+the prompts, 80 while the index is made, and what a block of texts takes, however many there are.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, count, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ TOKEN = re.compile(r"\w+|[^\w\s]")
 BLOCK = 2**20
 """Characters that are looked up at a time; or one item, if it is longer."""
 EXPANDED = 2**20
-"""Places in prompts that are in memory at a time; or those of one text."""
+"""Places in prompts that are in memory at a time; or those of one item."""
 BITS_A_KEY = 8
 """Size of the table of hashes that are there, in entries for each n-gram: seven of eight others end at it."""
 
@@ -65,16 +66,16 @@ class PromptIndex:
         if n < 1:
             raise InputError(f"n is {n}; n-grams of 1 token or more are wanted.")
         self.n = n
-        self._words: dict[str, int] = {}
+        known: defaultdict[str, int] = defaultdict(count(1).__next__)  # a new token gets the next number
         parts, lengths, owners, fields = [], [], [], []
         for owner, prompt in enumerate(prompts):
             fields.append(len(prompt))
             for text in prompt:
-                known = self._words
-                ids = [known.setdefault(token, len(known) + 1) for token in tokens(text)]
+                ids = [known[token] for token in tokens(text)]
                 parts.append(np.array([*ids, 0], np.int32))  # no n-gram reaches over the 0 that ends a field
                 lengths.append(len(ids))
                 owners.append(owner)
+        self._words = dict(known)
         self.fields = np.array(fields, np.int64)
         self.lengths = np.array(lengths, np.int64)
         self._owners = np.array(owners, np.int64)
@@ -101,7 +102,7 @@ class PromptIndex:
         self._places, hashes = places[order].astype(np.int32), hashes[order]
         new = np.ones(len(hashes), bool)
         new[1:] = hashes[1:] != hashes[:-1]
-        self._starts = np.append(np.flatnonzero(new), len(hashes))
+        self._starts = np.append(np.flatnonzero(new), len(hashes)).astype(np.int32)
         self._keys = hashes[new]
         firsts = np.repeat(self._places[self._starts[:-1]], np.diff(self._starts))
         if not self._same(self._ids, self._places, firsts).all():
@@ -114,15 +115,15 @@ class PromptIndex:
 
     def _windows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places where n known tokens begin, and the hashes of these."""
-        count = len(ids) - self.n + 1
-        if count < 1:
+        size = len(ids) - self.n + 1
+        if size < 1:
             return np.empty(0, np.int64), np.empty(0, np.uint64)
         unknown = np.zeros(len(ids) + 1, np.int32)
         np.cumsum(ids == 0, out=unknown[1:])
         places = np.flatnonzero(unknown[self.n :] == unknown[: -self.n])
-        codes, hashes = self._codes[ids], np.zeros(count, np.uint64)
+        codes, hashes = self._codes[ids], np.zeros(size, np.uint64)
         for k, factor in enumerate(self._factors):
-            hashes += codes[k : k + count] * factor
+            hashes += codes[k : k + size] * factor
         return places, hashes[places]
 
     def _same(self, ids: np.ndarray, places: np.ndarray, ours: np.ndarray) -> np.ndarray:
@@ -153,19 +154,19 @@ class PromptIndex:
     def _block(self, texts: list[str], owners: list[int]) -> Iterator[Overlaps]:
         words = [tokens(text) for text in texts]
         ends = np.cumsum([len(some) + 1 for some in words])
-        look = self._words.get
-        ids = np.fromiter((look(word, 0) for word in chain.from_iterable((*some, "") for some in words)), np.int32)
+        ends_marked = chain.from_iterable(chain(some, ("",)) for some in words)
+        ids = np.fromiter(map(self._words.get, ends_marked, repeat(0)), np.int32, ends[-1] if words else 0)
         found, keys = self._look_up(ids)
         if not len(found):
             return
-        hits = np.unique(np.stack([np.searchsorted(ends, found, side="right"), keys]), axis=1)
-        parts = [self._marked(*some) for some in self._expanded(*hits)]
-        turns, prompts, overlaps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        owned = np.array(owners)[turns]
-        order = np.lexsort((prompts, owned))
-        owned, prompts, overlaps = owned[order], prompts[order], overlaps[order]
-        new = _changes(owned, prompts)
-        yield Overlaps(owned[new], prompts[new], np.maximum.reduceat(overlaps, new))
+        numbers, keys = np.unique(np.stack([np.searchsorted(ends, found, side="right"), keys]), axis=1)
+        of = np.array(owners)
+        for some in self._together(of[numbers], keys):
+            which, prompts, overlaps = self._marked(*self._expanded(numbers[some], keys[some]))
+            order = np.lexsort((prompts, of[which]))
+            items, prompts, overlaps = of[which][order], prompts[order], overlaps[order]
+            new = _changes(items, prompts)
+            yield Overlaps(items[new], prompts[new], np.maximum.reduceat(overlaps, new))
 
     def _look_up(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of n-grams that the prompts have, and their keys."""
@@ -180,38 +181,40 @@ class PromptIndex:
         right = self._same(ids, places, self._places[self._starts[keys]])
         return places[right], keys[right]
 
-    def _expanded(self, turns: np.ndarray, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(text, place in the prompts) of all n-grams found, ordered by both, some texts at a time."""
-        counts = self._starts[keys + 1] - self._starts[keys]
-        whole = np.cumsum(counts)
+    def _together(self, items: np.ndarray, keys: np.ndarray) -> Iterator[slice]:
+        """Stretches of n-grams found, ordered by item: whole items, with as many places as are to be in memory."""
+        whole = np.cumsum(self._starts[keys + 1] - self._starts[keys])
+        firsts = np.append(_changes(items), len(items))
         begin = 0
-        firsts = np.append(_changes(turns), len(turns))
-        while begin < len(turns):
+        while begin < len(items):
             before = whole[begin - 1] if begin else 0
-            at = np.searchsorted(whole, before + EXPANDED, side="right")
-            ends = firsts[firsts <= at]
-            end = ends[-1] if ends[-1] > begin else firsts[firsts > begin][0]
-            some, many = keys[begin:end], counts[begin:end]
-            within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
-            places = self._places[np.repeat(self._starts[some], many) + within]
-            of = np.repeat(turns[begin:end], many)
-            order = np.lexsort((places, of))
-            yield of[order], places[order]
+            end = firsts[np.searchsorted(firsts, np.searchsorted(whole, before + EXPANDED, side="right"), side="right") - 1]
+            end = max(end, firsts[np.searchsorted(firsts, begin, side="right")])
+            yield slice(begin, end)
             begin = end
 
-    def _marked(self, turns: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _expanded(self, texts: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(text, place in the prompts) of n-grams found, ordered by both."""
+        counts = self._starts[keys + 1] - self._starts[keys]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = self._places[np.repeat(self._starts[keys], counts) + within]
+        texts = np.repeat(texts, counts)
+        order = np.lexsort((places, texts))
+        return texts[order], places[order]
+
+    def _marked(self, texts: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Text, prompt and overlap; of places where an n-gram of the text begins, ordered by text and place."""
         fields = self._field_of[places]
-        new = _changes(turns, fields)
+        new = _changes(texts, fields)
         marked = np.full(len(places), self.n)
         marked[:-1] = np.minimum(np.diff(places), self.n)  # up to the next n-gram of the same field
         marked[np.append(new[1:], len(places)) - 1] = self.n
         shares = np.add.reduceat(marked, new) / self.lengths[fields[new]]
-        turns, prompts = turns[new], self._owners[fields[new]]
-        new = _changes(turns, prompts)
-        of = np.repeat(np.arange(len(new)), np.diff(new, append=len(turns)))
+        texts, prompts = texts[new], self._owners[fields[new]]
+        new = _changes(texts, prompts)
+        of = np.repeat(np.arange(len(new)), np.diff(new, append=len(texts)))
         sums = np.bincount(of, shares)  # one field after the other, as a plain scan adds them
-        return turns[new], prompts[new], sums / self.fields[prompts[new]]
+        return texts[new], prompts[new], sums / self.fields[prompts[new]]
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

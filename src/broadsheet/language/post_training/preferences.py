@@ -60,7 +60,7 @@ def build_pairs(
 def _mean(score: Score, index: int) -> float:
     values = list(score) if isinstance(score, Sequence | np.ndarray) and not isinstance(score, str) else [score]
     try:
-        mean = math.fsum(map(float, values)) / len(values)  # type: ignore[arg-type]
+        mean = math.fsum(map(float, values)) / len(values)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         mean = math.nan
     if not math.isfinite(mean):
