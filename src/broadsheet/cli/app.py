@@ -12,9 +12,11 @@ from broadsheet.cli import (
     language,
     language_decontaminate,
     language_directions,
+    language_diversity,
     language_jigsaw,
     language_neurons,
     language_patch,
+    language_posttrain,
     language_quantize,
     matter,
     networks,
@@ -83,9 +85,11 @@ app.add_typer(language.app, name="language", help="Language models.")
 for name, command in {
     "decontaminate": language_decontaminate.decontaminate,
     "directions": language_directions.directions,
+    "diversity": language_diversity.diversity,
     "jigsaw": language_jigsaw.jigsaw,
     "neurons": language_neurons.neurons,
     "patch": language_patch.patch,
+    "posttrain": language_posttrain.posttrain,
     "quantize": language_quantize.quantize,
 }.items():
     language.app.command(name)(command)  # type: ignore[type-var]
