@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from broadsheet.errors import InputError
 from broadsheet.language.jigsaw.permutations import dice
@@ -42,6 +44,14 @@ def photo_crops(seed: int, count: int, size: tuple[int, int] = (168, 168)) -> UI
     return np.array(made)
 
 
+@cache
+def digit_images() -> Float[np.ndarray, "digits 8 8"]:
+    """The digits that scikit-learn carries, in levels from 0 to 16."""
+    from sklearn.datasets import load_digits
+
+    return load_digits().images
+
+
 def moving_digits(
     seed: int, frames: int = 72, side: int = 56, digits: int = 2, speed: float = 1.5
 ) -> UInt8[np.ndarray, "frames side side"]:
@@ -49,9 +59,7 @@ def moving_digits(
 
     **Arguments:** `side` of the square, px; `speed`: px a frame, of each digit between half and all of it.
     """
-    from sklearn.datasets import load_digits
-
-    numbers, shapes = dice(seed), load_digits().images
+    numbers, shapes = dice(seed), digit_images()
     video = np.zeros((frames, side, side))
     room = side - 16
     for _ in range(digits):
