@@ -156,6 +156,23 @@ def test_a_row_without_a_text_in_a_field_is_left_out(files, tmp_path):
     assert json.loads(said)["rows"][0]["prompts"] == 1
 
 
+def test_data_sets_of_the_hub_are_streamed(files, monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load_dataset(name, configuration, *, split, streaming):
+        asked.append((name, configuration, split, streaming))
+        return iter(json.loads(line) for line in files["first"].read_text("utf-8").splitlines())
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    said, _ = run("owner/chat", "--against", "openai/gsm8k@main", "--against", "google/ifeval@/train:question", "--json")
+    assert [row["contaminated"] for row in json.loads(said)["rows"]] == [80, 80]
+    assert asked == [
+        ("openai/gsm8k", "main", "test", True), ("google/ifeval", None, "train", True), ("owner/chat", None, "train", True),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("train", "against", "more", "said"),
     [

@@ -63,8 +63,8 @@ def decontaminate(
 ) -> None:
     """Find training prompts that contain evaluation prompts, and leave them out.
 
-    Rows are read from .jsonl, .csv, .tsv and .parquet files, from folders of the package datasets and, as NAME or
-    NAME@CONFIGURATION, from the Hub, one after the other. Interrupted, the same command goes on where it was.
+    Rows are read one by one from .jsonl, .csv, .tsv and .parquet files, folders of the package datasets and the Hub; of the
+    latter two NAME@CONFIGURATION/SPLIT says which. Interrupted, the same command goes on where it was.
     """
     from broadsheet.cache import unfinished
     from broadsheet.language.decontamination import Report
@@ -113,14 +113,16 @@ class Source:
 
     @classmethod
     def of(cls, text: str, split: str, columns: Sequence[str] | None = None) -> Source:
-        """From what the user wrote: PLACE, or PLACE:COLUMN,…, where PLACE may be NAME@CONFIGURATION."""
+        """From what the user wrote: PLACE, PLACE@CONFIGURATION or PLACE@CONFIGURATION/SPLIT, and behind it maybe :COLUMN,…"""
         place, configuration = text, ""
         if not Path(text).exists():
             head, colon, tail = text.rpartition(":")
             if colon and "/" not in tail and "\\" not in tail and len(head) > 1:
                 place, columns = head, tail.split(",")
             if not Path(place).exists():
-                place, _, configuration = place.partition("@")
+                place, _, which = place.partition("@")
+                configuration, _, named = which.partition("/")
+                split = named or split
         return cls(text, place, split, configuration or None, tuple(columns) if columns else None)
 
     def rows(self) -> Iterator[dict[str, Any]]:
