@@ -112,13 +112,14 @@ def frame_times(file: str | Path) -> np.ndarray:
     """
     file = existing(file)
     with _opened(file) as container:
-        if not container.streams.video:
+        stream = container.streams.best("video")  # which passes over cover pictures
+        if stream is None:
             raise DataError(f"{file} has no video in it.")
-        stream = container.streams.video[0]
         ticks, last = [], 0
         for packet in _demuxed(container, stream, file):
-            if packet.pts is not None:
-                ticks.append(packet.pts)
+            shown = packet.dts if packet.pts is None else packet.pts
+            if shown is not None and not packet.is_discard:  # the decoder drops the others as well
+                ticks.append(shown)
                 last = packet.duration or last
             if len(ticks) > MAX_FRAMES:
                 raise DataError(f"{file} has more than {MAX_FRAMES} frames.")
@@ -151,7 +152,7 @@ def read_frames(file: str | Path, wanted: list[int], pixels: int) -> dict[int, I
     file = existing(file)
     left, found = set(wanted), {}
     with _opened(file) as container:
-        stream = container.streams.video[0]
+        stream = container.streams.best("video")
         stream.thread_type = "AUTO"
         try:
             for number, frame in enumerate(container.decode(stream)):
