@@ -168,7 +168,8 @@ def test_what_touches_few_prompts_stays_where_so_much_is_tolerated():
     assert clean == items[:10]
     assert [row.contaminated for row in report.rows] == [10, 20]
     assert len(report.matches) == 30
-    assert decontaminate(items[:6], evals, tolerated=0.02)[0] == items[:6]  # 2 % are not more than 2 %
+    assert decontaminate(iter(items[:6]), evals, tolerated=0.02)[0] == items[:6]  # 2 % are not more than 2 %
+    assert decontaminate(prompts[:29], {"a": prompts[:100]}, tolerated=0.29)[0] == prompts[:29]
 
 
 def test_several_training_sets_make_a_table():
@@ -192,6 +193,9 @@ def test_a_data_set_stays_one():
     ("train", "evals", "options", "said"),
     [
         (["x"], {}, {}, "no evaluation"),
+        ("x", ["x"], {}, "training set train is 'x'; items"),
+        (3, ["x"], {}, "training set train is '3'"),
+        (["x"], "x", {}, "evaluation evaluation is 'x'; prompts"),
         (["x"], {"a": []}, {}, "a has no prompt"),
         ([3], ["x"], {}, "item 0 of train is '3'"),
         ([{"answer": "x"}], ["x"], {}, "has the columns answer"),

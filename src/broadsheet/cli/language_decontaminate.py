@@ -248,5 +248,6 @@ def _figure(rows: Sequence[Row]) -> Any:
     axis.set_yticks(places, [name if len(name) <= 40 else "…" + name[-39:] for name in names])
     axis.invert_yaxis()
     axis.set_xlim(0, max(2.5, 1.05 * max(row.percent for row in rows)))
-    label(axis, "prompts matched (%)", "evaluation", f"{len(names)} evaluations in {', '.join(sets)[:60]}")
+    label(axis, "prompts matched (%)", "evaluation", legend=False)
+    fig.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return fig

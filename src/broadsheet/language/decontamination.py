@@ -46,12 +46,16 @@ class Row:
     @property
     def percent(self) -> float:
         """Contaminated prompts, percent of all."""
-        return 100 * self.contaminated / self.prompts if self.prompts else 0.0
+        return 100 * self.contaminated / self.prompts
 
     @property
     def over_rule(self) -> bool:
         """Whether more than 2 % of the prompts are contaminated."""
-        return self.percent > 100 * RULE
+        return self.over(RULE)
+
+    def over(self, share: float) -> bool:
+        """Whether more than this share of the prompts is contaminated."""
+        return self.contaminated / self.prompts > share
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class Evaluations:
 
     def _prompts(self, evals: Mapping[str, Iterable[Any]]) -> Iterator[Sequence[str]]:
         for name, prompts in evals.items():
+            _check_several(prompts, f"The evaluation {name}", "prompts")
             count = -1
             for count, prompt in enumerate(prompts):
                 fields = _texts(prompt) if isinstance(prompt, list | tuple) else None
@@ -172,12 +177,18 @@ class Tally:
 
     def removed(self, tolerated: float = 0.0) -> np.ndarray:
         """Items that match a prompt of an evaluation of which more than the share `tolerated` of prompts is contaminated."""
-        over = np.array([row.contaminated > tolerated * row.prompts for row in self.rows()])
+        over = np.array([row.over(tolerated) for row in self.rows()])
         of, items = self._matched()
         return np.unique(items[over[of]])
 
     def _matched(self) -> np.ndarray:
         return np.concatenate([np.empty((2, 0), np.int64), *self._items], axis=1)
+
+
+def _check_several(items: Any, what: str, wanted: str) -> None:
+    """Raises `InputError` for a text in place of many, whose letters would be taken one by one."""
+    if isinstance(items, str) or not isinstance(items, Iterable):
+        raise InputError(f"{what} is {str(items)[:60]!r}; {wanted}, in a list or a data set, are wanted.")
 
 
 def _texts(prompt: Sequence[Any]) -> Sequence[str] | None:
@@ -233,7 +244,9 @@ def decontaminate(train: Any, evals: Any, n: int = 8, threshold: float = 0.5, *,
     several = isinstance(train, Mapping)
     report = Report(n, threshold, tolerated)
     clean = {}
-    for name, items in (train if several else {"train": train}).items():
+    for name, given in (train if several else {"train": train}).items():
+        _check_several(given, f"The training set {name}", "items")
+        items = given if hasattr(given, "__len__") else list(given)
         turns = (turns_of(item, f"item {number} of {name}") for number, item in enumerate(items))
         tally = Tally(known, name)
         for part in known.index.search(turns):
