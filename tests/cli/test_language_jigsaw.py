@@ -112,6 +112,8 @@ def test_interrupted_it_goes_on(pictures, home, tmp_path, monkeypatch):
         (["--kind", "sound"], "image, video or depth"),
         (["--grid", "3"], "such as 3x3"),
         (["--grid", "1x1"], "at least 2"),
+        (["--grid", "9999x9999"], "None of 12 samples"),
+        (["--grid", "9" * 5000 + "x3"], "such as 3x3"),
         (["--grid", "٣x3"], "such as 3x3"),
         (["--kind", "video"], "no files that end in"),
         (["--kind", "depth"], "folders 'color'"),

@@ -86,7 +86,7 @@ def jigsaw(
 
 def _grid(text: str) -> tuple[int, int]:
     rows, _, columns = text.lower().partition("x")
-    if not (rows.isascii() and columns.isascii() and rows.isdigit() and columns.isdigit()):
+    if len(text) > 9 or not (rows.isascii() and columns.isascii() and rows.isdigit() and columns.isdigit()):
         raise InputError(f"--grid {text!r}: rows and columns are wanted, such as 3x3.")
     return int(rows), int(columns)
 
@@ -98,8 +98,8 @@ def _plain(task: JigsawTask) -> dict[str, Any]:
 
 def _identity(sample: Sample) -> list[Any]:
     """What tells whether a sample is the same as before an interruption."""
-    about = sample.file.stat()
-    return [sample.name, about.st_size, about.st_mtime_ns]
+    about = [file.stat() for file in (sample.file, sample.beside) if file is not None]
+    return [sample.name, *((each.st_size, each.st_mtime_ns) for each in about)]
 
 
 def _say_skipped(written: Written) -> None:

@@ -24,11 +24,12 @@ RELEASED = "craigwu/visual_jigsaw_training_data"
 
 @dataclass(frozen=True)
 class Sample:
-    """Something that a puzzle is made of: its name, its file, and how it is read."""
+    """Something that a puzzle is made of: its name, its file, how it is read, and what other file is read with it."""
 
     name: str
     file: Path
     read: Callable[[], Any]
+    beside: Path | None = None
 
 
 def samples(folder: str | Path, kind: str) -> list[Sample]:
@@ -82,7 +83,7 @@ def scannet(folder: str | Path) -> list[Sample]:
             continue
         depth = file.parent.parent / "depth" / f"{file.stem}.png"
         if depth.is_file():
-            found.append(Sample(str(file.relative_to(place)), file, partial(read_rgbd, file, depth)))
+            found.append(Sample(str(file.relative_to(place)), file, partial(read_rgbd, file, depth), depth))
     if not found:
         raise InputError(f"{place} has no pictures in folders 'color' with depths of the same name in 'depth'.")
     return found

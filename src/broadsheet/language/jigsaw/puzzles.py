@@ -146,20 +146,19 @@ class JigsawTask:
         **Raises:** `UnfitError` where the sample makes no such puzzle: too small, too short, no points; `DataError` for a file
         that cannot be read; `InputError` for anything else.
         """
-        order = draw_order(self.size, seed=self.seed, epoch=epoch, index=index)
-        shown: list[Any]
-        images: list[Any]
+        pieces: list[Any]
         if self.kind == "image":
-            tiles = self._tiles(sample)
-            images = shown = [tiles[place] for place in order]
-            counts = [1] * self.size
+            pieces = self._tiles(sample)
         elif self.kind == "video":
-            clips = self._clips(sample)
-            shown = [clips[place] for place in order]
-            images, counts = [frame for clip in shown for frame in clip], [len(clip) for clip in shown]
+            pieces = self._clips(sample)
         else:
-            points = self._points(sample, index)
-            shown = [points[place] for place in order]
+            pieces = self._points(sample, index)
+        order = draw_order(self.size, seed=self.seed, epoch=epoch, index=index)
+        shown: list[Any] = [pieces[place] for place in order]
+        images, counts = shown, [1] * self.size
+        if self.kind == "video":
+            images, counts = [frame for clip in shown for frame in clip], [len(clip) for clip in shown]
+        elif self.kind == "depth":
             images, counts = [draw_discs(picture(sample[0]), shown)], []
         return JigsawItem(shown, images, self._prompt(counts), target_of(order), order)
 
