@@ -2,35 +2,45 @@
 
 Both are read as SymPy's LaTeX reader reads them (letters beside each other are a product, `x(…)` is a function called x, a
 command that is no operation is a symbol, π among them), and have one value where they agree for three random complex values
-of their symbols: exactly, where all is rational, else to 45 digits. Nothing is simplified: a text of 150 characters made for
-it keeps SymPy, or math-verify's reader, busy for minutes. What has no value here (relations, sets, integrals, sums, limits,
-infinity, numbers of more than some thousand digits) equals nothing. Unlike SymPy's reader this one reads all of the text:
-there `1,2` is the number 1, and `7)` is 7.
+of their symbols: exactly, where all is rational, else to 45 digits. Nothing is simplified, and time grows with the text alone:
+150 characters made for it keep math-verify's reader, built like SymPy's, busy for more than a minute. What has no value here
+(relations, sets, integrals, sums, limits, infinity, numbers of more than some thousand digits) equals nothing. Unlike SymPy's
+reader this one reads all of the text: there `1,2` is the number 1, and `7)` is 7.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-import random
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from broadsheet.errors import InputError
+from broadsheet.language.verifiers.bounded_values import (
+    DIGITS,
+    LARGEST,
+    NoValue,
+    agree,
+    arithmetic,
+    binomial,
+    bounded,
+    combined,
+    drawn,
+    factorial,
+    held,
+    inexact,
+    power,
+    rounded,
+)
 
 LONGEST = 300
 """Characters that are read."""
 DEEPEST = 30
 """Brackets, roots, fractions and signs inside each other that are read."""
-BITS = 20_000
-"""Size of numerators and denominators; larger numbers have no value here."""
-LARGEST = 2000.0
-"""Logarithm of the largest irrational number; arguments of trigonometric functions go as far as e^60."""
-DIGITS = 60
-AGREE = "1e-45"
+LARGEST_ANGLE = math.exp(60)
+"""Arguments of trigonometric functions: a larger one has no digits left behind the point."""
 POINTS = 3
 
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|d\s*(?:[A-Za-z]|\\[A-Za-z]+)|'+|[^\s]", re.DOTALL)
@@ -58,10 +68,6 @@ NO_VALUE = _commands(
 )
 
 
-class NoValue(InputError):
-    """A text that is no expression, or one whose value is not worked out here."""
-
-
 @lru_cache(4096)
 def value_at(text: str, point: int) -> Any:
     """The value of an expression for the `point`-th choice of values of its symbols; None where it has none."""
@@ -75,98 +81,9 @@ def same_value(one: str, other: str) -> bool:
     """Whether two LaTeX expressions are equal for all values of their symbols, as far as three random choices tell."""
     for point in range(POINTS):
         first, second = value_at(one, point), value_at(other, point)
-        if first is None or second is None or not _agree(first, second):
+        if first is None or second is None or not agree(first, second):
             return False
     return True
-
-
-def _agree(first: Any, second: Any) -> bool:
-    if isinstance(first, Fraction) and isinstance(second, Fraction):
-        return first == second
-    numbers = _numbers()
-    first, second = _inexact(first), _inexact(second)
-    return bool(abs(first - second) <= numbers.mpf(AGREE) * max(1, abs(first), abs(second)))
-
-
-@cache
-def _numbers() -> Any:
-    """Numbers of 60 digits, whatever precision others have set for theirs."""
-    from mpmath.ctx_mp import MPContext
-
-    made = MPContext()
-    made.dps = DIGITS
-    return made
-
-
-def _inexact(value: Any) -> Any:
-    numbers = _numbers()
-    return numbers.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
-
-
-def _combined(operation: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
-    """A sum, product or quotient: exact of two rational numbers."""
-    if not (isinstance(one, Fraction) and isinstance(other, Fraction)):
-        one, other = _inexact(one), _inexact(other)
-    return _held(operation(one, other))
-
-
-def _held(value: Any) -> Any:
-    """The value; raises `NoValue` where it is too large, or too small, to go on with."""
-    if isinstance(value, Fraction):
-        if max(value.numerator.bit_length(), value.denominator.bit_length()) > BITS:
-            raise NoValue("a number is too long")
-        return value
-    size = abs(value)
-    if not _numbers().isfinite(size) or (size and abs(_numbers().mag(size)) > LARGEST / math.log(2)):
-        raise NoValue("a number is too large")
-    return value
-
-
-def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(exponent, Fraction) and exponent.denominator == 1 and isinstance(base, Fraction):
-        count = exponent.numerator
-        if abs(count) * max(base.numerator.bit_length(), base.denominator.bit_length()) <= BITS:
-            return base**count
-        if base in (0, 1, -1):
-            return base ** (count % 2 if base else count > 0)
-        raise NoValue("a number is too long")
-    numbers, base, exponent = _numbers(), _inexact(base), _inexact(exponent)
-    if not base:
-        raise NoValue("a power of 0")
-    log = exponent * numbers.log(base)
-    return _bounded(log, LARGEST) and numbers.exp(log) if log else numbers.mpf(1)
-
-
-def _bounded(value: Any, most: float) -> Any:
-    if abs(value) > most:
-        raise NoValue("a number is too large")
-    return value
-
-
-def _factorial(value: Any) -> Any:
-    if isinstance(value, Fraction) and value.denominator == 1 and value >= 0:
-        return Fraction(math.factorial(int(_bounded(value, 1000))))
-    return _numbers().gamma(_bounded(_inexact(value), 300) + 1)
-
-
-def _binomial(n: Any, k: Any) -> Any:
-    if not all(isinstance(value, Fraction) and value.denominator == 1 and 0 <= value <= 1000 for value in (n, k)):
-        raise NoValue("a binomial of other numbers than 0 to 1000")
-    return Fraction(math.comb(int(n), int(k)))
-
-
-def _rounded(value: Any, up: bool) -> Any:
-    if not isinstance(value, Fraction):
-        if value.imag:
-            raise NoValue("a complex number is rounded")
-        value = Fraction(int(_numbers().ceil(value.real) if up else _numbers().floor(value.real)))
-    return Fraction(math.ceil(value) if up else math.floor(value))
-
-
-def _drawn(name: str, point: int) -> Any:
-    """A complex number that depends on a name and the point alone."""
-    draw = random.Random(f"{point} {name}")
-    return _numbers().mpc(draw.uniform(-2, 2), draw.uniform(-2, 2))
 
 
 class Reader:
@@ -227,7 +144,7 @@ class Reader:
         while self.next in ("+", "-"):
             sign = self.take()
             more = self.product()
-            value = _combined(operator.add if sign == "+" else operator.sub, value, more)
+            value = combined(operator.add if sign == "+" else operator.sub, value, more)
         return value
 
     def product(self, functions: bool = True) -> Any:
@@ -236,7 +153,7 @@ class Reader:
         while self.next in TIMES | OVER:
             times = self.take() in TIMES
             more = self.signed(functions)
-            value = _combined(operator.mul if times else operator.truediv, value, more)
+            value = combined(operator.mul if times else operator.truediv, value, more)
         return value
 
     def signed(self, functions: bool) -> Any:
@@ -257,7 +174,7 @@ class Reader:
         for k in range(len(found) - 2, -1, -1):
             factor, _, is_x = found[k]
             if not (k and is_x and not found[k - 1][1] and not found[k + 1][1]):
-                value = _combined(operator.mul, factor, value)
+                value = combined(operator.mul, factor, value)
         return value
 
     def goes_on(self, functions: bool) -> bool:
@@ -276,20 +193,20 @@ class Reader:
         value = self.with_powers()
         while self.next == "!":
             self.take()
-            value = _held(_factorial(value))
+            value = factorial(value)
         return value
 
     def with_powers(self) -> Any:
         value = self.part()
         while self.next == "^":
             self.take()
-            value = _held(_power(value, self.inside("{") if self.next == "{" else self.atom()))
+            value = power(value, self.inside("{") if self.next == "{" else self.atom())
         return value
 
     def part(self) -> Any:
         token = self.next
         if token in (r"\lfloor", r"\lceil"):
-            return _rounded(self.inside(token), token == r"\lceil")
+            return rounded(self.inside(token), token == r"\lceil")
         if token == "|":
             return abs(self.inside(token))
         if token in CLOSING:
@@ -299,7 +216,7 @@ class Reader:
         if token == r"\sqrt":
             self.take()
             root = self.inside("[") if self.next == "[" else Fraction(2)
-            return _held(_power(self.inside("{"), _combined(operator.truediv, Fraction(1), root)))
+            return power(self.inside("{"), combined(operator.truediv, Fraction(1), root))
         if token == r"\overline":
             self.take()
             value = self.inside("{")
@@ -308,24 +225,24 @@ class Reader:
 
     def function(self) -> Any:
         """A function with its base, power and argument."""
-        numbers, name = _numbers(), self.take()
-        base = power = None
+        numbers, name = arithmetic(), self.take()
+        base = exponent = None
         while self.next in ("_", "^"):
             place = self.take()
             value = self.inside("{") if self.next == "{" else self.digit() if self.next.isdigit() else self.atom()
-            base, power = (value, power) if place == "_" else (base, value)
-        argument = _inexact(self.inside("(", self.first) if self.next == "(" else self.product(functions=False))
+            base, exponent = (value, exponent) if place == "_" else (base, value)
+        argument = inexact(self.inside("(", self.first) if self.next == "(" else self.product(functions=False))
         if name == r"\exp":
-            value = _power(numbers.e, argument)
+            value = power(numbers.e, argument)
         elif name in LOGARITHMS:
-            base = _inexact(base if base is not None else Fraction(10) if name == r"\lg" else numbers.e)
+            base = inexact(base if base is not None else Fraction(10) if name == r"\lg" else numbers.e)
             value = numbers.log(argument) / numbers.log(base)
         else:
             called = INVERSE.get(name) or name[1:]
-            if power == -1 and name in TRIGONOMETRIC:
-                called, power = "a" + called, None
-            value = getattr(numbers, called)(_bounded(argument, math.exp(60) if "h" not in called else LARGEST))
-        return _held(value if power is None else _power(_held(value), power))
+            if exponent == -1 and name in TRIGONOMETRIC:
+                called, exponent = "a" + called, None
+            value = getattr(numbers, called)(bounded(argument, LARGEST if called.endswith("h") else LARGEST_ANGLE))
+        return held(value) if exponent is None else power(held(value), exponent)
 
     def first(self) -> Any:
         """The first of values with commas between them, which is what a named function takes."""
@@ -341,10 +258,10 @@ class Reader:
         if token in FRACTIONS:
             self.take()
             above, below = (self.inside("{") if self.next == "{" else self.digit() for _ in range(2))
-            return _combined(operator.truediv, above, below)
+            return combined(operator.truediv, above, below)
         if token in BINOMIALS:
             self.take()
-            return _held(_binomial(self.inside("{"), self.inside("{")))
+            return binomial(self.inside("{"), self.inside("{"))
         if token.isascii() and token.isdigit():
             return self.number()
         if self.is_symbol(token) and token not in NO_VALUE | FUNCTIONS and token not in (r"\sqrt", r"\overline"):
@@ -394,10 +311,10 @@ class Reader:
             elif self.next.startswith("'"):
                 name += self.take()
         if self.next != "(":
-            return _drawn(name, self.point)
+            return drawn(name, self.point)
         arguments = self.inside("(", self.arguments)
-        shown = ",".join(_numbers().nstr(_inexact(value), DIGITS // 2) for value in arguments)
-        return _drawn(f"{name}({shown})", self.point)
+        shown = ",".join(arithmetic().nstr(inexact(value), DIGITS // 2) for value in arguments)
+        return drawn(f"{name}({shown})", self.point)
 
     def arguments(self) -> list[Any]:
         found = [self.sum()]
@@ -411,7 +328,7 @@ class Reader:
         self.take("_")
         begin = self.at
         if self.next != "{":
-            self.atom()
+            self.deeper(self.atom)
             return "".join(self.tokens[begin : self.at])
         self.inside("{")
         return "".join(self.tokens[begin + 1 : self.at - 1])
