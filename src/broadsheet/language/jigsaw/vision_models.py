@@ -30,13 +30,15 @@ try:
 except ImportError:
     raise MissingExtraError("Models that see", "language") from None
 
-from broadsheet.language.models import load_tokenizer
+from broadsheet.language.models import load_tokenizer, model_folder
 
 PAD, END, IMAGE = "<|endoftext|>", "<|im_end|>", "<|image_pad|>"
 VISION = ("<|vision_start|>", "<|vision_end|>", IMAGE, "<|video_pad|>")
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 WORDS = (PAD, "<|im_start|>", END, *VISION, "<unk>", "user", "assistant", "system", "Tile", "order", "Answer", ":", ",", "\n",
          *TAGS, *"123456789")  # fmt: skip
+LIKE_QWEN = ("qwen2_vl", "qwen2_5_vl")
+"""Kinds of models that take pictures as `SmallProcessor` gives them."""
 TILE = 28
 """Pixels of the smallest picture's side: two by two patches of 14, which make one token."""
 
@@ -67,10 +69,10 @@ class SmallProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @classmethod
-    def from_pretrained(cls, name: str, **place: Any) -> SmallProcessor:
-        """The processor of a model on the Hub or in a folder."""
+    def from_pretrained(cls, name: str) -> SmallProcessor:
+        """The processor of a model, from its folder."""
         words = load_tokenizer(name)
-        return cls(Qwen2VLImageProcessorPil.from_pretrained(name, **place), words, chat_template=words.chat_template)
+        return cls(Qwen2VLImageProcessorPil.from_pretrained(name), words, chat_template=words.chat_template)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **more: Any) -> str:
         """As many image tokens as the picture has patches after merging."""
@@ -172,17 +174,18 @@ def load_vision(name: str, *, precision: str = "float32", device: str = "cpu") -
     **Raises:** `MissingDataError` where the model is neither there nor can be fetched, `InputError` where it takes no pictures,
     or pictures in another way than Qwen2-VL and torchvision is not there.
     """
+    folder = str(model_folder(name))
     logging.disable_progress_bar()
     try:
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=getattr(torch, precision))
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, precision))
     except OSError as error:
         raise MissingDataError(f"{name} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     except ValueError as error:
         raise InputError(f"{name} is no model that sees ({str(error).strip().splitlines()[0][:120]}).") from None
     if is_torchvision_available():
-        words = AutoProcessor.from_pretrained(name)
-    elif model.config.model_type in ("qwen2_vl", "qwen2_5_vl"):
-        words = SmallProcessor.from_pretrained(name)
+        words = AutoProcessor.from_pretrained(folder)
+    elif model.config.model_type in LIKE_QWEN:
+        words = SmallProcessor.from_pretrained(folder)
     else:
         raise InputError(f"The processor of {name}, a {model.config.model_type}, needs torchvision, which is not there.")
     return model.to(device).eval(), words
