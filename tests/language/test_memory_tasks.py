@@ -16,6 +16,7 @@ from broadsheet.language.memory_tasks import (
     coherence,
     loss_by_position,
     noise_curve,
+    noise_readings,
     recall_accuracy,
     replaced,
     retention_curve,
@@ -69,6 +70,11 @@ def test_noise_hits_the_share_that_was_asked_for_and_spares_the_question():
     assert_allclose(whole, (1 - 0.2 * 33 / 34) ** 2, atol=0.02)
     assert_allclose(noise_curve(Even(34), ids, (0.0, 0.3), words=34), 34.0, rtol=1e-5)
     assert_allclose(noise_curve(Even(34), ids, (0.0, 0.3), words=34, answers=answers, last=2), 34.0, rtol=1e-5)
+    perplexity, right = noise_readings(Lookup(), ids[:100], (0.0, 0.0), words=34, answers=answers[:100], last=2)
+    assert_allclose(perplexity, 1 + 33 * np.exp(-5.0), rtol=1e-5)
+    assert right.tolist() == [1.0, 1.0]
+    right = noise_readings(Even(34), ids, (0.0, 0.3), words=34)[1]
+    assert_allclose(right, (ids[:, 1:] == 0).float().mean(), rtol=1e-6)  # it says the filler
     with pytest.raises(InputError, match="fraction is"):
         replaced(ids, 1.2, 34, np.random.default_rng(1))
 

@@ -86,7 +86,7 @@ def resonance_scan(
     """
     _check(k, q, v, r, lam, eta, kappa, rule, form, chunk, refine)
     batch, heads, time, width = k.shape
-    S = k.new_zeros(batch, heads, width, v.shape[-1]) if S0 is None and (form == "loop" or time == 0) else S0
+    S: Any = k.new_zeros(batch, heads, width, v.shape[-1]) if S0 is None and (form == "loop" or time == 0) else S0
     size = 1 if form == "loop" else time if form == "parallel" else chunk
     settings: dict[str, Any] = {"eta": eta, "kappa": kappa, "rule": rule, "stop_gradient": stop_gradient}
     keep = torch.as_tensor(lam, dtype=k.dtype, device=k.device).reshape(-1, 1, 1)
