@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from broadsheet.errors import DataError, InputError
 from broadsheet.language.closed_answers import Sampler, start
@@ -25,6 +25,7 @@ from broadsheet.language.verifiers import verify
 SHORTEST_LIST = 2
 
 
+@runtime_checkable
 class Look(Protocol):
     """What a model answers: `Sampler` of closed tasks, `Drawn` of others."""
 
