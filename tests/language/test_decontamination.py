@@ -46,7 +46,7 @@ def searched(items, prompts, n):
 text = st.lists(st.sampled_from(["a", "B", "c", "!", "İ", "1_0"]), max_size=12).map(" ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     items=st.lists(st.lists(text, max_size=3), max_size=6),
     prompts=st.lists(st.lists(text, min_size=1, max_size=3), max_size=6),

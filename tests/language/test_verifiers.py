@@ -303,18 +303,21 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+SLOW = ("7", "[", "<<", "*", "1,", "\\boxed{", "{", "$x", "Final Answer: The final answer is", "\\text{", "x@")
+
+
 @pytest.mark.parametrize("piece", HOSTILE, ids=[ascii(piece) for piece in HOSTILE])
 def test_no_text_takes_long_or_raises(piece):
-    """A million characters made of one piece."""
-    text = piece * (10**6 // len(piece))
+    """A million characters made of one piece, for those that make a careless search slow; a tenth as many for the others."""
+    text = piece * ((10**6 if piece in SLOW else 10**5) // len(piece))
     for name, labels in LABELS.items():
-        for label in labels if piece in ("[", "*", "<<") else labels[:2]:
+        for label in labels if piece in ("[", "<<") else labels[:2]:
             start = time.process_time()
             assert verify(name, text, label) in (0.0, 1.0)
             assert time.process_time() - start < 2.5, (name, label)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.one_of(
         st.text(max_size=80),
