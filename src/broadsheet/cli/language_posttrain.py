@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from broadsheet.language.post_training.following import Plan
 
 CURVES = {
-    "loss": ("loss",),
-    "reward": ("reward", "rewards/chosen", "rewards/margins"),
-    "KL to the model before the stage, nats an answer": ("kl",),
-    "answer, tokens": ("completions/mean_length",),
+    "loss": "loss",
+    "rewards/margins": "implicit reward, chosen less rejected",
+    "reward": "reward",
+    "kl": "KL to the model before, nats",
+    "completions/mean_length": "answer, tokens",
 }
-"""Panels of the figure -> the records that are drawn there."""
+"""What is recorded in training and drawn, and how it is called there."""
 
 
 def posttrain(
@@ -113,50 +114,41 @@ def _trackers(named: str | None) -> list[str]:
 
 def _figure(found: dict[str, Any]) -> Any:
     """Loss, reward, KL divergence and length against steps, stage after stage; scores by stage."""
-    import numpy as np
+    import math
 
     from broadsheet.lab.plots import COLOURS, figure, label
 
-    panels = [
-        (title, names)
-        for title, names in CURVES.items()
-        if any(name in record for stage in found["stages"] for record in stage["log"] for name in names)
-    ]
-    fig, axes = figure(len(panels) + bool(found["scores"]))
-    axes = np.atleast_1d(axes)
-    for axis, (title, names) in zip(axes, panels, strict=False):
+    logs = {stage["stage"]: stage["log"] for stage in found["stages"]}
+    curves = [name for name in CURVES if any(name in record for log in logs.values() for record in log)]
+    panels = len(curves) + bool(found["scores"])
+    columns = min(panels, 3)
+    fig, axes = figure(columns, math.ceil(panels / columns))
+    axes = [axes] if panels == 1 else list(axes.flat)
+    for axis, name in zip(axes, curves, strict=False):
         start = 0
-        for stage, colour in zip(found["stages"], COLOURS * len(found["stages"]), strict=False):
-            name = next((name for name in names if any(name in record for record in stage["log"])), None)
-            points = [(record["step"], record[name]) for record in stage["log"] if name in record]
+        for (stage, log), colour in zip(logs.items(), COLOURS * len(logs), strict=False):
+            points = [(start + record["step"], record[name]) for record in log if name in record]
             if points:
-                steps, values = np.array(points).T
-                shown = (
-                    stage["stage"] if title != "reward" or name == "reward" else f"{stage['stage']}, {name.partition('/')[2]}"
-                )
-                axis.plot(start + steps, values, "o-", markersize=2.5, color=colour, label=shown)
-            start += max((record["step"] for record in stage["log"] if "step" in record), default=0)
-        label(axis, "steps, all stages", title)
+                axis.plot(*zip(*points, strict=True), "o-", markersize=2.5, color=colour, label=stage)
+            start += max((int(record["step"]) for record in log if "step" in record), default=0)
+        label(axis, "steps, all stages", CURVES[name])
     if found["scores"]:
-        _bars(axes[-1], found["scores"])
+        _bars(axes[len(curves)], found["scores"])
+    for axis in axes[panels:]:
+        axis.set_visible(False)
     return fig
 
 
 def _bars(axis: Any, scores: list[dict[str, Any]]) -> None:
-    """Mean scores, a group of bars a stage."""
-    import numpy as np
-
+    """Mean scores, a group of bars a stage; of the first answer alone only once."""
     from broadsheet.lab.plots import label
 
-    names = list(scores[0]["mean"])
-    places = np.arange(len(scores))
+    names = [name for name in scores[0]["mean"] if not name.endswith("@1")]
+    width = 0.8 / len(names)
     for k, name in enumerate(names):
-        axis.bar(
-            places + (k - (len(names) - 1) / 2) * 0.8 / len(names),
-            [one["mean"][name] for one in scores],
-            0.8 / len(names),
-            label=name,
-        )
-    axis.set_xticks(places, [one["stage"] for one in scores])
+        places = [number + (k - (len(names) - 1) / 2) * width for number in range(len(scores))]
+        axis.bar(places, [one["mean"][name] for one in scores], width, label=name)
+    axis.set_xticks(range(len(scores)), [one["stage"] for one in scores])
     axis.set_ylim(0, 1)
-    label(axis, "after the stage", f"mean score, {scores[0]['split']} tasks")
+    label(axis, "after the stage", f"mean score, {scores[0]['split']} tasks", legend=False)
+    axis.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names))

@@ -28,7 +28,7 @@ from broadsheet.language.post_training import rows as tables
 from broadsheet.language.post_training.evaluation import Scores, Suite, evaluate, read_suite
 from broadsheet.language.post_training.rewards import Reward, verified
 from broadsheet.language.post_training.settings import DPOSettings, RLSettings, SFTSettings, TrainingSettings
-from broadsheet.language.post_training.stages import RECORD, Stage, named, read_record, settle, weights_identity, written
+from broadsheet.language.post_training.stages import RECORD, Stage, align, named, read_record, settle, weights_identity, written
 from broadsheet.language.post_training.trainers import Run, chat_template, fine_tune, prefer, quiet, reinforce
 
 try:
@@ -223,9 +223,10 @@ class PostTrain:
     def _next(self, stage: Stage) -> PostTrain:
         self.stages.append(stage)
         self.identity = stage.record["identity"]
-        self._place = str(stage.folder) if stage.folder else None
-        if stage.found:
-            self._model = self._words = None
+        if stage.folder is not None:  # trainers leave their marks on a model; the next stage is to begin as after an interruption
+            self._place, self._model, self._words = str(stage.folder), None, None
+        else:
+            self._place = None
         return self
 
     def _train(self, title: str, run: Run, record: dict[str, Any], train: Train) -> dict[str, Any]:
@@ -234,6 +235,7 @@ class PostTrain:
         run.trackers, run.project, run.name = self.trackers, self.project, title
         if (tell := self.report) is not None:
             run.watch = lambda share, latest: tell(title, share, latest)
+        align(self._model)
         start = time.perf_counter()
         model, self._model = self._model, None  # half-trained where the training ends in an error
         self._model = train(model, run)
