@@ -147,19 +147,3 @@ def tokenized(words: Any, items: Sequence[Item], told: Sequence[str]) -> tuple[t
     lengths = torch.tensor([len(answer) + 1 for answer in told])
     width = given["input_ids"].shape[1]
     return given["input_ids"], given["attention_mask"], torch.arange(width) >= width - lengths[:, None]
-
-
-@torch.no_grad()
-def divergence(model: Any, reference: Any, words: Any, items: Sequence[Item], *, tokens: int = 4, samples: int = 4) -> float:
-    """KL divergence of a model's answers from a reference's, nats an answer: summed over the tokens of drawn answers, at each
-    over all words, so that drawing adds little noise."""
-    from broadsheet.language.post_training.sampling import answers
-
-    drawn = answers(model, words, [item.asked for item in items], tokens=tokens, samples=samples, temperature=1.0, batch=512)
-    asked = [item for item in items for _ in range(samples)]
-    ids, attention, said = tokenized(words, asked, [text for texts in drawn for text in texts])
-    own, other = (
-        one(input_ids=ids, attention_mask=attention, position_ids=places(attention)).logits[:, :-1].log_softmax(-1)
-        for one in (model, reference)
-    )
-    return float((own.exp() * (own - other)).sum(-1).where(said[:, 1:], 0.0).sum(-1).mean())
