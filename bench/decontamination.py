@@ -45,7 +45,7 @@ comparison = Comparison(
     text="8-grams of words drawn by Zipf's law from 200 000, documents of 40 to 200 words, prompts of 20 to 100; every fiftieth document "
     "holds a prompt or the half of one. A run makes what is asked of the prompts and passes all documents by. Plain scan: each document's set of "
     "n-grams beside each prompt's; where that takes hours it passes some documents by and its time is multiplied. Dictionary: from n-gram to "
-    "places in plain Python. Janitor, of lm-eval, is its Python form: it finds documents with an n-gram of any prompt, and no pairs or overlaps. "
+    "places in plain Python. These two part words at spaces alone; ours reads lower-cased words and signs. Janitor, of lm-eval, is its Python form: it finds documents with an n-gram of any prompt, and no pairs or overlaps. "
     "*A million documents* is what the index, once made, takes for as many.",
     agree={"pairs": 0.0, "matches": 0.0, "overlap": 1e-9, "items": 0.0},
     shown={"documents_a_second": "documents a second", "million": "a million documents (s)", "index_seconds": "index (s)"},
