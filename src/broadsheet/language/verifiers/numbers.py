@@ -36,7 +36,8 @@ def gsm8k(text: str, label: Any) -> float:
     """1 where the last number of the text, its sign before decimals alone, is the label, letter by letter.
 
     So `7` is right for 7 and `7.0` is not, a negative whole number can never be right, and `-7` is right for 7: as in the
-    paper's runs. Labels of GSM8K have no sign and no comma. A prompt before the mark of the assistant is not read.
+    paper's runs. A label with a comma, as GSM8K writes 1,080, is met by nothing: take commas out of labels. A prompt before
+    the mark of the assistant is not read.
     """
     return _same(last_number(text.rpartition("<|assistant|>\n")[2].strip()), label)
 
