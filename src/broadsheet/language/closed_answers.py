@@ -81,7 +81,7 @@ class Sampler:
     def at_pass(self, wanted: float) -> Answers:
         """What is answered at the temperature at which pass@1 falls to `wanted`; at the coldest where it is never that high."""
         low, high = np.log(COLDEST), np.log(HOTTEST)
-        for _ in range(16):
+        for _ in range(12):
             middle = (low + high) / 2
             low, high = (middle, high) if self.at(float(np.exp(middle))).pass_at(1) >= wanted else (low, middle)
         return self.at(float(np.exp(low)))

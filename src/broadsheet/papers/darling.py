@@ -195,6 +195,7 @@ TALK = replace(
     reward_model="Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", steps=1250, batch=512, updates=1, beta=0.001, draws=10, looks=5,
 )  # fmt: skip
 SMOKE = Training(start=2, steps=2, group=4, batch=36, device_batch=36)
+TALK_SMOKE = replace(SMOKE, task="name one", batch=16, device_batch=16, draws=10)
 
 
 def _problem(config: Training, seed: int) -> Problem:
@@ -296,7 +297,7 @@ def _draw_rivals(runs: Runs) -> Any:
         right.semilogx(data["k"], data["curves"][number], color=colour, base=2, label=shown)
     label(left, "pass@1", "different right answers in 16 draws")
     middle.invert_yaxis()
-    label(middle, "different right answers at DARLING's pass@1", "")
+    label(middle, "different right answers at DARLING's pass@1", "trained by")
     label(right, "k (draws)", "pass@k", legend=False)
     return fig
 
@@ -358,7 +359,7 @@ def meaning_and_wording(runs: Runs):
 
 @paper.experiment(
     presets={
-        "smoke": replace(SMOKE, task="name one", batch=16, device_batch=16, draws=10),
+        "smoke": TALK_SMOKE,
         "quick": Training("name one", batch=64, device_batch=64, draws=10, looks=5), "paper": TALK,
     },
     data="prompts",
@@ -392,12 +393,10 @@ def over_training(runs: Runs):
 
 
 @paper.experiment(
-    presets={
-        "smoke": SMOKE, "quick": Training(), "paper": REAL,
-    },
+    presets={"smoke": TALK_SMOKE, "quick": Training(), "paper": REAL},
     data="prompts",
     cost=60.0,
-)  # fmt: skip
+)
 def fusion(config: Training, key, log: Log) -> Report:
     """Product, sum and sum of z-scores, each with the deviation and without."""
     seed, k = seed_of(key), config.draws
