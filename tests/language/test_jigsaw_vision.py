@@ -154,6 +154,19 @@ def test_an_adapter_is_trained_on_puzzles_and_merged(processor, puzzles):
     assert run.records[0]["reward"] > 0
 
 
+def test_a_puzzle_longer_than_the_context_is_refused_before_training(processor, puzzles, coco, monkeypatch, tmp_path):
+    model, settings = vision_model(0), RLSettings(steps=1, batch=4, group=2, answer_tokens=500, beta=0.0)
+    tokens = given(processor, puzzles)["input_ids"].shape[1]
+    with pytest.raises(InputError, match=f"Puzzle 1 has {tokens} tokens; with an answer of 500 .* context of 512"):
+        post_train(model, processor, TASK, puzzles, settings)
+    monkeypatch.setenv("BROADSHEET_HOME", str(tmp_path / "home"))
+    there = PuzzleSet("coco", coco)
+    rows = there.training(1, held_out=0)
+    tokens = inputs(processor, rows["prompt"][:1], rows["images"][:1])["input_ids"].shape[1]
+    with pytest.raises(InputError, match=f"Puzzle 1 has {tokens} tokens"):
+        post_train(model, processor, there.task, rows, settings)
+
+
 def test_demonstrations_are_right_as_often_as_they_should_be(puzzles):
     many = tiny_puzzles("strips", 400)
     targets = [puzzle.target for puzzle in many]

@@ -115,7 +115,7 @@ def recording(task: JigsawTask, reward: Reward, records: list[Any]) -> Reward:
     def seen(completions: Sequence[Any], target: Sequence[Sequence[int]], **columns: Any) -> Sequence[float | None]:
         values = reward(completions=completions, target=target, **columns)
         exact, right = judged([completion_text(one) for one in completions], target, task)
-        records.append((float(np.mean(values)), exact.mean(), right.mean()))
+        records.append((float(np.mean(np.array(values, float))), exact.mean(), right.mean()))
         return values
 
     return seen

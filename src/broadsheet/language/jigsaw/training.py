@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from broadsheet.errors import InputError
 from broadsheet.language.jigsaw.parsing import answer_in_box, answer_in_tags, labels, python_integers
 from broadsheet.language.jigsaw.permutations import dice, is_permutation
 from broadsheet.language.jigsaw.puzzles import JigsawItem, JigsawTask
@@ -27,10 +29,48 @@ def post_train(
 
     **Arguments:** `task`: by which answers are rewarded; `puzzles`: those that `task` made, or a `datasets.Dataset` of them, as
     `broadsheet language jigsaw` writes it; `reward`: another one in place of the task's.
+
+    **Raises:** beside what `reinforce` does, `InputError` for a puzzle that leaves no room for an answer.
     """
+    check_room(model, processor, puzzles, settings.answer_tokens)
     rows = puzzles if hasattr(puzzles, "column_names") else [puzzle.row for puzzle in puzzles]
     kept = {"generation_kwargs": {"suppress_tokens": vision_tokens(model)}}
     return reinforce(model, processor, rows, reward or as_trl_reward(task), settings, run, **kept)
+
+
+def check_room(model: Any, processor: Any, puzzles: Any, answer: int) -> None:
+    """**Raises:** `InputError` for the first puzzle that with an answer is longer than the model's context.
+
+    Pictures are not looked at: their sizes say how many tokens they make.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    counted = getattr(processor.image_processor, "get_number_of_image_patches", None)
+    if limit is None or counted is None:
+        return
+    merged, words = processor.image_processor.merge_size**2, {}
+    for number, (prompt, sizes) in enumerate(_sizes(puzzles), start=1):
+        text = processor.apply_chat_template(prompt, add_generation_prompt=True)
+        if text not in words:
+            words[text] = len(processor.tokenizer(text)["input_ids"])
+        tokens = words[text] + sum(counted(height, width) // merged - 1 for width, height in sizes)
+        if tokens + answer > limit:
+            raise InputError(
+                f"Puzzle {number} has {tokens} tokens; with an answer of {answer} that is more than the model's context of "
+                f"{limit}: take smaller pictures or fewer frames, or ask for shorter answers."
+            )
+
+
+def _sizes(puzzles: Any) -> Iterator[tuple[Any, list[tuple[int, int]]]]:
+    """Prompts, and the widths and heights of their pictures; of a data set on disk from the files' heads."""
+    if not hasattr(puzzles, "column_names"):
+        yield from ((puzzle.prompt, [image.size for image in puzzle.images]) for puzzle in puzzles)
+        return
+    from datasets import Image as Stored
+    from datasets import List
+    from PIL import Image
+
+    for row in puzzles.select_columns(["prompt", "images"]).cast_column("images", List(Stored(decode=False))):
+        yield row["prompt"], [Image.open(io.BytesIO(image["bytes"])).size for image in row["images"]]
 
 
 def demonstrations(puzzles: Any, right: float = 1.0, seed: int = 0, write: Callable[[Sequence[int]], str] = written) -> Any:
