@@ -317,7 +317,7 @@ def rlvr(config: Rewards, key, log: Log) -> Report:
     start = ground.chances(ground.start)
     greedy = ground.chances(ground.start, 0.0)
     rewards = {"verified": verified(None, 1.0), "coin": _coin(seed)}
-    curves: dict[str, np.ndarray] = {}
+    curves: dict[str, Any] = {}
     arms: dict[str, dict[str, float]] = {}
     kl, done = {}, 0
 
@@ -631,7 +631,8 @@ def harness(config: Harness, key, log: Log) -> Report:
     settings = replace(Pipeline(), model=config.model, start=config.start)
     ground = settings.ground(seed)
     ks = [k for k in (1, 2, 4, 8, 16, 32) if k <= config.samples]
-    metrics, curves = {}, {"k": ks}
+    metrics: dict[str, float] = {}
+    curves: dict[str, Any] = {"k": ks}
     splits = dict.fromkeys(task.split for task in ground.evaluation())
     with one_thread():
         for split in splits:

@@ -5,8 +5,7 @@ Sums of characters, where accuracy is computed from probabilities, and word prob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,26 +22,11 @@ VERIFIERS = {"gsm8k": "gsm8k", "math": "math", "ifeval": "ifeval"}
 """Names in the column `dataset` of Tülu 3's prompts, in lower case -> verifier."""
 
 
-class Ground(Protocol):
-    """Where a training is tried."""
-
-    start: Any
-    words: Any
-    rows: Sequence[dict[str, Any]]
-    tokens: int
-
-    def chances(self, model: Any, temperature: float = 1.0) -> np.ndarray:
-        """Of each prompt that accuracy is measured on, the probability that an answer is right; temperature 0 is greedy."""
-
-    def divergence(self, model: Any) -> float:
-        """KL divergence from the start, nats an answer."""
-
-    def more_of_the_same(self, count: int) -> Sequence[dict[str, Any]]:
-        """So many rows of what the start was fine-tuned on, or of such data."""
-
-
 class CharacterSums:
-    """Sums of two digits, from a model that was fine-tuned on data of which 60 % is right."""
+    """Sums of two digits, from a model that was fine-tuned on data of which 60 % is right.
+
+    `start`, `words`: model and tokenizer; `rows`: prompts with labels and verifiers; `tokens`: longest answer.
+    """
 
     tokens = 4
 
@@ -52,12 +36,15 @@ class CharacterSums:
         self.rows = [item.row() for item in self.items]
 
     def chances(self, model: Any, temperature: float = 1.0) -> np.ndarray:
+        """Of each prompt, the probability that an answer is right; temperature 0 is greedy."""
         return answer_probabilities(model, self.words, self.items, temperature=temperature)
 
     def divergence(self, model: Any) -> float:
+        """KL divergence from the start, nats an answer."""
         return divergence(model, self.start, self.words, [item.asked for item in self.items], tokens=self.tokens)
 
-    def more_of_the_same(self, count: int) -> Sequence[dict[str, Any]]:
+    def more_of_the_same(self, count: int) -> list[dict[str, Any]]:
+        """So many rows of what the start was fine-tuned on."""
         return told(self.items, count, 0.6, self.seed)
 
 
@@ -78,6 +65,7 @@ class WordProblems:
         self.chats, self.samples, self.tokens = chats, samples, tokens
 
     def chances(self, model: Any, temperature: float = 1.0) -> np.ndarray:
+        """Of each problem, the share of drawn answers that is right; temperature 0 is greedy."""
         each = self.samples if temperature else 1
         drawn = answers(
             model, self.words, [row["prompt"] for row in self.asked], tokens=self.tokens, samples=each, temperature=temperature
@@ -90,12 +78,18 @@ class WordProblems:
         return np.mean(scores, axis=1)
 
     def divergence(self, model: Any) -> float:
+        """KL divergence from the start, nats an answer."""
         asked = [row["prompt"] for row in self.asked]
         return divergence(model, self.start, self.words, asked, tokens=self.tokens, samples=1, batch=8)
 
-    def more_of_the_same(self, count: int) -> Sequence[dict[str, Any]]:
+    def more_of_the_same(self, count: int) -> Any:
+        """So many conversations."""
         rows = read_rows(self.chats)
         return rows.select_columns(["messages"]).select(range(min(count, len(rows))))
+
+
+Ground = CharacterSums | WordProblems
+"""Where a training is tried."""
 
 
 def verifiable(rows: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -24,30 +24,6 @@ from broadsheet.language.post_training.settings import DPOSettings, RLSettings, 
 
 Scores = dict[str, float]
 STAGES = ("sft", "dpo", "rlvr")
-
-
-class Ground(Protocol):
-    """Where a whole post-training is tried."""
-
-    base: Any
-    words: Any
-
-    def stage(self, chain: PostTrain, name: str, steps: int | None) -> PostTrain:
-        """One of `STAGES`, of so many steps, or as long as the paper's where None."""
-
-    def scores(self, model: Any) -> Scores:
-        """By task, and their `mean`."""
-
-
-def post_trained(ground: Ground, order: Sequence[str], steps: int | None, watch: Callable[[float], None]) -> list[Scores]:
-    """Scores of the base model, and after each stage."""
-    chain = PostTrain(copy.deepcopy(ground.base), ground.words)
-    found = [ground.scores(chain.model)]
-    for number, name in enumerate(order, 1):
-        ground.stage(chain, name, steps)
-        found.append(ground.scores(chain.model))
-        watch(number / len(order))
-    return found
 
 
 class CharacterSuite:
@@ -69,17 +45,18 @@ class CharacterSuite:
         return [self.tasks.trained[k].row() for k in picked]
 
     def on_policy(self) -> OnPolicy:
+        """What makes pairs of the model's own answers."""
         return OnPolicy(samples=6, answer_tokens=26, batch=512, seed=self.seed)
 
-    def stage(self, chain: PostTrain, name: str, steps: int | None) -> PostTrain:
-        count = steps or 400
+    def stage(self, chain: PostTrain, name: str, steps: int) -> PostTrain:
+        """One of `STAGES`, of so many steps."""
         if name == "sft":
-            return chain.sft(self.chats(64 * count), SFTSettings(steps=count, batch=64, rate=1e-3, seed=self.seed))
+            return chain.sft(self.chats(64 * steps), SFTSettings(steps=steps, batch=64, rate=1e-3, seed=self.seed))
         if name == "dpo":
-            settings = DPOSettings(steps=count, batch=32, rate=5e-4, seed=self.seed)
-            return chain.dpo(self.prompts(32 * count), settings, build=self.on_policy())
+            settings = DPOSettings(steps=steps, batch=32, rate=5e-4, seed=self.seed)
+            return chain.dpo(self.prompts(32 * steps), settings, build=self.on_policy())
         settings = RLSettings(
-            steps=count, batch=128, group=8, rate=8e-4, schedule="linear", answer_tokens=8, beta=0.05, seed=self.seed
+            steps=steps, batch=128, group=8, rate=8e-4, schedule="linear", answer_tokens=8, beta=0.05, seed=self.seed
         )
         return chain.rlvr(self.verifiable, None, settings)
 
@@ -129,7 +106,8 @@ class TuluData:
         asked = word_problems(test.select(range(min(count, len(test)))))
         self.task = Task("gsm8k", *(tuple(row[name] for row in asked) for name in ("prompt", "label", "verifier")))
 
-    def stage(self, chain: PostTrain, name: str, steps: int | None) -> PostTrain:
+    def stage(self, chain: PostTrain, name: str, steps: int) -> PostTrain:
+        """One of `STAGES`, of so many steps."""
         if name == "sft":
             return chain.sft(self.chats, SFTSettings(steps=steps, device_batch=4))
         if name == "dpo":
@@ -138,8 +116,25 @@ class TuluData:
         return chain.rlvr(self.prompts, None, settings)
 
     def scores(self, model: Any) -> Scores:
+        """Share of the problems that is right."""
         found = evaluate(model, self.words, [self.task], tokens=1024)
         return {"gsm8k": found["tasks"]["gsm8k"]["greedy"], "mean": found["mean"]["greedy"]}
 
     def evaluation(self) -> list[Task]:
+        """The problems as a suite."""
         return [self.task]
+
+
+Ground = CharacterSuite | TuluData
+"""Where a whole post-training is tried."""
+
+
+def post_trained(ground: Ground, order: Sequence[str], steps: int, watch: Callable[[float], None]) -> list[Scores]:
+    """Scores of the base model, and after each stage."""
+    chain = PostTrain(copy.deepcopy(ground.base), ground.words)
+    found = [ground.scores(chain.model)]
+    for number, name in enumerate(order, 1):
+        ground.stage(chain, name, steps)
+        found.append(ground.scores(chain.model))
+        watch(number / len(order))
+    return found
