@@ -106,7 +106,7 @@ def test_a_changed_stage_replaces_the_old_one_and_those_after_it(whole, tmp_path
     assert [stage.found for stage in second.stages] == [False, False]
     third = PostTrain(character_model(0), character_tokenizer(), tmp_path).sft(prompts, SFTSettings(**short, seed=1))
     assert third.sft(prompts[:4] * 2, SFTSettings(**short), name="more").stages[1].found  # the same rows
-    assert not third.stages[1].record["identity"] == first.stages[1].record["identity"]
+    assert third.stages[1].record["identity"] != first.stages[1].record["identity"]
     fourth = PostTrain(character_model(0), character_tokenizer(), tmp_path).sft(prompts[:7], SFTSettings(**short, seed=1))
     assert not fourth.stages[0].found
     assert sorted(place.name for place in tmp_path.iterdir()) == [".lock", "1-sft", "2-more"]
@@ -176,7 +176,7 @@ def test_a_full_disk_is_told_in_one_sentence_and_nothing_is_lost(tmp_path, monke
         return saved(self, folder, *arguments, **named)
 
     monkeypatch.setattr(type(model), "save_pretrained", save)
-    with pytest.raises(JobError, match="1-sft could not be written .*No space left on device"):
+    with pytest.raises(JobError, match=r"1-sft could not be written .*No space left on device"):
         PostTrain(model, character_tokenizer(), tmp_path).sft(CHATS, SFT)
     full[0] = False
     steps = []
@@ -198,9 +198,9 @@ def test_ppo_is_a_stage_as_well(tmp_path):
 @pytest.mark.parametrize(
     ("train", "says"),
     [
-        (lambda it: it.sft([{"messages": chat("a" * 200, "b")}], SFT), "Prompt 1 has 204 tokens; nothing is left"),
-        (lambda it: it.dpo([PAIRS[0] | {"prompt": chat("a" * 200, "")[:1]}], DPO), "Prompt 1 has 204 tokens"),
-        (lambda it: it.rlvr([PROMPTS[0] | {"prompt": chat("a" * 200, "")[:1]}], "gsm8k", RL), "Prompt 1 has 204 tokens"),
+        (lambda it: it.sft([{"messages": chat("a" * 200, "b")}], SFT), "Prompt 1 has 205 tokens; nothing is left"),
+        (lambda it: it.dpo([PAIRS[0] | {"prompt": chat("a" * 200, "")[:1]}], DPO), "Prompt 1 has 205 tokens"),
+        (lambda it: it.rlvr([PROMPTS[0] | {"prompt": chat("a" * 200, "")[:1]}], "gsm8k", RL), "Prompt 1 has 205 tokens"),
         (lambda it: it.rlvr(CHATS, "gsm8k", RL), "no 'label' among prompt"),
         (lambda it: it.rlvr(PROMPTS, None, RL), "no 'verifier' among prompt, label"),
         (lambda it: it.rlvr(PROMPTS, "nonsense", RL), "no verifier called 'nonsense'"),
@@ -257,7 +257,9 @@ def test_answers_are_those_of_generating_one_by_one_and_leave_the_generator_alon
     together = answers(model, words, prompts, tokens=5)
     assert torch.equal(torch.random.get_rng_state(), state)
     for prompt, [answer] in zip(prompts, together, strict=True):
-        text = prompt if isinstance(prompt, str) else words.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        text = (
+            prompt if isinstance(prompt, str) else words.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        )
         ids = words(text, return_tensors="pt")["input_ids"]
         for _ in range(5):
             with torch.no_grad():
@@ -269,7 +271,7 @@ def test_answers_are_those_of_generating_one_by_one_and_leave_the_generator_alon
     drawn = answers(model, words, prompts, tokens=5, samples=3, temperature=1.0, seed=1)
     assert drawn == answers(model, words, prompts, tokens=5, samples=3, temperature=1.0, seed=1)
     assert [len(texts) for texts in drawn] == [3, 3, 3]
-    with pytest.raises(InputError, match="Prompt 2 has .* context of 128"):
+    with pytest.raises(InputError, match=r"Prompt 2 has .* context of 128"):
         answers(model, words, ["a", "b" * 200], tokens=4)
 
 

@@ -40,20 +40,22 @@ def trainings(run):
     """A short training of each kind, from the same model."""
     words = character_tokenizer()
     common = {"steps": 6, "batch": 8, "rate": 1e-3, "save_every": 2, "log_every": 1}
+    answers = {"group": 4, "answer_tokens": 2}  # two prompts a step, so that there are several passes over them
     return {
         "sft": lambda: fine_tune(character_model(0), words, CHATS, SFTSettings(**common), run),
         "dpo": lambda: prefer(character_model(0), words, PAIRS, DPOSettings(**common), run),
         "simpo": lambda: prefer(character_model(0), words, PAIRS, DPOSettings(**common, loss="simpo"), run),
-        "grpo": lambda: reinforce(
-            character_model(0), words, PROMPTS, right, RLSettings(**common, group=4, answer_tokens=2), run
-        ),
+        "grpo": lambda: reinforce(character_model(0), words, PROMPTS[:4], right, RLSettings(**common, **answers), run),
         "rloo": lambda: reinforce(
-            character_model(0), words, PROMPTS, right, RLSettings(**common, group=4, answer_tokens=2, algorithm="rloo"), run
+            character_model(0), words, PROMPTS[:6], right, RLSettings(**common, **answers, algorithm="rloo"), run
+        ),
+        "twice": lambda: reinforce(
+            character_model(0), words, PROMPTS, right, RLSettings(**common | {"save_every": 1}, **answers, updates=2), run
         ),
     }
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo", "simpo", "grpo", "rloo"])
+@pytest.mark.parametrize("kind", ["sft", "dpo", "simpo", "grpo", "rloo", "twice"])
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(kind, tmp_path):
     whole = trainings(Run())[kind]()
     with pytest.raises(Interrupted):
@@ -155,5 +157,7 @@ def test_reinforcement_is_anchored_to_the_model_as_given_not_as_loaded(tmp_path)
     loaded = type(first).from_pretrained(tmp_path)
     trained = fine_tune(loaded, words, CHATS, SFTSettings(steps=60, batch=16, rate=3e-3))
     run = Run()
-    reinforce(trained, words, PROMPTS, right, RLSettings(steps=1, batch=16, group=4, answer_tokens=2, beta=0.5, log_every=1), run)
+    reinforce(
+        trained, words, PROMPTS, right, RLSettings(steps=1, batch=16, group=4, answer_tokens=2, beta=0.5, log_every=1), run
+    )
     assert run.records[0]["kl"] == pytest.approx(0, abs=1e-4)

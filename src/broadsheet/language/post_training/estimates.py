@@ -24,8 +24,8 @@ LOOKED_AT = 2000
 FLOAT = 4  # bytes; weights, gradients and the optimiser's moments are float32 in every precision
 TILE = 4096, 32768
 """Tokens and words whose logits TRL takes at once."""
-COPIES = 12
-"""Of such a tile are held at once, where it is computed step by step; counted in TRL 1.16, and measured: see the tests."""
+COPIES = 15
+"""Of such a tile are held at once, where it is computed step by step: measured with TRL 1.16."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def estimate(
         else max(max(row) - before for row, before in zip(read, asked, strict=True))
     )
     longest = max(map(max, read))
+    counted = learnt or settings.steps is not None  # else the last batch of a pass may be smaller
     weights, trained = _parameters(config, settings.adapter)
     texts = settings.at_once * len(read[0])
     reference = _reference(settings)
@@ -94,7 +95,7 @@ def estimate(
     return Estimate(
         rows=len(rows),
         steps=steps,
-        tokens=round(a_row * steps * settings.batch),
+        tokens=round(a_row * (steps * settings.batch if counted else settings.epochs * len(rows))),
         longest=longest,
         cut=0.0 if learnt else sum(max(row) > limit for row in lengths) / len(lengths),
         parameters=weights,

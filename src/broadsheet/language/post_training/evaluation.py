@@ -58,7 +58,7 @@ def read_suite(suite: Suite) -> list[Task]:
     """
     if not isinstance(suite, str | Path):
         given = list(suite)
-        if all(isinstance(task, Task) for task in given):
+        if given and all(isinstance(task, Task) for task in given):
             return given
         return _tasks(("The suite", "suite", number, row) for number, row in enumerate(given, 1))
     path = existing(suite)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from broadsheet.errors import BroadsheetError, InputError, MissingDataError, MissingExtraError
@@ -12,7 +13,7 @@ from broadsheet.language.post_training.evaluation import Task, read_suite
 from broadsheet.language.post_training.on_policy import OnPolicy
 from broadsheet.language.post_training.pipeline import PostTrain, Report
 from broadsheet.language.post_training.recipes import Recipe, StageRecipe
-from broadsheet.language.post_training.rows import for_fine_tuning, for_preferences, for_reinforcement, read_rows
+from broadsheet.language.post_training.rows import for_fine_tuning, for_preferences, for_verification, read_rows
 from broadsheet.language.post_training.settings import DPOSettings, RLSettings, SFTSettings
 from broadsheet.language.post_training.trainers import chat_template
 
@@ -40,6 +41,8 @@ def plan(recipe: Recipe, upto: str | None = None) -> Plan:
 
     **Raises:** `InputError` for a stage that there is not, and whatever is wrong with the data, with the stage it is of.
     """
+    if Path(recipe.model).is_absolute() and not Path(recipe.model).is_dir():
+        raise InputError(f"{recipe.model}: there is no such folder.")
     names = [stage.name for stage in recipe.stages]
     if upto is not None and upto not in names:
         raise InputError(f"The recipe has no stage {upto!r}; it has {', '.join(names)}.")
@@ -56,11 +59,7 @@ def _rows(stage: StageRecipe) -> Dataset:
             return for_fine_tuning(rows)
         if stage.kind == "dpo" and "verifier" not in stage.options:
             return for_preferences(rows)
-        rows = for_reinforcement(rows)
-        for column in ("label", *([] if "verifier" in stage.options else ["verifier"])):
-            if column not in rows.column_names:
-                raise InputError(f"a verifier needs the column {column!r}; the data has {', '.join(rows.column_names)}.")
-        return rows
+        return for_verification(rows, named="verifier" in stage.options)
     except BroadsheetError as error:
         raise type(error)(f"[stages.{stage.name}]: {error}") from None
 

@@ -140,15 +140,10 @@ class PostTrain:
         reward of an answer that is right; `reward`: a reward function in place of a verifier.
         """
         settings = settings or RLSettings()
-        rows = tables.for_reinforcement(tables.read_rows(prompts))
+        rows = tables.read_rows(prompts)
+        rows = tables.for_reinforcement(rows) if reward else tables.for_verification(rows, named=verifier is not None)
         known = {"reward": named(reward)} if reward else {"verifier": named(verifier), "worth": worth}
-        if reward is None:
-            reward = verified(verifier, worth)
-            for column in ("label", *(["verifier"] if verifier is None else [])):
-                if column not in rows.column_names:
-                    raise InputError(
-                        f"RLVR takes rows with prompt, label and verifier, where that is not given; there is no {column!r}."
-                    )
+        reward = reward or verified(verifier, worth)
 
         def train(model: Any, run: Run) -> Any:
             if settings.algorithm == "ppo":
@@ -223,7 +218,9 @@ class PostTrain:
     def _next(self, stage: Stage) -> PostTrain:
         self.stages.append(stage)
         self.identity = stage.record["identity"]
-        if stage.folder is not None:  # trainers leave their marks on a model; the next stage is to begin as after an interruption
+        if (
+            stage.folder is not None
+        ):  # trainers leave their marks on a model; this begins as after an interruption
             self._place, self._model, self._words = str(stage.folder), None, None
         else:
             self._place = None

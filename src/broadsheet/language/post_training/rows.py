@@ -102,6 +102,17 @@ def for_reinforcement(rows: Dataset) -> Dataset:
         return rows.map(_asked, remove_columns=["messages"], load_from_cache_file=False)
 
 
+def for_verification(rows: Dataset, *, named: bool) -> Dataset:
+    """The same with `label`, and `verifier` where none is `named` for all rows.
+
+    **Raises:** `InputError` where they are not there.
+    """
+    rows = for_reinforcement(rows)
+    wanted = ("label",) if named else ("label", "verifier")
+    _wanted(rows, wanted, "A verifier", "prompt and label, and verifier where none is named")
+    return rows
+
+
 def _asked(row: dict[str, Any]) -> dict[str, Any]:
     messages = row["messages"]
     return {"prompt": messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,8 @@ def reinforce(
         own = {"scale_rewards": settings.scale, "entropy_coef": settings.entropy, "loss_type": "dapo"} | own
     config_class, trainer_class = kinds[settings.algorithm]
     checked = reward_function(reward)
+    settings = replace(settings, save_every=settings.updates * math.ceil(settings.save_every / settings.updates))  # answers are
+    # used for as many steps, and are in no checkpoint
     anchored = settings.beta > 0 and not settings.adapter
     with (
         training_arguments(run, settings, config_class, model, **own) as config,
@@ -252,6 +256,8 @@ def _train(
     )
     trainer.remove_callback(PrinterCallback)
     last = last_checkpoint(run.folder) if run.folder else None
+    if last:
+        _catch_up(trainer, last)
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
@@ -271,6 +277,23 @@ def adapter(settings: TrainingSettings) -> LoraConfig | None:
     if not settings.adapter:
         return None
     return LoraConfig(r=settings.adapter, lora_alpha=2 * settings.adapter, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _catch_up(trainer: Any, last: Path) -> None:
+    """Draws the orders of the passes that are over: TRL's sampler of prompts would begin with its first order again."""
+    from trl.trainer.utils import RepeatSampler
+
+    over = int(json.loads((last / "trainer_state.json").read_text())["epoch"] + 1e-6)
+    make = trainer._get_train_sampler
+
+    def sampler(*arguments: Any) -> Any:
+        made = make(*arguments)
+        if isinstance(made, RepeatSampler):
+            for _ in range(over):
+                torch.randperm(made.num_samples, generator=made.generator)
+        return made
+
+    trainer._get_train_sampler = sampler
 
 
 def last_checkpoint(folder: Path) -> Path | None:
