@@ -180,7 +180,8 @@ def test_the_temperature_of_a_pass_rate_is_found():
     sampler = Sampler(character_model(0).eval(), words, task)
     for row, told in enumerate(words(list(task.answers))["input_ids"]):  # as a model that prefers what is right
         for place, token in enumerate([*told, words.eos_token_id]):
-            sampler.logits[:, row, place, token] += torch.tensor(6.0 * task.scores[:, row])
+            logits, of = sampler.places[place]
+            logits[:, of[row], token] += torch.tensor(6.0 * task.scores[:, row])
     wanted = sampler.at(0.8).pass_at(1)
     assert sampler.at(0.6).pass_at(1) > wanted > sampler.at(1.5).pass_at(1)
     assert sampler.at_pass(wanted).pass_at(1) == pytest.approx(wanted, rel=1e-3)

@@ -35,19 +35,18 @@ def test_what_is_known_is_met_and_wrong_ways_miss_it():
     config = darling.known.configure("quick")
     arms = darling.known.function(config, jax.random.key(0), Quiet()).arms
     for claim in darling.known.claims:
-        metrics = [check.metric for check in claim.checks]
         inside = {
             arm: all(check.distance(arms[arm][check.metric], "quick") >= 0 for check in claim.checks)
             for arm in (SYSTEM, *claim.ablations)
         }
-        assert inside == {SYSTEM: True} | dict.fromkeys(claim.ablations, False), (claim.id, metrics)
+        assert inside == {SYSTEM: True} | dict.fromkeys(claim.ablations, False), claim.id
 
 
 def test_arms_differ_in_what_their_names_say(problem):
     texts = ["3+4", "4+3", "9-2", "1*7", "2+2", "8-1", "7*1", "x"]
     prompts = ["7="] * 8
     paid = {}
-    for name, (reward, more) in _arms(SMOKE, problem).items():
+    for name, (reward, more) in _arms(SMOKE, problem, 0).items():
         reward.group = None
         paid[name] = np.array(reward(prompts=prompts, completions=texts))
         assert more == ({"entropy": SMOKE.entropy} if name == "entropy" else {})
@@ -55,21 +54,21 @@ def test_arms_differ_in_what_their_names_say(problem):
     np.testing.assert_array_equal(paid["quality"], right)
     np.testing.assert_array_equal(paid["entropy"], right)
     np.testing.assert_allclose(paid["system"], right * [6, 6, 7, 6, 7, 7, 6, 7] / np.float64(7))
-    assert paid["wording"].tolist() == [0.5, 0.5, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0] or paid["wording"].max() <= 1
+    np.testing.assert_array_equal(paid["wording"], right)  # no two share a sign and a digit
 
 
 def test_dealt_diversities_are_the_same_numbers(problem):
     texts = ["3+4", "4+3", "9-2", "1*7"] * 4
     quality = [np.ones(16)]
-    own = _arms(SMOKE, problem)["system"][0].divs([texts], quality)[0][0]
-    dealt = Dealt(problem.quality, problem.partitioner).divs([texts], quality)[0][0]
+    own = _arms(SMOKE, problem, 0)["system"][0].divs([texts], quality)[0][0]
+    dealt = Dealt(problem.quality, problem.partitioner, seed=0).divs([texts], quality)[0][0]
     np.testing.assert_array_equal(np.sort(own), np.sort(dealt))
     assert (own != dealt).any()
 
 
 def test_trl_trains_on_the_product_and_a_seed_gives_the_same_model_twice(problem):
     calls = []
-    inner = _arms(SMOKE, problem)["system"][0]
+    inner = _arms(SMOKE, problem, 0)["system"][0]
 
     def reward(prompts, completions, **columns):
         calls.append((list(prompts), inner(prompts, completions, **columns)))
@@ -79,5 +78,5 @@ def test_trl_trains_on_the_product_and_a_seed_gives_the_same_model_twice(problem
     looks = [reinforced(problem, reward, settings)[-1] for _ in range(2)]
     assert [len(set(map(str, prompts))) for prompts, _ in calls] == [9] * 4
     assert all(len(set(prompts[k : k + 4])) == 1 for prompts, _ in calls for k in range(0, 36, 4))
-    np.testing.assert_array_equal(looks[0].logits, looks[1].logits)
+    np.testing.assert_array_equal(looks[0].at().classes, looks[1].at().classes)
     assert calls[0] == calls[2]

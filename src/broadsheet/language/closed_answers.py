@@ -54,11 +54,10 @@ class Sampler:
     """
 
     def __init__(self, model: Any, words: Any, task: ClosedTask, batch: int = 300) -> None:
-        self.task, ends = task, sorted(set(words.all_special_ids))
+        self.task, self.ends = task, torch.tensor(sorted(set(words.all_special_ids)))
         tokens = words(list(task.answers))["input_ids"]
         self.ids, self.mask = padded(tokens)  # (answers, longest)
         self.lengths = self.mask.sum(1)
-        longest = self.ids.shape[1] + 1
         found = []
         with torch.no_grad():
             for prompt in task.prompts:
@@ -66,17 +65,27 @@ class Sampler:
                 ids, mask = padded([[*asked, *answer] for answer in tokens])
                 parts = zip(ids.split(batch), mask.split(batch), strict=True)
                 found.append(torch.cat([model(input_ids=i, attention_mask=m).logits[:, len(asked) - 1 :] for i, m in parts]))
-        self.logits = torch.stack(found).double()  # (prompts, answers, longest, tokens)
-        assert self.logits.shape[2] == longest
-        self.ends = torch.tensor(ends)
+        logits = torch.stack(found).double()  # (prompts, answers, longest + 1, tokens)
+        self.places = []
+        """For each token of an answer and the one behind it: logits (prompts, beginnings, tokens), each answer's beginning."""
+        for place in range(logits.shape[2]):
+            _, of = (
+                np.unique(self.ids[:, :place].numpy(), axis=0, return_inverse=True)
+                if place
+                else (0, np.zeros(len(tokens), int))
+            )
+            _, first = np.unique(of, return_index=True)
+            self.places.append((logits[:, first, place], torch.from_numpy(of.reshape(-1))))
 
     def at(self, temperature: float = 1.0) -> Answers:
         """What is answered when it is sampled at a temperature."""
-        log_p = torch.log_softmax(self.logits / temperature, -1)
-        rows = len(log_p)
-        chosen = log_p[:, :, :-1].gather(-1, self.ids[None, :, :, None].expand(rows, -1, -1, 1)).squeeze(-1)
-        ended = log_p[..., self.ends].logsumexp(-1).gather(-1, self.lengths[None, :, None].expand(rows, -1, 1)).squeeze(-1)
-        return Answers(self.task, torch.exp((chosen * self.mask).sum(-1) + ended).numpy())
+        total = torch.zeros(len(self.task.prompts), len(self.ids), dtype=torch.double)
+        for place, (logits, of) in enumerate(self.places):
+            log_p = torch.log_softmax(logits / temperature, -1)
+            ended = log_p[..., self.ends].logsumexp(-1)[:, of]
+            said = log_p[:, of, self.ids[:, place]] if place < self.ids.shape[1] else ended
+            total += torch.where(self.lengths > place, said, torch.where(self.lengths == place, ended, 0.0))
+        return Answers(self.task, torch.exp(total).numpy())
 
     def at_pass(self, wanted: float) -> Answers:
         """What is answered at the temperature at which pass@1 falls to `wanted`; at the coldest where it is never that high."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from broadsheet.errors import InputError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.language.diversity.ngrams import NGramDiversity
@@ -155,9 +156,13 @@ def div_of_a_class(runs: Runs):
 class Dealt(DarlingReward):
     """The control in which the diversities of a group go to its answers at random."""
 
-    rng = np.random.default_rng(0)
+    def __init__(self, *arguments: Any, seed: int, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.rng = np.random.default_rng(seed)
 
-    def divs(self, groups, quality):
+    def divs(
+        self, groups: Sequence[Sequence[str]], quality: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[int]]:  # fmt: skip
         found, classes = super().divs(groups, quality)
         return [self.rng.permutation(div) for div in found], classes
 
@@ -180,7 +185,7 @@ class Training:
     updates: int = 1  # passes over a batch of answers
     rate: float = 5e-4
     beta: float = 0.0  # weight of the KL divergence
-    entropy: float = 0.05  # weight of the rival's bonus
+    entropy: float = 0.1  # weight of the rival's bonus; of 0.02, 0.05, 0.1 and 0.2 the best
     ngram: int = 2  # the rival's; of characters in tiny tasks, of words else
     draws: int = 16  # answers in which meanings are counted
     looks: int = 1  # looks on the way, the last one at the end
@@ -206,10 +211,12 @@ def _problem(config: Training, seed: int) -> Problem:
         return conversations(
             config.model, config.prompts, config.reward_model, config.classifier, draws=config.draws, device=config.device
         )
+    if config.prompts:
+        raise InputError(f"The task {config.task!r} brings its own prompts; --data goes with mathematics and conversations.")
     return closed(config.task, seed, steps=config.start)
 
 
-def _arms(config: Training, problem: Problem) -> dict[str, tuple[DarlingReward, dict[str, Any]]]:
+def _arms(config: Training, problem: Problem, seed: int) -> dict[str, tuple[DarlingReward, dict[str, Any]]]:
     """Arm -> its reward and what else differs in its training."""
     how: dict[str, Any] = {"bias": problem.shift, "group": config.group}
     wording = NGramDiversity(config.ngram, characters=not config.model)
@@ -217,7 +224,7 @@ def _arms(config: Training, problem: Problem) -> dict[str, tuple[DarlingReward, 
     return {
         "system": (DarlingReward(problem.quality, problem.partitioner, **how), {}),
         "quality": (alone, {}),
-        "dealt": (Dealt(problem.quality, problem.partitioner, **how), {}),
+        "dealt": (Dealt(problem.quality, problem.partitioner, seed=seed, **how), {}),
         "entropy": (alone, {"entropy": config.entropy}),
         "wording": (DarlingReward(problem.quality, wording, **how), {}),
     }
@@ -241,7 +248,7 @@ def _rivals(config: Training, key, log: Log) -> Report:
     """Pass@1 and different right answers of each arm, as it is and at the system's pass@1."""
     seed, k = seed_of(key), config.draws
     problem = _problem(config, seed)
-    arms = _arms(config, problem)
+    arms = _arms(config, problem, seed)
     looks = {}
     for number, (name, arm) in enumerate(arms.items()):
         looks[name] = _train(config, problem, arm, seed, log, number, len(arms))[-1]
@@ -308,9 +315,11 @@ def _draw_rivals(runs: Runs) -> Any:
         Claim("D5", "more different right answers than by quality alone, and hardly fewer right ones", kind="paper",
               where="abstract; experiments on mathematics", ablation="quality", null=("dealt", "heat", "entropy", "wording"),
               grows="steps", seeds=8, published="pass@1 and pass@k both above GRPO",
+              reason="A bonus for entropy does it too: here a meaning has one wording or two; see D10 for many.",
               checks=[at_least("distinct_ratio", 1.3, over="mean"), at_least("pass1", -ALLOWED, minus="quality")]),
         Claim("D6", "training narrows what is right, DARLING less, at equal pass@1", kind="paper", where="introduction",
               ablation="quality", null=("dealt", "entropy", "wording"), grows="steps", seeds=8,
+              reason="2-grams of characters and a bonus for entropy do it too: here a meaning has one wording or two; see D10.",
               checks=[at_least("share_ratio", 1.3, over="mean"), at_most("pass_off", 0.05),
                       at_most("share_of_start", 0.99, of="quality")]),
         Claim("D9", "more right at pass@k for every k from 8 on", kind="paper", where="experiments on mathematics",
@@ -341,7 +350,7 @@ def quality_and_diversity(runs: Runs):
               "than of any rival at equal pass@1", kind="paper", where="comparison with 4-grams", grows="steps", seeds=8,
               ablation=("quality", "wording"), null=("dealt", "entropy"),
               published="4-grams vary the wording and lose accuracy",
-              checks=[at_least("distinct_at_pass", 0.5, minus=rival) for rival in RIVALS]),
+              checks=[at_least("distinct_at_pass", 0.25, minus=rival) for rival in RIVALS]),
     ],
     data="prompts",
     cost=60.0,
@@ -369,7 +378,7 @@ def open_ended(config: Training, key, log: Log) -> Report:
     """Requests that have no right answer, only better and worse ones: quality and variety over training."""
     seed, k = seed_of(key), config.draws
     problem = _problem(config, seed)
-    arms = _arms(config, problem)
+    arms = _arms(config, problem, seed)
     start = problem.look(problem.model()).at()
     found, arrays = {"start": {"quality": start.quality, "distinct": start.distinct(k)}}, {}
     for number, name in enumerate(("system", "quality")):
