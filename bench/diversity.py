@@ -37,8 +37,8 @@ comparison = Comparison(
     text="The generation is the work of the model that is trained: 64 answers by Transformers' `generate`, a Llama of width 256 with "
     "6 blocks. The classifier is a BERT that reads 128 tokens of each answer and calls no two texts the same, so that all pairs "
     "have to be judged; where it does, fewer are. *Pair by pair* asks it of one pair a call, every pair, as the official code asks "
-    "its servers. One thread, random weights. It reads 28 pairs of answers, 14 "
-    "times the tokens that the generator writes for 8: one of the generator's own size costs more than the generation.",
+    "its servers. One thread, random weights. A classifier reads 28 pairs of answers, 7 times the tokens that the generator writes "
+    "for 8: one of the generator's own size costs more than the generation.",
     agree={"classes": 1e-12},
     turns=3,
 )  # fmt: skip
