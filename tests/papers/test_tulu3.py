@@ -29,8 +29,8 @@ FEW = sums(3)
 def halves():
     """(model, tokenizer) after fine-tuning on nine sums, half of which is told right."""
     words = character_tokenizer()
-    rows = told(FEW, 32 * 60, 0.5, 0)
-    return fine_tune(character_model(0), words, rows, SFTSettings(steps=60, batch=32, rate=3e-3)), words
+    rows = told(FEW, 16 * 40, 0.5, 0)
+    return fine_tune(character_model(0), words, rows, SFTSettings(steps=40, batch=16, rate=3e-3)), words
 
 
 def test_right_answers_meet_their_verifiers_and_typical_errors_do_not():
@@ -138,13 +138,13 @@ def test_published_forms_are_read(published):
     rows = verifiable(read_rows(published["prompts"]))
     assert [row["verifier"] for row in rows] == ["gsm8k", "math", "ifeval"]
     assert verify("ifeval", "A", rows[2]["label"]) == 1
-    assert word_problems(read_rows(published["problems"]))[0] == {
+    assert word_problems(published["problems"], 1)[0] == {
         "prompt": chat("2+3=?"), "label": "1005", "verifier": "gsm8k"
     }  # fmt: skip
     with pytest.raises(InputError, match="Row 1 is of the data set 'code'; one of gsm8k, math, ifeval"):
         verifiable(read_rows([{"messages": chat("a"), "ground_truth": "b", "dataset": "code"}]))
     with pytest.raises(InputError, match="Row 1 is no problem of GSM8K"):
-        word_problems([{"question": "a", "answer": "b"}])
+        word_problems(published["chats"], 1)
 
 
 def test_the_papers_data_go_the_same_way_as_the_tiny_ones(published):

@@ -520,7 +520,7 @@ def length_drift(runs: Runs):
 class Pipeline:
     """The whole post-training; without a model's name of the tiny suite."""
 
-    steps: int = 40  # of a stage; a single stage has three times as many
+    steps: int = 24  # of a stage; a single stage has three times as many
     start: int = 1000  # steps of training before
     model: str = ""
     chats: str = "allenai/tulu-3-sft-mixture"

@@ -5,6 +5,7 @@ Sums of characters, where accuracy is computed from probabilities, and word prob
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,7 @@ class WordProblems:
     ) -> None:
         self.start, self.words = load(model)
         self.rows = verifiable(read_rows(prompts))
-        test = read_rows(problems, "test" if "/" in problems else None)
-        self.asked = word_problems(test.select(range(min(count, len(test)))))
+        self.asked = word_problems(problems, count)
         self.chats, self.samples, self.tokens = chats, samples, tokens
 
     def chances(self, model: Any, temperature: float = 1.0) -> np.ndarray:
@@ -111,13 +111,15 @@ def verifiable(rows: Any) -> list[dict[str, Any]]:
     return made
 
 
-def word_problems(rows: Any) -> list[dict[str, Any]]:
-    """Rows with `prompt`, `label` and `verifier` from GSM8K's `question` and `answer`, whose last line is `#### 72`.
+def word_problems(data: str, count: int) -> list[dict[str, Any]]:
+    """Rows with `prompt`, `label` and `verifier` of the first test problems of GSM8K, by name, or of a file in its form:
+    `question`, and `answer` with a last line `#### 72`.
 
     **Raises:** `InputError` where an answer has no such line.
     """
+    rows = read_rows(data, None if Path(data).is_file() else "test")
     made = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows.select(range(min(count, len(rows)))), 1):
         _, mark, last = str(row.get("answer", "")).rpartition("####")
         if not mark or "question" not in row:
             raise InputError(

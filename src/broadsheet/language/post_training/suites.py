@@ -102,8 +102,7 @@ class TuluData:
     def __init__(self, model: str, chats: str, pairs: str, prompts: str, problems: str, *, count: int = 200) -> None:
         self.base, self.words = load(model)
         self.chats, self.pairs, self.prompts = chats, pairs, verifiable(read_rows(prompts))
-        test = read_rows(problems, "test" if "/" in problems else None)
-        asked = word_problems(test.select(range(min(count, len(test)))))
+        asked = word_problems(problems, count)
         self.task = Task("gsm8k", *(tuple(row[name] for row in asked) for name in ("prompt", "label", "verifier")))
 
     def stage(self, chain: PostTrain, name: str, steps: int) -> PostTrain:
