@@ -117,6 +117,11 @@ def test_a_stage_and_a_chain(tmp_path, monkeypatch, capsys):
     assert "100% {}" in capsys.readouterr().out
 
 
+def test_post_training_by_a_recipe(tmp_path, monkeypatch):
+    output = run_page("guide/posttraining.md", tmp_path, monkeypatch)
+    assert re.search(r"rlvr +trained", output)
+
+
 def test_the_rooms_name_what_they_export():
     """Every public name of a room is on its page: the members are listed by hand, so that one may be forgotten."""
     import broadsheet.dynamics as room
