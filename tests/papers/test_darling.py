@@ -80,3 +80,6 @@ def test_trl_trains_on_the_product_and_a_seed_gives_the_same_model_twice(problem
     assert all(len(set(prompts[k : k + 4])) == 1 for prompts, _ in calls for k in range(0, 36, 4))
     np.testing.assert_array_equal(looks[0].at().classes, looks[1].at().classes)
     assert calls[0] == calls[2]
+    calls.clear()
+    reinforced(problem, reward, settings | {"batch": 16, "device_batch": 8}, parts=2)  # two updates, drawn at once
+    assert [len(prompts) for prompts, _ in calls] == [32]

@@ -20,11 +20,19 @@ from broadsheet.language.post_training.trainers import Run, reinforce
 
 
 def reinforced(
-    problem: Problem, reward: Reward, settings: dict[str, Any], looks: int = 1, watch: Callable[[float], None] | None = None
+    problem: Problem,
+    reward: Reward,
+    settings: dict[str, Any],
+    looks: int = 1,
+    watch: Callable[[float], None] | None = None,
+    parts: int = 1,
 ) -> list[Look]:
     """`looks` looks at a model on its way from the problem's start, the last at the end of `settings["steps"]`.
 
     By TRL's GRPO; advantages are divided by nothing where the settings do not say otherwise.
+
+    **Arguments:** `settings`: those of `RLSettings`; `parts`: answers of so many updates are drawn at once, as the authors do
+    in mathematics with four.
     """
     from transformers import TrainerCallback
 
@@ -40,7 +48,8 @@ def reinforced(
     chosen = RLSettings(**{"scale": "none", "answer_tokens": problem.tokens, "log_every": steps} | settings)
     run = Run(watch=(lambda share, _: watch(share)) if watch else None, callbacks=[OnTheWay()])
     with one_thread():
-        trained = reinforce(model, problem.words, problem.rows, reward, chosen, run)
+        at_once = {"steps_per_generation": parts * chosen.batch // chosen.at_once} if parts > 1 else {}
+        trained = reinforce(model, problem.words, problem.rows, reward, chosen, run, **at_once)
         return [*found, problem.look(trained)]
 
 
