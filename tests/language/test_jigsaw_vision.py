@@ -18,7 +18,7 @@ from broadsheet.language.jigsaw.puzzle_sets import PuzzleSet
 from broadsheet.language.jigsaw.puzzles import JigsawItem
 from broadsheet.language.jigsaw.rewards import as_trl_reward, chance_accuracy
 from broadsheet.language.jigsaw.tiny_puzzles import tiny_puzzles, tiny_task
-from broadsheet.language.jigsaw.training import blinded, demonstrations, judged, post_train, solve
+from broadsheet.language.jigsaw.training import blinded, demonstrations, judged, permutation_in, post_train, solve
 from broadsheet.language.jigsaw.vision_models import (
     IMAGE,
     SmallProcessor,
@@ -103,6 +103,13 @@ def test_model_and_processor_are_saved_and_loaded(tmp_path, processor, puzzles):
     assert set(json.loads((tmp_path / "processor_config.json").read_text())) == {"image_processor", "processor_class"}
 
 
+def test_a_template_in_a_file_of_its_own_is_read(tmp_path, processor):
+    processor.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    assert SmallProcessor.from_pretrained(str(tmp_path)).chat_template == "{{ messages }}"
+
+
 def test_what_is_no_model_that_sees_is_refused(tmp_path):
     character_model(0).save_pretrained(tmp_path / "chat")
     character_tokenizer().save_pretrained(tmp_path / "chat")
@@ -110,6 +117,8 @@ def test_what_is_no_model_that_sees_is_refused(tmp_path):
         load_vision(str(tmp_path / "chat"))
     with pytest.raises(MissingDataError, match="no such folder"):
         load_vision(str(tmp_path / "nothing"))
+    with pytest.raises(InputError, match="no device 'none'"):
+        load_vision(str(tmp_path / "chat"), device="none")
     with pytest.raises(InputError, match="no vision tower"):
         tower_features(character_model(0), None, [picture(0)])
 
@@ -183,7 +192,9 @@ def test_texts_are_judged_by_hand():
     texts = [written([2, 1, 3]), written([1, 2, 3]), written([2, 2, 3]), "2 , 1 , 3", written([2, 1])]
     exact, right = judged(texts, [[2, 1, 3]] * 5, TASK)
     assert exact.tolist() == [1, 0, 0, 0, 0]
-    assert right.tolist() == [[1, 1, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert right.tolist() == [[1, 1, 1], [0, 0, 1], [1, 0, 1], [0, 0, 0], [0, 0, 0]]
+    assert permutation_in(texts[0], TASK) == [2, 1, 3]
+    assert permutation_in(texts[2], TASK) is None
 
 
 def test_solve_gives_what_the_model_says(processor, puzzles):

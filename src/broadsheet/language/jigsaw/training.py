@@ -106,22 +106,30 @@ class Solved:
         return float(self.places.mean())
 
 
-def permutation_in(text: str, task: JigsawTask) -> list[int] | None:
-    """The permutation that a text answers with, or None where it is none."""
+def labels_in(text: str, task: JigsawTask) -> list[int]:
+    """The labels that a text answers with, whatever their number; none where it has not the form."""
     paper = task.variant == "paper"
     inside = answer_in_tags(text) if paper else answer_in_box(text)
-    given = [] if inside is None else labels(inside, task.size) if paper else python_integers(inside)
+    if inside is None:
+        return []
+    return labels(inside, task.size) if paper else python_integers(inside)
+
+
+def permutation_in(text: str, task: JigsawTask) -> list[int] | None:
+    """The permutation that a text answers with, or None where it is none."""
+    given = labels_in(text, task)
     return given if is_permutation(given, task.size) else None
 
 
 def judged(
     texts: Sequence[str], targets: Sequence[Sequence[int]], task: JigsawTask
 ) -> tuple[Float[np.ndarray, "texts"], Float[np.ndarray, "texts pieces"]]:
-    """Which texts are exactly right, and which places in each; where the answer is no permutation no place is right."""
+    """Which texts are exactly right, and which places in each; of an answer with more or fewer labels than pieces no place is
+    right."""
     right = np.zeros((len(texts), task.size))
     for k, (text, target) in enumerate(zip(texts, targets, strict=True)):
-        given = permutation_in(text, task)
-        if given is not None:
+        given = labels_in(text, task)
+        if len(given) == task.size:
             right[k] = np.equal(given, target)
     return right.all(1).astype(float), right
 

@@ -6,12 +6,13 @@ The words of the tiny model are whole: digits, the tags of an answer and a few m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from broadsheet.errors import InputError, MissingDataError, MissingExtraError
-from broadsheet.files import MIB
+from broadsheet.files import MIB, read_json
 
 try:
     import torch
@@ -71,8 +72,9 @@ class SmallProcessor(ProcessorMixin):
     @classmethod
     def from_pretrained(cls, name: str) -> SmallProcessor:
         """The processor of a model, from its folder."""
-        words = load_tokenizer(name)
-        return cls(Qwen2VLImageProcessorPil.from_pretrained(name), words, chat_template=words.chat_template)
+        words, apart = load_tokenizer(name), Path(name) / "chat_template.json"
+        template = words.chat_template or (read_json(apart)["chat_template"] if apart.is_file() else None)
+        return cls(Qwen2VLImageProcessorPil.from_pretrained(name), words, chat_template=template)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **more: Any) -> str:
         """As many image tokens as the picture has patches after merging."""
@@ -172,8 +174,12 @@ def load_vision(name: str, *, precision: str = "float32", device: str = "cpu") -
     take. As everywhere, code that comes with a model is never run.
 
     **Raises:** `MissingDataError` where the model is neither there nor can be fetched, `InputError` where it takes no pictures,
-    or pictures in another way than Qwen2-VL and torchvision is not there.
+    or pictures in another way than Qwen2-VL and torchvision is not there, and for a device that is not there.
     """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"PyTorch has no device {device!r} on this machine.") from None
     folder = str(model_folder(name))
     logging.disable_progress_bar()
     try:
