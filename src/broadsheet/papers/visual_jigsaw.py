@@ -60,7 +60,8 @@ paper = Paper(
         "answers learns them as well as reinforcement does: at this size puzzles show that the training works, not that "
         "it is needed.",
         "The tiny model does not get from the noisy answers to puzzles of six or nine pieces: after 350 steps it guesses. "
-        "What credit in part is worth there (VJ7) is judged at the paper's size; at quick size four pieces are looked at.",
+        "What credit in part is worth there (VJ7) is judged at the paper's size; of the four pieces that quick size looks at, "
+        "a binary reward teaches as much.",
         "Videos and depths are run for a few steps at quick size, to exercise the whole way; the tiny model learns "
         "little of them.",
         "Clips lose 5 % at both ends, as the paper says; the released code takes 10 %, wants its answers in \\boxed{}, "
@@ -424,7 +425,7 @@ def by_clip(runs: Runs):
 def clips(runs: Runs):
     """The first frames of a puzzle's clips, as they are shown."""
     frames = runs["system"].arrays["clips"]
-    fig, axes = figure(len(frames), width=1.3, height=1.5)
+    fig, axes = figure(len(frames), width=1.5, height=1.9)
     for number, (axis, frame) in enumerate(zip(axes, frames, strict=True), start=1):
         axis.imshow(frame)
         axis.set(xticks=[0, frame.shape[1]], yticks=[])
