@@ -329,7 +329,7 @@ def _draw_rivals(runs: Runs) -> Any:
               checks=[at_least("pass_gain", {"paper": 0.005}, over="mean")]),
     ],
     data="prompts",
-    cost=60.0,
+    cost=50.0,
 )  # fmt: skip
 def make_number(config: Training, key, log: Log) -> Report:
     """DARLING and its rivals on a task with many right answers, from one start and with one budget."""
@@ -343,10 +343,7 @@ def quality_and_diversity(runs: Runs):
 
 
 @paper.experiment(
-    presets={
-        "smoke": replace(SMOKE, task="make number in many words"), "quick": Training("make number in many words"),
-        "paper": REAL,
-    },
+    presets={"smoke": TALK_SMOKE, "quick": Training("make number in many words"), "paper": REAL},
     claims=[
         Claim("D10", "where one meaning has many wordings, the meaning is what has to be counted: more different right answers "
               "than of any rival at equal pass@1", kind="paper", where="comparison with 4-grams", grows="steps", seeds=8,
@@ -355,7 +352,7 @@ def quality_and_diversity(runs: Runs):
               checks=[at_least("distinct_at_pass", 0.25, minus=rival) for rival in RIVALS]),
     ],
     data="prompts",
-    cost=60.0,
+    cost=50.0,
 )  # fmt: skip
 def wordings(config: Training, key, log: Log) -> Report:
     """The same where a plus may be written in eight ways, so that answers differ in wording and not in meaning."""
@@ -374,7 +371,7 @@ def meaning_and_wording(runs: Runs):
         "quick": Training("name one", batch=64, device_batch=64, draws=10, looks=5), "paper": TALK,
     },
     data="prompts",
-    cost=30.0,
+    cost=18.0,
 )  # fmt: skip
 def open_ended(config: Training, key, log: Log) -> Report:
     """Requests that have no right answer, only better and worse ones: quality and variety over training."""
@@ -406,7 +403,7 @@ def over_training(runs: Runs):
 @paper.experiment(
     presets={"smoke": TALK_SMOKE, "quick": Training(), "paper": REAL},
     data="prompts",
-    cost=60.0,
+    cost=50.0,
 )
 def fusion(config: Training, key, log: Log) -> Report:
     """Product, sum and sum of z-scores, each with the deviation and without."""
@@ -464,7 +461,7 @@ class Pairs:
               where="the classifier of pairs", ablation="untrained", null=("wording", "always"), grows="steps", seeds=8,
               checks=[at_least("f1", 0.9, over="mean", within=(0.0, 1.0))]),
     ],
-    cost=15.0,
+    cost=12.0,
 )  # fmt: skip
 def classifier(config: Pairs, key, log: Log) -> Report:
     """A classifier of pairs: agreement with the truth, ROC curve, and the number of classes by its threshold."""
