@@ -268,6 +268,8 @@ def test_pairs_of_points_and_their_constraints():
     assert pairs_in_order([puzzle], [[1, 3, 2]])[1].sum() == 0
     assert pairs_in_order([puzzle], [[2, 1, 3]])[1].sum() == 2
     assert pairs_in_order([puzzle], [[]])[1].sum() == 0
+    assert pairs_in_order([puzzle], [[2, 3, 3]])[1].sum() == 1
+    assert pairs_in_order([puzzle], [[2, 1, 2, 3]])[1].sum() == 2
     assert violations(points, Constraints(apart=40, step=0.5)) == 0
     assert violations(points, Constraints(apart=60, step=0.5)) == 2
     assert violations(points, Constraints(apart=40, step=1.0, farthest=2.5)) == 3

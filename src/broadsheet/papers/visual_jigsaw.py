@@ -25,7 +25,7 @@ from broadsheet.language.jigsaw.puzzle_sets import PuzzleSet
 from broadsheet.language.jigsaw.puzzles import reassemble
 from broadsheet.language.jigsaw.rewards import as_trl_reward, chance_accuracy, chance_exact, chance_of_signal, jigsaw_reward
 from broadsheet.language.jigsaw.seams import solve_clips, solve_tiles
-from broadsheet.language.jigsaw.training import judged, permutation_in
+from broadsheet.language.jigsaw.training import judged, labels_in, permutation_in
 from broadsheet.language.jigsaw.vision_models import vision_model, written
 from broadsheet.language.models import one_thread
 from broadsheet.language.post_training.settings import RLSettings
@@ -450,7 +450,7 @@ def depth_jigsaw(config: Training, key, log: Log) -> Report:
         models = {"start": learners.begin()[0], "system": learners.reinforced("system")}
         found = {name: learners.score(model) for name, model in models.items()}
     task, test = learners.task, learners.held_out
-    given = {name: [permutation_in(text, task) or [] for text in one.texts] for name, one in found.items()}
+    given = {name: [labels_in(text, task) for text in one.texts] for name, one in found.items()}
     given["lower"] = [lower_is_nearer(puzzle.pieces) for puzzle in test]
     exact, right = judged([written(answer) for answer in given["lower"]], _targets(learners), task)
     arms = {name: {"exact": one.exact, "pieces": one.pieces, "reward": one.reward} for name, one in found.items()}

@@ -79,15 +79,15 @@ def pairs_in_order(
     puzzles: Sequence[JigsawItem], answers: Sequence[Sequence[int]]
 ) -> tuple[Float[np.ndarray, "pairs"], Bool[np.ndarray, "pairs"]]:
     """Of each two points of depth puzzles, how far apart their depths are (m), and whether the answer has the nearer one first;
-    one that is no order of all points has not."""
+    one that leaves either out has not."""
     gaps, right = [], []
     for puzzle, answer in zip(puzzles, answers, strict=True):
         points: list[Point] = puzzle.pieces
-        place = {label: k for k, label in enumerate(answer)}
+        place = {label: -k for k, label in enumerate(reversed(answer))}
         for near, label in enumerate(puzzle.target):
             for other in puzzle.target[near + 1 :]:
                 gaps.append(points[other - 1].depth - points[label - 1].depth)
-                right.append(len(place) == len(points) and place[label] < place[other])
+                right.append({label, other} <= set(place) and place[label] < place[other])
     return np.array(gaps), np.array(right)
 
 
