@@ -75,7 +75,7 @@ class WordProblems:
             judge(prompts=texts, completions=texts, label=[row["label"]] * each, verifier=[row["verifier"]] * each)
             for row, texts in zip(self.asked, drawn, strict=True)
         ]
-        return np.mean(scores, axis=1)
+        return np.array(scores, dtype=float).mean(axis=1)
 
     def divergence(self, model: Any) -> float:
         """KL divergence from the start, nats an answer."""

@@ -338,8 +338,8 @@ class _PPO:
                 total[name] += part.item()
         if not np.isfinite([total["policy_loss"], total["value_loss"]]).all():
             raise JobError(f"The loss is no number after {self.state.global_step} steps; try a lower rate.")
-        for part in self.trained:
-            torch.nn.utils.clip_grad_norm_(part, settings.largest_gradient)
+        for weights in self.trained:
+            torch.nn.utils.clip_grad_norm_(weights, settings.largest_gradient)
         self.optimizer.step()
         return total
 

@@ -53,10 +53,18 @@ class CharacterSuite:
         if name == "sft":
             return chain.sft(self.chats(64 * steps), SFTSettings(steps=steps, batch=64, rate=1e-3, seed=self.seed))
         if name == "dpo":
-            settings = DPOSettings(steps=steps, batch=32, rate=5e-4, seed=self.seed)
-            return chain.dpo(self.prompts(32 * steps), settings, build=self.on_policy())
+            pairs = DPOSettings(steps=steps, batch=32, rate=5e-4, seed=self.seed)
+            return chain.dpo(self.prompts(32 * steps), pairs, build=self.on_policy())
         settings = RLSettings(
-            steps=steps, batch=128, group=8, rate=8e-4, schedule="linear", answer_tokens=8, beta=0.05, seed=self.seed
+            steps=steps,
+            batch=128,
+            group=8,
+            rate=1e-3,
+            warm_up=0.1,
+            schedule="linear",
+            answer_tokens=8,
+            beta=0.05,
+            seed=self.seed,
         )
         return chain.rlvr(self.verifiable, None, settings)
 
@@ -65,7 +73,7 @@ class CharacterSuite:
         found = {
             "sums": self._right(model, self.tasks.held_sums),
             "sayings": self._right(model, self.tasks.held_sayings),
-            "greetings": float(np.mean([courtesy(text) for text in self.replies(model)])),
+            "greetings": float(np.mean([courtesy(text, None) for text in self.replies(model)])),
         }
         return found | {"mean": float(np.mean(list(found.values())))}
 
@@ -103,7 +111,8 @@ class TuluData:
         self.base, self.words = load(model)
         self.chats, self.pairs, self.prompts = chats, pairs, verifiable(read_rows(prompts))
         asked = word_problems(problems, count)
-        self.task = Task("gsm8k", *(tuple(row[name] for row in asked) for name in ("prompt", "label", "verifier")))
+        questions, labels, verifiers = (tuple(row[name] for row in asked) for name in ("prompt", "label", "verifier"))
+        self.task = Task("gsm8k", questions, labels, verifiers)
 
     def stage(self, chain: PostTrain, name: str, steps: int) -> PostTrain:
         """One of `STAGES`, of so many steps."""
