@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from broadsheet.language.diversity.classifier import pair_classifier, pair_tokenizer
+from broadsheet.cli.app import app
+from broadsheet.language.diversity.classifier import ClassifierPartitioner, pair_classifier, pair_tokenizer
 from commands import call as run
 
 ROWS = [
@@ -67,3 +68,23 @@ def test_a_mistake_is_told_in_one_sentence(answers, options, content, said):
     failed = run("language", "diversity", answers, *options, code=2)
     assert said in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_interrupted_it_goes_on_with_the_prompts_that_are_left(answers, tmp_path, home, monkeypatch):
+    words = pair_tokenizer()
+    pair_classifier(words, 0).save_pretrained(tmp_path / "pairs")
+    words.save_pretrained(tmp_path / "pairs")
+    monkeypatch.setattr("broadsheet.cli.language_diversity.AT_ONCE", 1)
+    judged, whole = [], ClassifierPartitioner.partition_groups
+
+    def stopped(self, groups):
+        judged.append(groups)
+        if len(judged) == 2:
+            raise RuntimeError("stopped")
+        return whole(self, groups)
+
+    monkeypatch.setattr(ClassifierPartitioner, "partition_groups", stopped)
+    with pytest.raises(RuntimeError, match="stopped"):
+        app(["language", "diversity", str(answers), "--classifier", str(tmp_path / "pairs")], standalone_mode=False)
+    run("language", "diversity", answers, "--classifier", tmp_path / "pairs")
+    assert judged[1:] == [judged[1]] * 2

@@ -42,7 +42,7 @@ class UnionFind:
 
 
 def numbered(keys: Iterable[Hashable]) -> list[int]:
-    """Keys as 0, 1, … in the order in which they first appear; a float that is not a number is a class of its own."""
+    """Keys as 0, 1, … in the order in which they first appear."""
     seen: dict[Hashable, int] = {}
     return [seen.setdefault(key, len(seen)) for key in keys]
 
