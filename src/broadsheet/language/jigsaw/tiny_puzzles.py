@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from broadsheet.errors import InputError
-from broadsheet.language.jigsaw.depth_puzzles import Constraints
 from broadsheet.language.jigsaw.generated import colour_ramps, moving_digits
 from broadsheet.language.jigsaw.permutations import dice
 from broadsheet.language.jigsaw.puzzles import JigsawItem, JigsawTask, Wording
@@ -25,9 +24,9 @@ TASKS = {
     "squares": JigsawTask(grid=(2, 2), smallest=TILE, wording=WORDING),
     "grid": JigsawTask(grid=(3, 3), smallest=TILE, wording=WORDING),
     "video": JigsawTask(kind="video", clips=6, frames=2, trim=0.05, wording=WORDING),
-    "depth": JigsawTask(kind="depth", points=6, constraints=Constraints(apart=20.0, margin=8), wording=WORDING),
+    "depth": JigsawTask(kind="depth", points=6, wording=WORDING),
 }
-"""Colour ramps in 1 x 3, 2 x 2 and 3 x 3 tiles of 28 pixels, digits that move, and rooms with numbered points."""
+"""Colour ramps in 1 x 3, 1 x 6, 2 x 2 and 3 x 3 tiles of 28 pixels, digits that move, and rooms with numbered points."""
 
 
 def tiny_task(name: str) -> JigsawTask:
@@ -61,4 +60,4 @@ def _samples(task: JigsawTask, count: int) -> Iterator[Any]:
         if task.kind == "video":
             yield moving_digits(number, frames=36, side=TILE, digits=1, speed=0.6)
         else:
-            yield random_scene(number, size=(112, 140))
+            yield random_scene(number, size=(168, 224))
