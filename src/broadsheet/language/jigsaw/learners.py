@@ -22,6 +22,9 @@ from broadsheet.language.post_training.settings import RLSettings, SFTSettings
 from broadsheet.language.post_training.trainers import Run, fine_tune
 from broadsheet.language.stages.jigsaw_sft import jigsaw_sft
 
+PROMPT = 8192
+"""Tokens of a puzzle with its answer, at most, in fine-tuning: a cut among its pictures would fail."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -94,10 +97,8 @@ class Learners:
     def imitating(self) -> Any:
         """The model after fine-tuning on right answers: as many steps, and as many answers a step."""
         model, processor = self.begin()
-        settings = SFTSettings(**{
-            name: getattr(self.settings, name)
-            for name in ("steps", "batch", "device_batch", "rate", "schedule", "adapter", "precision", "seed")
-        })  # fmt: skip
+        shared = ("steps", "batch", "device_batch", "rate", "schedule", "adapter", "precision", "seed")
+        settings = SFTSettings(max_tokens=PROMPT, **{name: getattr(self.settings, name) for name in shared})
         return fine_tune(model, processor, demonstrations(self.training), settings, Run(watch=self.watch))
 
     def score(self, model: Any, *, blind: bool = False) -> Solved:
