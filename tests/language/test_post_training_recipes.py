@@ -83,14 +83,13 @@ def test_a_recipe_is_followed_and_leaves_a_model_findings_and_a_figure(place):
     assert (place / "found.png").read_bytes()[:4] == b"\x89PNG"
     assert AutoModelForCausalLM.from_pretrained(found["trained"])
     assert AutoTokenizer.from_pretrained(found["trained"]).chat_template
-    assert "The model is in" in call("language", "posttrain", place / "recipe.toml").stdout
 
 
 def test_the_recipe_of_the_readme_trains_a_model_that_transformers_alone_loads(place, monkeypatch):
     text = (Path(__file__).parents[2] / "README.md").read_text()
     (place / "recipe.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.S)[1])
     monkeypatch.setenv("TRACKIO_DIR", str(place / "runs"))
-    call("language", "posttrain", place / "recipe.toml")
+    assert "The model is in" in call("language", "posttrain", place / "recipe.toml").stdout
     ask = pipeline("text-generation", model=str(place / "trained" / "2-rlvr"), max_new_tokens=3)
     said = ask([{"role": "user", "content": "1+2=?"}])[0]["generated_text"][-1]
     assert said["role"] == "assistant"

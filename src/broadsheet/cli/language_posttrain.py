@@ -86,7 +86,10 @@ def _expected(made: Plan, found: list[dict[str, Any]], out: Path | None, as_json
         print_json(said)
         return
     right = {"justify": "right"}
-    columns = ["stage", *((name, right) for name in ("rows", "steps", "tokens", "longest", "cut", "trained", "memory, MB"))]
+    columns: list[Any] = [
+        "stage",
+        *((name, right) for name in ("rows", "steps", "tokens", "longest", "cut", "trained", "memory, MB")),
+    ]
     rows = [
         (
             one["stage"], f"{one['rows']:,}", f"{one['steps']:,}", f"{one['tokens']:,}", one["longest"], f"{one['cut']:.1%}",

@@ -87,7 +87,7 @@ def estimate(
         "activations": activations(config, texts, longest, settings.precision),
         "logits": FLOAT * tile * (COPIES if device == "cpu" else 1),
     }
-    if learnt and settings.algorithm == "ppo":  # a value model is trained beside the policy
+    if isinstance(settings, RLSettings) and settings.algorithm == "ppo":  # a value model is trained beside the policy
         memory = {name: size * (1 if name == "reference" else 2) for name, size in memory.items()}
     held = memory["weights"] + memory["optimiser"] + memory["reference"]
     passing = memory["gradients"], memory["activations"] + memory["logits"]  # these give way to those, unless they add up

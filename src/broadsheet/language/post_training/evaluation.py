@@ -58,8 +58,9 @@ def read_suite(suite: Suite) -> list[Task]:
     """
     if not isinstance(suite, str | Path):
         given = list(suite)
-        if given and all(isinstance(task, Task) for task in given):
-            return given
+        tasks = [task for task in given if isinstance(task, Task)]
+        if tasks and len(tasks) == len(given):
+            return tasks
         return _tasks(("The suite", "suite", number, row) for number, row in enumerate(given, 1))
     path = existing(suite)
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
@@ -92,7 +93,13 @@ def _tasks(rows: Any) -> list[Task]:
     if not parts:
         raise InputError("The suite has no tasks.")
     return [
-        Task(name, *(tuple(row[key] for row in found) for key in ("prompt", "label", "verifier")), split)
+        Task(
+            name,
+            tuple(row["prompt"] for row in found),
+            tuple(row["label"] for row in found),
+            tuple(row["verifier"] for row in found),
+            split,
+        )
         for (name, split), found in parts.items()
     ]
 

@@ -41,7 +41,7 @@ class OnPolicy:
         flat = verified(self.verifier, 1.0)(
             completions=[text for texts in said for text in texts], prompts=columns.pop("prompt"), **columns
         )
-        scores = [flat[start : start + self.samples] for start in range(0, len(flat), self.samples)]
+        scores: list[Any] = [flat[start : start + self.samples] for start in range(0, len(flat), self.samples)]
         chat = not isinstance(prompts[0], str)
         found = [[[{"role": "assistant", "content": text}] if chat else text for text in texts] for texts in said]
         pairs = build_pairs(found, scores, self.seed, prompts)

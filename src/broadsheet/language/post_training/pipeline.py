@@ -218,9 +218,7 @@ class PostTrain:
     def _next(self, stage: Stage) -> PostTrain:
         self.stages.append(stage)
         self.identity = stage.record["identity"]
-        if (
-            stage.folder is not None
-        ):  # trainers leave their marks on a model; this begins as after an interruption
+        if stage.folder is not None:  # trainers leave their marks on a model; this begins as after an interruption
             self._place, self._model, self._words = str(stage.folder), None, None
         else:
             self._place = None
@@ -245,7 +243,7 @@ class PostTrain:
         part = scratch / "part"
         shutil.rmtree(part, ignore_errors=True)
         with quiet():
-            self._model.save_pretrained(part)
+            self.model.save_pretrained(part)
         self._words.save_pretrained(part)
         if (pairs := scratch / "checkpoints" / "pairs.jsonl").is_file():
             shutil.copy(pairs, part / pairs.name)

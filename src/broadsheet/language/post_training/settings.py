@@ -70,7 +70,7 @@ class TrainingSettings:
             raise InputError(f"{where} has no setting {unknown[0]!r}; it has {', '.join(known)}.")
         for name, value in given.items():
             kind = str(known[name].type)
-            like = {"int": int, "float": (float, int), "str": str, "bool": bool}[kind.split(" ")[0]]
+            like: Any = {"int": int, "float": (float, int), "str": str, "bool": bool}[kind.split(" ")[0]]
             if not isinstance(value, like) or isinstance(value, bool) != kind.startswith("bool"):
                 raise InputError(f"{where}: {name} is {value!r}; {kind.split(' ')[0]} is wanted.")
         return cls(**given)
