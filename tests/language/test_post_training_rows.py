@@ -49,7 +49,9 @@ def test_the_same_rows_are_the_same_wherever_they_are(written, tmp_path):
 
 
 def test_columns_get_their_names_and_texts_become_turns():
-    rows = read_rows([{"question": "1+1=?", "answer": 2, "prompt": "x"}], columns={"prompt": "question", "label": "answer"}, chat=True)
+    rows = read_rows(
+        [{"question": "1+1=?", "answer": 2, "prompt": "x"}], columns={"prompt": "question", "label": "answer"}, chat=True
+    )
     assert for_reinforcement(rows)[0] == {"prompt": [QUESTION], "label": 2}
     swapped = read_rows([{"chosen": "a", "rejected": "b"}], columns={"chosen": "rejected", "rejected": "chosen"})
     assert swapped[0] == {"chosen": "b", "rejected": "a"}
@@ -96,7 +98,10 @@ def test_a_file_that_is_none_is_told_in_one_sentence(lines, says, tmp_path, home
     [
         (lambda folder: read_rows(folder / "none.jsonl"), "no such file"),
         (lambda folder: read_rows(folder), "no data files"),
-        (lambda folder: read_rows(ROWS, columns={"label": "answer"}), "no column 'answer' .for label.; it has messages, number"),
+        (
+            lambda folder: read_rows(ROWS, columns={"label": "answer"}),
+            "no column 'answer' .for label.; it has messages, number",
+        ),
         (lambda folder: read_rows(ROWS, columns={"a": "number", "b": "number"}), "given two names"),
         (lambda folder: read_rows([]), "no rows"),
         (lambda folder: read_rows([1, 2]), "dictionaries"),
