@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadsheet.errors import InputError, JobError
+from broadsheet.language.architectures import Sizes, new_model
 from broadsheet.language.characters import character_model, character_tokenizer
 from broadsheet.language.post_training.advantages import generalised_advantages, token_rewards, whitened
 from broadsheet.language.post_training.losses import token_log_probabilities
@@ -211,3 +212,18 @@ def test_a_prompt_without_room_for_an_answer_is_refused():
     rows = [{"prompt": "a" * 127}]
     with pytest.raises(InputError, match=r"Prompt 1 has 127 tokens; .* context of 128"):
         reinforce_by_ppo(character_model(0), character_tokenizer(), rows, right, RLSettings(**COMMON, steps=1))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "olmo2", "gpt_neox", "gpt2"])
+def test_any_causal_model_is_trained(kind):
+    words = character_tokenizer()
+    model = new_model(kind, Sizes(words=len(words), width=16, blocks=1, positions=32), seed=0)
+    before = copy.deepcopy(model)
+    run = Run()
+
+    def letters(prompts, completions, **named):
+        return [float(sum(sign.islower() for sign in said(answer))) for answer in completions]
+
+    trained = reinforce_by_ppo(model, words, ASKED, letters, RLSettings(**COMMON, steps=2, beta=0.1), run)
+    assert run.records[0]["kl"] == pytest.approx(0, abs=1e-5)  # padding is read alike by the sampler and by the losses
+    assert any(not torch.equal(one, two) for one, two in zip(trained.parameters(), before.parameters(), strict=True))

@@ -313,7 +313,7 @@ RIVALS = ("sharpened", "more-fine-tuning")
         Claim("T9", "labels that belong to other prompts bring no such gain", kind="paper", where="RLVR", ablation="coin",
               null=RIVALS, grows="steps", seeds=8, checks=[at_least("gain", 0.25, minus="permuted", within=(-2, 2))]),
     ],
-    cost=110.0,
+    cost=120.0,
 )  # fmt: skip
 def rlvr(config: Rewards, key, log: Log) -> Report:
     """GRPO and PPO on verified rewards, at three betas, beside what else could raise accuracy."""
@@ -525,7 +525,7 @@ def length_drift(runs: Runs):
 class Pipeline:
     """The whole post-training; without a model's name of the tiny suite."""
 
-    steps: int = 24  # of a stage; a single stage has three times as many
+    steps: int = 40  # of a stage; a single stage has three times as many
     start: int = 1000  # steps of training before
     model: str = ""
     chats: str = "allenai/tulu-3-sft-mixture"
@@ -556,7 +556,7 @@ SINGLE = tuple(f"{name}-alone" for name in STAGES)
               checks=[*(at_least("mean_score", -0.02, minus=name) for name in SINGLE),
                       at_least("smallest_rise", -0.02, over="mean")]),
     ],
-    cost=110.0,
+    cost=95.0,
 )  # fmt: skip
 def pipeline(config: Pipeline, key, log: Log) -> Report:
     """Scores after each stage, and after each stage alone with as many steps in all."""
