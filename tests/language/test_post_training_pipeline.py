@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from broadsheet.errors import BroadsheetError, InputError, JobError, MissingExtraError
 from broadsheet.language.characters import character_model, character_tokenizer
+from broadsheet.language.diversity.scores import pass_at_k
 from broadsheet.language.post_training import evaluation
-from broadsheet.language.post_training.evaluation import Task, evaluate, harness, majority, pass_at, read_suite, scores
+from broadsheet.language.post_training.evaluation import Task, evaluate, harness, majority, read_suite, scores
 from broadsheet.language.post_training.on_policy import OnPolicy
 from broadsheet.language.post_training.pipeline import PostTrain
 from broadsheet.language.post_training.rewards import said, verified
@@ -232,7 +233,7 @@ def test_pass_and_majority_against_all_draws():
     right = [1, 0, 0, 1, 0]
     for k in range(1, 6):
         draws = list(itertools.combinations(right, k))
-        assert pass_at(k, 5, 2) == pytest.approx(sum(map(max, draws)) / len(draws))
+        assert pass_at_k(5, 2, k) == pytest.approx(sum(map(max, draws)) / len(draws))
     assert majority(["a", "b", "a", "c"], [1, 0, 1, 0], 4) == 1.0
     assert majority(["a", "b", "b", "a"], [1, 0, 0, 1], 4) == 0.5
     assert majority(["a", "b", "b", "b"], [1, 0, 0, 0], 2) == 0.25

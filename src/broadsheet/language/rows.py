@@ -134,9 +134,12 @@ def _data_set(source: str, kind: str, split: str, configuration: str | None) -> 
     """The data set of a folder, or as a stream from the Hub."""
     from datasets import DatasetDict, load_dataset, load_from_disk
 
+    from broadsheet.language.hub import hub_or_cache
+
     try:
         if kind == "hub":
-            return load_dataset(source, configuration, split=split, streaming=True)
+            with hub_or_cache():
+                return load_dataset(source, configuration, split=split, streaming=True)
         found = load_from_disk(source)
     except Exception as error:  # the package and what it calls raise a score of different ones
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]

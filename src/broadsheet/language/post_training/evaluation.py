@@ -11,7 +11,6 @@ the split `unseen` are left alone until they are asked for, so that nothing is c
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 
 from broadsheet.errors import DataError, InputError, MissingExtraError
 from broadsheet.files import MIB, existing, read_text
+from broadsheet.language.diversity.scores import pass_at_k
 from broadsheet.language.verifiers import mathematics, verifier_of, verify
 from broadsheet.language.verifiers.numbers import last_number
 
@@ -172,19 +172,13 @@ def scores(
     right = [[verify(name, text, label) for text in texts] for (name, label), texts in zip(named, drawn, strict=True)]
     found["sampled"] = float(np.mean(right))
     for n in k:
-        found[f"pass@{n}"] = float(np.mean([pass_at(n, len(row), sum(value == 1 for value in row)) for row in right]))
+        found[f"pass@{n}"] = float(np.mean([pass_at_k(len(row), sum(value == 1 for value in row), n) for row in right]))
         votes = [
             majority([answer_of(name, text) for text in texts], row, n)
             for (name, _), texts, row in zip(named, drawn, right, strict=True)
         ]
         found[f"maj@{n}"] = float(np.mean(votes))
     return found
-
-
-def pass_at(k: int, samples: int, right: int) -> float:
-    """The probability that of k answers, drawn without replacement from `samples` of which `right` are right, one is right: the
-    unbiased estimate of arXiv 2107.03374."""
-    return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 def majority(said: Sequence[str], right: Sequence[float], k: int) -> float:

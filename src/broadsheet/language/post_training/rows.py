@@ -19,6 +19,8 @@ try:
 except ImportError:
     raise MissingExtraError("Reading training data", "language") from None
 
+from broadsheet.language.hub import hub_or_cache
+
 KINDS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
 """Endings of files -> what the package datasets calls them."""
 ROLES = {"prompt": "user", "completion": "assistant", "chosen": "assistant", "rejected": "assistant"}
@@ -173,7 +175,7 @@ def _read(data: Any, split: str | None) -> Dataset:
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or path.suffix in KINDS:
         raise InputError(f"{name}: there is no such file or folder.")
     try:
-        with _hub():
+        with hub_or_cache():
             return _part(datasets.load_dataset(name), split, name)
     except (OSError, ValueError) as error:
         raise MissingDataError(
@@ -268,22 +270,6 @@ def _renamed(rows: Dataset, columns: Mapping[str, str], name: Any) -> Dataset:
         raise InputError(f"{name}: one column is given two names: {dict(columns)}.")
     rows = rows.remove_columns([ours for ours in columns if ours in rows.column_names and ours not in columns.values()])
     return rows.rename_columns({theirs: ours for ours, theirs in columns.items() if ours != theirs})
-
-
-@contextlib.contextmanager
-def _hub() -> Iterator[None]:
-    """The cache on this machine alone, at once, where the Hub does not answer."""
-    from huggingface_hub import constants
-
-    from broadsheet.language.models import _reachable
-
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if not _reachable():
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 @contextlib.contextmanager
