@@ -132,7 +132,7 @@ def wrong_losses(runs: Runs):
     axis.barh([f"{said[name]}: {arm}" for arm, name, _ in rows], [max(value, 1e-17) for _, _, value in rows], color=colours)
     axis.set_xscale("log")
     axis.invert_yaxis()
-    label(axis, "difference (nats; of gradients relative)", "", legend=False)
+    label(axis, "difference (nats; of gradients relative)", "loss: how computed", legend=False)
     return fig
 
 
@@ -447,7 +447,7 @@ def gains(runs: Runs):
     )
     axis.axvline(0.25, color=COLOURS[1], linestyle="--", label="claimed")
     axis.invert_yaxis()
-    label(axis, "gain in accuracy", "")
+    label(axis, "gain in accuracy", "training")
     return fig
 
 
@@ -591,7 +591,7 @@ def stages(runs: Runs):
         color=[SYSTEM_COLOUR] + [CONTROL_COLOUR] * (len(arms) - 1),
     )
     right.invert_yaxis()
-    label(right, "mean score", "")
+    label(right, "mean score", "stages")
     return fig
 
 
@@ -609,6 +609,8 @@ def radar(runs: Runs):
         axis.plot(angles, np.append(row, row[0]), color=(CONTROL_COLOUR, *COLOURS)[k], label=name)
     axis.set_xticks(angles[:-1], names)
     axis.set_ylim(0, 1)
+    axis.set_xlabel("score on what was held out")
+    axis.set_ylabel("score, from the centre", labelpad=24)
     axis.legend(frameon=False, fontsize="small", loc="lower right")
     return fig
 
