@@ -142,7 +142,7 @@ def main(official: str) -> None:
     from verl.utils.dataset import jigsaw_utils, rl_dataset
 
     TARGET.mkdir(parents=True, exist_ok=True)
-    (TARGET / "rewards.json").write_text(json.dumps(rewards(visual_jigsaw), indent=0) + "\n")
+    (TARGET / "rewards.json").write_text("[\n" + ",\n".join(map(json.dumps, rewards(visual_jigsaw))) + "\n]\n")
     with tempfile.TemporaryDirectory() as folder:
         np.savez_compressed(TARGET / "depth.npz", **depth_picture(rl_dataset, Path(folder)))
         made = {"puzzles": puzzles(rl_dataset, Path(folder)), "ranges": ranges(jigsaw_utils)}
