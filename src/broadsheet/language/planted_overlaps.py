@@ -25,10 +25,10 @@ def planted(items: int, planted: int, prompts: int, rng: np.random.Generator) ->
     """`items` conversations of random words, of which `planted` hold a prompt or more than half of one in a user's turn, and as
     many are decoys: with half of a prompt or less, with its words in another order, or with it in the assistant's answer."""
 
-    def some(count: int) -> list[str]:
-        return [f"w{k}" for k in rng.integers(WORDS, size=count)]
+    def some(count: int, letter: str = "f") -> list[str]:
+        return [f"{letter}{k}" for k in rng.integers(WORDS, size=count)]
 
-    evaluation = [some(24) for _ in range(prompts)]
+    evaluation = [some(24, "w") for _ in range(prompts)]  # words of their own: no neighbour lengthens what is planted
     train, contaminated, shares = [], set(), {}
     for number in range(items):
         which = int(rng.integers(prompts))
