@@ -97,6 +97,16 @@ def pytest_collection_finish(session):
     gc.set_threshold(20_000, 50, 100)
 
 
+@pytest.fixture(autouse=True)
+def settled_imports():
+    """A trainer collects garbage as it begins, and need not look through TRL and what it imports, which tests load on their way."""
+    before = "trl" in sys.modules
+    yield
+    if not before and "trl" in sys.modules:
+        gc.collect()
+        gc.freeze()
+
+
 MAPPINGS = 40_000
 """Mappings of memory from which on compiled programs are dropped; Linux gives a process 65 530, and XLA dies without."""
 

@@ -150,6 +150,8 @@ def test_mathematical_answers(text, label, right):
         (r"\sin^2 x+\cos^2 x", "1"),
         (r"\sin^{-1} 1", r"\arccos 0"),
         (r"\log_2 8", "3"),
+        (r"\sin a \cdot \sin b", r"\sin b \cdot \sin a"),
+        (r"\cos 2 \cdot x", r"\cos(2x)"),
         (r"\lg 1000", "3"),
         (r"\ln(e)", r"\log e"),
         (r"\exp(2)\exp 3", r"\exp(5)"),
@@ -236,7 +238,7 @@ def test_values_are_those_of_sympy_where_it_prints_what_is_read(tree):
     if found is None or made.has(sympy.zoo, sympy.nan, sympy.I) or abs(found) > 1e100:
         return
     values = {symbol: sympy.sympify(value_at(symbol.name, 0)) for symbol in made.free_symbols}
-    theirs = complex(made.evalf(40, subs=values, maxn=400))
+    theirs = complex(made.evalf(20, subs=values, maxn=200))
     ours = complex(found)
     assert abs(ours - theirs) <= 1e-9 * max(1, abs(theirs)), shown
 
@@ -361,7 +363,7 @@ def test_any_text_has_a_verdict(text, label):
 @pytest.mark.parametrize(
     ("name", "label", "said"),
     [
-        ("nothing", "7", "no verifier called 'nothing'; there are exact, gsm8k"),
+        ("nothing", "7", "no verifier called 'nothing'; there are "),
         ("gsm8k", None, "label of a sum is None"),
         ("math", ["7"], "label of a mathematical answer"),
         ("math", "7" * 1001, "1001 characters"),

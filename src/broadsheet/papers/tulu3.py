@@ -480,18 +480,25 @@ def preferences(config: Preferences, key, log: Log) -> Report:
             looking = Looking(max(1, config.steps // config.looks), lambda model: _manners(suite, model))
             run = Run(callbacks=[looking])
             settings = DPOSettings(
-                steps=config.steps, batch=config.batch, rate=config.rate, loss=loss, beta=beta, seed=seed, log_every=5
+                steps=config.steps,
+                batch=config.batch,
+                rate=config.rate,
+                loss=loss,
+                beta=beta,
+                seed=seed,
+                log_every=min(5, config.steps),
             )
             model = prefer(copy.deepcopy(suite.base), suite.words, pairs, settings, run)
-            margins = [row["rewards/margins"] for row in run.records if "rewards/margins" in row]
+            records = [row for row in run.records if "rewards/margins" in row]
+            margins = [row["rewards/margins"] for row in records]
             lengths = looking.curve("length")
             arms[name] = {
                 "mean_score": suite.scores(model)["mean"],
                 "length_drift": lengths[-1] - lengths[0],
-                "margin": (margins or [0.0])[-1],
+                "margin": margins[-1],
             }
             curves |= {f"{name}_looks": looking.steps, f"{name}_length": lengths, f"{name}_taste": looking.curve("taste")}
-            curves |= {f"{name}_margin": margins}
+            curves |= {f"{name}_steps": [row["step"] for row in records], f"{name}_margin": margins}
             log.progress(number / 3)
     return Report(arms=arms, arrays=curves)
 
@@ -512,8 +519,7 @@ def length_drift(runs: Runs):
         ("plain-dpo", "DPO", CONTROL_COLOUR),
         ("simpo", "SimPO", COLOURS[1]),
     ):
-        margin = data[f"{name}_margin"]
-        axes[0].plot(5 * np.arange(1, len(margin) + 1), margin, color=colour, label=said)
+        axes[0].plot(data[f"{name}_steps"], data[f"{name}_margin"], color=colour, label=said)
         axes[1].plot(data[f"{name}_looks"], data[f"{name}_length"], color=colour)
         axes[2].plot(data[f"{name}_looks"], data[f"{name}_taste"], color=colour)
     for axis, said in zip(axes, ("margin of rewards", "answer (characters)", "taste (0 to 1)"), strict=True):

@@ -5,7 +5,8 @@ command that is no operation is a symbol, π among them), and have one value whe
 of their symbols: exactly, where all is rational, else to 45 digits. Nothing is simplified, and time grows with the text alone:
 150 characters made for it keep math-verify's reader, built like SymPy's, busy for more than a minute. What has no value here
 (relations, sets, integrals, sums, limits, infinity, numbers of more than some thousand digits) equals nothing. Unlike SymPy's
-reader this one reads all of the text: there `1,2` is the number 1, and `7)` is 7.
+reader this one reads all of the text (there `1,2` is the number 1, and `7)` is 7), and ends a function's argument before the
+next function (there `\\sin a \\cdot \\sin b` is the sine of a product).
 """
 
 from __future__ import annotations
@@ -148,9 +149,9 @@ class Reader:
         return value
 
     def product(self, functions: bool = True) -> Any:
-        """Factors with signs between them; without `functions` only the first may begin with one."""
+        """Factors with signs between them; without `functions` only the first may begin with one, and the next one ends it."""
         value = self.signed(functions)
-        while self.next in TIMES | OVER:
+        while self.next in TIMES | OVER and (functions or "".join(self.tokens[self.at + 1 : self.at + 2]) not in FUNCTIONS):
             times = self.take() in TIMES
             more = self.signed(functions)
             value = combined(operator.mul if times else operator.truediv, value, more)
