@@ -61,7 +61,8 @@ def test_feeds_name_the_public_address_and_no_other(page):
 def test_wrong_tokens_have_a_limit_for_each_address(page, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(security, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
-    monkeypatch.setattr(administration, "asyncio", SimpleNamespace(sleep=_no_sleep))  # not asyncio's own: the page's loop sleeps too
+    # not by asyncio.sleep, which the loop of the page itself rests by
+    monkeypatch.setattr(administration, "asyncio", SimpleNamespace(sleep=_no_sleep))
     with public() as here:
         for _ in range(TRIES):
             assert here.post("/administrator", data={"token": "wrong"}).status_code == 403
