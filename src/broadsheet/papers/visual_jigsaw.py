@@ -236,17 +236,22 @@ def _learners(config: Training, key, log: Log, stages: int) -> Learners:
               where="section 4, image jigsaw", ablation="random-reward", null=("imitation", "seams"), grows="steps", seeds=8,
               checks=[at_least("gain", 0.15, over="mean"),
                       at_least("exact", 0.8, over="mean", within=(0.0, 1.0), chance=1 / 6)],
-              reason="ramps are solved by the colours at their seams without a model, and learned as well by fine-tuning on "
-              "right answers: that the training works shows, not that it takes reinforcement"),
+              reason="Ramps are solved by the colours at their seams without a model, and fine-tuning on right answers ends as "
+              "high as reinforcement or higher on every seed. On three of eight seeds the noisy start gets .02 to .18 right, and "
+              "rewards hardly say anything: gains of .00, .01 and .14 there, of .25 to .37 on the others."),
         Claim("VJ6", "the picture is used: with grey in its place the model guesses", kind="paper", where="section 3",
               ablation=("trained-blind", "start"), null="guess", grows="steps", seeds=8,
               checks=[at_most("exact_blind", 0.30, over="mean", within=(0.0, 1.0)),
-                      at_least("sight", 0.5, over="mean")]),
+                      at_least("sight", 0.5, over="mean")],
+              reason="On the three seeds whose start is no better than guessing nothing was learned that grey could take away; "
+              "on the other five, right answers fall by .60 to .90."),
         Claim("VJ8", "what is learned from puzzles carries over to a question that was not trained, and that of fine-tuning "
               "does not", kind="paper", where="table 1", ablation="random-reward", null="untrained", grows="steps", seeds=8,
               published="MMVP 54.66 -> 60.66 by puzzles, 56.00 by fine-tuning",
               checks=[at_least("transfer", {"quick": 0.0, "paper": 0.0}, minus="start"),
-                      at_least("transfer", {"quick": 0.0, "paper": 0.0}, minus="imitation")]),
+                      at_least("transfer", {"quick": 0.0, "paper": 0.0}, minus="imitation")],
+              reason="The quadrant of a digit is read from the tower as well before as after any of the trainings, .72 on "
+              "average; differences are of a hundredth, either way."),
     ],
     data="data",
     cost=70.0,
