@@ -237,8 +237,8 @@ def _learners(config: Training, key, log: Log, stages: int) -> Learners:
               checks=[at_least("gain", 0.15, over="mean"),
                       at_least("exact", 0.8, over="mean", within=(0.0, 1.0), chance=1 / 6)],
               reason="Ramps are solved by the colours at their seams without a model, and fine-tuning on right answers ends as "
-              "high as reinforcement or higher on every seed. On three of eight seeds the noisy start gets .02 to .18 right, and "
-              "rewards hardly say anything: gains of .00, .01 and .14 there, of .25 to .37 on the others."),
+              "high as reinforcement or higher on every seed. On three of eight seeds the noisy start gets .02 to .18 right, "
+              "and rewards hardly say anything: gains of .00, .01 and .14 there, of .25 to .37 on the others."),
         Claim("VJ6", "the picture is used: with grey in its place the model guesses", kind="paper", where="section 3",
               ablation=("trained-blind", "start"), null="guess", grows="steps", seeds=8,
               checks=[at_most("exact_blind", 0.30, over="mean", within=(0.0, 1.0)),
