@@ -1,3 +1,4 @@
+import ctypes
 import gc
 import os
 import sys
@@ -24,6 +25,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set before the test process
 # test processes share the processor already, and threads that wait for each other spin
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+os.environ.setdefault("MALLOC_ARENA_MAX", "4")  # a compiler's many threads would each keep memory of their own
 
 
 @pytest.fixture
@@ -126,4 +128,6 @@ def room_for_programs():
     if maps.read_bytes().count(b"\n") > MAPPINGS:
         sys.modules["jax"].clear_caches()
         gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc keeps what was freed
+            trim(0)
     looked = time.monotonic()
