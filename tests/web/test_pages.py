@@ -109,7 +109,7 @@ def test_a_page_of_new_papers_shows_what_is_near_and_runs(site):
 
 
 def test_what_is_not_near_is_not_suggested(site):
-    Catalogue().add("hub", [Facts("Learning household budgets for quality and diversity", names=("A",))], date(2025, 12, 13))
+    Catalogue().add("hub", [Facts("Learning household budgets from receipts", names=("A",))], date(2025, 12, 13))
     site.app.state.edition.refresh()
     card = tree(site.get("/")).select_one('section[aria-labelledby="d2025-12-13"] article')
     assert "Nearest that runs" not in card.get_text()

@@ -329,7 +329,6 @@ def _draw_rivals(runs: Runs) -> Any:
               ablation="quality", null=("dealt", "entropy", "wording"),
               checks=[at_least("pass_gain", {"paper": 0.005}, over="mean")]),
     ],
-    data="prompts",
     cost=50.0,
 )  # fmt: skip
 def make_number(config: Training, key, log: Log) -> Report:
@@ -352,7 +351,6 @@ def quality_and_diversity(runs: Runs):
               published="4-grams vary the wording and lose accuracy",
               checks=[at_least("distinct_at_pass", 0.25, minus=rival) for rival in RIVALS]),
     ],
-    data="prompts",
     cost=50.0,
 )  # fmt: skip
 def wordings(config: Training, key, log: Log) -> Report:
@@ -371,7 +369,6 @@ def meaning_and_wording(runs: Runs):
         "smoke": TALK_SMOKE,
         "quick": Training("name one", batch=64, device_batch=64, draws=10, looks=5), "paper": TALK,
     },
-    data="prompts",
     cost=18.0,
 )  # fmt: skip
 def open_ended(config: Training, key, log: Log) -> Report:
@@ -403,7 +400,6 @@ def over_training(runs: Runs):
 
 @paper.experiment(
     presets={"smoke": TALK_SMOKE, "quick": Training(), "paper": REAL},
-    data="prompts",
     cost=50.0,
 )
 def fusion(config: Training, key, log: Log) -> Report:
