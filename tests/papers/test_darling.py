@@ -1,7 +1,5 @@
 """DARLING's experiments: the same arms share everything but their reward, and TRL pays what the reward says."""
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
@@ -11,17 +9,7 @@ from broadsheet.language.diversity.problems import closed
 from broadsheet.language.diversity.training import reinforced
 from broadsheet.papers import darling
 from broadsheet.papers.darling import SMOKE, Dealt, _arms
-
-
-class Quiet:
-    def progress(self, fraction, **metrics):
-        assert 0 <= fraction <= 1
-
-    def checkpoint(self, name):
-        return None
-
-    def alone(self):
-        return contextlib.nullcontext()
+from quiet import Quiet
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,3 @@
-import contextlib
-
 import jax
 import numpy as np
 import pytest
@@ -9,17 +7,7 @@ from broadsheet.atoms.files import write_structures
 from broadsheet.atoms.structures import forces_of
 from broadsheet.errors import DataError, MissingDataError
 from broadsheet.papers.dataset_compression import RIVALS, copper_cells, paper
-
-
-class Quiet:
-    def progress(self, fraction, **metrics):
-        pass
-
-    def checkpoint(self, name):
-        return None
-
-    def alone(self):
-        return contextlib.nullcontext()
+from quiet import Quiet
 
 
 def run(name, preset="smoke", **overrides):

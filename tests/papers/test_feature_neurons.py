@@ -1,7 +1,5 @@
 """The paper's size on a folder in the real format, what is asked for where a model is missing, and the frequent tokens."""
 
-import contextlib
-
 import jax
 import pytest
 
@@ -9,17 +7,7 @@ from broadsheet.errors import MissingDataError
 from broadsheet.language.architectures import Sizes, new_model
 from broadsheet.language.tiny_world import WORDS, tokenizer
 from broadsheet.papers.feature_neurons import paper
-
-
-class Quiet:
-    def progress(self, fraction, **metrics):
-        pass
-
-    def checkpoint(self, name):
-        return None
-
-    def alone(self):
-        return contextlib.nullcontext()
+from quiet import Quiet
 
 
 @pytest.fixture(scope="module")

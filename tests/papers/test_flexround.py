@@ -2,7 +2,6 @@
 
 import json
 import sys
-from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from broadsheet.language.architectures import Sizes, new_model
 from broadsheet.language.tiny_world import WORDS, World, tokenizer
 from broadsheet.learn.rounding import FlexRound, RoundToNearest
 from broadsheet.papers.flexround import accuracy, by_hand, moved_weights, paper
+from quiet import Quiet
 from resnets import write_resnet
 
 
@@ -115,16 +115,3 @@ def test_without_texts_the_papers_size_says_what_it_needs(tmp_path, monkeypatch)
     config = paper.experiments["lm_blocks"].configure("paper", overrides={"model": str(tmp_path)})
     with pytest.raises(MissingDataError, match="pip install datasets"):
         config.ready(0, Quiet())
-
-
-class Quiet:
-    """A log that nobody reads."""
-
-    def progress(self, fraction, **metrics):
-        assert 0 <= fraction <= 1
-
-    def checkpoint(self, name):
-        return None
-
-    def alone(self):
-        return nullcontext()

@@ -1,6 +1,5 @@
 """How post-training reshapes language models, truthfulness, refusal and confidence: real formats, and claims that can be judged."""
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -20,19 +19,9 @@ from broadsheet.language.tiny_model import tiny_model
 from broadsheet.language.tiny_tasks import requests, statements
 from broadsheet.language.tiny_world import World
 from broadsheet.papers.post_training_reshapes import paper
+from quiet import Quiet
 
 SHIPPED = Path(__file__).parents[1] / "references" / "tiny_chain"
-
-
-class Quiet:
-    def progress(self, fraction, **metrics):
-        assert 0 <= fraction <= 1
-
-    def checkpoint(self, name):
-        return None
-
-    def alone(self):
-        return contextlib.nullcontext()
 
 
 @pytest.fixture(scope="module")

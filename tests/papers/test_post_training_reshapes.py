@@ -1,6 +1,5 @@
 """How post-training reshapes: the loading of real models and statements, and the controls of its claims."""
 
-import contextlib
 from dataclasses import replace
 
 import jax
@@ -12,18 +11,7 @@ from broadsheet.language import tiny_world as tiny
 from broadsheet.language.patch_maps import PatchMap
 from broadsheet.papers import post_training_reshapes as reshapes
 from broadsheet.papers.post_training_reshapes import EXAMPLES, paper
-
-
-class Quiet:
-    def progress(self, fraction, **metrics):
-        pass
-
-    def checkpoint(self, name):
-        return None
-
-    def alone(self):
-        return contextlib.nullcontext()
-
+from quiet import Quiet
 
 CITIES = """statement,label,city,country,correct_country
 The city of Krasnodar is in Russia.,1,Krasnodar,Russia,Russia

@@ -1,6 +1,5 @@
 """Every experiment of every paper at smoke size: the shape of its report, its figures, and the index."""
 
-import contextlib
 import math
 
 import jax
@@ -11,19 +10,7 @@ from broadsheet.lab import Report
 from broadsheet.lab.claims import SYSTEM
 from broadsheet.lab.growth import FACTORS, sizes
 from broadsheet.lab.registry import describe, entries, import_paper, index_text, papers_folder
-
-
-class Quiet:
-    def progress(self, fraction, **metrics):
-        assert 0 <= fraction <= 1
-        assert all(math.isfinite(value) for value in metrics.values())
-
-    def checkpoint(self, name):
-        return None
-
-    def alone(self):
-        return contextlib.nullcontext()
-
+from quiet import Quiet
 
 UNDEFINED = {
     # members do not differ so soon; a score does not rise; a step has no width

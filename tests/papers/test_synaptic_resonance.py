@@ -1,5 +1,3 @@
-import contextlib
-
 import jax
 import pytest
 
@@ -7,17 +5,7 @@ from broadsheet.errors import MissingDataError
 from broadsheet.language.architectures import Sizes, new_model
 from broadsheet.language.prose import learn_tokenizer
 from broadsheet.papers.synaptic_resonance import Prose, paper
-
-
-class Quiet:
-    def checkpoint(self, name):
-        return None
-
-    def progress(self, fraction, **metrics):
-        assert 0 <= fraction <= 1
-
-    def alone(self):
-        return contextlib.nullcontext()
+from quiet import Quiet
 
 
 def test_a_model_of_the_hub_and_wikitext_go_the_same_way(tmp_path):

@@ -1,4 +1,4 @@
-"""A language of single characters: its tokenizer, Tülu's chat template, and a Llama of 90 thousand parameters.
+"""A language of single characters: its tokenizer, Tülu's chat template, and a Llama of 88 thousand parameters.
 
 Sums and templates of a few characters are enough to watch post-training work: an answer has two to five tokens, what is right
 is known exactly, and a training takes half a minute on one core.
@@ -36,7 +36,7 @@ TULU_TEMPLATE = (
 
 
 def character_tokenizer() -> Any:
-    """A fast tokenizer with a token for each of 79 characters, an end, padding, unknown and three roles; Tülu's template."""
+    """A fast tokenizer with a token for each of 78 characters, an end, padding, unknown and three roles; Tülu's template."""
     tokens = [PAD, END, UNKNOWN, *ROLES, *CHARACTERS]
     made = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token=UNKNOWN))
     made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
