@@ -41,9 +41,9 @@ OPTIMISER = optax.adam(0.01)
 N = 20 * 12 + 4 * 20
 
 
-def trained(rule, steps=40, optimiser=OPTIMISER, **options):
+def trained(rule, steps=40, optimiser=OPTIMISER, chunk=5, **options):
     return fit(
-        model(), Loss(), batch, optimiser=optimiser, steps=steps, key=jax.random.key(1), sparsifier=rule, chunk=5, **options
+        model(), Loss(), batch, optimiser=optimiser, steps=steps, key=jax.random.key(1), sparsifier=rule, chunk=chunk, **options
     )
 
 
@@ -183,6 +183,28 @@ def test_resumes_to_the_same_weights(tmp_path):
     whole = trained(rule).model["first"]
     trained(rule, steps=20, checkpoint=tmp_path / "at")
     np.testing.assert_array_equal(trained(rule, checkpoint=tmp_path / "at").model["first"], whole)
+
+
+@pytest.mark.parametrize("rule", [GraNet(0.9, steps=40, every=4), SET(0.8, steps=40, every=7), GMP(0.9, steps=40, every=3)])
+def test_loops_that_know_when_masks_change_train_like_one_update_in_each_step(rule):
+    compiled, key = trained(rule, chunk=11), jax.random.key(1)
+    drawn = (batch(jax.random.split(jax.random.fold_in(key, t))[0]) for t in range(40))
+    one_by_one = fit(model(), Loss(), drawn, optimiser=OPTIMISER, steps=40, key=key, sparsifier=rule)
+    optimiser = rule.around(OPTIMISER)
+    state = optimiser.init(model())
+    params, changes = rule.start(model(), state), []
+    slope = jax.grad(lambda params, x: Loss()(params, x, None))
+    for t in range(40):
+        before = state.masks
+        updates, state = optimiser.update(slope(params, batch(jax.random.split(jax.random.fold_in(key, t))[0])), state, params)
+        params = optax.apply_updates(params, updates)
+        if not all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state.masks), strict=True)):
+            changes.append(t + 1)
+    assert changes
+    assert all(rule.changes_at(t) for t in changes)
+    for found in (compiled, one_by_one):
+        for name in params:
+            np.testing.assert_allclose(found.model[name], params[name], rtol=1e-4, atol=1e-6)
 
 
 def test_rules_that_differ_in_numbers_share_a_program():

@@ -117,6 +117,15 @@ class Sparsifier:
         """The optimiser, for weights that are kept sparse by this rule (see `sparse`)."""
         return sparse(optimiser, self)
 
+    def split(self, optimiser: optax.GradientTransformation) -> Split:
+        """What `around` does in the steps that change masks and in those that do not, each by itself."""
+        return _split_of(optimiser.update, self.growth, self.scope, self.outputs)
+
+    def changes_at(self, step: int) -> bool:
+        """Whether masks change in the update that makes this step, counted from 1."""
+        exchanges = self.growth is not None and step % self.every == 0 and self.t0 <= step < self.steps
+        return exchanges or step in self.prunes_at()
+
 
 def GraNet(s_final: float, *, s_init: float = 0.5, **options: Any) -> Sparsifier:
     """Gradual pruning from `s_init` (0: dense) with regrowth by gradient. Options as of `Sparsifier`."""
@@ -163,6 +172,13 @@ class FixedMasks:
             )  # fmt: skip
 
         return optax.GradientTransformation(init, _update_of(optimiser.update, None, "global", False))
+
+    def split(self, optimiser: optax.GradientTransformation) -> None:
+        """None: all steps are alike."""
+
+    def changes_at(self, step: int) -> bool:
+        """Never."""
+        return False
 
 
 class SparseState(NamedTuple):
@@ -228,47 +244,78 @@ def _number(value: Any) -> Int[Array, "..."]:
     return jnp.asarray(value, jnp.int32)
 
 
+class Split(NamedTuple):
+    """The update of a sparse optimiser in two, for loops that know which one a step needs: a branch within each step of a
+    compiled loop would copy through it all that it may change.
+
+    - `changing`, `between`: for a step that changes masks, and for one that does not.
+    - `due`: from the optimiser's state, whether the next step changes them.
+    """
+
+    changing: Callable[..., tuple[PyTree, SparseState]]
+    between: Callable[..., tuple[PyTree, SparseState]]
+    due: Callable[[SparseState], Array]
+
+
+@functools.lru_cache(maxsize=64)
+def _split_of(inner_update: Callable, growth: Growth | None, scope: Scope, outputs: bool) -> Split:
+    """The parts of the update of all rules that differ in numbers only."""
+
+    def changing(gradient: PyTree, state: SparseState, params: PyTree) -> tuple[PyTree, SparseState]:
+        old, step, average = state.masks, state.step + 1, _averaged(gradient, state, growth)
+        updates, inner = _inner_step(inner_update, gradient, state, params)
+        moved, masks = apply_masks(optax.apply_updates(params, updates), old), old
+        if state.prune_at.size:
+            at = jnp.searchsorted(state.prune_at, step)
+            masks = jax.lax.cond(
+                jnp.any(state.prune_at == step),
+                lambda: pruned(old, moved, state.keep[jnp.minimum(at, len(state.keep) - 1)], scope, outputs),
+                lambda: old,
+            )
+        if growth is not None:
+            key = jax.random.fold_in(jax.random.key(state.seed), step)
+            masks = regrown(masks, moved, average if growth == "momentum" else gradient, exchange_rate(state), growth, key)
+        updates = _emptying(jax.tree.map(lambda before, now: before & now, old, masks), updates, params)
+        return updates, state._replace(inner=inner, masks=masks, step=step, gradients=average)
+
+    def between(gradient: PyTree, state: SparseState, params: PyTree) -> tuple[PyTree, SparseState]:
+        updates, inner = _inner_step(inner_update, gradient, state, params)
+        updates = _emptying(state.masks, updates, params)
+        return updates, state._replace(inner=inner, step=state.step + 1, gradients=_averaged(gradient, state, growth))
+
+    return Split(changing, between, functools.partial(_due, growth=growth))
+
+
 @functools.lru_cache(maxsize=64)
 def _update_of(inner_update: Callable, growth: Growth | None, scope: Scope, outputs: bool) -> Callable:
-    """The update of all rules that differ in numbers only."""
+    """The whole update of all rules that differ in numbers only."""
+    changing, between, due = _split_of(inner_update, growth, scope, outputs)
 
     def update(gradient: PyTree, state: SparseState, params: PyTree | None = None) -> tuple[PyTree, SparseState]:
         if params is None:
             raise InputError("A sparse optimiser is given the weights: update(gradient, state, weights).")
-        old = state.masks
-
-        def moved_by() -> tuple[PyTree, PyTree]:
-            return inner_update(apply_masks(gradient, old), _with_masked_moments(state.inner, old), params)
-
-        step = state.step + 1
-        average = state.gradients
-        if growth == "momentum":
-            average = jax.tree.map(lambda a, g: MOMENTUM * a + (1 - MOMENTUM) * g, average, gradient)
-
-        def changed() -> PyTree:
-            # again, since what this branch shared with the rest would be written out in every step
-            moved = apply_masks(optax.apply_updates(params, moved_by()[0]), old)
-            masks = old
-            if state.prune_at.size:
-                at = jnp.searchsorted(state.prune_at, step)
-                masks = jax.lax.cond(
-                    jnp.any(state.prune_at == step),
-                    lambda: pruned(old, moved, state.keep[jnp.minimum(at, len(state.keep) - 1)], scope, outputs),
-                    lambda: old,
-                )
-            if growth is not None:
-                key = jax.random.fold_in(jax.random.key(state.seed), step)
-                masks = regrown(masks, moved, average if growth == "momentum" else gradient, exchange_rate(state), growth, key)
-            return masks
-
-        fixed = growth is None and not state.prune_at.size
-        masks = old if fixed else jax.lax.cond(_due(state, growth), changed, lambda: old)
-        updates, inner = moved_by()
-        kept = jax.tree.map(lambda before, now: before & now, old, masks)
-        updates = jax.tree.map(lambda m, u, p: jnp.where(m, u, -p) if is_sparse(m) else u, kept, updates, params)
-        return updates, state._replace(inner=inner, masks=masks, step=step, gradients=average)
+        if growth is None and not state.prune_at.size:
+            return between(gradient, state, params)
+        return jax.lax.cond(due(state), changing, between, gradient, state, params)
 
     return update
+
+
+def _inner_step(inner_update: Callable, gradient: PyTree, state: SparseState, params: PyTree) -> tuple[PyTree, PyTree]:
+    """What the optimiser itself does, given the gradients and moments of live weights."""
+    return inner_update(apply_masks(gradient, state.masks), _with_masked_moments(state.inner, state.masks), params)
+
+
+def _averaged(gradient: PyTree, state: SparseState, growth: Growth | None) -> PyTree:
+    """The running average of dense gradients, where growth goes by it."""
+    if growth != "momentum":
+        return state.gradients
+    return jax.tree.map(lambda a, g: MOMENTUM * a + (1 - MOMENTUM) * g, state.gradients, gradient)
+
+
+def _emptying(masks: PyTree, updates: PyTree, params: PyTree) -> PyTree:
+    """The updates, and for weights that are not live those after which they are exactly zero."""
+    return jax.tree.map(lambda m, u, p: jnp.where(m, u, -p) if is_sparse(m) else u, masks, updates, params)
 
 
 def _due(state: SparseState, growth: Growth | None) -> Array:

@@ -139,10 +139,11 @@ def largest(keys: UInt[Array, " n"], count: Int[Array, ""] | int) -> Bool[Array,
 
 def _kth(keys: UInt[Array, " n"], count: Int[Array, ""], bits: int) -> UInt[Array, ""]:
     """The largest threshold that at least `count` keys reach, bit by bit."""
+    kind = jnp.float32 if keys.size < 2**24 else jnp.int32  # a sum of floats is the quicker one, and exact that far
 
     def bit(n: Array, threshold: Array) -> Array:
         higher = threshold | (jnp.ones((), keys.dtype) << (bits - 1 - n).astype(keys.dtype))
-        return jnp.where(jnp.sum(keys >= higher, dtype=jnp.int32) >= count, higher, threshold)
+        return jnp.where(jnp.sum((keys >= higher).astype(kind)) >= count, higher, threshold)
 
     return jax.lax.fori_loop(0, bits, bit, jnp.zeros((), keys.dtype))
 

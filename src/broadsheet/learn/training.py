@@ -18,7 +18,7 @@ from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from broadsheet.learn.pruning import Sparsifier
+    from broadsheet.learn.pruning import Sparsifier, Split
 
 
 class Fit(NamedTuple):
@@ -84,8 +84,9 @@ def fit(
         raise InputError(f"fit: {steps} steps; at least 1 is wanted.")
     chosen = parameters if parameters is not None else jax.tree.map(eqx.is_inexact_array, model)
     weights, rest = eqx.partition(model, chosen)
+    split = None
     if sparsifier is not None:
-        optimiser = sparsifier.around(optimiser)
+        split, optimiser = sparsifier.split(optimiser), sparsifier.around(optimiser)
     opt_state = optimiser.init(weights)
     if sparsifier is not None:
         weights = sparsifier.start(weights, opt_state)
@@ -95,9 +96,9 @@ def fit(
 
     if isinstance(loss, eqx.Module):
         arrays, static = eqx.partition(loss, lambda leaf: isinstance(leaf, jax.Array | np.ndarray))
-        programs = _kept_programs(static, optimiser.update, project, chunk)
+        programs = _kept_programs(static, optimiser.update, project, chunk, split)
     else:
-        arrays, programs = None, _programs(loss, optimiser.update, project, chunk)
+        arrays, programs = None, _programs(loss, optimiser.update, project, chunk, split)
     given = (rest, arrays, None if project is None else chosen, key)
     batches = iter(()) if callable(data) else iter(data)
     for _ in range(0 if callable(data) else done):
@@ -118,7 +119,8 @@ def fit(
                     batch = next(batches)
                 except StopIteration:
                     raise InputError(f"The data ended after {t} batches; {steps} steps need as many.") from None
-                carry, value = programs.one(carry, jnp.asarray(t), batch, given)
+                one = programs.one if sparsifier is None or sparsifier.changes_at(t + 1) else programs.between
+                carry, value = one(carry, jnp.asarray(t), batch, given)
                 values_list.append(value)
             values = jnp.stack(values_list)
         found = np.asarray(values)
@@ -139,17 +141,20 @@ def fit(
 
 
 class _Programs(NamedTuple):
-    """One step, and up to a chunk of steps."""
+    """One step, one that changes no mask of a sparsifier, and up to a chunk of steps."""
 
     one: Callable[..., tuple[tuple, jax.Array]]
+    between: Callable[..., tuple[tuple, jax.Array]]
     many: Callable[..., tuple[tuple, jax.Array]]
 
 
-def _programs(loss: Callable, update: Callable, project: Callable[[PyTree], PyTree] | None, chunk: int) -> _Programs:
+def _programs(
+    loss: Callable, update: Callable, project: Callable[[PyTree], PyTree] | None, chunk: int, split: Split | None
+) -> _Programs:
     """For one loss, without its arrays where it is a module; these are among what is `given`."""
 
     # keys and data are arguments: as constants of the program they would keep it out of JAX's compilation cache
-    def one(carry: tuple, t: jax.Array, source: PyTree, given: tuple) -> tuple[tuple, jax.Array]:
+    def step(update: Callable, carry: tuple, t: jax.Array, source: PyTree, given: tuple) -> tuple[tuple, jax.Array]:
         (weights, opt_state), (rest, arrays, chosen, key) = carry, given
         whole = loss if arrays is None else eqx.combine(arrays, loss)
         data_key, loss_key = jax.random.split(jax.random.fold_in(key, t))
@@ -164,13 +169,27 @@ def _programs(loss: Callable, update: Callable, project: Callable[[PyTree], PyTr
     def many(carry: tuple, first: jax.Array, count: jax.Array, source: PyTree, given: tuple) -> tuple[tuple, jax.Array]:
         """`count` is traced, so that a shorter last chunk is not compiled again."""
 
-        def body(n: jax.Array, carried: tuple[tuple, jax.Array]) -> tuple[tuple, jax.Array]:
-            carry, value = one(carried[0], first + n, source, given)
-            return carry, carried[1].at[n].set(value.astype(carried[1].dtype))
+        def made(update: Callable, carried: tuple[jax.Array, tuple, jax.Array]) -> tuple[jax.Array, tuple, jax.Array]:
+            n, carry, values = carried
+            carry, value = step(update, carry, first + n, source, given)
+            return n + 1, carry, values.at[n].set(value.astype(values.dtype))
 
-        return jax.lax.fori_loop(0, count, body, (carry, jnp.zeros(chunk)))
+        def left(carried: tuple) -> jax.Array:
+            return carried[0] < count
 
-    return _Programs(eqx.filter_jit(one), eqx.filter_jit(many))
+        def to_next_change(carried: tuple) -> tuple:
+            carried = jax.lax.while_loop(
+                lambda c: left(c) & ~split.due(c[1][1]), functools.partial(made, split.between), carried
+            )
+            return jax.lax.cond(left(carried), functools.partial(made, split.changing), lambda c: c, carried)
+
+        body = functools.partial(made, update) if split is None else to_next_change
+        _, carry, values = jax.lax.while_loop(left, body, (jnp.zeros_like(count), carry, jnp.zeros(chunk)))
+        return carry, values
+
+    one = eqx.filter_jit(functools.partial(step, update))
+    between = one if split is None else eqx.filter_jit(functools.partial(step, split.between))
+    return _Programs(one, between, eqx.filter_jit(many))
 
 
 _kept_programs = functools.lru_cache(maxsize=64)(_programs)
