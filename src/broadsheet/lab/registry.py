@@ -30,6 +30,7 @@ EXTRAS = (
         ("torch", "transformers", "tokenizers", "trl", "peft", "datasets", "av", "math_verify", "langdetect"), "language"
     )
     | dict.fromkeys(("lmdb", "pyscf", "rdkit", "tblite"), "atoms")
+    | dict.fromkeys(("pynwb", "pynapple", "neo", "networkx", "pandas", "pyarrow"), "recordings")
 )
 """Module of an optional dependency -> the extra that brings it."""
 
