@@ -1,7 +1,7 @@
 """What a recording holds, in seconds: spikes of sorted units, traces, trials; from and to the field's own objects.
 
-A `Session` is one recording of one animal. Its parts go to pynapple (`TsGroup`, `TsdFrame`, `IntervalSet`) and Neo and back, and
-to arrays, which is what estimators take. Files are read by `broadsheet.recordings.open_session`.
+A `Session` is one recording of one animal. Its parts go to pynapple (`TsGroup`, `TsdFrame`, `IntervalSet`) and Neo and back,
+and to arrays, which is what estimators take. Files are read by `broadsheet.recordings.open_session`.
 """
 
 from __future__ import annotations
