@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadsheet.cli.language_input import (
-    Device,
-    Findings,
-    Layer,
-    MaxLength,
-    ModelName,
-    Pool,
-    Precision,
-    Texts,
-    check_findings,
-    read_texts,
-    write_findings,
-)
+from broadsheet.cli.findings import Findings, check_findings, write_findings
+from broadsheet.cli.language_input import Device, Layer, MaxLength, ModelName, Pool, Precision, Texts, read_texts
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import InputError

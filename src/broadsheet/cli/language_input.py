@@ -1,14 +1,12 @@
-"""What the language verbs have in common: the options for models and texts, and where findings go."""
+"""What the language verbs have in common: the options for models and texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from broadsheet.cache import write_atomic, writing
 from broadsheet.errors import InputError
 from broadsheet.files import MIB, read_text
 
@@ -21,9 +19,6 @@ MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a text that are r
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or a name on the Hugging Face Hub.")]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, or another that PyTorch has.")]
 Precision = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
-Findings = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE.json", help="Where the findings go; a figure goes beside them (.png).")
-]
 
 
 def read_texts(path: Path, least: int, why: str = "") -> list[str]:
@@ -39,25 +34,3 @@ def read_texts(path: Path, least: int, why: str = "") -> list[str]:
         said = "1 text" if len(texts) == 1 else f"{len(texts)} texts"
         raise InputError(f"{path} has {said}, one a line; at least {least} are wanted{why}.")
     return texts
-
-
-def check_findings(out: Path | None) -> None:
-    """Raises `InputError`, before the work begins, where findings could not be written."""
-    if out is not None and out.suffix != ".json":
-        raise InputError(f"--out {out}: findings are written as .json.")
-
-
-def write_findings(out: Path | None, found: dict[str, Any], draw: Callable[[], Any]) -> dict[str, Any]:
-    """Findings as JSON with a figure beside them, where a file is named; the findings, with where they went."""
-    import json
-
-    from broadsheet.lab.metrics import finite
-
-    if out is None:
-        return found
-    picture = out.with_suffix(".png")
-    found = found | {"findings": str(out), "figure": str(picture)}
-    with writing(picture) as stream:
-        draw().savefig(stream, format="png", dpi=150, bbox_inches="tight")
-    write_atomic(out, json.dumps(finite(found), indent=1, ensure_ascii=False) + "\n")
-    return found

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broadsheet.cli.language_input import Device, Findings, ModelName, Precision, check_findings, write_findings
+from broadsheet.cli.findings import Findings, check_findings, write_findings
+from broadsheet.cli.language_input import Device, ModelName, Precision
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import InputError
