@@ -1,0 +1,392 @@
+"""Weighted stochastic block models: communities of a weighted graph as what compresses it most.
+
+The description length (nats) of a graph, its groups and its weights is that of a microcanonical block model (Peixoto 2017, 2018):
+edges given the counts between groups, the counts, the partition, and weights that are exponential for each pair of groups, their
+rates integrated out. Counts have a flat prior or, nested, a block model of their own (Peixoto 2014). The search starts from random
+groups, moves single nodes to where the length falls most, merges the two groups whose union costs least, and so on down to one
+group; the shortest of all counts of groups and starts is taken. All starts run as one program.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.special import gammaln
+from sklearn.base import BaseEstimator, ClusterMixin
+
+from broadsheet.errors import InputError
+
+Kind = Literal["exponential", "none"]
+Topology = Literal["simple", "multigraph", "degree-corrected"]
+
+
+class Length(NamedTuple):
+    """Nats that the parts of a description take; `total` is their sum.
+
+    - `edges`: which pairs are joined, given the counts between groups; `degrees`: of the nodes, where these are corrected for;
+      `counts`: of edges between groups; `partition`: which node is in which group; `weights`: of the edges.
+    """
+
+    edges: float
+    degrees: float
+    counts: float
+    partition: float
+    weights: float
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+class WeightedSBM(ClusterMixin, BaseEstimator):
+    """Communities of a symmetric matrix of weights by the shortest description; 0 is no edge.
+
+    **Parameters:**
+
+    - `kind`: `"exponential"` weights, or `"none"`: edges alone.
+    - `degree_corrected`: True, False, or `"auto"`: the shorter of both. Corrected models are of multigraphs, which is poor for
+      dense graphs.
+    - `multigraph`: price edges of a model without correction as those of a multigraph too, as graph-tool does by default; else as
+      of a simple graph, which is right for dense ones.
+    - `nested`: the counts between groups get a block model of their own, and so on; small groups are then found in large graphs.
+    - `max_groups`: where merging starts; None: a third of the nodes, 24 at most.
+    - `n_starts`: random starts; `sweeps`: of single-node moves after each merge, at most.
+    - `random_state`: integer.
+
+    **Attributes:** `labels_` (nodes,); `levels_`: the labels at each level, the finest first, each by nodes; `n_groups_`;
+    `description_length_`; `length_`: its parts; `degree_corrected_`; `profile_`: the shortest length for each count of groups.
+    """
+
+    def __init__(
+        self, kind: Kind = "exponential", *, degree_corrected: bool | Literal["auto"] = "auto", multigraph: bool = False,
+        nested: bool = True, max_groups: int | None = None, n_starts: int = 10, sweeps: int = 20, random_state: int = 0,
+    ) -> None:  # fmt: skip
+        self.kind = kind
+        self.degree_corrected = degree_corrected
+        self.multigraph = multigraph
+        self.nested = nested
+        self.max_groups = max_groups
+        self.n_starts = n_starts
+        self.sweeps = sweeps
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> WeightedSBM:
+        """Fits a matrix of weights (nodes, nodes): symmetric, from 0 on; the diagonal is left out."""
+        weights = checked_weights(X)
+        if self.kind not in ("exponential", "none") or self.degree_corrected not in (True, False, "auto"):
+            raise InputError(
+                f"kind = {self.kind!r}, degree_corrected = {self.degree_corrected!r}: exponential or none, and True, False or "
+                "'auto' are wanted."
+            )
+        if self.n_starts < 1 or (self.max_groups is not None and self.max_groups < 1):
+            raise InputError(f"{self.n_starts} starts from {self.max_groups} groups; one or more of each are wanted.")
+        plain: Topology = "multigraph" if self.multigraph else "simple"
+        tried: list[Topology] = ["degree-corrected"] if self.degree_corrected is True else [plain]
+        if self.degree_corrected == "auto":
+            tried.append("degree-corrected")
+        nodes = len(weights)
+        most = min(self.max_groups or min(max(nodes // 3, 1), 24), nodes)
+        best: tuple[float, list[np.ndarray], Length, Topology, dict[int, float]] | None = None
+        for topology in tried:
+            found = _shortest(weights, self.kind, topology, most, self.n_starts, self.sweeps, self.random_state, self.nested)
+            if best is None or found[0] < best[0]:
+                best = (*found[:3], topology, found[3])
+        assert best is not None
+        self.description_length_, self.levels_, self.length_, used, self.profile_ = best
+        self.labels_, self.degree_corrected_ = self.levels_[0], used == "degree-corrected"
+        self.n_groups_ = int(self.labels_.max()) + 1
+        return self
+
+
+def description_length(
+    weights: Any, levels: Sequence[Any], *, kind: Kind = "exponential", topology: Topology = "simple"
+) -> Length:
+    """Nats that a graph takes with a partition, term by term.
+
+    **Arguments:** `levels`: the labels of the nodes; for nested counts those of coarser levels behind them, each by nodes.
+    """
+    weights = checked_weights(weights)
+    labels = [np.unique(np.asarray(each), return_inverse=True)[1] for each in levels]
+    first = labels[0]
+    joined = (weights > 0).astype(float)
+    groups = int(first.max()) + 1
+    member = np.eye(groups)[first]
+    counts, sums = _between(joined, member), _between(weights, member)
+    sizes, degrees = member.sum(axis=0), member.T @ joined.sum(axis=1)
+    upper, diagonal = np.triu_indices(groups, 1), np.diag_indices(groups)
+    if topology == "simple":
+        pairs = np.outer(sizes, sizes)
+        pairs[diagonal] = sizes * (sizes - 1) / 2
+        edges = _choose(pairs, counts)[np.triu_indices(groups)].sum()
+    else:
+        edges = -gammaln(counts[upper] + 1).sum()
+        edges -= (counts[diagonal] * np.log(2) + gammaln(counts[diagonal] + 1)).sum()
+        if topology == "multigraph":
+            edges += (degrees * np.log(sizes)).sum()
+        else:
+            edges += gammaln(degrees + 1).sum() - gammaln(joined.sum(axis=1) + 1).sum()
+    correction = _choose(sizes + degrees - 1, degrees).sum() if topology == "degree-corrected" else 0.0
+    partition = _partition_length(sizes)
+    prior, inside = 0.0, counts
+    for one, coarser in zip(labels, labels[1:], strict=False):
+        parent = np.zeros(int(one.max()) + 1, int)
+        parent[one] = coarser
+        above = np.eye(int(coarser.max()) + 1)[parent]
+        prior += _upper_length(inside, above)
+        inside = _merge_counts(inside, above)
+    prior += _top_length(inside)
+    cost = 0.0
+    if kind == "exponential":
+        mean = weights.sum() / joined.sum()
+        pair = gammaln(counts + 1) + np.log(mean) - (counts + 1) * np.log(mean + sums)
+        cost = -pair[np.triu_indices(groups)].sum()
+    return Length(float(edges), float(correction), float(prior), float(partition), float(cost))
+
+
+def checked_weights(X: Any) -> Float[np.ndarray, "nodes nodes"]:
+    """A symmetric matrix from 0 on, its diagonal cleared; raises `InputError` for anything else, and where there is no edge."""
+    weights = np.array(X, float)
+    if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or len(weights) < 2:
+        raise InputError(f"The weights are {weights.shape}; a square matrix of two nodes or more is wanted.")
+    np.fill_diagonal(weights, 0.0)
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise InputError("The weights hold negative values or some that are not finite; numbers from 0 on are wanted.")
+    if not np.allclose(weights, weights.T, rtol=1e-6, atol=1e-12 * weights.max()):
+        raise InputError("The matrix of weights is not symmetric; an undirected graph is wanted.")
+    if not weights.any():
+        raise InputError("The graph has no edge: all weights are 0.")
+    return (weights + weights.T) / 2
+
+
+def _between(matrix: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Sums over edges between groups; on the diagonal each edge inside counts once."""
+    out = member.T @ matrix @ member
+    out[np.diag_indices(len(out))] /= 2
+    return out
+
+
+def _choose(n: Any, k: Any) -> Any:
+    """ln of n over k; 0 where k is 0."""
+    n, k = np.asarray(n, float), np.asarray(k, float)
+    return np.where(k > 0, gammaln(n + 1) - gammaln(k + 1) - gammaln(np.maximum(n - k, 0) + 1), 0.0)
+
+
+def _partition_length(sizes: np.ndarray) -> float:
+    nodes = sizes.sum()
+    return float(np.log(nodes) + _choose(nodes - 1, len(sizes) - 1) + gammaln(nodes + 1) - gammaln(sizes + 1).sum())
+
+
+def _top_length(counts: np.ndarray) -> float:
+    """Counts of edges between groups, all tables of one sum alike."""
+    groups, edges = len(counts), counts[np.triu_indices(len(counts))].sum()
+    return float(_choose(groups * (groups + 1) / 2 + edges - 1, edges))
+
+
+def _merge_counts(counts: np.ndarray, above: np.ndarray) -> np.ndarray:
+    doubled = counts + np.diag(np.diag(counts))
+    return _between(doubled, above)
+
+
+def _upper_length(counts: np.ndarray, above: np.ndarray) -> float:
+    """Counts between groups given those between groups of groups, and that partition."""
+    sizes, merged = above.sum(axis=0), _merge_counts(counts, above)
+    slots = np.outer(sizes, sizes)
+    slots[np.diag_indices(len(sizes))] = sizes * (sizes + 1) / 2
+    return float(_choose(slots + merged - 1, merged)[np.triu_indices(len(sizes))].sum()) + _partition_length(sizes)
+
+
+def _hierarchy(counts: np.ndarray) -> tuple[float, list[np.ndarray]]:
+    """The shortest description of counts by groups of groups that greedy merges find, and the labels of each level."""
+    flat = _top_length(counts)
+    if len(counts) < 3:
+        return flat, []
+    labels, best = np.arange(len(counts)), (flat, [])
+    for groups in range(len(counts) - 1, 1, -1):
+        choices = []
+        for a in range(groups + 1):
+            for b in range(a + 1, groups + 1):
+                merged = np.where(labels == b, a, labels)
+                merged = merged - (merged > b)
+                choices.append((_upper_length(counts, np.eye(groups)[merged]), merged))
+        below, labels = min(choices, key=lambda each: each[0])
+        top = _top_length(_merge_counts(counts, np.eye(groups)[labels]))
+        if below + top < best[0]:
+            best = (below + top, [labels])
+    if best[1]:
+        above, more = _hierarchy(_merge_counts(counts, np.eye(best[1][0].max() + 1)[best[1][0]]))
+        first = best[1][0]
+        saved = _top_length(_merge_counts(counts, np.eye(first.max() + 1)[first])) - above
+        best = (best[0] - saved, [first, *(each[first] for each in more)])
+    return best
+
+
+def _shortest(
+    weights: np.ndarray, kind: Kind, topology: Topology, most: int, n_starts: int, sweeps: int, seed: int, nested: bool
+) -> tuple[float, list[np.ndarray], Length, dict[int, float]]:
+    """Length, levels, parts, and the shortest length at each count of groups."""
+    partitions, lengths = _search(weights, kind, topology, most, n_starts, sweeps, seed)
+    best: tuple[float, list[np.ndarray]] = (np.inf, [])
+    profile: dict[int, float] = {}
+    for groups in range(1, most + 1):
+        at = int(lengths[:, groups - 1].argmin())
+        labels = np.unique(partitions[at, groups - 1], return_inverse=True)[1]
+        length, levels = description_length(weights, [labels], kind=kind, topology=topology), [labels]
+        total = length.total
+        if nested and groups > 2 and total - length.counts < best[0]:
+            counts, more = _hierarchy(_between((weights > 0).astype(float), np.eye(groups)[labels]))
+            if counts < length.counts:
+                total, levels = total - length.counts + counts, [labels, *(each[labels] for each in more)]
+        profile[groups] = total
+        if total < best[0]:
+            best = (total, levels)
+    total, levels = best
+    return total, levels, description_length(weights, levels, kind=kind, topology=topology), profile
+
+
+def _search(
+    weights: np.ndarray, kind: Kind, topology: Topology, most: int, n_starts: int, sweeps: int, seed: int
+) -> tuple[Int[np.ndarray, "starts groups nodes"], Float[np.ndarray, "starts groups"]]:
+    """For each start and count of groups the partition, and its description length but for what it shares with all others."""
+    rng, nodes = np.random.default_rng(seed), len(weights)
+    joined = weights > 0
+    labels = np.stack([rng.permutation(np.arange(nodes) % most) for _ in range(n_starts)])
+    logs = gammaln(np.arange(nodes * nodes + nodes + 2) + 1.0)
+    mean = weights.sum() / joined.sum()
+    with jax.enable_x64(True):
+        found = _merge_down(
+            jnp.asarray(weights), jnp.asarray(joined, jnp.int64), jnp.asarray(labels, jnp.int64), jnp.asarray(logs),
+            jnp.asarray(mean), jax.random.key(seed), sweeps, kind, topology, most,
+        )  # fmt: skip
+        partitions, costs = (np.asarray(each) for each in found)
+    edges = joined.sum() / 2
+    groups = np.arange(1, most + 1)
+    shared = _choose(groups * (groups + 1) / 2 + edges - 1, edges) + _choose(nodes - 1, groups - 1)
+    return partitions[:, ::-1], costs[:, ::-1] + shared
+
+
+class _Blocks(NamedTuple):
+    """Counts and sums of weights between groups (once on the diagonal), and their sizes and degrees."""
+
+    counts: Array
+    sums: Array
+    sizes: Array
+    degrees: Array
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "topology", "most"))
+def _merge_down(
+    weights: Array, joined: Array, labels: Array, logs: Array, mean: Array, key: Array, sweeps: Array, kind: Kind,
+    topology: Topology, most: int,
+) -> tuple[Array, Array]:  # fmt: skip
+    nodes = len(weights)
+    degree = joined.sum(axis=1)
+    diagonal = jnp.eye(most, dtype=bool)
+
+    def pair_cost(counts: Array, sums: Array, one: Array, other: Array, same: Array) -> Array:
+        if topology == "simple":
+            slots = jnp.where(same, one * (one - 1) // 2, one * other)
+            cost = logs[slots] - logs[counts] - logs[jnp.maximum(slots - counts, 0)]
+        else:
+            cost = -logs[counts] - jnp.where(same, counts * jnp.log(2.0), 0.0)
+        if kind == "exponential":
+            cost = cost - (logs[counts] + jnp.log(mean) - (counts + 1) * jnp.log(mean + sums))
+        return cost
+
+    def group_cost(sizes: Array, degrees: Array) -> Array:
+        cost = -logs[sizes]
+        if topology == "multigraph":
+            return cost + degrees * jnp.log(jnp.maximum(sizes, 1))
+        if topology == "degree-corrected":
+            return cost + jnp.where(sizes > 0, logs[jnp.maximum(sizes + degrees - 1, 0)] - logs[jnp.maximum(sizes - 1, 0)], 0.0)
+        return cost
+
+    def blocks_of(labels: Array) -> _Blocks:
+        member = labels[:, None] == jnp.arange(most)
+        counted, real = member.astype(joined.dtype), member.astype(weights.dtype)
+        counts, sums = counted.T @ joined @ counted, real.T @ weights @ real
+        half = jnp.where(diagonal, 2, 1)
+        return _Blocks(counts // half, sums / half, counted.sum(axis=0), degree @ counted)
+
+    def total(blocks: _Blocks) -> Array:
+        costs = pair_cost(blocks.counts, blocks.sums, blocks.sizes[:, None], blocks.sizes, diagonal)
+        return jnp.where(jnp.tri(most, dtype=bool), costs, 0).sum() + group_cost(blocks.sizes, blocks.degrees).sum()
+
+    def shifted(blocks: _Blocks, group: Array, edges: Array, sums: Array, node_degree: Array, sign: int) -> _Blocks:
+        """The blocks with a node, of so many edges to each group, put into a group or taken out."""
+        row = jnp.arange(most) == group
+        at = row[:, None] | row
+        both = jnp.where(row[:, None], edges, edges[:, None])
+        total = jnp.where(row[:, None], sums, sums[:, None])
+        return _Blocks(
+            blocks.counts + sign * jnp.where(at, both, 0), blocks.sums + sign * jnp.where(at, total, 0.0),
+            blocks.sizes + sign * row, blocks.degrees + sign * node_degree * row,
+        )  # fmt: skip
+
+    def move(node: Array, state: tuple[Array, _Blocks, Array]) -> tuple[Array, _Blocks, Array]:
+        labels, blocks, moved = state
+        member = labels[:, None] == jnp.arange(most)
+        edges = jnp.where(member, joined[node][:, None], 0).sum(axis=0)
+        sums = jnp.where(member, weights[node][:, None], 0.0).sum(axis=0)
+        now = labels[node]
+        rest = shifted(blocks, now, edges, sums, degree[node], -1)
+        rest = rest._replace(sums=jnp.maximum(rest.sums, 0.0))
+        sizes = rest.sizes
+        larger = jnp.where(diagonal, sizes + 1, sizes)
+        with_node = pair_cost(rest.counts + edges, rest.sums + sums, sizes[:, None] + 1, larger, diagonal)
+        without = pair_cost(rest.counts, rest.sums, sizes[:, None], sizes, diagonal)
+        cost = (with_node - without).sum(axis=1)
+        cost += group_cost(sizes + 1, rest.degrees + degree[node]) - group_cost(sizes, rest.degrees)
+        cost = jnp.where(blocks.sizes > 0, cost, jnp.inf)
+        best = jnp.argmin(cost)
+        goes = (sizes[now] > 0) & (cost[best] < cost[now] - 1e-9)
+        target = jnp.where(goes, best, now).astype(labels.dtype)
+        return labels.at[node].set(target), shifted(rest, target, edges, sums, degree[node], 1), moved | goes
+
+    def settle(labels: Array, key: Array) -> Array:
+        """Sweeps of moves until none is left."""
+
+        def sweep(state: tuple) -> tuple:
+            labels, _, count = state
+            order = jax.random.permutation(jax.random.fold_in(key, count), nodes)
+            begin = (labels, blocks_of(labels), jnp.asarray(False))
+            labels, _, moved = jax.lax.fori_loop(0, nodes, lambda k, state: move(order[k], state), begin)
+            return labels, moved, count + 1
+
+        return jax.lax.while_loop(lambda s: s[1] & (s[2] < sweeps), sweep, (labels, jnp.asarray(True), jnp.asarray(0)))[0]
+
+    def merge(labels: Array) -> Array:
+        """The two groups whose union costs least become one."""
+        blocks = blocks_of(labels)
+        counts, sums, sizes, degrees = blocks
+        costs = pair_cost(counts, sums, sizes[:, None], sizes, diagonal)
+        union = sizes[:, None] + sizes
+        joint = pair_cost(
+            counts[:, None] + counts, sums[:, None] + sums, union[:, :, None], sizes, jnp.zeros((), bool)
+        )  # of each two groups, with each third
+        third = ~(diagonal[:, None] | diagonal[None])
+        change = jnp.where(third, joint - costs[:, None] - costs[None], 0.0).sum(axis=2)
+        own, own_sums = jnp.diagonal(counts), jnp.diagonal(sums)
+        inside = pair_cost(
+            own[:, None] + own + counts, own_sums[:, None] + own_sums + sums, union, union, jnp.ones((), bool)
+        )
+        change += inside - jnp.diagonal(costs)[:, None] - jnp.diagonal(costs) - costs
+        alone = group_cost(sizes, degrees)
+        change += group_cost(union, degrees[:, None] + degrees) - alone[:, None] - alone
+        live = (sizes[:, None] > 0) & (sizes > 0) & ~diagonal
+        kept, gone = jnp.unravel_index(jnp.argmin(jnp.where(live, change, jnp.inf)), (most, most))
+        return jnp.where(labels == gone, kept, labels).astype(labels.dtype)
+
+    def down(labels: Array, key: Array) -> tuple[Array, Array]:
+        def stage(labels: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+            labels = settle(labels, jax.random.fold_in(key, k))
+            return merge(labels), (labels, total(blocks_of(labels)))
+
+        return jax.lax.scan(stage, labels, jnp.arange(most))[1]
+
+    return jax.vmap(down)(labels, jax.random.split(key, len(labels)))
