@@ -22,6 +22,7 @@ from broadsheet.cli import (
     networks,
     neurons,
     pages,
+    recordings,
     running,
     serving,
     verifying,
@@ -94,3 +95,8 @@ for name, command in {
 }.items():
     language.app.command(name)(command)  # type: ignore[type-var]
 app.add_typer(matter.app, name="matter", help="Tracked particles.")
+app.add_typer(recordings.app, name="recordings", help="Recordings of neurons and behaviour: NWB, .npz, CSV.")
+for name, command in {
+    "describe": recordings.describe,
+}.items():
+    recordings.app.command(name)(command)

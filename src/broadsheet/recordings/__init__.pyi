@@ -1,3 +1,4 @@
+from .nwb import open_session, write_nwb
 from .sequences import sequences, with_history
 from .sessions import Session, Spikes, Traces, Trials
 
@@ -6,6 +7,8 @@ __all__ = [
     "Spikes",
     "Traces",
     "Trials",
+    "open_session",
     "sequences",
     "with_history",
+    "write_nwb",
 ]
