@@ -141,7 +141,9 @@ def planted_atlas(wiring: Connectome, rng: np.random.Generator, gap: float = 0.2
     q = np.where(answers, rng.uniform(0, 0.049, (size, size)), rng.uniform(0.051, 1, (size, size)))
     response = np.where(answers, rng.gamma(2, 0.1, (size, size)), rng.normal(0, 0.05, (size, size)))
     nothing = ~tested
-    return FunctionalAtlas(np.where(nothing, np.nan, q), np.where(nothing, np.nan, response), tested * rng.integers(1, 9, (size, size)))
+    return FunctionalAtlas(
+        np.where(nothing, np.nan, q), np.where(nothing, np.nan, response), tested * rng.integers(1, 9, (size, size))
+    )
 
 
 class Shares(NamedTuple):
@@ -167,7 +169,9 @@ def shares(chem: np.ndarray, gap: np.ndarray, atlas: FunctionalAtlas) -> Shares:
     tested, answers = atlas.tested, atlas.significant
     classes = {"gap": gap > 0, "chem": chem > 0, "unwired": (gap <= 0) & (chem <= 0)}
     pairs = {name: int((each & tested).sum()) for name, each in classes.items()}
-    found = {name: float((each & answers).sum()) / pairs[name] if pairs[name] else float("nan") for name, each in classes.items()}
+    found = {
+        name: float((each & answers).sum()) / pairs[name] if pairs[name] else float("nan") for name, each in classes.items()
+    }
     return Shares(found["gap"], found["chem"], found["unwired"], pairs)
 
 

@@ -37,8 +37,8 @@ class Raw:
 class Recording:
     """A worm in the common format.
 
-    - `calcium`, `residual`, `smooth_calcium`, `smooth_residual`: (samples, 300), zeros in slots without a trace; residual is the
-      derivative (z-scores a second). Without smoothing the smooth arrays are the others.
+    - `calcium`, `residual`, `smooth_calcium`, `smooth_residual`: (samples, 300), zeros in slots without a trace; residual is
+      the derivative (z-scores a second). Without smoothing the smooth arrays are the others.
     - `mask`: (300,) slots with an identified neuron.
     - `time`: (samples,) s; `dt`: its step; `original_dt`: the median step of the file.
     - `others`: (samples, cells) z-scored traces of cells without an identity, `other_names` what the file calls them.
@@ -86,8 +86,8 @@ def check_raw(traces: np.ndarray, times: np.ndarray, names: Sequence[str | None]
         k = int(bad.argmax())
         sample = int(np.argmin(np.isfinite(traces[:, k])))
         raise InputError(
-            f"The trace of {names[k] or f'cell {k}'} is {traces[sample, k]} in sample {sample} ({int(bad.sum())} traces have such "
-            "samples); fill the gaps or leave these cells out."
+            f"The trace of {names[k] or f'cell {k}'} is {traces[sample, k]} in sample {sample} ({int(bad.sum())} traces have "
+            "such samples); fill the gaps or leave these cells out."
         )
     return traces, times
 
@@ -116,8 +116,8 @@ def homogenise(
       traces of one name the first is kept.
     - `dt`: step of the result (s); its grid begins at the first sample, or at `start + k dt` where `start` is given, so that
       recordings share a grid.
-    - `smooth`, `amount`: `"gaussian"` (standard deviation in samples), `"moving"` (odd window; beyond the ends there are zeros),
-      `"exponential"` (weight of the newest sample); applied to the z-scores and to the derivative.
+    - `smooth`, `amount`: `"gaussian"` (standard deviation in samples), `"moving"` (odd window; beyond the ends there are
+      zeros), `"exponential"` (weight of the newest sample); applied to the z-scores and to the derivative.
     - `causal`: every sample of the result rests on samples up to its time alone: mean and deviation of the z-score are running
       ones, the derivative looks back, smoothing takes past samples, resampling the newest sample.
     - `average`: before interpolation to a coarser grid, a mean over as many samples as fall on a step, against aliasing.
@@ -297,7 +297,9 @@ def _grid(times: np.ndarray, dt: float, start: float | None) -> np.ndarray:
     first = times[0] if start is None else start + dt * np.ceil((times[0] - start) / dt - 1e-9)
     grid = np.arange(first, times[-1], dt)
     if len(grid) < 2:
-        raise InputError(f"The recording of {times[-1] - times[0]:g} s has {len(grid)} samples at steps of {dt:g} s; 2 are wanted.")
+        raise InputError(
+            f"The recording of {times[-1] - times[0]:g} s has {len(grid)} samples at steps of {dt:g} s; 2 are wanted."
+        )
     return grid
 
 

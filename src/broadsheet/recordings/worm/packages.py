@@ -1,7 +1,7 @@
 """Maps that installed packages carry, read from their files without importing them: `cect` and `wormneuroatlas`.
 
-`wormneuroatlas` is under the GPL: its data files are read where a user has them, nothing of its code runs. `cect`'s dependencies
-are not needed either; `pip install --no-deps` of any version is enough.
+`wormneuroatlas` is under the GPL: its data files are read where a user has them, nothing of its code runs. `cect`'s
+dependencies are not needed either; `pip install --no-deps` of any version is enough.
 """
 
 from __future__ import annotations
@@ -148,5 +148,3 @@ def _placed(matrix: np.ndarray, nodes: list[str]) -> np.ndarray:
         made[np.ix_(target, target)] = matrix[np.ix_(source, source)]
         np.fill_diagonal(made, 0)
     return made
-
-

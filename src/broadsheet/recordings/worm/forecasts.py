@@ -1,0 +1,335 @@
+"""What a worm's neurons do one sample later: baselines over recordings that lack neurons.
+
+All take what `sequences` takes, (bins, neurons), (worms, bins, neurons) or a list, with NaN in columns of neurons that a worm
+lacks (`Recording.masked`) and in bins that are missing. Errors are over what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from broadsheet.errors import InputError
+from broadsheet.learn import fit
+from broadsheet.recordings.sequences import sequences
+
+
+class _Forecaster(RegressorMixin, BaseEstimator):
+    """What all forecasters share: `predict` gives each bin's forecast from those before it, `score` one less the ratio of the
+    squared error to persistence's."""
+
+    def _first(self) -> int:
+        """The first bin that is forecast."""
+        return 1
+
+    def _forecast(self, seen: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def predict(self, X: Any) -> Any:
+        """Forecasts in the shape of X: bin t from bins before t. The first bins repeat what is there; NaN for neurons that a
+        worm lacks."""
+        check_is_fitted(self, "n_features_in_")
+        parts = _checked(X, self._first() + 1, self.n_features_in_)
+        out = []
+        for part in parts:
+            lacking = np.isnan(part).all(0)
+            made = np.where(np.isnan(part), 0.0, part)
+            made[self._first() :] = self._forecast(made)
+            made[:, lacking] = np.nan
+            out.append(made)
+        return out if isinstance(X, (list, tuple)) else out[0] if np.asarray(X).ndim == 2 else np.stack(out)
+
+    def errors(self, X: Any) -> Float[np.ndarray, " worms"]:
+        """Each sequence's mean squared error over what was seen, from the first bin on that all forecasters forecast."""
+        parts = _checked(X, self._first() + 1, self.n_features_in_)
+        return np.array([np.nanmean((self.predict(part)[self._first() :] - part[self._first() :]) ** 2) for part in parts])
+
+    def score(self, X: Any, y: None = None) -> float:
+        """1 - (squared error / persistence's), over all sequences: 0 is as good as repeating the last bin."""
+        parts = _checked(X, self._first() + 1, getattr(self, "n_features_in_", None))
+        return float(1 - self.errors(parts).mean() / persistence_errors(parts, self._first()).mean())
+
+
+def persistence_errors(X: Any, first: int = 1) -> Float[np.ndarray, " worms"]:
+    """Each sequence's mean squared error of repeating the last bin, from bin `first` on."""
+    parts = _checked(X, first + 1)
+    return np.array([np.nanmean((part[first - 1 : -1] - part[first:]) ** 2) for part in parts])
+
+
+class RidgeVAR(_Forecaster):
+    """Each neuron's next sample as a linear function of samples before, by ridge regression.
+
+    **Arguments:**
+
+    - `lags`: bins looked back; `ridge`: penalty of squared weights.
+    - `support`: which inputs a target may use besides its own past: `"all"`; `"self"`, none (an autoregression of each neuron);
+      (neurons, neurons), row = input, column = target; or `"correlated"`, those that go best with the target's next change in
+      the data fitted to, as many as `inputs` says, a number or one a target.
+
+    Fitted: `coef_` (lags, inputs, targets), `intercept_` (targets,), `n_features_in_`. A target that no worm has repeats its
+    last bin.
+    """
+
+    def __init__(self, lags: int = 1, ridge: float = 10.0, support: Any = "all", inputs: Any = 10):
+        self.lags = lags
+        self.ridge = ridge
+        self.support = support
+        self.inputs = inputs
+
+    def _first(self) -> int:
+        return self.lags
+
+    def fit(self, X: Any, y: None = None) -> RidgeVAR:
+        if not (isinstance(self.lags, (int, np.integer)) and self.lags >= 1):
+            raise InputError(f"lags={self.lags!r}; a whole number from 1 on is wanted.")
+        if not self.ridge >= 0:
+            raise InputError(f"ridge={self.ridge!r}; a number from 0 on is wanted.")
+        return self._fit_moments([_Moments.of(part, self.lags) for part in _checked(X, self.lags + 1)])
+
+    def _fit_moments(self, moments: Sequence[_Moments]) -> RidgeVAR:
+        size = len(moments[0].seen)
+        self.coef_ = np.zeros((self.lags, size, size))
+        self.coef_[0] = np.eye(size)
+        self.intercept_ = np.zeros(size)
+        self.n_features_in_ = size
+        support = self._allowed(moments, size)
+        seen = np.array([each.seen for each in moments])  # (worms, neurons)
+        alike: dict[bytes, list[int]] = {}  # targets that the same worms have
+        for target in np.flatnonzero(seen.any(0)).tolist():
+            alike.setdefault(seen[:, target].tobytes(), []).append(target)
+        for targets in alike.values():
+            worms = [moments[w] for w in np.flatnonzero(seen[:, targets[0]])]
+            if support[:, targets].all():
+                self._solve(worms, np.arange(size), np.array(targets))
+                continue
+            if len(targets) > 3:  # their moments are summed once
+                worms = [_Moments(sum(each.gram for each in worms), sum(each.cross for each in worms), worms[0].seen)]
+            for target in targets:
+                self._solve(worms, np.flatnonzero(support[:, target]), np.array([target]))
+        return self
+
+    def _allowed(self, moments: Sequence[_Moments], size: int) -> np.ndarray:
+        if isinstance(self.support, str):
+            if self.support == "correlated":
+                return _correlated(moments, np.broadcast_to(self.inputs, (size,))) | np.eye(size, dtype=bool)
+            if self.support not in ("all", "self"):
+                raise InputError(f"support={self.support!r}; all, self, correlated or an array (neurons, neurons) is wanted.")
+            return np.ones((size, size), bool) if self.support == "all" else np.eye(size, dtype=bool)
+        support = np.asarray(self.support)
+        if support.shape != (size, size):
+            raise InputError(f"support is {support.shape}; ({size}, {size}), inputs in rows, is wanted.")
+        return (support != 0) | np.eye(size, dtype=bool)
+
+    def _solve(self, moments: Sequence[_Moments], inputs: np.ndarray, targets: np.ndarray) -> None:
+        size = self.n_features_in_
+        columns = np.concatenate([lag * size + inputs for lag in range(self.lags)] + [[self.lags * size]]).astype(int)
+        at, to = np.ix_(columns, columns), np.ix_(columns, targets)
+        gram = np.sum([each.gram[at] for each in moments], axis=0)
+        cross = np.sum([each.cross[to] for each in moments], axis=0)
+        gram[np.arange(len(columns) - 1), np.arange(len(columns) - 1)] += self.ridge  # the constant is not penalised
+        try:
+            weights = np.linalg.solve(gram, cross)
+        except np.linalg.LinAlgError:  # without a penalty, inputs that are silent or alike
+            weights = np.linalg.lstsq(gram, cross, rcond=None)[0]
+        self.coef_[:, :, targets] = 0.0
+        self.coef_[:, inputs[:, None], targets] = weights[:-1].reshape(self.lags, len(inputs), len(targets))
+        self.intercept_[targets] = weights[-1]
+
+    def _forecast(self, seen: np.ndarray) -> np.ndarray:
+        count = len(seen) - self.lags
+        return self.intercept_ + sum(seen[self.lags - 1 - k :][:count] @ self.coef_[k] for k in range(self.lags))
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Second moments of one sequence: inputs (all lags, newest first, then a constant) with inputs and with targets."""
+
+    gram: np.ndarray
+    cross: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, part: np.ndarray, lags: int) -> _Moments:
+        missing = np.isnan(part)
+        seen = ~missing.all(0)
+        whole = ~missing[:, seen].any(1)
+        rows = np.flatnonzero(np.logical_and.reduce([whole[k : len(part) - lags + k] for k in range(lags + 1)]))
+        values = np.where(missing, 0.0, part)
+        inputs = np.concatenate([values[rows + lags - 1 - k] for k in range(lags)] + [np.ones((len(rows), 1))], 1)
+        return cls(inputs.T @ inputs, inputs.T @ values[rows + lags], seen & (len(rows) > 0))
+
+
+def _correlated(moments: Sequence[_Moments], counts: np.ndarray) -> np.ndarray:
+    """(inputs, targets): for each target the inputs whose newest sample correlates best with what its own last sample leaves of
+    the next one. Worms that lack a cell say nothing about it."""
+    size = len(moments[0].seen)
+    total, weight = np.zeros((size, size)), 0.0
+    for each in moments:
+        gram, cross = each.gram[:size, :size], each.cross[:size]
+        power = np.maximum(gram.diagonal(), 1e-300)
+        own = cross.diagonal() / power  # each target's slope on itself
+        left = cross - gram * own  # of inputs with what is left of targets
+        total += left / np.sqrt(power)[:, None] / np.sqrt(power)
+        weight += 1.0
+    strength = np.abs(total) / max(weight, 1.0)
+    np.fill_diagonal(strength, 0.0)
+    support = np.zeros((size, size), bool)
+    for target, count in enumerate(np.asarray(counts, int)):
+        best = np.argsort(-strength[:, target], kind="stable")[: max(count, 0)]
+        support[best[strength[best, target] > 0], target] = True
+    return support
+
+
+class _Recurrent(eqx.Module):
+    """A gated recurrent unit whose output is added to the last sample."""
+
+    cell: eqx.nn.GRUCell
+    out: eqx.nn.Linear
+
+    def __init__(self, neurons: int, hidden: int, key: Array):
+        first, second = jax.random.split(key)
+        self.cell = eqx.nn.GRUCell(neurons, hidden, key=first)
+        out = eqx.nn.Linear(hidden, neurons, key=second)
+        self.out = eqx.tree_at(lambda layer: (layer.weight, layer.bias), out, (0.1 * out.weight, 0.0 * out.bias))
+
+    def __call__(self, x: Float[Array, "bins neurons"]) -> Float[Array, "bins neurons"]:
+        def step(h: Array, now: Array) -> tuple[Array, Array]:
+            h = self.cell(now, h)
+            return h, now + self.out(h)
+
+        return jax.lax.scan(step, jnp.zeros(self.cell.hidden_size), x)[1]
+
+
+class _Windows(eqx.Module):
+    """Random stretches of random worms."""
+
+    x: Array  # (worms, bins, neurons), zeros where unseen
+    seen: Array
+    length: Array  # (worms,) bins
+    batch: int
+    window: int
+
+    def __call__(self, key: Array) -> tuple[Array, Array]:
+        first, second = jax.random.split(key)
+        worm = jax.random.randint(first, (self.batch,), 0, len(self.x))
+        start = jax.random.uniform(second, (self.batch,)) * (self.length[worm] - self.window)
+
+        def cut(w: Array, s: Array) -> tuple[Array, Array]:
+            size = (1, self.window + 1, self.x.shape[2])
+            at = (w, s.astype(int), 0)
+            return jax.lax.dynamic_slice(self.x, at, size)[0], jax.lax.dynamic_slice(self.seen, at, size)[0]
+
+        return jax.vmap(cut)(worm, start)
+
+
+class _MaskedError(eqx.Module):
+    def __call__(self, model: _Recurrent, batch: tuple[Array, Array], key: Any) -> Array:
+        x, seen = batch
+        wrong = jnp.where(seen[:, 1:], jax.vmap(model)(x[:, :-1]) - x[:, 1:], 0.0)
+        return (wrong**2).sum() / seen[:, 1:].sum()
+
+
+class GRUForecaster(_Forecaster):
+    """A gated recurrent unit over the neurons (zeros where a worm lacks one) that forecasts the change to the next sample.
+
+    **Arguments:** `hidden`: units; `steps`, `batch`, `window`, `rate`: of the training by Adam on random stretches; `seed`.
+    Fitted: `model_`, `losses_`, `n_features_in_`.
+    """
+
+    def __init__(
+        self, hidden: int = 64, steps: int = 300, batch: int = 8, window: int = 100, rate: float = 3e-3, seed: int = 0
+    ):
+        self.hidden = hidden
+        self.steps = steps
+        self.batch = batch
+        self.window = window
+        self.rate = rate
+        self.seed = seed
+
+    def fit(self, X: Any, y: None = None) -> GRUForecaster:
+        if min(self.hidden, self.steps, self.batch, self.window) < 1 or not self.rate > 0:
+            raise InputError("hidden, steps, batch and window are whole numbers from 1 on, rate is above 0.")
+        parts = _checked(X, 2)
+        window = min(self.window, min(map(len, parts)) - 1)
+        longest = max(map(len, parts))
+        padded = np.stack([np.pad(part, ((0, longest - len(part)), (0, 0)), constant_values=np.nan) for part in parts])
+        data = _Windows(jnp.asarray(np.nan_to_num(padded), jnp.float32), jnp.asarray(~np.isnan(padded)),
+                        jnp.asarray([len(part) for part in parts]), self.batch, window)  # fmt: skip
+        first, second = jax.random.split(jax.random.key(self.seed))
+        model = _Recurrent(padded.shape[2], self.hidden, first)
+        made = fit(model, _MaskedError(), data, optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.rate)),
+                   steps=self.steps, key=second)  # fmt: skip
+        self.model_, self.losses_ = (
+            jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, made.model),
+            made.losses,
+        )
+        self.n_features_in_ = padded.shape[2]
+        return self
+
+    def _forecast(self, seen: np.ndarray) -> np.ndarray:
+        return np.asarray(_run(self.model_, jnp.asarray(seen[:-1], jnp.float32)), float)
+
+
+@eqx.filter_jit
+def _run(model: _Recurrent, x: Array) -> Array:
+    return model(x)
+
+
+def split(
+    X: Sequence[np.ndarray], by: Literal["time", "worm"] = "time", share: float = 0.25, rng: Any = None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Training and test parts: the last `share` of each recording's time, or a `share` of the worms (the last ones, or at
+    random with a generator). Windows are not split at random: neighbours would stand on both sides."""
+    parts = _checked(X, 4)
+    if not 0 < share < 1:
+        raise InputError(f"A share of {share} for the test; a number between 0 and 1 is wanted.")
+    if by == "time":
+        cuts = [min(max(int(len(part) * (1 - share)), 2), len(part) - 2) for part in parts]
+        return [part[:c] for part, c in zip(parts, cuts, strict=True)], [part[c:] for part, c in zip(parts, cuts, strict=True)]
+    if by != "worm":
+        raise InputError(f"by={by!r}; time or worm is wanted.")
+    if len(parts) < 2:
+        raise InputError("One worm cannot be split by worm; two or more are wanted.")
+    order = np.arange(len(parts)) if rng is None else rng.permutation(len(parts))
+    held = set(order[len(parts) - min(max(round(share * len(parts)), 1), len(parts) - 1) :].tolist())
+    return [part for k, part in enumerate(parts) if k not in held], [part for k, part in enumerate(parts) if k in held]
+
+
+def leave_one_out(models: dict[str, _Forecaster], X: Sequence[np.ndarray]) -> dict[str, Float[np.ndarray, " worms"]]:
+    """Each model's error on each worm, fitted to the others, over persistence's."""
+    parts = _checked(X, 3)
+    if len(parts) < 2:
+        raise InputError("One worm cannot be left out of one; two or more are wanted.")
+    base, out = persistence_errors(parts), {}
+    moments: dict[int, list[_Moments]] = {}
+    for name, model in models.items():
+        found = []
+        for k in range(len(parts)):
+            fresh = clone(model)
+            if isinstance(fresh, RidgeVAR):  # a worm's moments serve all models
+                if fresh.lags not in moments:
+                    moments[fresh.lags] = [_Moments.of(part, fresh.lags) for part in parts]
+                each = moments[fresh.lags]
+                fresh._fit_moments(each[:k] + each[k + 1 :])
+            else:
+                fresh.fit(parts[:k] + parts[k + 1 :])
+            found.append(fresh.errors([parts[k]])[0])
+        out[name] = np.array(found) / base
+    return out
+
+
+def _checked(X: Any, shortest: int, size: int | None = None) -> list[np.ndarray]:
+    parts = sequences(X, what="traces", missing=True, shortest=shortest)
+    if size is not None and parts[0].shape[1] != size:
+        raise InputError(f"The traces have {parts[0].shape[1]} neurons; the model was fitted to {size}.")
+    return parts
