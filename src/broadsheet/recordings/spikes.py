@@ -60,11 +60,11 @@ class Spikes:
     the unit.
     """
 
-    times: Sequence[np.ndarray]
+    times: Sequence[Any]
     names: tuple[str, ...]
     start: float
     stop: float
-    observed: tuple[np.ndarray, ...] | None = None
+    observed: Sequence[Any] | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
