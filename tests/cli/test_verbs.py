@@ -16,7 +16,7 @@ WRITTEN = {
     (path.name, line.strip())
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "rooms").glob("*.md"))
     for line in re.findall(
-        r"^(?: {4})?broadsheet (?:atoms|language|matter|networks|neurons) .*$", path.read_text(), re.MULTILINE
+        r"^(?: {4})?broadsheet (?:atoms|language|matter|networks|neurons|recordings) .*$", path.read_text(), re.MULTILINE
     )
 }
 
