@@ -1,13 +1,13 @@
 from .alignment import Aligned, BlockedSplit, aligned, blocked_split
+from .ball_scenes import colliding_balls, noisy_observer
 from .ball_tracking import extrapolated, kalman_filter
-from .behavioural_consistency import behavioural_consistency, contact_readout, halves_of, residual_errors
-from .colliding_balls import colliding_balls, noisy_observer
+from .behaviour import behavioural_consistency, contact_readout, halves_of, residual_errors
 from .frame_encoders import FrameEncoder
 from .frontal_files import read_frontal
 from .latent_prediction import LatentPredictor
 from .mental_pong import MentalPong, PongTrials, bouncing_balls
-from .neural_predictivity import Predictivity, inter_animal_consistency, neural_predictivity
 from .nwb import open_session, write_nwb
+from .predictivity import Predictivity, inter_animal_consistency, neural_predictivity
 from .sequences import sequences, with_history
 from .sessions import Session, Spikes, Traces, Trials
 from .simulated_frontal import FrontalUnits, Tracker, simulate_frontal
