@@ -2,15 +2,19 @@ from .alignment import Aligned, BlockedSplit, aligned, blocked_split
 from .ball_scenes import colliding_balls, noisy_observer
 from .ball_tracking import extrapolated, kalman_filter
 from .behaviour import behavioural_consistency, contact_readout, halves_of, residual_errors
+from .concrete import concrete_log_density, concrete_sample
 from .frame_encoders import FrameEncoder
 from .frontal_files import read_frontal
 from .latent_prediction import LatentPredictor
 from .mental_pong import MentalPong, PongTrials, bouncing_balls
 from .nwb import open_session, write_nwb
-from .predictivity import Predictivity, inter_animal_consistency, neural_predictivity
+from .predictivity import Predictivity, decode_state, inter_animal_consistency, neural_predictivity
 from .sequences import sequences, with_history
 from .sessions import Session, Spikes, Traces, Trials
 from .simulated_frontal import FrontalUnits, Tracker, simulate_frontal
+from .switching_glm import HMMGLM
+from .switching_metrics import aligned_states, bits_per_spike, coupled_groups
+from .switching_tasks import RuleTask, Switching, rule_task
 from .world_models import VideoPredictor
 
 __all__ = [
@@ -18,22 +22,31 @@ __all__ = [
     "BlockedSplit",
     "FrameEncoder",
     "FrontalUnits",
+    "HMMGLM",
     "LatentPredictor",
     "MentalPong",
     "PongTrials",
     "Predictivity",
+    "RuleTask",
     "Session",
     "Spikes",
+    "Switching",
     "Traces",
     "Tracker",
     "Trials",
     "VideoPredictor",
     "aligned",
+    "aligned_states",
     "behavioural_consistency",
+    "bits_per_spike",
     "blocked_split",
     "bouncing_balls",
     "colliding_balls",
+    "concrete_log_density",
+    "concrete_sample",
     "contact_readout",
+    "decode_state",
+    "coupled_groups",
     "extrapolated",
     "halves_of",
     "inter_animal_consistency",
@@ -43,6 +56,7 @@ __all__ = [
     "open_session",
     "read_frontal",
     "residual_errors",
+    "rule_task",
     "sequences",
     "simulate_frontal",
     "with_history",
