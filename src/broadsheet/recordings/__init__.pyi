@@ -1,8 +1,12 @@
+from .affinity import differential_affinity, edge_series, fold, windowed_correlation
 from .alignment import Aligned, BlockedSplit, aligned, blocked_split
 from .ball_scenes import colliding_balls, noisy_observer
 from .ball_tracking import extrapolated, kalman_filter
 from .behaviour import behavioural_consistency, contact_readout, halves_of, residual_errors
+from .block_models import WeightedSBM, description_length
+from .communities import louvain, spectral_communities
 from .concrete import concrete_log_density, concrete_sample
+from .dynamic_connectome import DynamicConnectome
 from .frame_encoders import FrameEncoder
 from .frontal_files import read_frontal
 from .latent_prediction import LatentPredictor
@@ -13,16 +17,19 @@ from .sequences import sequences, with_history
 from .sessions import Session, Spikes, Traces, Trials
 from .simulated_frontal import FrontalUnits, Tracker, simulate_frontal
 from .switching_glm import HMMGLM
-from .switching_metrics import aligned_states, bits_per_spike, coupled_groups
+from .switching_metrics import aligned_states, bits_per_spike
 from .switching_tasks import RuleTask, Switching, rule_task
+from .tensor_factors import NTF, rank_scan, start_similarity
 from .world_models import VideoPredictor
 
 __all__ = [
+    "HMMGLM",
+    "NTF",
     "Aligned",
     "BlockedSplit",
+    "DynamicConnectome",
     "FrameEncoder",
     "FrontalUnits",
-    "HMMGLM",
     "LatentPredictor",
     "MentalPong",
     "PongTrials",
@@ -35,6 +42,7 @@ __all__ = [
     "Tracker",
     "Trials",
     "VideoPredictor",
+    "WeightedSBM",
     "aligned",
     "aligned_states",
     "behavioural_consistency",
@@ -46,19 +54,27 @@ __all__ = [
     "concrete_sample",
     "contact_readout",
     "decode_state",
-    "coupled_groups",
+    "description_length",
+    "differential_affinity",
+    "edge_series",
     "extrapolated",
+    "fold",
     "halves_of",
     "inter_animal_consistency",
     "kalman_filter",
+    "louvain",
     "neural_predictivity",
     "noisy_observer",
     "open_session",
+    "rank_scan",
     "read_frontal",
     "residual_errors",
     "rule_task",
     "sequences",
     "simulate_frontal",
+    "spectral_communities",
+    "start_similarity",
+    "windowed_correlation",
     "with_history",
     "write_nwb",
 ]

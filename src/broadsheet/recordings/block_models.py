@@ -9,7 +9,6 @@ group; the shortest of all counts of groups and starts is taken. All starts run 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -254,24 +253,30 @@ def _search(
 ) -> tuple[Int[np.ndarray, "starts groups nodes"], Float[np.ndarray, "starts groups"]]:
     """For each start and count of groups the partition, and its description length but for what it shares with all others."""
     rng, nodes = np.random.default_rng(seed), len(weights)
-    joined = weights > 0
+    room = -(-nodes // PADDED) * PADDED
+    padded = np.zeros((2, room, room))
+    padded[:, :nodes, :nodes] = weights > 0, weights
     labels = np.stack([rng.permutation(np.arange(nodes) % most) for _ in range(n_starts)])
-    logs = gammaln(np.arange(nodes * nodes + nodes + 2) + 1.0)
-    mean = weights.sum() / joined.sum()
+    member = np.zeros((n_starts, room, most))
+    member[:, :nodes] = np.eye(most)[labels]
+    orders = np.stack([rng.permuted(np.tile(np.arange(nodes), (sweeps, 1)), axis=1) for _ in range(n_starts)])
+    orders = np.pad(orders, ((0, 0), (0, 0), (0, room - nodes)))
+    mean = weights.sum() / (weights > 0).sum()
+    flags = np.array([kind == "exponential", topology == "simple", topology == "multigraph", topology == "degree-corrected"], float)
     with jax.enable_x64(True):
-        found = _merge_down(
-            jnp.asarray(weights), jnp.asarray(joined, jnp.int64), jnp.asarray(labels, jnp.int64), jnp.asarray(logs),
-            jnp.asarray(mean), jax.random.key(seed), sweeps, kind, topology, most,
-        )  # fmt: skip
+        found = _merge_down(padded, member, orders, gammaln(np.arange(room * room + room + 2) + 1.0), mean, nodes, flags)
         partitions, costs = (np.asarray(each) for each in found)
-    edges = joined.sum() / 2
-    groups = np.arange(1, most + 1)
+    edges, groups = (weights > 0).sum() / 2, np.arange(1, most + 1)
     shared = _choose(groups * (groups + 1) / 2 + edges - 1, edges) + _choose(nodes - 1, groups - 1)
-    return partitions[:, ::-1], costs[:, ::-1] + shared
+    return partitions[:, ::-1, :nodes], costs[:, ::-1] + shared
+
+
+PADDED = 32
+"""Graphs are filled up to a multiple of so many nodes, so that those of about one size share a program."""
 
 
 class _Blocks(NamedTuple):
-    """Counts and sums of weights between groups (once on the diagonal), and their sizes and degrees."""
+    """Counts and sums of weights between groups (once on the diagonal), and the sizes and degrees of groups."""
 
     counts: Array
     sums: Array
@@ -279,114 +284,109 @@ class _Blocks(NamedTuple):
     degrees: Array
 
 
-@functools.partial(jax.jit, static_argnames=("kind", "topology", "most"))
+@jax.jit
 def _merge_down(
-    weights: Array, joined: Array, labels: Array, logs: Array, mean: Array, key: Array, sweeps: Array, kind: Kind,
-    topology: Topology, most: int,
+    given: Float[Array, "2 nodes nodes"], member: Float[Array, "starts nodes groups"], orders: Int[Array, "starts sweeps nodes"],
+    logs: Array, mean: Array, nodes: Array, flags: Float[Array, "4"],
 ) -> tuple[Array, Array]:  # fmt: skip
-    nodes = len(weights)
-    degree = joined.sum(axis=1)
+    """Partitions and costs of each start at each count of groups, from all groups down to one.
+
+    **Arguments:** `given`: edges as 0 and 1, and weights; `logs`: ln n! of n; `flags`: whether weights count, and which topology.
+    """
+    most = member.shape[2]
+    weighted, simple, multigraph, corrected = flags
+    degree = given[0].sum(axis=1)
     diagonal = jnp.eye(most, dtype=bool)
 
+    def factorial(n: Array) -> Array:
+        return logs[n.astype(jnp.int32)]
+
     def pair_cost(counts: Array, sums: Array, one: Array, other: Array, same: Array) -> Array:
-        if topology == "simple":
-            slots = jnp.where(same, one * (one - 1) // 2, one * other)
-            cost = logs[slots] - logs[counts] - logs[jnp.maximum(slots - counts, 0)]
-        else:
-            cost = -logs[counts] - jnp.where(same, counts * jnp.log(2.0), 0.0)
-        if kind == "exponential":
-            cost = cost - (logs[counts] + jnp.log(mean) - (counts + 1) * jnp.log(mean + sums))
-        return cost
+        arranged = factorial(counts)
+        slots = jnp.where(same, one * (one - 1) / 2, one * other)
+        edges = simple * (factorial(slots) - factorial(slots - counts)) - arranged
+        edges -= (1 - simple) * jnp.where(same, counts * jnp.log(2.0), 0.0)
+        return edges - weighted * (arranged + jnp.log(mean) - (counts + 1) * jnp.log(mean + sums))
 
     def group_cost(sizes: Array, degrees: Array) -> Array:
-        cost = -logs[sizes]
-        if topology == "multigraph":
-            return cost + degrees * jnp.log(jnp.maximum(sizes, 1))
-        if topology == "degree-corrected":
-            return cost + jnp.where(sizes > 0, logs[jnp.maximum(sizes + degrees - 1, 0)] - logs[jnp.maximum(sizes - 1, 0)], 0.0)
-        return cost
+        share = jnp.where(sizes > 0, factorial(jnp.maximum(sizes + degrees - 1, 0)) - factorial(jnp.maximum(sizes - 1, 0)), 0.0)
+        return multigraph * degrees * jnp.log(jnp.maximum(sizes, 1)) + corrected * share - factorial(sizes)
 
-    def blocks_of(labels: Array) -> _Blocks:
-        member = labels[:, None] == jnp.arange(most)
-        counted, real = member.astype(joined.dtype), member.astype(weights.dtype)
-        counts, sums = counted.T @ joined @ counted, real.T @ weights @ real
-        half = jnp.where(diagonal, 2, 1)
-        return _Blocks(counts // half, sums / half, counted.sum(axis=0), degree @ counted)
+    def blocks_of(member: Array) -> _Blocks:
+        between = jnp.einsum("nr,knm,ms->krs", member, given, member) / jnp.where(diagonal, 2, 1)
+        return _Blocks(jnp.round(between[0]), between[1], member.sum(axis=0), degree @ member)
 
     def total(blocks: _Blocks) -> Array:
         costs = pair_cost(blocks.counts, blocks.sums, blocks.sizes[:, None], blocks.sizes, diagonal)
         return jnp.where(jnp.tri(most, dtype=bool), costs, 0).sum() + group_cost(blocks.sizes, blocks.degrees).sum()
 
-    def shifted(blocks: _Blocks, group: Array, edges: Array, sums: Array, node_degree: Array, sign: int) -> _Blocks:
-        """The blocks with a node, of so many edges to each group, put into a group or taken out."""
-        row = jnp.arange(most) == group
-        at = row[:, None] | row
-        both = jnp.where(row[:, None], edges, edges[:, None])
-        total = jnp.where(row[:, None], sums, sums[:, None])
+    def shifted(blocks: _Blocks, row: Array, edges: Array, sums: Array, node_degree: Array) -> _Blocks:
+        """The blocks after a node with so many edges to each group joins one (`row` has a 1) or leaves it (-1)."""
+        cross = row[:, None] + row - jnp.diag(row)
+        both = jnp.where(row[:, None] != 0, edges, edges[:, None])
+        weight = jnp.where(row[:, None] != 0, sums, sums[:, None])
         return _Blocks(
-            blocks.counts + sign * jnp.where(at, both, 0), blocks.sums + sign * jnp.where(at, total, 0.0),
-            blocks.sizes + sign * row, blocks.degrees + sign * node_degree * row,
+            blocks.counts + jnp.sign(cross) * both, jnp.maximum(blocks.sums + jnp.sign(cross) * weight, 0.0),
+            blocks.sizes + row, blocks.degrees + row * node_degree,
         )  # fmt: skip
 
     def move(node: Array, state: tuple[Array, _Blocks, Array]) -> tuple[Array, _Blocks, Array]:
-        labels, blocks, moved = state
-        member = labels[:, None] == jnp.arange(most)
-        edges = jnp.where(member, joined[node][:, None], 0).sum(axis=0)
-        sums = jnp.where(member, weights[node][:, None], 0.0).sum(axis=0)
-        now = labels[node]
-        rest = shifted(blocks, now, edges, sums, degree[node], -1)
-        rest = rest._replace(sums=jnp.maximum(rest.sums, 0.0))
+        member, blocks, moved = state
+        edges, sums = given[:, node] @ member
+        now = member[node]
+        rest = shifted(blocks, -now, edges, sums, degree[node])
         sizes = rest.sizes
         larger = jnp.where(diagonal, sizes + 1, sizes)
         with_node = pair_cost(rest.counts + edges, rest.sums + sums, sizes[:, None] + 1, larger, diagonal)
-        without = pair_cost(rest.counts, rest.sums, sizes[:, None], sizes, diagonal)
-        cost = (with_node - without).sum(axis=1)
+        cost = (with_node - pair_cost(rest.counts, rest.sums, sizes[:, None], sizes, diagonal)).sum(axis=1)
         cost += group_cost(sizes + 1, rest.degrees + degree[node]) - group_cost(sizes, rest.degrees)
         cost = jnp.where(blocks.sizes > 0, cost, jnp.inf)
-        best = jnp.argmin(cost)
-        goes = (sizes[now] > 0) & (cost[best] < cost[now] - 1e-9)
-        target = jnp.where(goes, best, now).astype(labels.dtype)
-        return labels.at[node].set(target), shifted(rest, target, edges, sums, degree[node], 1), moved | goes
+        stays = jnp.where(now > 0, cost, 0.0).sum()
+        goes = (jnp.where(now > 0, sizes, 0.0).sum() > 0) & (cost.min() < stays - 1e-9)
+        target = jnp.where(goes, (jnp.arange(most) == jnp.argmin(cost)).astype(now.dtype), now)
+        return member.at[node].set(target), shifted(rest, target, edges, sums, degree[node]), moved | goes
 
-    def settle(labels: Array, key: Array) -> Array:
+    def settle(member: Array, orders: Array) -> Array:
         """Sweeps of moves until none is left."""
 
         def sweep(state: tuple) -> tuple:
-            labels, _, count = state
-            order = jax.random.permutation(jax.random.fold_in(key, count), nodes)
-            begin = (labels, blocks_of(labels), jnp.asarray(False))
-            labels, _, moved = jax.lax.fori_loop(0, nodes, lambda k, state: move(order[k], state), begin)
-            return labels, moved, count + 1
+            member, _, count = state
+            begin = (member, blocks_of(member), jnp.asarray(False))
+            member, _, moved = jax.lax.fori_loop(0, nodes, lambda k, state: move(orders[count, k], state), begin)
+            return member, moved, count + 1
 
-        return jax.lax.while_loop(lambda s: s[1] & (s[2] < sweeps), sweep, (labels, jnp.asarray(True), jnp.asarray(0)))[0]
+        return jax.lax.while_loop(lambda s: s[1] & (s[2] < len(orders)), sweep, (member, jnp.asarray(True), jnp.asarray(0)))[0]
 
-    def merge(labels: Array) -> Array:
+    def merge(member: Array, blocks: _Blocks) -> Array:
         """The two groups whose union costs least become one."""
-        blocks = blocks_of(labels)
         counts, sums, sizes, degrees = blocks
         costs = pair_cost(counts, sums, sizes[:, None], sizes, diagonal)
         union = sizes[:, None] + sizes
-        joint = pair_cost(
-            counts[:, None] + counts, sums[:, None] + sums, union[:, :, None], sizes, jnp.zeros((), bool)
-        )  # of each two groups, with each third
-        third = ~(diagonal[:, None] | diagonal[None])
-        change = jnp.where(third, joint - costs[:, None] - costs[None], 0.0).sum(axis=2)
+
+        def with_others(group: Array) -> Array:
+            """What the union of this group with each costs with all others, over what both cost with them."""
+            joint = pair_cost(counts + counts[group], sums + sums[group], union[group][:, None], sizes, jnp.asarray(False))
+            third = ~(diagonal | diagonal[group])
+            return jnp.where(third, joint - costs - costs[group], 0.0).sum(axis=1)
+
         own, own_sums = jnp.diagonal(counts), jnp.diagonal(sums)
-        inside = pair_cost(
-            own[:, None] + own + counts, own_sums[:, None] + own_sums + sums, union, union, jnp.ones((), bool)
-        )
-        change += inside - jnp.diagonal(costs)[:, None] - jnp.diagonal(costs) - costs
+        inside = pair_cost(own[:, None] + own + counts, own_sums[:, None] + own_sums + sums, union, union, jnp.asarray(True))
+        change = jax.lax.map(with_others, jnp.arange(most)) + inside
+        change -= jnp.diagonal(costs)[:, None] + jnp.diagonal(costs) + costs
         alone = group_cost(sizes, degrees)
         change += group_cost(union, degrees[:, None] + degrees) - alone[:, None] - alone
         live = (sizes[:, None] > 0) & (sizes > 0) & ~diagonal
         kept, gone = jnp.unravel_index(jnp.argmin(jnp.where(live, change, jnp.inf)), (most, most))
-        return jnp.where(labels == gone, kept, labels).astype(labels.dtype)
+        return member.at[:, kept].add(jnp.where(kept != gone, member[:, gone], 0.0)).at[:, gone].multiply(kept == gone)
 
-    def down(labels: Array, key: Array) -> tuple[Array, Array]:
-        def stage(labels: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
-            labels = settle(labels, jax.random.fold_in(key, k))
-            return merge(labels), (labels, total(blocks_of(labels)))
+    def down(start: tuple[Array, Array]) -> tuple[Array, Array]:
+        first, orders = start
 
-        return jax.lax.scan(stage, labels, jnp.arange(most))[1]
+        def stage(member: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
+            member = settle(member, orders)
+            blocks = blocks_of(member)
+            return merge(member, blocks), (jnp.argmax(member, axis=1), total(blocks))
 
-    return jax.vmap(down)(labels, jax.random.split(key, len(labels)))
+        return jax.lax.scan(stage, first, None, length=most)[1]
+
+    return jax.lax.map(down, (member, orders))

@@ -84,7 +84,7 @@ class NTF(BaseEstimator):
         **Raises:** `InputError` for what is negative or infinite, and for NaN that are neither whole pairs nor whole frames of an
         animal.
         """
-        given = _checked(X, mask)
+        given = checked_tensor(X, mask)
         (self.starts_,), self.n_sweeps_ = _factorise(
             given, [self.rank], self.n_starts, self.method, self.max_sweeps, self.tol, self.random_state
         )
@@ -96,7 +96,7 @@ class NTF(BaseEstimator):
     def transform(self, X: Any, mask: Any = None) -> Float[np.ndarray, "frames rank"]:
         """Time curves (scaled by the weights) of the fitted animals and pairs in another tensor (frames, animals, pairs)."""
         check_is_fitted(self, "time_")
-        given = _checked(X, mask)
+        given = checked_tensor(X, mask)
         if given.values.shape[1:] != (len(self.animal_), len(self.pair_)):
             raise InputError(
                 f"The tensor has {given.values.shape[1]} animals and {given.values.shape[2]} pairs; the factors have "
@@ -107,7 +107,7 @@ class NTF(BaseEstimator):
     def score(self, X: Any, y: Any = None, mask: Any = None) -> float:
         """Share of the sum of squares that the fitted animals and pairs account for, with new time curves; 1 is all."""
         check_is_fitted(self, "time_")
-        given = _checked(X, mask)
+        given = checked_tensor(X, mask)
         curves = self.transform(X, mask)
         left = total = 0.0
         for start in range(0, len(curves), 256):  # bounds the memory
@@ -134,7 +134,7 @@ def rank_scan(
 ) -> list[RankResult]:  # fmt: skip
     """Error and stability at several ranks, fitted side by side. Take the rank after which the error stops to fall steeply, where
     starts still agree (0.9 and more)."""
-    fits, _ = _factorise(_checked(X, mask), list(ranks), n_starts, method, max_sweeps, tol, random_state)
+    fits, _ = _factorise(checked_tensor(X, mask), list(ranks), n_starts, method, max_sweeps, tol, random_state)
     return [
         RankResult(rank, starts[0].error, tuple(each.error for each in starts), start_similarity(starts))
         for rank, starts in zip(ranks, fits, strict=True)
@@ -169,7 +169,7 @@ class Given(NamedTuple):
         return bool(self.frames.all() and self.pairs.all())
 
 
-def _checked(X: Any, mask: Any) -> Given:
+def checked_tensor(X: Any, mask: Any) -> Given:
     values = np.asarray(X)
     if values.ndim != 3 or 0 in values.shape or values.dtype.kind not in "biuf":
         raise InputError(f"The tensor is {values.dtype} of {values.shape}; numbers (frames, animals, pairs) are wanted.")

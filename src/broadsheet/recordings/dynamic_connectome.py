@@ -1,0 +1,199 @@
+"""From recordings of several animals to groups of neurons that act together: when, and in which animals.
+
+Affinities of all pairs at each moment, their non-negative factors, and communities in the pattern of each (arXiv 2402.14102).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from broadsheet.errors import InputError
+from broadsheet.recordings.affinity import Affinity, Kernel, differential_affinity, fold
+from broadsheet.recordings.block_models import WeightedSBM
+from broadsheet.recordings.communities import without_weak
+from broadsheet.recordings.sequences import sequences
+from broadsheet.recordings.sessions import Traces
+from broadsheet.recordings.tensor_factors import NTF, RankResult, checked_tensor, rank_scan, time_curves
+
+
+class DynamicConnectome(BaseEstimator):
+    """An atlas of motifs: components of pairwise affinity over time and animals, with the communities of each.
+
+    **Parameters:**
+
+    - `rank`: components; see `scan`.
+    - `kernel`, `smooth`: of the affinity (see `differential_affinity`).
+    - `dt`: step between frames, s, of arrays; recordings with times of their own are brought to it by linear interpolation, or to
+      their median step where it is None.
+    - `every`: frames whose affinities are averaged, or `"auto"`: as few as keep the tensor within `memory` bytes.
+    - `n_starts`, `random_state`: of the factorisation.
+    - `floor`: edges below this share of a component's largest are dropped before communities are looked for.
+    - `communities`: the block model, a `WeightedSBM` of default settings where it is None.
+
+    **Attributes:** `time_` (frames, rank), scaled by the weights; `times_` (frames,), s; `animals_` (animals, rank); `patterns_`
+    (rank, neurons, neurons); `labels_` (rank, neurons), -1 for neurons without an edge; `models_`: the fitted block models, None
+    for a pattern without one; `weights_`; `names_`; `seen_` (animals, neurons); `error_`; `similarity_`; `every_`; `dt_`.
+    """
+
+    def __init__(
+        self, rank: int = 5, *, kernel: Kernel = "geomean", smooth: float = 2.0, dt: float | None = None,
+        every: int | Literal["auto"] = "auto", memory: float = 1e9, n_starts: int = 10, floor: float = 1e-3,
+        communities: WeightedSBM | None = None, random_state: int = 0,
+    ) -> None:  # fmt: skip
+        self.rank = rank
+        self.kernel = kernel
+        self.smooth = smooth
+        self.dt = dt
+        self.every = every
+        self.memory = memory
+        self.n_starts = n_starts
+        self.floor = floor
+        self.communities = communities
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, *, names: Sequence[str] | None = None, report: Callable[[float], None] | None = None) -> DynamicConnectome:
+        """Fits recordings of several animals on one time base.
+
+        **Arguments:** `X`: (animals, frames, neurons), or a list of (frames, neurons) of unequal length, with columns of NaN for
+        neurons that an animal lacks; or a list of `Traces`, which are matched by name; `names`: of the neurons of arrays;
+        `report`: is told the share that is done.
+        """
+        said = report or (lambda share: None)
+        affinity, seen_frames = self._affinity(X, names)
+        said(0.2)
+        values = affinity.values
+        if not seen_frames.all():
+            values[~seen_frames] = np.nan
+        factors = NTF(self.rank, n_starts=self.n_starts, random_state=self.random_state).fit(values, mask=affinity.mask)
+        said(0.7)
+        self.time_, self.animals_, self.weights_ = factors.time_ * factors.weights_, factors.animal_, factors.weights_
+        self.error_, self.similarity_ = factors.error_, factors.similarity_
+        self.patterns_ = fold(factors.pair_.T, len(self.names_))
+        self.labels_ = np.full((self.rank, len(self.names_)), -1)
+        self.models_: list[WeightedSBM | None] = []
+        for k, pattern in enumerate(self.patterns_):
+            model, labels = self._communities(pattern)
+            self.models_.append(model)
+            self.labels_[k] = labels
+            said(0.7 + 0.3 * (k + 1) / self.rank)
+        self._pair = factors.pair_
+        return self
+
+    def transform(self, X: Any) -> Float[np.ndarray, "frames rank"]:
+        """Time curves of the fitted components in other recordings of the same animals, in the same order."""
+        check_is_fitted(self, "time_")
+        return self._curves(X)[0]
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Share of the squared affinities of recordings that the fitted animals and patterns account for."""
+        check_is_fitted(self, "time_")
+        curves, given = self._curves(X)
+        left = total = 0.0
+        for frame, curve in enumerate(curves):
+            seen = given.frames[frame][:, None] * given.pairs
+            part = (self.animals_ * curve) @ self._pair.T
+            left += float((seen * (given.values[frame] - part) ** 2).sum())
+            total += float((given.values[frame].astype(float) ** 2).sum())
+        return 1 - left / total
+
+    def scan(self, X: Any, ranks: Sequence[int] = tuple(range(1, 9))) -> list[RankResult]:
+        """Error and agreement of starts at several ranks, to choose one."""
+        affinity, seen_frames = self._affinity(X, None)
+        values = affinity.values
+        values[~seen_frames] = np.nan
+        return rank_scan(values, ranks, mask=affinity.mask, n_starts=self.n_starts, random_state=self.random_state)
+
+    def _curves(self, X: Any) -> tuple[np.ndarray, Any]:
+        fitted = (self.names_, self.seen_, self.times_, self.every_, self.dt_)
+        try:
+            affinity, seen_frames = self._affinity(X, fitted[0], every=fitted[3])
+        finally:
+            self.names_, self.seen_, self.times_, self.every_, self.dt_ = fitted
+        if affinity.mask.shape != (len(self.animals_), len(self._pair)):
+            raise InputError(f"{affinity.mask.shape[0]} animals are not the {len(self.animals_)} of the atlas.")
+        values = affinity.values
+        values[~seen_frames] = np.nan
+        given = checked_tensor(values, affinity.mask)
+        return time_curves(given, self.animals_, self._pair), given
+
+    def _communities(self, pattern: np.ndarray) -> tuple[WeightedSBM | None, Int[np.ndarray, " neurons"]]:
+        labels = np.full(len(pattern), -1)
+        if not pattern.any():
+            return None, labels
+        strong = without_weak(pattern, self.floor)
+        joined = np.flatnonzero(strong.any(axis=1))
+        model = WeightedSBM(random_state=self.random_state) if self.communities is None else self.communities
+        model = type(model)(**model.get_params()).fit(strong[np.ix_(joined, joined)])
+        labels[joined] = model.labels_
+        return model, labels
+
+    def _affinity(
+        self, X: Any, names: Sequence[str] | None, every: int | None = None
+    ) -> tuple[Affinity, Bool[np.ndarray, "frames animals"]]:
+        """Affinities of all animals, and which frames each has."""
+        traces, self.names_, self.dt_, start = self._together(X, names)
+        lengths = [len(each) for each in traces]
+        longest, neurons, animals = max(lengths), len(self.names_), len(traces)
+        if neurons < 2:
+            raise InputError(f"{neurons} neurons have no pair; two or more are wanted.")
+        self.seen_ = np.array([np.isfinite(each).all(axis=0) for each in traces])
+        size = 4 * animals * neurons * (neurons - 1) // 2
+        wanted = every or self.every
+        self.every_ = max(1, -(-longest * size // int(self.memory))) if wanted == "auto" else int(wanted)
+        if longest // self.every_ < 2:
+            raise InputError(
+                f"{neurons} neurons of {animals} animals take {size / 1e6:.0f} MB a frame; give memory for two frames or more."
+            )
+        parts = [
+            differential_affinity(each.T[None], self.dt_, self.kernel, smooth=self.smooth, every=self.every_) for each in traces
+        ]
+        frames = max(len(part.values) for part in parts)
+        values = np.zeros((frames, animals, parts[0].values.shape[2]), np.float32)
+        seen = np.zeros((frames, animals), bool)
+        for k in range(animals):
+            count = len(parts[k].values)
+            values[:count, k], seen[:count, k] = parts[k].values[:, 0], True
+        mask = np.concatenate([part.mask for part in parts])
+        self.times_ = start + (np.arange(frames) + 0.5) * self.every_ * self.dt_ - self.dt_ / 2
+        return Affinity(values, parts[0].pairs, mask), seen
+
+    def _together(self, X: Any, names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...], float, float]:
+        """Traces (frames, neurons) of each animal in one order of neurons and on one time base, their names, dt and start (s)."""
+        if isinstance(X, Sequence) and len(X) and all(isinstance(each, Traces) for each in X):
+            return self._aligned(list(X), names)
+        traces = sequences(X, what="traces", missing=True, shortest=3)
+        neurons = traces[0].shape[1]
+        if names is not None and len(set(names)) != neurons:
+            raise InputError(f"{neurons} neurons have {len(set(names))} different names; one each is wanted.")
+        return traces, tuple(names or map(str, range(neurons))), self.dt or 1.0, 0.0
+
+    def _aligned(self, given: list[Traces], names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...], float, float]:
+        steps = [each.dt for each in given]
+        if not np.isfinite(steps).all():
+            raise InputError("A recording has one sample; 3 or more are wanted.")
+        dt = self.dt or float(np.median(steps))
+        union = tuple(names or sorted({name for each in given for name in each.names}))
+        start = max(float(each.times[0]) for each in given)
+        out = []
+        for k, each in enumerate(given):
+            count = int(np.floor((each.times[-1] - start) / dt + 1e-9)) + 1
+            if count < 3:
+                raise InputError(f"Recording {k} has {max(count, 0)} frames of {dt:g} s from {start:g} s on; 3 or more are wanted.")
+            grid = start + dt * np.arange(count)
+            values = np.full((count, len(union)), np.nan)
+            for column, name in enumerate(each.names):
+                if name not in union:
+                    continue
+                trace = each.values[:, column]
+                if np.isnan(trace).any() and not np.isnan(trace).all():
+                    frame = int(np.isnan(trace).argmax())
+                    raise InputError(f"Recording {k}: the trace of {name} is NaN at {each.times[frame]:g} s; a whole trace is wanted.")
+                values[:, union.index(name)] = np.interp(grid, each.times, trace)
+            out.append(values)
+        return out, union, dt, start
