@@ -1,3 +1,4 @@
+import base64
 import json
 import zipfile
 from datetime import date
@@ -10,6 +11,7 @@ from broadsheet.lab.engine import execute, plan
 from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.messages import JobSpec
 from broadsheet.lab.store import SCHEMA, Store
+from broadsheet.lab.tables import Vector
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
 
@@ -59,10 +61,14 @@ def test_a_backup_restores_the_same_in_either_database(toy, store, tmp_path, mon
         assert Jobs(other).start(JobSpec("toy", "coin")) > max(job.id for job in Jobs(store).recent())
 
 
-@pytest.mark.parametrize("harm", ["not a zip", "no manifest", "foreign", "other schema", "row lost", "leaves its folder"])
+@pytest.mark.parametrize(
+    "harm", ["not a zip", "no manifest", "foreign", "other schema", "row lost", "lengths", "leaves its folder"]
+)
 def test_a_damaged_backup_changes_nothing(toy, any_home, tmp_path, monkeypatch, harm):
     store = Store()
-    Catalogue(store).add("hub", [Facts("Brand new")], date(2025, 1, 1))
+    Catalogue(store).add("hub", [Facts("Brand new"), Facts("Newer")], date(2025, 1, 1))
+    with store.session() as session:
+        session.add_all(Vector(slug=slug, model="m", digest="d", value=bytes(8)) for slug in ("brand-new", "newer"))
     backup(store, tmp_path / "all.zip")
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -75,6 +81,10 @@ def test_a_damaged_backup_changes_nothing(toy, any_home, tmp_path, monkeypatch, 
         parts["manifest.json"] = json.dumps({**manifest, "schema": "0001"}).encode()
     elif harm == "row lost":
         parts["tables/sightings.jsonl"] = b""
+    elif harm == "lengths":
+        rows = [json.loads(line) for line in parts["tables/vectors.jsonl"].splitlines()]
+        rows[1]["value"] = base64.b64encode(bytes(4)).decode()
+        parts["tables/vectors.jsonl"] = "\n".join(map(json.dumps, rows)).encode()
     elif harm == "leaves its folder":
         parts["../../evil"] = b"x"
     bad = tmp_path / "bad.zip"

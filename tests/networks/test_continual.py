@@ -151,6 +151,7 @@ def test_heads_scores_and_mistakes():
         (lambda: learner.fit_task(X[:4], y[:4]), "at least one batch"), (lambda: learner.predict(X * np.nan), "NaN"),
         (lambda: ContinualClassifier(**(SMALL | {"rows": ((5,),)})).fit(X, y), "rows and row_rates"),
         (lambda: SpikingMLP((3,), key=jax.random.key(0)), "sizes"),
+        (lambda: SpikingMLP((3, 2), steps=0, key=jax.random.key(0)), "steps = 0"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
             make()

@@ -17,6 +17,7 @@ from broadsheet.dynamics import feedback, rollout, series
 from broadsheet.errors import CompositionError, DataError, InputError
 from broadsheet.networks import Dense, SNNClassifier, from_nir, to_nir, write_nir
 from broadsheet.networks.continual import SpikingMLP
+from broadsheet.networks.nir_files import read_graph
 from broadsheet.neurons import LIF, ConductanceLIF
 
 FOLDER = Path(__file__).parents[1] / "references" / "spiking"
@@ -348,3 +349,12 @@ def test_mistakes_are_named(tmp_path):
 def test_what_nir_cannot_say_is_refused(system, said):
     with pytest.raises(CompositionError, match=said):
         to_nir(system)
+
+
+def test_a_node_alone_is_read_as_a_graph_of_it(tmp_path):
+    nir.write(tmp_path / "one.nir", nir.Affine(np.ones((2, 3)), np.zeros(2)))
+    found = read_graph(tmp_path / "one.nir")
+    assert isinstance(found, nir.NIRGraph)
+    assert list(found.nodes) == ["node"]
+    assert found.edges == []
+    np.testing.assert_array_equal(found.nodes["node"].weight, np.ones((2, 3)))

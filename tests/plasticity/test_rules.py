@@ -104,3 +104,20 @@ def test_rules_as_they_come_follow_their_closed_forms():
         learned[kind] = float(x @ rule.consolidate(rollout(rule, given)[0]).weights[:, 0])
     assert learned[ErrorModulated] == pytest.approx(1 - 0.8**n, rel=1e-5)
     assert learned[RecursiveLeastSquares] == pytest.approx(n / (n + 0.1), rel=1e-4)
+
+
+@pytest.mark.parametrize("forget", [1.0, 0.9])
+def test_least_squares_of_a_whole_trial_is_the_weighted_solution(forget):
+    """Against the normal equations: sample k of n counts forget^(n - k), the start alpha forget^n."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((12, 4)), rng.standard_normal((12, 2))
+    with jax.enable_x64(True):
+        rule = RecursiveLeastSquares(jnp.zeros((4, 2)), alpha=0.3, forget=forget)
+        given = (jnp.asarray(X), jnp.asarray(Y), jnp.ones(12))
+        whole = rule.trial(rule.init(jax.random.key(0)), *given)
+        stepped, _ = rollout(rule, given)
+        weight = forget ** np.arange(11, -1, -1)
+        wanted = np.linalg.solve((X * weight[:, None]).T @ X + 0.3 * forget**12 * np.eye(4), (X * weight[:, None]).T @ Y)
+        np.testing.assert_allclose(rule.learned(whole), wanted, rtol=1e-8)
+        np.testing.assert_allclose(rule.learned(stepped), wanted, rtol=1e-8)
+        np.testing.assert_allclose(stepped.P, whole.P, rtol=1e-8)
