@@ -13,7 +13,6 @@ import pytest
 from broadsheet.errors import DataError, InputError, UntrustedError
 from broadsheet.recordings import Session, Spikes, Traces, Trials, open_session, write_nwb
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
