@@ -13,7 +13,7 @@ FLOOR = -20.0
 
 
 def concrete_log_density(
-    log_a: Float[Array, "*batch classes"], log_pi: Float[Array, "*batch classes"], tau: float | Array
+    log_a: Float[Array, "*#batch classes"], log_pi: Float[Array, "*#batch classes"], tau: float | Array
 ) -> Float[Array, "*batch"]:
     """Log-density at `a`, with respect to the Lebesgue measure of all components but one.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -306,7 +306,7 @@ def maximisation(
     """`steps` safeguarded Fisher steps: couplings, the prior with its mean moved, and damping (neurons,) for the next time."""
     whole = W.shape[1] <= EXACT or penalty.lasso is not None
 
-    def step(_: int, carry: tuple) -> tuple:
+    def step(_: Any, carry: tuple) -> tuple:
         W, penalty, damping = carry
         here = _penalised(moments(data, states, W, link, whole), W, penalty)
         proposed = W + _direction(here, penalty.curvature(W), damping, share_bias)

@@ -95,12 +95,14 @@ class HMMGLM(DensityMixin, BaseEstimator):
         X: Any,
         y: Any = None,
         *,
+        start: HMMGLM | None = None,
         report: Callable[[float, float], None] | None = None,
         checkpoint: str | Path | None = None,
     ) -> HMMGLM:
         """Fits by expectation maximisation over all sequences.
 
-        **Arguments:** `report(share, objective)`: called after each iteration; `checkpoint`: a folder where the state of the
+        **Arguments:** `start`: a fitted model of as many states and neurons, from whose couplings this fit begins, in place of
+        random ones; `report(share, objective)`: called after each iteration; `checkpoint`: a folder where the state of the
         fit is kept, so that the same fit goes on from there after an interruption.
         """
         self._check_parameters()
@@ -110,9 +112,9 @@ class HMMGLM(DensityMixin, BaseEstimator):
         bins = sum(map(len, parts))
         with jax.enable_x64(True):
             data = blocks_of(parts, filter_)
-            again = self.warm_start and hasattr(self, "weights_") and self.weights_.shape == (
-                self.n_states, parts[0].shape[1], parts[0].shape[1])  # fmt: skip
-            climbs = 1 if again or self.n_states == 1 else self.restarts
+            begin = start if start is not None else self if self.warm_start and hasattr(self, "weights_") else None
+            first = self._one_state(data, parts) if begin is None else None
+            climbs = 1 if begin is not None or self.n_states == 1 else self.restarts
             whole = climbs * self.max_iter + (self.rounds if self.weights == "onehot" else 0)
             climber = steps_of.Climber(report, whole, self.tol * bins, checkpoint)
             pseudocount = jnp.asarray(float(self.pseudocount))
@@ -120,12 +122,14 @@ class HMMGLM(DensityMixin, BaseEstimator):
             def step(state: tuple, k: int) -> tuple:
                 return steps_of.em_step(data, state, link=self.link, share_bias=self.share_bias, pseudocount=pseudocount)
 
-            first = None if again else self._one_state(data, parts)
             best: tuple[Any, list[float], bool] | None = None
             self.restarts_ = []
             for k in range(climbs):
-                start = self._restored() if again else self._random_start(first, np.random.default_rng([seed, k]))
-                found = climber.climb(f"climb-{k}", step, start, self.max_iter)
+                if begin is not None:
+                    state = self._begun(begin, parts[0].shape[1])
+                else:
+                    state = self._random_start(first, np.random.default_rng([seed, k]))
+                found = climber.climb(f"climb-{k}", step, state, self.max_iter)
                 self.restarts_.append(found[1][-1])
                 if best is None or found[1][-1] > best[1][-1]:
                     best = found
@@ -149,9 +153,8 @@ class HMMGLM(DensityMixin, BaseEstimator):
         seen = sum((part >= 0).sum(axis=0) for part in parts)
         mean = sum(np.maximum(part, 0).sum(axis=0, dtype=float) for part in parts) / np.maximum(seen, 1)
         mean = np.clip(mean, 1e-3, 0.99 if self.link == "sigmoid" else None)
-        bias = {"exp": np.log, "softplus": lambda m: np.log(np.expm1(m)), "sigmoid": lambda m: np.log(m / (1 - m))}[self.link](
-            mean
-        )
+        drive_of = {"exp": np.log, "softplus": lambda m: np.log(np.expm1(m)), "sigmoid": lambda m: np.log(m / (1 - m))}
+        bias = drive_of[self.link](mean)
         W = jnp.zeros((1, neurons, neurons + 1)).at[0, :, 0].set(jnp.asarray(bias))
         ones = jnp.ones((data.counts.shape[0], 1, data.shape[0]))
         penalty = self._penalty(np.zeros((neurons, neurons)), False)
@@ -167,9 +170,18 @@ class HMMGLM(DensityMixin, BaseEstimator):
             W = W + jitter
         return self._state(W, sticky(self.n_states), W[:, :, 1:].mean(axis=0))
 
-    def _restored(self) -> tuple:
-        W = np.concatenate([self.biases_[:, :, None], self.weights_], axis=2)
-        return self._state(W, self.transition_, getattr(self, "mean_weights_", self.weights_.mean(axis=0)))
+    def _begun(self, other: HMMGLM, neurons: int) -> tuple:
+        """Where another fit ended; raises `InputError` where it has other sizes."""
+        check_is_fitted(other, "weights_")
+        if other.weights_.shape[:2] != (self.n_states, neurons):
+            raise InputError(
+                f"The fit to begin from has {other.weights_.shape[0]} states and {other.weights_.shape[1]} neurons; "
+                f"{self.n_states} and {neurons} are wanted."
+            )
+        W = np.concatenate([other.biases_[:, :, None], other.weights_], axis=2)
+        if self.share_bias:
+            W[:, :, 0] = W[:, :, 0].mean(axis=0)
+        return self._state(W, other.transition_, getattr(other, "mean_weights_", other.weights_.mean(axis=0)))
 
     def _state(self, W: np.ndarray, transition: np.ndarray, mean: np.ndarray) -> tuple:
         """What EM carries along: couplings, transitions, prior, damping."""
@@ -216,7 +228,8 @@ class HMMGLM(DensityMixin, BaseEstimator):
             W = jnp.asarray(np.concatenate([self.biases_[:, :, None], self.weights_], axis=2))
             states = steps_of.states_of(data, W, jnp.asarray(self.transition_), self.link)
             hard = np.eye(3)[self.types_ + 1]
-            rho = jnp.asarray(np.log(np.expm1(np.maximum(self.strengths_, 1e-3))))
+            strength = np.maximum(self.strengths_, 1e-3)
+            rho = jnp.asarray(strength + np.log(-np.expm1(-strength)))
             bias = self.biases_[:1] if self.share_bias else self.biases_
             start = OneHot(jnp.asarray(bias), jnp.asarray(10 * hard), rho, jnp.asarray(np.log(self.prior_probs_ + 1e-12)))
             found = steps_of.hard_steps(data, states, start, self.link, jnp.asarray(float(self.rate)), steps)

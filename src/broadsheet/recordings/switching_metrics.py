@@ -1,4 +1,4 @@
-"""How well states, couplings and counts were found: alignment of states, errors, types, bits a spike, groups of neurons."""
+"""How well states, couplings and counts were found: alignment of states, errors, types, bits a spike."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaln, xlogy
-
-from broadsheet.errors import MissingExtraError
 
 
 def aligned_states(
@@ -67,20 +65,3 @@ def bits_per_spike(log_likelihood: float, counts: Sequence[np.ndarray], rates: F
         flat += float((xlogy(part, rates) - rates - gammaln(part + 1)).sum())
         spikes += float(part.sum())
     return (log_likelihood - flat) / np.log(2) / max(spikes, 1.0)
-
-
-def coupled_groups(weights: np.ndarray, *, random_state: int = 0) -> list[list[int]]:
-    """Groups of neurons that are coupled more strongly among themselves, largest first: Louvain communities of the mean
-    strength over states and directions.
-
-    **Raises:** `MissingExtraError` without NetworkX.
-    """
-    try:
-        import networkx as nx
-    except ImportError:
-        raise MissingExtraError("NetworkX", "recordings") from None
-    strength = np.abs(weights).mean(axis=0)
-    strength = (strength + strength.T) / 2
-    np.fill_diagonal(strength, 0.0)
-    found = nx.community.louvain_communities(nx.from_numpy_array(strength), seed=random_state)
-    return sorted((sorted(group) for group in found), key=lambda group: (-len(group), group))

@@ -60,7 +60,7 @@ def onehot_from(W: np.ndarray, share_bias: bool, share_prior: bool) -> OneHot:
     log_a = alpha - np.log(np.exp(alpha).sum(axis=-1, keepdims=True))
     bias = W[:, :, 0].mean(axis=0, keepdims=True) if share_bias else W[:, :, 0]
     theta = np.log(np.exp(log_a).mean(axis=0, keepdims=True)) if share_prior else log_a
-    return OneHot(*map(jnp.asarray, (bias, alpha, np.log(np.expm1(strength)), theta)))
+    return OneHot(*map(jnp.asarray, (bias, alpha, strength + np.log(-np.expm1(-strength)), theta)))
 
 
 def _milder(logits: Array) -> Array:
