@@ -1,12 +1,12 @@
 from .atlas import FunctionalAtlas, Shares, planted_atlas, shares, write_atlas
 from .connectomes import Connectome, Consensus, Edges, consensus, jaccard, weight_correlation
-from .forecasts import GRUForecaster, RidgeVAR, leave_one_out, persistence_errors, split
-from .pipeline import Raw, Recording, coverage, homogenise
+from .forecasts import GRUForecaster, RidgeVAR, across_worms, persistence_errors, split
 from .lab_files import fill_gaps, read_recordings
 from .names import canonical_names, canonicalise, neuron_class, neuron_type
 from .packages import cect_names
+from .pipeline import Raw, Recording, coverage, homogenise
 from .simulated import LABS, Lab, Stimulus, WormNetwork, activity, record, simulate
-from .tables import iter_parquet, load_parquet, read_folder, summary, write_folder, write_parquet
+from .tables import Summary, iter_parquet, load_parquet, read_folder, write_folder, write_parquet
 
 __all__ = [
     "LABS",
@@ -21,7 +21,9 @@ __all__ = [
     "RidgeVAR",
     "Shares",
     "Stimulus",
+    "Summary",
     "WormNetwork",
+    "across_worms",
     "activity",
     "canonical_names",
     "canonicalise",
@@ -32,7 +34,6 @@ __all__ = [
     "homogenise",
     "iter_parquet",
     "jaccard",
-    "leave_one_out",
     "load_parquet",
     "neuron_class",
     "neuron_type",
@@ -44,7 +45,6 @@ __all__ = [
     "shares",
     "simulate",
     "split",
-    "summary",
     "weight_correlation",
     "write_atlas",
     "write_folder",

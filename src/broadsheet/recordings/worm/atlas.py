@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from broadsheet.cache import write_atomic
 from broadsheet.errors import DataError, InputError
+from broadsheet.files import read_text
 from broadsheet.recordings.worm.connectomes import Connectome
 from broadsheet.recordings.worm.names import canonical_names, canonicalise, slots
 from broadsheet.recordings.worm.packages import package_files, read_h5
@@ -119,11 +121,18 @@ def write_atlas(path: str | Path, q: np.ndarray, response: np.ndarray, trials: n
 
     spelled = {"AWCL": "AWCOF", "AWCR": "AWCON"}
     path = Path(path)
-    with h5py.File(path, "w") as file:
-        file["neuron_ids"] = np.array([spelled.get(name, name) for name in canonical_names()], "S5")
+    with h5py.File(path, "a") as file:  # strains lie beside each other
+        if "neuron_ids" not in file:
+            file["neuron_ids"] = np.array([spelled.get(name, name) for name in canonical_names()], "S5")
         for name, array in (("q", q), ("dFF", response), ("occ1", np.asarray(trials, int))):
             file[f"{strain}/{name}"] = np.asarray(array).T
     return path
+
+
+def write_positions(path: str | Path, positions: Float[np.ndarray, "300 3"]) -> Path:
+    """Writes places of cell bodies as `read_positions` reads them."""
+    lines = ["#" + " ".join(canonical_names()), *(" ".join(f"{each:.6f}" for each in row) for row in positions)]
+    return write_atomic(Path(path), "\n".join(lines) + "\n")
 
 
 def planted_atlas(wiring: Connectome, rng: np.random.Generator, gap: float = 0.2, chem: float = 0.09, none: float = 0.04,
@@ -144,6 +153,15 @@ def planted_atlas(wiring: Connectome, rng: np.random.Generator, gap: float = 0.2
     return FunctionalAtlas(
         np.where(nothing, np.nan, q), np.where(nothing, np.nan, response), tested * rng.integers(1, 9, (size, size))
     )
+
+
+def write_planted(folder: Path, wiring: Connectome, rng: np.random.Generator) -> Path:
+    """Files of a made-up atlas in the format of the real ones: both strains, and places at random."""
+    made = planted_atlas(wiring, rng)
+    for strain in ("wt", "unc31"):
+        write_atlas(folder / "funatlas.h5", made.q, made.response, made.trials, strain)
+    write_positions(folder / "anatlas_neuron_positions.txt", rng.standard_normal((len(slots()), 3)))
+    return folder
 
 
 class Shares(NamedTuple):
@@ -173,6 +191,75 @@ def shares(chem: np.ndarray, gap: np.ndarray, atlas: FunctionalAtlas) -> Shares:
         name: float((each & answers).sum()) / pairs[name] if pairs[name] else float("nan") for name, each in classes.items()
     }
     return Shares(found["gap"], found["chem"], found["unwired"], pairs)
+
+
+def shares_at_distance(
+    wired: np.ndarray, unwired: np.ndarray, atlas: FunctionalAtlas, distance: np.ndarray, bins: int = 20
+) -> float:
+    """How often wired pairs answer over how often unwired pairs of equal distance do: unwired shares in `bins` of distance,
+    weighted as the wired pairs lie (indirect standardisation). Arguments are (pre, post)."""
+    known = atlas.tested & np.isfinite(distance)
+    pairs, others = (wired > 0) & known, (unwired > 0) & known
+    if not pairs.any():
+        return float("nan")
+    place = np.searchsorted(np.quantile(distance[pairs], np.linspace(0, 1, bins + 1)[1:-1]), distance)
+    count, free = (np.bincount(place[each], minlength=bins) for each in (pairs, others))
+    answers = np.bincount(place[others & atlas.significant], minlength=bins)
+    expected = float((count * answers / np.maximum(free, 1)).sum())
+    return float((pairs & atlas.significant).sum()) / expected if expected else float("nan")
+
+
+def read_positions(folder: str | Path | None = None) -> Float[np.ndarray, "300 3"]:
+    """Places of cell bodies from the atlas' `anatlas_neuron_positions.txt`: a line of names, then three numbers each. NaN where
+    a neuron is not listed."""
+    place = Path(folder).expanduser() if folder else None
+    files = place.parent if place is not None and place.is_file() else package_files("wormneuroatlas", folder)
+    path = files / "anatlas_neuron_positions.txt"
+    lines = read_text(path).splitlines()
+    names = lines[0].lstrip("# ").split() if lines else []
+    try:
+        numbers = np.array([[float(each) for each in line.split()] for line in lines[1:] if line.strip()])
+    except ValueError:
+        raise DataError(f"{path} should have three numbers a line below its names.") from None
+    if numbers.shape != (len(names), 3):
+        raise DataError(f"{path} has {len(names)} names and numbers of shape {numbers.shape}.")
+    placed = np.full((len(slots()), 3), np.nan)
+    for name, where in zip(map(canonicalise, names), numbers, strict=True):
+        if name is not None:
+            placed[slots()[name]] = where
+    return placed
+
+
+def distances(positions: Float[np.ndarray, "300 3"]) -> Float[np.ndarray, "300 300"]:
+    """Between cell bodies; infinite where one is unknown, and of a cell to itself."""
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    return np.where(np.isnan(apart), np.inf, apart)
+
+
+def nearest(like: Connectome, distance: np.ndarray) -> Connectome:
+    """A wiring by place alone: every cell has as many partners as in `like`, those whose bodies are nearest."""
+    order = np.argsort(distance, axis=1, kind="stable")
+
+    def partners(weights: np.ndarray) -> np.ndarray:
+        made = np.zeros_like(weights)
+        for cell, count in enumerate((weights > 0).sum(1)):
+            made[cell, order[cell, :count]] = np.isfinite(distance[cell, order[cell, :count]])
+        return made
+
+    gap = partners(like.gap)
+    return Connectome(f"{like.name}, nearest cells", partners(like.chem), np.maximum(gap, gap.T), like.annotated)
+
+
+def response_by_count(wiring: Connectome, atlas: FunctionalAtlas) -> list[tuple[str, float, float]]:
+    """Numbers of chemical synapses, as text, with the mean response of tested pairs and its standard error."""
+    rows = []
+    for low, high in ((0, 0), (1, 2), (3, 5), (6, 10), (11, np.inf)):
+        picked = atlas.response[atlas.tested & (wiring.chem >= low) & (wiring.chem <= high) & np.isfinite(atlas.response)]
+        text = f"{low}" if low == high else f"{low}-{high}" if np.isfinite(high) else f"{low}+"
+        spread = picked.std() / np.sqrt(picked.size) if picked.size else 0.0
+        rows.append((text, float(picked.mean()) if picked.size else 0.0, float(spread)))
+    return rows
 
 
 def one_way_present(edges: Connectome, atlas_wiring: Connectome) -> float:

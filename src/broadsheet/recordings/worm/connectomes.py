@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from broadsheet.errors import InputError, NotFoundError
-from broadsheet.recordings.worm.names import canonical_names, canonicalise, neuron_type, slots
+from broadsheet.recordings.worm.names import canonical_names, canonicalise, neuron_class, neuron_type, partner, slots
 
 SOURCES = {
     "white": "White et al. 1986, both reconstructions and the tail together",
@@ -131,6 +131,24 @@ class Connectome:
         the outputs. `swaps` tries an edge."""
         chem, gap = swap_directed(self.chem, rng, swaps), swap_undirected(self.gap, rng, swaps)
         return Connectome(f"{self.name}, edges swapped", chem, gap, self.annotated, self.about)
+
+    def mirrored(self) -> Connectome:
+        """The same graph with left and right cells exchanged."""
+        other = np.array([slots()[partner(name)] for name in self.names])
+        pick = np.ix_(other, other)
+        return Connectome(f"{self.name}, mirrored", self.chem[pick], self.gap[pick], self.annotated[other])
+
+    def within_classes(self, rng: np.random.Generator) -> Connectome:
+        """Each chemical connection between random cells of its two classes: what is left when classes alone are wired."""
+        classes: dict[str, list[int]] = {}
+        for slot in np.flatnonzero(self.annotated):
+            classes.setdefault(neuron_class(self.names[slot]), []).append(int(slot))
+        members = [classes.get(neuron_class(name), []) for name in self.names]
+        made = np.zeros_like(self.chem)
+        for pre, post in np.argwhere(self.chem > 0):
+            a, b = (int(rng.choice(members[k])) for k in (pre, post))
+            made[a, b] += self.chem[pre, post] if a != b else 0.0
+        return Connectome(f"{self.name}, within classes", made, self.gap, self.annotated)
 
 
 def from_tables(name: str, chemical: Edges, electrical: Edges, cells: Sequence[str], about: str = "") -> Connectome:

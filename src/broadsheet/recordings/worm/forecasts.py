@@ -305,26 +305,29 @@ def split(
     return [part for k, part in enumerate(parts) if k not in held], [part for k, part in enumerate(parts) if k in held]
 
 
-def leave_one_out(models: dict[str, _Forecaster], X: Sequence[np.ndarray]) -> dict[str, Float[np.ndarray, " worms"]]:
-    """Each model's error on each worm, fitted to the others, over persistence's."""
+def across_worms(
+    models: dict[str, _Forecaster], X: Sequence[np.ndarray], folds: int | None = None
+) -> dict[str, Float[np.ndarray, " worms"]]:
+    """Each model's error on each worm over persistence's, fitted to worms of other folds; by default each worm is a fold."""
     parts = _checked(X, 3)
-    if len(parts) < 2:
-        raise InputError("One worm cannot be left out of one; two or more are wanted.")
+    folds = len(parts) if folds is None else min(folds, len(parts))
+    if folds < 2:
+        raise InputError(f"{len(parts)} worms in {folds} folds; two or more of each are wanted.")
+    fold = np.arange(len(parts)) % folds
     base, out = persistence_errors(parts), {}
     moments: dict[int, list[_Moments]] = {}
     for name, model in models.items():
-        found = []
-        for k in range(len(parts)):
-            fresh = clone(model)
-            if isinstance(fresh, RidgeVAR):  # a worm's moments serve all models
+        found = np.zeros(len(parts))
+        for k in range(folds):
+            fresh, rest, held = clone(model), np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            if isinstance(fresh, RidgeVAR):  # a worm's moments serve all models and folds
                 if fresh.lags not in moments:
                     moments[fresh.lags] = [_Moments.of(part, fresh.lags) for part in parts]
-                each = moments[fresh.lags]
-                fresh._fit_moments(each[:k] + each[k + 1 :])
+                fresh._fit_moments([moments[fresh.lags][w] for w in rest])
             else:
-                fresh.fit(parts[:k] + parts[k + 1 :])
-            found.append(fresh.errors([parts[k]])[0])
-        out[name] = np.array(found) / base
+                fresh.fit([parts[w] for w in rest])
+            found[held] = fresh.errors([parts[w] for w in held])
+        out[name] = found / base
     return out
 
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from broadsheet.errors import DataError, InputError
-from broadsheet.files import MIB, existing, load_arrays, read_bytes, read_json, read_text
+from broadsheet.files import MIB, existing, load_arrays, natural, read_bytes, read_json, read_text
 from broadsheet.recordings.worm.pipeline import Raw
 
 NAMES = ("IDs", "NeuronNames", "neuron_ID", "neuron_names", "neuropal_label", "names", "labels", "neurons")
@@ -34,6 +34,7 @@ TIMES = ("timeVectorSeconds", "tv", "time_vector", "timestamp_confocal", "time_i
 FEATURES = 107  # columns before the frames in Venkatachalam's tables
 FRAME = 0.375  # s, of the same
 LARGEST_TEXT = 512 * MIB
+LABELS_BESIDE = "NeuroPAL_labels_dict.json"
 SUFFIXES = (".nwb", ".mat", ".h5", ".hdf5", ".json", ".csv", ".npz", ".txt")
 
 
@@ -44,10 +45,7 @@ def read_recordings(path: str | Path) -> list[Raw]:
     """
     path = existing(path)
     if path.is_dir():
-        files = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in SUFFIXES and _is_recording(each)]
-        if not files:
-            raise InputError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}.")
-        return [raw for each in files for raw in read_recordings(each)]
+        return [raw for each in recordings_in(path) for raw in read_recordings(each)]
     readers: dict[str, Callable[[Path], Iterable[Raw]]] = {
         ".nwb": _nwb, ".mat": _mat, ".h5": _h5, ".hdf5": _h5, ".json": _json, ".csv": _csv, ".npz": _npz, ".txt": _text,
     }  # fmt: skip
@@ -57,12 +55,23 @@ def read_recordings(path: str | Path) -> list[Raw]:
     return list(reader(path))
 
 
+def recordings_in(path: str | Path) -> list[Path]:
+    """A file itself, or the files of a folder that are recordings by their name's end, in the order of their names."""
+    path = existing(path)
+    if not path.is_dir():
+        return [path]
+    files = [each for each in sorted(path.rglob("*"), key=lambda each: natural(str(each))) if _is_recording(each)]
+    if not files:
+        raise InputError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}.")
+    return files
+
+
 def _is_recording(path: Path) -> bool:
-    return (
-        not path.name.startswith(".")
-        and (path.suffix != ".txt" or path.name.endswith("_gcamp.txt"))
-        and "dict" not in path.stem
-    )
+    """Whether a file of a folder is a recording, not what lies beside one: labels, times, a report."""
+    if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+        return False
+    beside = path.name == LABELS_BESIDE or path.name.endswith(".report.json")
+    return path.name.endswith("_gcamp.txt") if path.suffix == ".txt" else not beside
 
 
 def fill_gaps(raw: Raw, how: Literal["refuse", "drop", "hold", "interpolate"] = "refuse", longest: float = 0.05) -> Raw:
@@ -232,7 +241,7 @@ def _dag_names(path: Path, cells: int) -> list[str | None]:
     """Names from `NeuroPAL_labels_dict.json` beside the file or a folder up; cells count from 1 there."""
     names: list[str | None] = [None] * cells
     for folder in (path.parent, path.parent.parent):
-        labels = folder / "NeuroPAL_labels_dict.json"
+        labels = folder / LABELS_BESIDE
         if labels.is_file():
             entry = read_json(labels).get(path.stem.removesuffix("-data"))
             for key, value in (entry[0] if entry else {}).items():

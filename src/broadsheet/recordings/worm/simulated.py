@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 from broadsheet.errors import InputError
 from broadsheet.numerics import generator
 from broadsheet.recordings.worm.connectomes import Connectome
-from broadsheet.recordings.worm.pipeline import Raw
 from broadsheet.recordings.worm.names import GABA, canonical_names, canonicalise, neuron_class, neuron_type, slots
+from broadsheet.recordings.worm.pipeline import Raw
 
 
 @dataclass(frozen=True)

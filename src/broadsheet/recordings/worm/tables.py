@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 from broadsheet.cache import write_atomic, writing
 from broadsheet.errors import DataError, InputError, MissingDataError, MissingExtraError
 from broadsheet.files import existing, load_arrays, read_json
-from broadsheet.recordings.worm.pipeline import Recording
 from broadsheet.recordings.worm.names import canonical_names, canonicalise, slots
+from broadsheet.recordings.worm.pipeline import Recording
 
 WANTED = ("source_dataset", "worm", "neuron", "is_labeled_neuron", "calcium_data", "time_in_seconds")
 """Columns without which a table is none of the authors'."""
@@ -232,20 +232,50 @@ def read_folder(path: str | Path) -> list[Recording]:
     return made
 
 
-def summary(recordings: Sequence[Recording]) -> dict[str, Any]:
-    """What a data set holds: worms, neurons that are identified in any, rows, steps, and the largest mean of a trace."""
-    seen = np.array([each.mask for each in recordings])
-    labelled = [abs(each.calcium[:, each.mask].mean(0)).max(initial=0.0) for each in recordings]
-    sources: dict[str, int] = {}
-    for each in recordings:
-        sources[each.source] = sources.get(each.source, 0) + 1
-    return {
-        "worms": len(recordings),
-        "neurons": int(seen.any(0).sum()),
-        "labelled": int(seen.sum()),
-        "unlabelled": sum(len(each.other_names) for each in recordings),
-        "sources": sources,
-        "dt_error": max(abs(float(np.median(np.diff(each.time))) - 0.333) for each in recordings),
-        "largest_mean": float(max(labelled)),
-        "causal": sorted({each.causal for each in recordings}),
-    }
+class Summary:
+    """What a data set holds, gathered worm by worm.
+
+    - `coverage`: neurons identified, (300,) counts of worms; `sources`: source -> [worms, identified traces].
+    - `durations`, `steps`, `original_steps`: s, one a worm; `largest_mean`: of an identified trace, in deviations.
+    """
+
+    def __init__(self) -> None:
+        self.coverage = np.zeros(len(slots()), int)
+        self.masks: list[np.ndarray] = []
+        self.sources: dict[str, list[int]] = {}
+        self.durations: list[float] = []
+        self.steps: list[float] = []
+        self.original_steps: list[float] = []
+        self.unlabelled = 0
+        self.largest_mean = 0.0
+        self.causal: set[bool] = set()
+
+    def add(self, recording: Recording) -> Recording:
+        """Counts a worm, and returns it."""
+        self.coverage += recording.mask
+        self.masks.append(recording.mask)
+        entry = self.sources.setdefault(recording.source, [0, 0])
+        entry[0] += 1
+        entry[1] += int(recording.mask.sum())
+        self.durations.append(float(recording.time[-1] - recording.time[0]))
+        self.steps.append(float(np.median(np.diff(recording.time))))
+        self.original_steps.append(recording.original_dt)
+        self.unlabelled += len(recording.other_names)
+        means = np.abs(recording.calcium[:, recording.mask].mean(0))
+        self.largest_mean = max(self.largest_mean, float(means.max(initial=0.0)))
+        self.causal.add(recording.causal)
+        return recording
+
+    def as_json(self) -> dict[str, Any]:
+        """Counts as JSON values."""
+        return {
+            "worms": len(self.durations),
+            "neurons": int((self.coverage > 0).sum()),
+            "labelled_traces": int(self.coverage.sum()),
+            "unlabelled_traces": self.unlabelled,
+            "sources": {name: {"worms": worms, "labelled": cells} for name, (worms, cells) in self.sources.items()},
+            "seconds": float(np.sum(self.durations)),
+            "dt": float(np.median(self.steps)) if self.steps else None,
+            "largest_mean": self.largest_mean,
+            "preprocessing": ["causal" if each else "acausal" for each in sorted(self.causal)],
+        }
