@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from broadsheet.errors import DataError, InputError, UntrustedError
 from broadsheet.recordings import Session, Spikes, Traces, Trials, open_session
-from broadsheet.recordings.spikes import joined, shared_stretches
+from broadsheet.recordings.stretches import joined, shared_stretches
 
 
 def spikes(**more):
@@ -71,7 +71,7 @@ def test_stretches_as_sets_of_seconds(first, second):
     one, two = (np.array([[a, a + n] for a, n in each], float).reshape(-1, 2) for each in (first, second))
     assert seconds(joined(one)) == seconds(one)
     assert (np.diff(joined(one).ravel()) > 0).all()
-    assert seconds(shared_stretches(iter([joined(one), joined(two)]))) == seconds(one) & seconds(two)
+    assert seconds(shared_stretches([joined(one), joined(two)])) == seconds(one) & seconds(two)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,12 @@ def test_pynapple_there_and_back():
             np.testing.assert_array_equal(back.stretches(k), made.stretches(k))
         assert back.columns["area"].tolist() == ["CA1", "CA3", "CA3"]
         np.testing.assert_allclose(group["rate"], back.rates())
+    apart = spikes(observed=([[0.0, 4.0]], [[1.0, 2.0], [2.8, 4.0]], [[0.0, 4.0]]))
     with pytest.raises(InputError, match="Units were observed at different times"):
-        spikes(observed=([[0.0, 4.0]], [[1.0, 4.0]], [[0.0, 4.0]])).to_pynapple()
+        apart.to_pynapple()
+    group = apart.together().to_pynapple()
+    assert group.time_support.values.tolist() == [[1.0, 2.0], [2.8, 4.0]]
+    assert [group[k].index.tolist() for k in range(3)] == [[1.0], [3.0], []]
     traces = Traces(np.arange(6.0).reshape(3, 2), np.arange(3.0), ("x", "y"), columns={"k": np.array([1, 2])})
     back = Traces.from_pynapple(traces.to_pynapple())
     np.testing.assert_array_equal(back.values, traces.values)
