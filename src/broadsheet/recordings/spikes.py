@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from broadsheet.errors import InputError, MissingExtraError
 from broadsheet.numerics.bins import SLACK, bin_of, bins_in
+from broadsheet.recordings.stretches import check_times, clipped, joined, shared_stretches, within
 from broadsheet.recordings.words import one_twice, pynapple, some
 
 Missing = Literal["refuse", "nan"]
@@ -22,9 +23,7 @@ class StoredTimes(Sequence[np.ndarray]):
     **Arguments:** `read`: unit -> its times (s); `check`: what is raised for wrong ones; `sizes`: spikes of each unit.
     """
 
-    def __init__(
-        self, read: Callable[[int], np.ndarray], check: Callable[[int, np.ndarray], None], sizes: Sequence[int]
-    ) -> None:
+    def __init__(self, read: Callable[[int], np.ndarray], check: Callable[[int, np.ndarray], None], sizes: Any) -> None:
         self._read, self._check, self.sizes = read, check, tuple(map(int, sizes))
 
     def __len__(self) -> int:
@@ -148,13 +147,27 @@ class Spikes:
             raise InputError(
                 f"Nothing lies between {start:g} and {stop:g} s; the spikes are from {self.start:g} to {self.stop:g} s."
             )
-        inclusive = stop == self.stop
-        kept = tuple(
-            each[np.searchsorted(each, start) : np.searchsorted(each, stop, "right" if inclusive else "left")]
-            for each in self.times
-        )
-        cut = None if self.observed is None else tuple(clipped(each, start, stop) for each in self.observed)
-        return Spikes(kept, self.names, start, stop, cut, self.columns)
+        if (start, stop) == (self.start, self.stop):
+            return self
+        side: Any = "right" if stop == self.stop else "left"
+        kept = tuple(each[np.searchsorted(each, start) : np.searchsorted(each, stop, side)] for each in self.times)
+        part = self._part(times=kept, start=start, stop=stop)
+        if self.observed is not None:
+            object.__setattr__(part, "observed", part._simple([clipped(each, start, stop) for each in self.observed]))
+        return part
+
+    def together(self) -> Spikes:
+        """The spikes of when all units were observed, which are then observed in the same stretches.
+
+        **Raises:** `InputError` where there is no such time.
+        """
+        if self.observed is None:
+            return self
+        shared = shared_stretches(self.observed)
+        if not len(shared):
+            raise InputError("There is no time at which all units were observed; choose() some that were observed together.")
+        kept = tuple(each[within(each, shared)] for each in self.times)
+        return Spikes(kept, self.names, float(shared[0, 0]), float(shared[-1, 1]), (shared,) * len(self), self.columns)
 
     def choose(self, units: Sequence[str]) -> Spikes:
         """Some units, in the order given."""
@@ -178,11 +191,18 @@ class Spikes:
         columns = {name: np.asarray(column)[list(at)] for name, column in self.columns.items()}
         return Spikes(times, tuple(self.names[k] for k in at), self.start, self.stop, observed, columns)
 
+    def _part(self, **changed: Any) -> Spikes:
+        """The same with other fields, whose times were checked already."""
+        made = object.__new__(Spikes)
+        for each in fields(self):
+            object.__setattr__(made, each.name, changed.get(each.name, getattr(self, each.name)))
+        return made
+
     def population(self, least: int = 2) -> Spikes:
         """Itself; raises `InputError` where there are fewer than `least` units."""
         if len(self) < least:
-            said = {0: "no unit", 1: "one unit"}.get(len(self), f"{len(self)} units")
-            raise InputError(f"There is {said}; a population of {least} or more is wanted.")
+            said = {0: "is no unit", 1: "is one unit"}.get(len(self), f"are {len(self)} units")
+            raise InputError(f"There {said}; a population of {least} or more is wanted.")
         return self
 
     def counts(self, dt: float, missing: Missing = "refuse") -> Int[np.ndarray, "bins units"] | Float[np.ndarray, "bins units"]:
@@ -204,10 +224,13 @@ class Spikes:
                 f"Unit {self.names[unit]} was not observed in {int(gaps[:, unit].sum())} of {bins} bins, the first at "
                 f"{self.start + dt * int(gaps[:, unit].argmax()):g} s; take missing='nan', or a stretch by between()."
             )
-        out = np.zeros((bins, len(self)), np.int32)
-        for k, each in enumerate(self.times):
-            at = np.clip(bin_of(each - self.start, dt), 0, bins - 1)
-            out[:, k] = np.bincount(at, minlength=bins)
+        rows = np.zeros((len(self), bins), np.int32)  # a unit's bins lie together in memory, which makes writing them fast
+        for row, each in zip(rows, self.times, strict=True):
+            if each.size:  # times rise, so that the spikes of a bin follow each other
+                at = np.clip(bin_of(each - self.start, dt), 0, bins - 1)
+                first = np.concatenate([[0], np.flatnonzero(at[1:] != at[:-1]) + 1])
+                row[at[first]] = np.diff(first, append=len(at))
+        out = rows.T
         return out if gaps is None or not gaps.any() else np.where(gaps, np.nan, out)
 
     def unobserved(self, dt: float) -> np.ndarray:
@@ -248,7 +271,7 @@ class Spikes:
         stretches = self.stretches(0) if len(self) else np.array([[self.start, self.stop]])
         if self.observed is not None and any(not np.array_equal(each, stretches) for each in self.observed):
             raise InputError(
-                "Units were observed at different times, which a TsGroup cannot say; choose() some that were observed together."
+                "Units were observed at different times, which a TsGroup cannot say; take together(), or choose() some of them."
             )
         support = nap.IntervalSet(stretches[:, 0], stretches[:, 1])
         units = {k: nap.Ts(each, time_units="s") for k, each in enumerate(self.times)}
@@ -256,7 +279,7 @@ class Spikes:
         return nap.TsGroup(units, time_support=support, metadata={"name": list(self.names), **taken})
 
     @classmethod
-    def from_neo(cls, trains: Sequence[Any]) -> Spikes:
+    def from_neo(cls, trains: Iterable[Any]) -> Spikes:
         """From `neo.SpikeTrain`s, one a unit; where their starts and ends differ, each was observed in its own stretch."""
         trains = list(trains)
         if not trains:
@@ -281,49 +304,3 @@ class Spikes:
             notes = {"observed": stretches} if len(stretches) > 1 else {}
             made.append(neo.SpikeTrain(each, units="s", t_start=start, t_stop=stop, name=name, **notes))
         return made
-
-
-def check_times(name: str, times: np.ndarray, stretches: np.ndarray) -> None:
-    """Raises `InputError` for spike times that are no list, not finite, fall, come twice or lie outside the stretches (s)."""
-    if times.ndim != 1 or not np.isfinite(times).all():
-        raise InputError(f"Unit {name}: spike times must be a list of finite numbers (s).")
-    if times.size > 1 and (steps := np.diff(times)).min() <= 0:
-        k = int(steps.argmin())
-        what = "twice" if steps[k] == 0 else f"after {times[k]:.6g} s"
-        raise InputError(f"Unit {name}: the spike at {times[k + 1]:.6g} s comes {what}; rising times are wanted.")
-    if not times.size:
-        return
-    slack = max(1e-9 * float(np.abs(stretches).max(initial=0.0)), 1e-6)
-    inside = np.searchsorted(stretches[:, 0], times + slack, "right") - 1
-    within = (inside >= 0) & (times <= (stretches[np.maximum(inside, 0), 1] if len(stretches) else -np.inf) + slack)
-    if not within.all():
-        when = ", ".join(f"{start:g} to {stop:g}" for start, stop in stretches[:3]) + (" …" if len(stretches) > 3 else "")
-        raise InputError(
-            f"Unit {name}: {int((~within).sum())} of {times.size} spikes, the first at {times[~within][0]:.6g} s, lie outside "
-            f"the time that it was observed ({when or 'none'} s)."
-        )
-
-
-def joined(stretches: np.ndarray) -> np.ndarray:
-    """Stretches (n, 2) in order, those that touch or overlap made one."""
-    made: list[list[float]] = []
-    for start, stop in stretches[np.argsort(stretches[:, 0], kind="stable")].tolist():
-        if made and start <= made[-1][1] + 1e-9:
-            made[-1][1] = max(made[-1][1], stop)
-        else:
-            made.append([start, stop])
-    return np.array(made).reshape(-1, 2)
-
-
-def clipped(stretches: np.ndarray, start: float, stop: float) -> np.ndarray:
-    """What of the stretches lies between `start` and `stop`."""
-    cut = np.clip(stretches, start, stop)
-    return cut[cut[:, 1] > cut[:, 0]]
-
-
-def shared_stretches(parts: Iterator[np.ndarray]) -> np.ndarray:
-    """The stretches that lie in all of the lists of stretches."""
-    common = next(parts)
-    for each in parts:
-        common = np.concatenate([clipped(each, start, stop) for start, stop in common] or [np.empty((0, 2))])
-    return common
