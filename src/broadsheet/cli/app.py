@@ -23,6 +23,7 @@ from broadsheet.cli import (
     neurons,
     pages,
     recordings,
+    recordings_connectome,
     recordings_worm,
     running,
     serving,
@@ -99,6 +100,7 @@ app.add_typer(matter.app, name="matter", help="Tracked particles.")
 app.add_typer(recordings.app, name="recordings", help="Recordings of neurons and behaviour: NWB, .npz, CSV.")
 for name, command in {
     "describe": recordings.describe,
+    "connectome": recordings_connectome.connectome,
     "worm": recordings_worm.worm,
 }.items():
     recordings.app.command(name)(command)

@@ -1,8 +1,8 @@
 """Which neurons change together, in the same direction, at each moment: affinities of all pairs, without a window.
 
-After arXiv 2402.14102. Its formula could not be read; what is known of it (from derivatives, non-linear, never negative, opposite
-changes count nothing) is met by three kernels, and the geometric mean is the default. Two fields' ways beside it: correlation in
-a sliding window, and products of standardised signals (edge time series).
+After arXiv 2402.14102. Its formula could not be read; what is known of it (from derivatives, non-linear, never negative,
+opposite changes count nothing) is met by three kernels, and the geometric mean is the default. Two fields' ways beside it:
+correlation in a sliding window, and products of standardised signals (edge time series).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def kernel_value(a: Any, b: Any, kernel: Kernel = "geomean") -> Array:
 def rates_of_change(traces: Any, dt: float, smooth: float = 2.0) -> Float[np.ndarray, "animals neurons frames"]:
     """Derivatives (1/s) of traces scaled to 0..1 and smoothed, divided by their root mean square over time.
 
-    **Arguments:** `traces`: (animals, neurons, frames), a trace of NaN where an animal lacks a neuron; `dt`: s; `smooth`: width of
-    the Gaussian in frames, 0 for none. A constant trace has a rate of 0.
+    **Arguments:** `traces`: (animals, neurons, frames), a trace of NaN where an animal lacks a neuron; `dt`: s; `smooth`:
+    width of the Gaussian in frames, 0 for none. A constant trace has a rate of 0.
 
     **Raises:** `InputError` for a trace that is NaN in part.
     """
@@ -77,8 +77,8 @@ def differential_affinity(
 ) -> Affinity:
     """Affinities of all pairs at each moment, from the traces' rates of change.
 
-    **Arguments:** `traces`, `dt`, `smooth`: as of `rates_of_change`; `every`: frames whose affinities are averaged into one, which
-    divides the memory (4 bytes a frame, animal and pair).
+    **Arguments:** `traces`, `dt`, `smooth`: as of `rates_of_change`; `every`: frames whose affinities are averaged into one,
+    which divides the memory (4 bytes a frame, animal and pair).
     """
     rates = rates_of_change(traces, dt, smooth)
     if not 1 <= every <= rates.shape[2]:
@@ -188,7 +188,7 @@ def checked_traces(traces: Any) -> tuple[np.ndarray, Bool[np.ndarray, "animals n
     if (bad & seen[:, :, None]).any():
         animal, neuron, frame = np.argwhere(bad & seen[:, :, None])[0]
         raise InputError(
-            f"Animal {animal}, neuron {neuron}: the trace is {values[animal, neuron, frame]} in frame {frame}; a whole trace, or "
-            "NaN in all frames where the neuron was not seen, is wanted."
+            f"Animal {animal}, neuron {neuron}: the trace is {values[animal, neuron, frame]} in frame {frame}; a whole trace, "
+            "or NaN in all frames where the neuron was not seen, is wanted."
         )
     return np.where(seen[:, :, None], values, 0.0), seen

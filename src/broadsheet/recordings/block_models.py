@@ -1,15 +1,16 @@
 """Weighted stochastic block models: communities of a weighted graph as what compresses it most.
 
-The description length (nats) of a graph, its groups and its weights is that of a microcanonical block model (Peixoto 2017, 2018):
-edges given the counts between groups, the counts, the partition, and weights that are exponential for each pair of groups, their
-rates integrated out. Counts have a flat prior or, nested, a block model of their own (Peixoto 2014). The search starts from random
-groups, moves single nodes to where the length falls most, merges the two groups whose union costs least, and so on down to one
-group; the shortest of all counts of groups and starts is taken. All starts run as one program.
+The description length (nats) of a graph, its groups and its weights is that of a microcanonical block model (Peixoto 2017,
+2018): edges given the counts between groups, the counts, the partition, and weights that are exponential for each pair of
+groups, their rates integrated out. Counts have a flat prior or, nested, a block model of their own (Peixoto 2014). The search
+starts from random groups, moves single nodes to where the length falls most, merges the two groups whose union costs least,
+and so on down to one group; the shortest of all counts of groups and starts is taken. All starts run as one program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -51,9 +52,10 @@ class WeightedSBM(ClusterMixin, BaseEstimator):
     - `kind`: `"exponential"` weights, or `"none"`: edges alone.
     - `degree_corrected`: True, False, or `"auto"`: the shorter of both. Corrected models are of multigraphs, which is poor for
       dense graphs.
-    - `multigraph`: price edges of a model without correction as those of a multigraph too, as graph-tool does by default; else as
-      of a simple graph, which is right for dense ones.
-    - `nested`: the counts between groups get a block model of their own, and so on; small groups are then found in large graphs.
+    - `multigraph`: price edges of a model without correction as those of a multigraph too, as graph-tool does by default;
+      else as of a simple graph, which is right for dense ones.
+    - `nested`: the counts between groups get a block model of their own, and so on; small groups are then found in large
+      graphs.
     - `max_groups`: where merging starts; None: a third of the nodes, 24 at most.
     - `n_starts`: random starts; `sweeps`: of single-node moves after each merge, at most.
     - `random_state`: integer.
@@ -133,7 +135,7 @@ def description_length(
     correction = _choose(sizes + degrees - 1, degrees).sum() if topology == "degree-corrected" else 0.0
     partition = _partition_length(sizes)
     prior, inside = 0.0, counts
-    for one, coarser in zip(labels, labels[1:], strict=False):
+    for one, coarser in pairwise(labels):
         parent = np.zeros(int(one.max()) + 1, int)
         parent[one] = coarser
         above = np.eye(int(coarser.max()) + 1)[parent]
@@ -184,7 +186,7 @@ def _partition_length(sizes: np.ndarray) -> float:
 def _top_length(counts: np.ndarray) -> float:
     """Counts of edges between groups, all tables of one sum alike."""
     groups, edges = len(counts), counts[np.triu_indices(len(counts))].sum()
-    return float(_choose(groups * (groups + 1) / 2 + edges - 1, edges))
+    return float(_spread(groups * (groups + 1) / 2, edges))
 
 
 def _merge_counts(counts: np.ndarray, above: np.ndarray) -> np.ndarray:
@@ -197,32 +199,47 @@ def _upper_length(counts: np.ndarray, above: np.ndarray) -> float:
     sizes, merged = above.sum(axis=0), _merge_counts(counts, above)
     slots = np.outer(sizes, sizes)
     slots[np.diag_indices(len(sizes))] = sizes * (sizes + 1) / 2
-    return float(_choose(slots + merged - 1, merged)[np.triu_indices(len(sizes))].sum()) + _partition_length(sizes)
+    return float(_spread(slots, merged)[np.triu_indices(len(sizes))].sum()) + _partition_length(sizes)
 
 
 def _hierarchy(counts: np.ndarray) -> tuple[float, list[np.ndarray]]:
     """The shortest description of counts by groups of groups that greedy merges find, and the labels of each level."""
-    flat = _top_length(counts)
-    if len(counts) < 3:
-        return flat, []
-    labels, best = np.arange(len(counts)), (flat, [])
-    for groups in range(len(counts) - 1, 1, -1):
-        choices = []
-        for a in range(groups + 1):
-            for b in range(a + 1, groups + 1):
-                merged = np.where(labels == b, a, labels)
-                merged = merged - (merged > b)
-                choices.append((_upper_length(counts, np.eye(groups)[merged]), merged))
-        below, labels = min(choices, key=lambda each: each[0])
-        top = _top_length(_merge_counts(counts, np.eye(groups)[labels]))
-        if below + top < best[0]:
-            best = (below + top, [labels])
-    if best[1]:
-        above, more = _hierarchy(_merge_counts(counts, np.eye(best[1][0].max() + 1)[best[1][0]]))
-        first = best[1][0]
-        saved = _top_length(_merge_counts(counts, np.eye(first.max() + 1)[first])) - above
-        best = (best[0] - saved, [first, *(each[first] for each in more)])
-    return best
+    best: tuple[float, np.ndarray | None] = (_top_length(counts), None)
+    labels, merged, sizes = np.arange(len(counts)), counts.copy(), np.ones(len(counts))
+    for _ in range(len(counts) - 2):
+        one, other = _cheapest_union(merged, sizes)
+        above = np.delete(np.eye(len(sizes)), other, axis=1)
+        above[other, one - (one > other)] = 1
+        labels, merged, sizes = above.argmax(axis=1)[labels], _merge_counts(merged, above), sizes @ above
+        length = _upper_length(counts, np.eye(len(sizes))[labels]) + _top_length(merged)
+        if length < best[0]:
+            best = (length, labels)
+    length, first = best
+    if first is None:
+        return length, []
+    merged = _merge_counts(counts, np.eye(first.max() + 1)[first])
+    above_length, more = _hierarchy(merged)
+    return length - _top_length(merged) + above_length, [first, *(each[first] for each in more)]
+
+
+def _cheapest_union(counts: np.ndarray, sizes: np.ndarray) -> tuple[int, int]:
+    """The two groups of groups whose union lengthens the description of counts least."""
+    diagonal = np.eye(len(sizes), dtype=bool)
+    own, union = np.diag(counts), sizes[:, None] + sizes
+    apart = _spread(np.outer(sizes, sizes), counts)
+    alone = _spread(sizes * (sizes + 1) / 2, own)
+    joint = _spread(union[:, :, None] * sizes, counts[:, None] + counts)
+    third = ~(diagonal[:, None] | diagonal)
+    change = np.where(third, joint - apart[:, None] - apart, 0.0).sum(axis=2) - apart - alone[:, None] - alone
+    change += _spread(union * (union + 1) / 2, own[:, None] + own + counts)
+    change += gammaln(sizes[:, None] + 1) + gammaln(sizes + 1) - gammaln(union + 1)
+    kept, gone = np.unravel_index(np.argmin(np.where(diagonal, np.inf, change)), change.shape)
+    return int(min(kept, gone)), int(max(kept, gone))
+
+
+def _spread(slots: Any, edges: Any) -> Any:
+    """ln of the ways to spread edges over slots that may hold several."""
+    return _choose(slots + edges - 1, edges)
 
 
 def _shortest(
@@ -262,7 +279,9 @@ def _search(
     orders = np.stack([rng.permuted(np.tile(np.arange(nodes), (sweeps, 1)), axis=1) for _ in range(n_starts)])
     orders = np.pad(orders, ((0, 0), (0, 0), (0, room - nodes)))
     mean = weights.sum() / (weights > 0).sum()
-    flags = np.array([kind == "exponential", topology == "simple", topology == "multigraph", topology == "degree-corrected"], float)
+    flags = np.array(
+        [kind == "exponential", topology == "simple", topology == "multigraph", topology == "degree-corrected"], float
+    )
     with jax.enable_x64(True):
         found = _merge_down(padded, member, orders, gammaln(np.arange(room * room + room + 2) + 1.0), mean, nodes, flags)
         partitions, costs = (np.asarray(each) for each in found)
@@ -271,7 +290,7 @@ def _search(
     return partitions[:, ::-1, :nodes], costs[:, ::-1] + shared
 
 
-PADDED = 32
+PADDED = 64
 """Graphs are filled up to a multiple of so many nodes, so that those of about one size share a program."""
 
 
@@ -286,12 +305,14 @@ class _Blocks(NamedTuple):
 
 @jax.jit
 def _merge_down(
-    given: Float[Array, "2 nodes nodes"], member: Float[Array, "starts nodes groups"], orders: Int[Array, "starts sweeps nodes"],
+    given: Float[Array, "2 nodes nodes"], member: Float[Array, "starts nodes groups"], orders: Int[Array, "starts sweeps "
+    "nodes"],
     logs: Array, mean: Array, nodes: Array, flags: Float[Array, "4"],
 ) -> tuple[Array, Array]:  # fmt: skip
     """Partitions and costs of each start at each count of groups, from all groups down to one.
 
-    **Arguments:** `given`: edges as 0 and 1, and weights; `logs`: ln n! of n; `flags`: whether weights count, and which topology.
+    **Arguments:** `given`: edges as 0 and 1, and weights; `logs`: ln n! of n; `flags`: whether weights count, and which
+    topology.
     """
     most = member.shape[2]
     weighted, simple, multigraph, corrected = flags

@@ -5,7 +5,7 @@ Affinities of all pairs at each moment, their non-negative factors, and communit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,10 @@ from broadsheet.recordings.sequences import sequences
 from broadsheet.recordings.sessions import Traces
 from broadsheet.recordings.tensor_factors import NTF, RankResult, checked_tensor, rank_scan, time_curves
 
+_KEPT = (
+    "time_", "times_", "animals_", "weights_", "pairs_", "names_", "seen_", "error_", "similarity_", "every_", "dt_",
+)  # fmt: skip
+
 
 class DynamicConnectome(BaseEstimator):
     """An atlas of motifs: components of pairwise affinity over time and animals, with the communities of each.
@@ -29,16 +33,17 @@ class DynamicConnectome(BaseEstimator):
 
     - `rank`: components; see `scan`.
     - `kernel`, `smooth`: of the affinity (see `differential_affinity`).
-    - `dt`: step between frames, s, of arrays; recordings with times of their own are brought to it by linear interpolation, or to
-      their median step where it is None.
+    - `dt`: step between frames, s, of arrays; recordings with times of their own are brought to it by linear interpolation,
+      or to their median step where it is None.
     - `every`: frames whose affinities are averaged, or `"auto"`: as few as keep the tensor within `memory` bytes.
     - `n_starts`, `random_state`: of the factorisation.
     - `floor`: edges below this share of a component's largest are dropped before communities are looked for.
     - `communities`: the block model, a `WeightedSBM` of default settings where it is None.
 
-    **Attributes:** `time_` (frames, rank), scaled by the weights; `times_` (frames,), s; `animals_` (animals, rank); `patterns_`
-    (rank, neurons, neurons); `labels_` (rank, neurons), -1 for neurons without an edge; `models_`: the fitted block models, None
-    for a pattern without one; `weights_`; `names_`; `seen_` (animals, neurons); `error_`; `similarity_`; `every_`; `dt_`.
+    **Attributes:** `time_` (frames, rank), scaled by the weights; `times_` (frames,), s; `animals_` (animals, rank);
+    `patterns_` (rank, neurons, neurons); `labels_` (rank, neurons), -1 for neurons without an edge; `models_`: the fitted
+    block models, None for a pattern without one; `weights_`; `names_`; `pairs_` (pairs, rank); `seen_` (animals, neurons);
+    `error_`; `similarity_`; `every_`; `dt_`.
     """
 
     def __init__(
@@ -57,32 +62,57 @@ class DynamicConnectome(BaseEstimator):
         self.communities = communities
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, names: Sequence[str] | None = None, report: Callable[[float], None] | None = None) -> DynamicConnectome:
+    def fit(
+        self, X: Any, y: Any = None, *, names: Sequence[str] | None = None, report: Callable[[float], None] | None = None
+    ) -> DynamicConnectome:
         """Fits recordings of several animals on one time base.
 
-        **Arguments:** `X`: (animals, frames, neurons), or a list of (frames, neurons) of unequal length, with columns of NaN for
-        neurons that an animal lacks; or a list of `Traces`, which are matched by name; `names`: of the neurons of arrays;
+        **Arguments:** `X`: (animals, frames, neurons), or a list of (frames, neurons) of unequal length, with columns of NaN
+        for neurons that an animal lacks; or a list of `Traces`, which are matched by name; `names`: of the neurons of arrays;
         `report`: is told the share that is done.
         """
-        said = report or (lambda share: None)
+        return self.fit_factors(X, names=names, report=report).fit_communities(report=report)
+
+    def fit_factors(
+        self, X: Any, *, names: Sequence[str] | None = None, report: Callable[[float], None] | None = None
+    ) -> DynamicConnectome:
+        """The first half of `fit`: affinities and their factors."""
         affinity, seen_frames = self._affinity(X, names)
-        said(0.2)
+        if report:
+            report(0.2)
         values = affinity.values
-        if not seen_frames.all():
-            values[~seen_frames] = np.nan
+        values[~seen_frames] = np.nan
         factors = NTF(self.rank, n_starts=self.n_starts, random_state=self.random_state).fit(values, mask=affinity.mask)
-        said(0.7)
         self.time_, self.animals_, self.weights_ = factors.time_ * factors.weights_, factors.animal_, factors.weights_
-        self.error_, self.similarity_ = factors.error_, factors.similarity_
-        self.patterns_ = fold(factors.pair_.T, len(self.names_))
-        self.labels_ = np.full((self.rank, len(self.names_)), -1)
-        self.models_: list[WeightedSBM | None] = []
+        self.pairs_, self.error_, self.similarity_ = factors.pair_, factors.error_, factors.similarity_
+        if report:
+            report(0.7)
+        return self
+
+    def fit_communities(self, *, report: Callable[[float], None] | None = None) -> DynamicConnectome:
+        """The second half of `fit`: communities in the pattern of each component."""
+        check_is_fitted(self, "time_")
+        self.patterns_ = fold(self.pairs_.T, len(self.names_))
+        found = []
         for k, pattern in enumerate(self.patterns_):
-            model, labels = self._communities(pattern)
-            self.models_.append(model)
-            self.labels_[k] = labels
-            said(0.7 + 0.3 * (k + 1) / self.rank)
-        self._pair = factors.pair_
+            found.append(self.communities_of(pattern))
+            if report:
+                report(0.7 + 0.3 * (k + 1) / self.rank)
+        self.models_ = [model for model, _ in found]
+        self.labels_ = np.stack([labels for _, labels in found])
+        return self
+
+    def factor_arrays(self) -> dict[str, np.ndarray]:
+        """What `fit_factors` found, to be kept in a file."""
+        check_is_fitted(self, "time_")
+        return {name: np.asarray(getattr(self, name)) for name in _KEPT}
+
+    def set_factors(self, arrays: Mapping[str, np.ndarray]) -> DynamicConnectome:
+        """Takes what `factor_arrays` gave."""
+        for name in _KEPT:
+            value: Any = np.asarray(arrays[name])
+            setattr(self, name, value.item() if value.ndim == 0 else value)
+        self.names_ = tuple(map(str, self.names_))
         return self
 
     def transform(self, X: Any) -> Float[np.ndarray, "frames rank"]:
@@ -97,7 +127,7 @@ class DynamicConnectome(BaseEstimator):
         left = total = 0.0
         for frame, curve in enumerate(curves):
             seen = given.frames[frame][:, None] * given.pairs
-            part = (self.animals_ * curve) @ self._pair.T
+            part = (self.animals_ * curve) @ self.pairs_.T
             left += float((seen * (given.values[frame] - part) ** 2).sum())
             total += float((given.values[frame].astype(float) ** 2).sum())
         return 1 - left / total
@@ -115,14 +145,18 @@ class DynamicConnectome(BaseEstimator):
             affinity, seen_frames = self._affinity(X, fitted[0], every=fitted[3])
         finally:
             self.names_, self.seen_, self.times_, self.every_, self.dt_ = fitted
-        if affinity.mask.shape != (len(self.animals_), len(self._pair)):
+        if affinity.mask.shape != (len(self.animals_), len(self.pairs_)):
             raise InputError(f"{affinity.mask.shape[0]} animals are not the {len(self.animals_)} of the atlas.")
         values = affinity.values
         values[~seen_frames] = np.nan
         given = checked_tensor(values, affinity.mask)
-        return time_curves(given, self.animals_, self._pair), given
+        return time_curves(given, self.animals_, self.pairs_), given
 
-    def _communities(self, pattern: np.ndarray) -> tuple[WeightedSBM | None, Int[np.ndarray, " neurons"]]:
+    def communities_of(
+        self, pattern: Float[np.ndarray, "neurons neurons"]
+    ) -> tuple[WeightedSBM | None, Int[np.ndarray, " neurons"]]:
+        """The block model of a pattern, None where it has no edge, and each neuron's community, -1 without an edge; that of
+        the highest affinity within comes first."""
         labels = np.full(len(pattern), -1)
         if not pattern.any():
             return None, labels
@@ -130,7 +164,7 @@ class DynamicConnectome(BaseEstimator):
         joined = np.flatnonzero(strong.any(axis=1))
         model = WeightedSBM(random_state=self.random_state) if self.communities is None else self.communities
         model = type(model)(**model.get_params()).fit(strong[np.ix_(joined, joined)])
-        labels[joined] = model.labels_
+        labels[joined] = _by_strength(pattern[np.ix_(joined, joined)], model.labels_)
         return model, labels
 
     def _affinity(
@@ -164,7 +198,8 @@ class DynamicConnectome(BaseEstimator):
         return Affinity(values, parts[0].pairs, mask), seen
 
     def _together(self, X: Any, names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...], float, float]:
-        """Traces (frames, neurons) of each animal in one order of neurons and on one time base, their names, dt and start (s)."""
+        """Traces (frames, neurons) of each animal in one order of neurons and on one time base, their names, dt and start
+        (s)."""
         if isinstance(X, Sequence) and len(X) and all(isinstance(each, Traces) for each in X):
             return self._aligned(list(X), names)
         traces = sequences(X, what="traces", missing=True, shortest=3)
@@ -173,7 +208,9 @@ class DynamicConnectome(BaseEstimator):
             raise InputError(f"{neurons} neurons have {len(set(names))} different names; one each is wanted.")
         return traces, tuple(names or map(str, range(neurons))), self.dt or 1.0, 0.0
 
-    def _aligned(self, given: list[Traces], names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...], float, float]:
+    def _aligned(
+        self, given: list[Traces], names: Sequence[str] | None
+    ) -> tuple[list[np.ndarray], tuple[str, ...], float, float]:
         steps = [each.dt for each in given]
         if not np.isfinite(steps).all():
             raise InputError("A recording has one sample; 3 or more are wanted.")
@@ -184,7 +221,9 @@ class DynamicConnectome(BaseEstimator):
         for k, each in enumerate(given):
             count = int(np.floor((each.times[-1] - start) / dt + 1e-9)) + 1
             if count < 3:
-                raise InputError(f"Recording {k} has {max(count, 0)} frames of {dt:g} s from {start:g} s on; 3 or more are wanted.")
+                raise InputError(
+                    f"Recording {k} has {max(count, 0)} frames of {dt:g} s from {start:g} s on; 3 or more are wanted."
+                )
             grid = start + dt * np.arange(count)
             values = np.full((count, len(union)), np.nan)
             for column, name in enumerate(each.names):
@@ -193,7 +232,17 @@ class DynamicConnectome(BaseEstimator):
                 trace = each.values[:, column]
                 if np.isnan(trace).any() and not np.isnan(trace).all():
                     frame = int(np.isnan(trace).argmax())
-                    raise InputError(f"Recording {k}: the trace of {name} is NaN at {each.times[frame]:g} s; a whole trace is wanted.")
+                    raise InputError(
+                        f"Recording {k}: the trace of {name} is NaN at {each.times[frame]:g} s; a whole trace is wanted."
+                    )
                 values[:, union.index(name)] = np.interp(grid, each.times, trace)
             out.append(values)
         return out, union, dt, start
+
+
+def _by_strength(pattern: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Labels in the order of the mean affinity within their communities, the strongest first."""
+    member = np.eye(labels.max() + 1)[labels]
+    pairs = member.sum(axis=0) * (member.sum(axis=0) - 1)
+    inside = np.diag(member.T @ pattern @ member) / np.maximum(pairs, 1)
+    return np.argsort(np.argsort(-inside, kind="stable"))[labels]

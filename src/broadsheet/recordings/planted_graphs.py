@@ -17,7 +17,9 @@ class PlantedGraph(NamedTuple):
     labels: Int[np.ndarray, " nodes"]
 
 
-def complete_graph(rng: np.random.Generator, groups: int = 4, size: int = 10, inside: float = 12.0, outside: float = 1.0) -> PlantedGraph:
+def complete_graph(
+    rng: np.random.Generator, groups: int = 4, size: int = 10, inside: float = 12.0, outside: float = 1.0
+) -> PlantedGraph:
     """All pairs are joined; weights are exponential with the mean `inside` or `outside` groups."""
     labels = np.repeat(np.arange(groups), size)
     mean = np.where(labels[:, None] == labels, inside, outside)
@@ -40,9 +42,9 @@ def weighted_lfr(
     rng: np.random.Generator, nodes: int = 125, degree: float = 25.0, mu_w: float = 0.5, mu_t: float = 0.5, beta: float = 2.0,
     *, max_degree: int = 100, tau1: float = 2.0, tau2: float = 1.0, tries: int = 200,
 ) -> PlantedGraph:  # fmt: skip
-    """The weighted benchmark of Lancichinetti and Fortunato (2009): degrees and community sizes follow power laws with the exponents
-    `tau1` and `tau2`; a share `mu_t` of a node's edges leads out of its community; its strength is `degree ** beta`, of which a
-    share `mu_w` lies on edges that lead out.
+    """The weighted benchmark of Lancichinetti and Fortunato (2009): degrees and community sizes follow power laws with the
+    exponents `tau1` and `tau2`; a share `mu_t` of a node's edges leads out of its community; its strength is `degree **
+    beta`, of which a share `mu_w` lies on edges that lead out.
 
     **Raises:** `InputError` where no community sizes fit the degrees in so many `tries`.
     """
@@ -124,7 +126,9 @@ def _wired(rng: np.random.Generator, degrees: np.ndarray, labels: np.ndarray, ap
     return joined
 
 
-def _spread_strength(joined: np.ndarray, labels: np.ndarray, strength: np.ndarray, mu_w: float, rounds: int = 500) -> np.ndarray:
+def _spread_strength(
+    joined: np.ndarray, labels: np.ndarray, strength: np.ndarray, mu_w: float, rounds: int = 500
+) -> np.ndarray:
     """Weights from 0 on whose sums over a node's edges inside and outside its community come near to what is wanted: each
     node shares what it lacks among its edges of that sort, in turns with the others."""
     same = labels[:, None] == labels

@@ -45,8 +45,8 @@ def motif_recordings(
     """A motif is a sine of `period` frames under a Hann window, of one phase in each animal, with a gain of 0.7 to 1.3 for each
     neuron; on top of it comes a slow random walk.
 
-    **Arguments:** `noise`: spread of a step of the walk, of which 0.3 is taken; `missing`: share of the neurons that each animal
-    lacks (NaN).
+    **Arguments:** `noise`: spread of a step of the walk, of which 0.3 is taken; `missing`: share of the neurons that each
+    animal lacks (NaN).
     """
     traces = 0.3 * np.cumsum(noise * rng.standard_normal((animals, neurons, frames)), axis=2)
     time, which = np.zeros((frames, len(motifs)), bool), np.zeros((animals, len(motifs)), bool)
@@ -87,8 +87,8 @@ def stimulated_worms(
     """Each stimulus drives a pair of sensory neurons and 6 to 10 neurons behind them, 1 to 3 s later; a last group oscillates
     at 0.02 Hz by itself; all have pink noise.
 
-    **Arguments:** `onsets`, `lasts`: of the stimuli, s; `responds`: probability that an animal answers a stimulus; `snr`: spread
-    of a response to that of the noise; `missing`: share of the neurons that are not identified in each animal.
+    **Arguments:** `onsets`, `lasts`: of the stimuli, s; `responds`: probability that an animal answers a stimulus; `snr`:
+    spread of a response to that of the noise; `missing`: share of the neurons that are not identified in each animal.
     """
     time = np.arange(frames) * dt
     groups = np.full(neurons, -1)

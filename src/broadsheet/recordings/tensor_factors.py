@@ -81,8 +81,8 @@ class NTF(BaseEstimator):
 
         **Arguments:** `mask`: (animals, pairs), False for pairs that an animal lacks, in place of NaN.
 
-        **Raises:** `InputError` for what is negative or infinite, and for NaN that are neither whole pairs nor whole frames of an
-        animal.
+        **Raises:** `InputError` for what is negative or infinite, and for NaN that are neither whole pairs nor whole frames
+        of an animal.
         """
         given = checked_tensor(X, mask)
         (self.starts_,), self.n_sweeps_ = _factorise(
@@ -132,8 +132,8 @@ def rank_scan(
     X: Any, ranks: Sequence[int], *, mask: Any = None, n_starts: int = 10, method: Method = "hals", max_sweeps: int = 500,
     tol: float = 1e-6, random_state: int = 0,
 ) -> list[RankResult]:  # fmt: skip
-    """Error and stability at several ranks, fitted side by side. Take the rank after which the error stops to fall steeply, where
-    starts still agree (0.9 and more)."""
+    """Error and stability at several ranks, fitted side by side. Take the rank after which the error stops to fall steeply,
+    where starts still agree (0.9 and more)."""
     fits, _ = _factorise(checked_tensor(X, mask), list(ranks), n_starts, method, max_sweeps, tol, random_state)
     return [
         RankResult(rank, starts[0].error, tuple(each.error for each in starts), start_similarity(starts))
@@ -149,8 +149,8 @@ def matched(one: Factors, other: Factors) -> tuple[np.ndarray, float]:
 
 
 def start_similarity(starts: Sequence[Factors], within: float = 0.01) -> float:
-    """Mean similarity of all pairs of starts whose error is within a share of the lowest; the two best always count. NaN for one
-    start."""
+    """Mean similarity of all pairs of starts whose error is within a share of the lowest; the two best always count. NaN for
+    one start."""
     ordered = sorted(starts, key=lambda each: each.error)
     good = [each for k, each in enumerate(ordered) if k < 2 or each.error <= (1 + within) * ordered[0].error]
     found = [matched(one, other)[1] for one, other in combinations(good, 2)]
@@ -272,8 +272,7 @@ def _descend(
         going = error - found > tol * CHECKED_EVERY * error
         return tuple(new), found, going.any(), count + jnp.minimum(CHECKED_EVERY, max_sweeps - count)
 
-    begin = ((time, animal, pair), jnp.full(len(time), jnp.inf), jnp.asarray(True), jnp.asarray(0))
-    begin = (begin[0], jnp.full(len(time), 1e9, A.dtype), *begin[2:])
+    begin = ((time, animal, pair), jnp.full(len(time), 1e9, A.dtype), jnp.asarray(True), jnp.asarray(0))
     factors, error, _, count = jax.lax.while_loop(lambda state: state[2] & (state[3] < max_sweeps), more, begin)
     return factors, error, count
 
@@ -310,11 +309,15 @@ PASSES = 2
 
 def _hals(factor: Array, target: Array, gram: Array) -> Array:
     """Column by column the best values from 0 on, the others held."""
-    for r in (r for _ in range(PASSES) for r in range(factor.shape[2])):
-        held = jnp.sum(factor * gram[:, :, :, r], axis=2)
-        best = factor[:, :, r] + (target[:, :, r] - held) / jnp.maximum(gram[:, :, r, r], TINY)
-        factor = factor.at[:, :, r].set(jnp.maximum(best, 0))
-    return factor
+
+    def once(_: Any, factor: Array) -> Array:
+        for r in range(factor.shape[2]):
+            held = jnp.sum(factor * gram[:, :, :, r], axis=2)
+            best = factor[:, :, r] + (target[:, :, r] - held) / jnp.maximum(gram[:, :, r, r], TINY)
+            factor = factor.at[:, :, r].set(jnp.maximum(best, 0))
+        return factor
+
+    return jax.lax.fori_loop(0, PASSES, once, factor)
 
 
 def _multiply(factor: Array, target: Array, gram: Array) -> Array:
