@@ -11,6 +11,8 @@ from .frame_encoders import FrameEncoder
 from .frontal_files import read_frontal
 from .latent_prediction import LatentPredictor
 from .mental_pong import MentalPong, PongTrials, bouncing_balls
+from .neuroformer.estimator import Neuroformer
+from .neuroformer.tokens import SpikeTokenizer
 from .nwb import open_session, write_nwb
 from .predictivity import Predictivity, decode_state, inter_animal_consistency, neural_predictivity
 from .sequences import sequences, with_history
@@ -32,10 +34,12 @@ __all__ = [
     "FrontalUnits",
     "LatentPredictor",
     "MentalPong",
+    "Neuroformer",
     "PongTrials",
     "Predictivity",
     "RuleTask",
     "Session",
+    "SpikeTokenizer",
     "Spikes",
     "Switching",
     "Traces",
