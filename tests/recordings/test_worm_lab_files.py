@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-
 import worm_files as files
+
 from broadsheet.errors import DataError, InputError
 from broadsheet.recordings.worm import canonicalise, fill_gaps, read_recordings
 from broadsheet.recordings.worm.pipeline import Raw
@@ -44,7 +44,10 @@ def test_one_worm_of_a_struct_in_both_versions_of_matlab(tmp_path, fields):
 def test_cells_of_worms(tmp_path):
     other = files.traces(RNG, 30)
     fields = {"IDs": [NAMES, NAMES], "traces": [X, other], "timeVectorSeconds": [T[:, None], T[:30, None]]}
-    for path in (files.write_matlab_5(tmp_path / "a.mat", fields, "n2"), files.write_matlab_73(tmp_path / "b.mat", fields, "n2")):
+    for path in (
+        files.write_matlab_5(tmp_path / "a.mat", fields, "n2"),
+        files.write_matlab_73(tmp_path / "b.mat", fields, "n2"),
+    ):
         first, second = read_recordings(path)
         check(first)
         check(second, other, T[:30])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float
 from broadsheet.errors import InputError
 from broadsheet.recordings.worm.names import canonicalise, slots
 
-Smooth = Literal["none", "gaussian", "moving", "exponential"]
+SMOOTHINGS = ("none", "gaussian", "moving", "exponential")
 AMOUNTS = {"gaussian": 5.0, "moving": 21.0, "exponential": 0.1}
 """Defaults of `smooth`: samples (standard deviation, window) and the weight of the newest sample."""
 BLOCK = 16  # neurons handled at a time
@@ -97,13 +96,13 @@ def homogenise(
     times: Float[np.ndarray, " samples"],
     names: Sequence[str | None],
     dt: float = 0.333,
-    smooth: Smooth | None = None,
+    smooth: str | None = None,
     *,
     amount: float | None = None,
     causal: bool = False,
     average: bool = False,
     start: float | None = None,
-    zscore: Literal["first", "last"] = "first",
+    zscore: str = "first",
     source: str = "",
     worm: str = "",
     file: str = "",
@@ -121,8 +120,8 @@ def homogenise(
     - `causal`: every sample of the result rests on samples up to its time alone: mean and deviation of the z-score are running
       ones, the derivative looks back, smoothing takes past samples, resampling the newest sample.
     - `average`: before interpolation to a coarser grid, a mean over as many samples as fall on a step, against aliasing.
-    - `zscore`: `"last"` takes the z-score of what was smoothed and resampled, as the authors' later code does; the derivative
-      then is one of the traces as given.
+    - `zscore`: `"last"` takes the z-score of what was smoothed and resampled, as the authors' newest code does; the derivative
+      then is one of the traces as given, and weighs neighbours by how near they are.
 
     **Raises:** `InputError` for NaN, times that do not rise, shapes that do not fit.
     """
@@ -130,8 +129,8 @@ def homogenise(
     if not dt > 0:
         raise InputError(f"A step of {dt} s; a number above 0 is wanted.")
     smooth = smooth or "none"
-    if smooth not in get_args(Smooth):
-        raise InputError(f"smooth={smooth!r}; {', '.join(get_args(Smooth))} are there.")
+    if smooth not in SMOOTHINGS:
+        raise InputError(f"smooth={smooth!r}; {', '.join(SMOOTHINGS)} are there.")
     if zscore not in ("first", "last"):
         raise InputError(f"zscore={zscore!r}; first or last is wanted.")
     kept, place, others, labels = _assign(names)
@@ -183,7 +182,7 @@ def _block(x: np.ndarray, times: np.ndarray, smooth: str, amount: float | None, 
     x = normalise(x) if first else x
     parts = [x]
     if kinds > 1:
-        parts.append(backward_difference(x, times) if causal else gradient(x, times))
+        parts.append(backward_difference(x, times) if causal else gradient(x, times, weighted=not first))
     if kinds > 2 or (smooth != "none" and not first):
         parts += [smoothed(each, smooth, amount, causal) for each in parts]
     if width > 1:
@@ -221,13 +220,20 @@ def running_zscore(x: Float[np.ndarray, "cells samples"]) -> Float[np.ndarray, "
     return moved
 
 
-def gradient(x: Float[np.ndarray, "cells samples"], times: np.ndarray) -> Float[np.ndarray, "cells samples"]:
-    """The derivative by differences of neighbours over the difference of their times, one-sided at the ends."""
-    steps = np.gradient(times)
-    steps[steps == 0] = np.finfo(float).eps
+def gradient(
+    x: Float[np.ndarray, "cells samples"], times: np.ndarray, weighted: bool = False
+) -> Float[np.ndarray, "cells samples"]:
+    """The derivative by differences of neighbours over the difference of their times, one-sided at the ends; `weighted` is
+    exact for parabolas at uneven times too."""
+    steps = np.diff(times)
     out = np.empty_like(x)
-    np.subtract(x[:, 2:], x[:, :-2], out=out[:, 1:-1])
-    out[:, 1:-1] /= 2 * steps[1:-1]
+    if weighted:
+        before, after = steps[:-1], steps[1:]
+        out[:, 1:-1] = (x[:, 1:-1] - x[:, :-2]) * (after / (before * (before + after)))
+        out[:, 1:-1] += (x[:, 2:] - x[:, 1:-1]) * (before / (after * (before + after)))
+    else:
+        np.subtract(x[:, 2:], x[:, :-2], out=out[:, 1:-1])
+        out[:, 1:-1] /= times[2:] - times[:-2]
     out[:, 0] = (x[:, 1] - x[:, 0]) / steps[0]
     out[:, -1] = (x[:, -1] - x[:, -2]) / steps[-1]
     return out
@@ -242,7 +248,7 @@ def backward_difference(x: Float[np.ndarray, "cells samples"], times: np.ndarray
 
 
 def smoothed(
-    x: Float[np.ndarray, "cells samples"], kind: Smooth, amount: float | None = None, causal: bool = False
+    x: Float[np.ndarray, "cells samples"], kind: str, amount: float | None = None, causal: bool = False
 ) -> Float[np.ndarray, "cells samples"]:
     """Rows smoothed as `homogenise` says; causal ones take the past half of the kernel, with its weights summing to one over
     the samples there are."""
@@ -258,13 +264,13 @@ def smoothed(
     if not amount > 0:
         raise InputError(f"Smoothing over {amount} samples; a number above 0 is wanted.")
     if kind == "moving":
-        width = int(amount) | 1
-        return _past_mean(x, width) if causal else _zero_padded_mean(x, width)
+        width = max(int(amount), 1)
+        return _past_mean(x, width) if causal else _zero_padded_mean(x, width | 1)
     from scipy.ndimage import convolve1d, gaussian_filter1d
 
     if not causal:
         return gaussian_filter1d(x, amount, axis=1)
-    reach = int(4 * amount + 0.5)
+    reach = int(6 * amount + 0.5)
     kernel = np.exp(-0.5 * (np.arange(reach + 1) / amount) ** 2)  # kernel[k]: weight of k samples ago
     full = np.concatenate([np.zeros(reach), kernel])
     past = convolve1d(x, full, axis=1, mode="constant")

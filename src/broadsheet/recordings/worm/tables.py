@@ -149,6 +149,7 @@ def _worm(path: Path, rows: list[dict[str, Any]]) -> Recording:
     first = rows[0]
     source, worm = first["key"]
     time = _series(path, first["time_in_seconds"], f"{worm} of {source}")
+    time = _evened(time)
     size = (len(time), len(slots()))
     if len(time) < 2 or (np.diff(time) <= 0).any():
         raise DataError(f"{path}: the times of {worm} of {source} do not rise.")
@@ -185,6 +186,16 @@ def _worm(path: Path, rows: list[dict[str, Any]]) -> Recording:
         np.stack(others, 1) if others else np.zeros((len(time), 0)), tuple(other_names), str(source), str(worm),
         str(first["raw_data_file"].as_py()) if "raw_data_file" in first else "",
     )  # fmt: skip
+
+
+def _evened(time: np.ndarray) -> np.ndarray:
+    """Times that have been through half precision, as the authors' code stores them, on an even grid again: half precision
+    tells 512.25 s no more from 512 s, so that steps of 0.333 s come out as 0 or 0.5 s."""
+    with np.errstate(over="ignore"):
+        halved = len(time) > 2 and np.array_equal(time, time.astype(np.float16).astype(float))
+    if not halved or (np.diff(time) < 0).any() or np.ptp(np.diff(time)) < 1e-9:
+        return time
+    return np.linspace(time[0], time[-1], len(time))
 
 
 def _series(path: Path, cell: Any, where: str) -> np.ndarray:
