@@ -12,6 +12,7 @@ import pytest
 
 from broadsheet.errors import DataError, InputError, UntrustedError
 from broadsheet.recordings import Session, Spikes, Traces, Trials, open_session, write_nwb
+from broadsheet.recordings.description import describe_session
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -378,6 +379,20 @@ def test_hostile_files(kind, tmp_path):
             else:
                 list(session.traces)
     except DataError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_bytes_never_end_in_a_traceback(files, seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    data = bytearray(files["beside"][0].read_bytes())
+    for at in rng.integers(0, (len(data), 50_000)[seed % 2], 4 ** (1 + seed % 4)):
+        data[at] = rng.integers(256)
+    (tmp_path / "s.nwb").write_bytes(data[: rng.integers(len(data)) if seed % 5 == 4 else None])
+    try:
+        with open_session(tmp_path / "s.nwb") as session:
+            describe_session(session)
+    except InputError as error:
         assert "\n" not in str(error)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from broadsheet.errors import DataError, InputError, UntrustedError
 from broadsheet.recordings import Session, Spikes, Traces, Trials, open_session
 from broadsheet.recordings.stretches import joined, shared_stretches
+from broadsheet.recordings.traces import StoredTraces
 
 
 def spikes(**more):
@@ -107,6 +108,24 @@ def test_mistakes_are_one_sentence(make, says):
     with pytest.raises(InputError, match=says) as raised:
         make()
     assert "\n" not in str(raised.value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-50, 50), st.floats(0.1, 1000), st.integers(1, 200), st.floats(-1, 2), st.floats(0, 2))
+def test_stretches_of_even_samples_as_of_their_times(start, rate, samples, share, length):
+    """What is computed from a rate is what the times say."""
+    values = np.arange(2.0 * samples).reshape(-1, 2)
+    stored = StoredTraces(lambda first, last: values[first:last], (start, rate), samples, ("x", "y"))
+    plain = Traces(values, start + np.arange(samples) / rate, ("x", "y"))
+    low = start + share * samples / rate
+    for a, b in ((low, low + length * samples / rate), (plain.times[0], plain.times[-1])):
+        one, two = stored.between(a, b), plain.between(a, b)
+        np.testing.assert_array_equal(one.times, two.times)
+        np.testing.assert_array_equal(one.values, two.values)
+    assert (stored.start, stored.stop, len(stored)) == (plain.start, plain.stop, len(plain))
+    assert stored.gaps() == plain.gaps()
+    if samples > 1:
+        assert stored.dt == pytest.approx(plain.dt, rel=1e-6)
 
 
 def test_pynapple_there_and_back():

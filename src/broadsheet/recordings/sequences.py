@@ -28,9 +28,12 @@ def sequences(
             )
         parts = [array] if array.ndim == 2 else list(array)
     else:
-        parts = [np.asarray(each) for each in x]
-        if parts and parts[0].ndim == 1:  # a list of rows
-            parts = [np.asarray(x)]
+        try:
+            parts = [np.asarray(each) for each in x]
+            if parts and all(part.ndim == 1 for part in parts):  # a list of rows
+                parts = [np.stack(parts)]
+        except (TypeError, ValueError):
+            raise InputError(f"{what} are neither an array nor a list of arrays (bins, channels).") from None
     if not parts:
         raise InputError(f"No {what} were given.")
     out = []
