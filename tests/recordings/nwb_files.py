@@ -92,7 +92,7 @@ def write_probe(path, units=24, seconds=120.0, seed=0, trials=True):
     write(nwb, path)
     return {
         "times": times,
-        "speed": np.round(speed * 100).astype(int) / 100,
+        "speed": (speed * 100).astype(int) / 100,
         "speed_times": grid,
         "choice": choice,
         "starts": starts,

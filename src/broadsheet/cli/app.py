@@ -24,6 +24,7 @@ from broadsheet.cli import (
     pages,
     recordings,
     recordings_connectome,
+    recordings_decode,
     recordings_worm,
     running,
     serving,
@@ -100,7 +101,8 @@ app.add_typer(matter.app, name="matter", help="Tracked particles.")
 app.add_typer(recordings.app, name="recordings", help="Recordings of neurons and behaviour: NWB, .npz, CSV.")
 for name, command in {
     "describe": recordings.describe,
+    "decode": recordings_decode.decode,
     "connectome": recordings_connectome.connectome,
     "worm": recordings_worm.worm,
 }.items():
-    recordings.app.command(name)(command)
+    recordings.app.command(name)(command)  # type: ignore[type-var]

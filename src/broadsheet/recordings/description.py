@@ -177,13 +177,12 @@ def _doubts(spikes: Spikes, units: tuple[UnitRow, ...]) -> list[str]:
 
 def _trace(name: str, traces: Traces) -> TraceRow:
     channels, samples = len(traces.names), len(traces)
-    steps = np.diff(traces.times)
-    dt = float(np.median(steps)) if steps.size else float("nan")
-    gaps = int((steps > 1.5 * dt).sum())
     missing = None
     if 8 * channels * samples <= LARGEST_COUNTED:
         missing = sum(int(np.isnan(values).sum()) for _, values in traces.blocks()) / max(1, channels * samples)
-    return TraceRow(name, traces.kind, channels, samples, traces.unit, dt, traces.start, traces.stop, missing, gaps)
+    return TraceRow(
+        name, traces.kind, channels, samples, traces.unit, traces.dt, traces.start, traces.stop, missing, traces.gaps()
+    )
 
 
 def _table(name: str, table: Trials) -> TableRow:

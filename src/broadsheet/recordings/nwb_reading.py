@@ -34,35 +34,39 @@ ANIMAL = ("subject_id", "species", "strain", "genotype", "sex", "age", "date_of_
 class StoredSession(Session):
     """The session of an open NWB file."""
 
+    _nwb: NWBFile
+    _io: Any
+    _file: Any
+
     def __init__(self, name: str, nwb: NWBFile, io: Any, file: Any) -> None:
         for key, value in {"name": name, "_nwb": nwb, "_io": io, "_file": file}.items():
             object.__setattr__(self, key, value)
 
     def close(self) -> None:
         """Closes the file; what was not read is gone."""
-        self._io.close()  # type: ignore[attr-defined]
-        self._file.close()  # type: ignore[attr-defined]
+        self._io.close()
+        self._file.close()
 
     def __reduce__(self) -> Any:
         whole = self.load()
         return Session, (whole.name, whole.spikes, whole.traces, whole.trials, whole.about, whole.intervals, whole.unused)
 
     @cached_property
-    def spikes(self) -> Spikes | None:  # type: ignore[override]
+    def spikes(self) -> Spikes | None:
         """The table of units; times are read unit by unit."""
-        table = self._nwb.units  # type: ignore[attr-defined]
+        table = self._nwb.units
         if table is None or not len(table.id) or "spike_times" not in table.colnames:
             return None
         return self._part("units", lambda: read_units(table, lambda: self._told("units")))
 
     @cached_property
-    def trials(self) -> Trials | None:  # type: ignore[override]
+    def trials(self) -> Trials | None:
         """The table of trials."""
-        table = self._nwb.trials  # type: ignore[attr-defined]
+        table = self._nwb.trials
         return None if table is None or not len(table.id) else self._part("trials", lambda: read_intervals(table)[0])
 
     @cached_property
-    def traces(self) -> Mapping[str, Any]:  # type: ignore[override]
+    def traces(self) -> Mapping[str, Any]:
         """Series of numbers, by their places."""
         return Parts({
             name: lambda name=name, place=place: self._part(name, lambda: read_series(place, lambda: self._told(name)))
@@ -70,7 +74,7 @@ class StoredSession(Session):
         })  # fmt: skip
 
     @cached_property
-    def intervals(self) -> Mapping[str, Trials]:  # type: ignore[override]
+    def intervals(self) -> Mapping[str, Trials]:
         """Tables of stretches other than trials."""
         return Parts({
             name: lambda name=name, table=table: self._part(name, lambda: read_intervals(table)[0])
@@ -78,10 +82,10 @@ class StoredSession(Session):
         })  # fmt: skip
 
     @cached_property
-    def unused(self) -> Mapping[str, str]:  # type: ignore[override]
+    def unused(self) -> Mapping[str, str]:
         """What the file holds and the session does not."""
         left = dict(self._found[2])
-        nwb = self._nwb  # type: ignore[attr-defined]
+        nwb = self._nwb
         tables = {"trials": nwb.trials, **self._found[1]}
         for name, table in tables.items():
             if table is not None and len(table.id):
@@ -97,9 +101,9 @@ class StoredSession(Session):
         return left
 
     @cached_property
-    def about(self) -> Mapping[str, str]:  # type: ignore[override]
+    def about(self) -> Mapping[str, str]:
         """What the file says of the animal and the recording."""
-        nwb, made = self._nwb, {}  # type: ignore[attr-defined]
+        nwb, made = self._nwb, {}
         for key in ABOUT:
             if (value := getattr(nwb, key, None)) is not None and len(value if isinstance(value, str | tuple) else "x"):
                 made[key] = ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
@@ -111,12 +115,13 @@ class StoredSession(Session):
     @cached_property
     def _found(self) -> tuple[dict[str, Place], dict[str, Any], dict[str, str]]:
         """Series, tables of stretches, and what is neither, by place."""
-        nwb = self._nwb  # type: ignore[attr-defined]
+        nwb = self._nwb
         series: dict[str, Place] = {}
         tables = dict(nwb.intervals or {})
         tables |= {t.name: t for t in (nwb.epochs, nwb.invalid_times) if t is not None}
         tables.pop("trials", None)
         unused: dict[str, str] = {}
+        others: dict[str, Any] = {}
 
         def look(place: str, item: Any, around: Any, depth: int = 0) -> None:
             if isinstance(item, TimeSeries):
@@ -132,8 +137,8 @@ class StoredSession(Session):
                     look(f"{place}/{child.name}", child, around, depth + 1)
                 if kind_of(item) == "ImageSegmentation":
                     unused[place] = "outlines of cells; what its tables say of each cell is read with the traces"
-                elif not inner and not hasattr(item, "labels"):
-                    unused[place] = f"of the type {kind_of(item)}"
+                elif not inner:
+                    others[place] = item
 
         for part in ("acquisition", "stimulus", "analysis"):
             for name, item in getattr(nwb, part).items():
@@ -146,6 +151,11 @@ class StoredSession(Session):
                 unused[f"{part}/{name}"] = f"of the type {kind_of(item)}"
         if nwb.icephys_electrodes:
             unused["icephys tables"] = "sweeps of single cells; their series are read as traces"
+        named = [getattr(each.series, "rois", None) for each in series.values()]
+        read = {id(region.table) for region in named if region is not None}
+        for place, item in others.items():
+            if id(item) not in read and not hasattr(item, "labels"):
+                unused[place] = f"of the type {kind_of(item)}"
         return series, tables, unused
 
     def _part(self, place: str, read: Callable[[], Any]) -> Any:

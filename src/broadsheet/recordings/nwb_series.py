@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -11,13 +13,13 @@ import numpy as np
 from broadsheet.errors import DataError
 from broadsheet.files import MIB
 from broadsheet.recordings.nwb_tables import LARGEST_COLUMN, plain, texts
-from broadsheet.recordings.traces import StoredTraces
+from broadsheet.recordings.traces import LARGEST_READ, StoredTraces, check_clock
 
-LARGEST_READ = 8192 * MIB
-"""What is read at once, as numbers of eight bytes."""
 IMAGES = ("ImageSeries", "IndexSeries", "ImageMaskSeries", "OpticalSeries", "TwoPhotonSeries", "OnePhotonSeries")
+OWN_NAMES, CHANNELS = "cell_name", "channels: "
+"""Where `write_nwb` keeps names: a column of the table of cells, and the comments of a series, which has no other place."""
 LABELS = (
-    "ID_labels", "ID_label", "Neuron_IDs", "neuron_ids", "neuron_id", "neuron_name", "neuron", "labels", "label", "cell_name",
+    OWN_NAMES, "ID_labels", "ID_label", "Neuron_IDs", "neuron_ids", "neuron_id", "neuron_name", "neuron", "labels", "label",
     "name", "cell_specimen_id",
 )  # fmt: skip
 """Columns that name cells, the best first."""
@@ -70,17 +72,25 @@ def read_series(place: Place, told: Callable[[], AbstractContextManager[None]]) 
     samples, channels = wide[::-1] if turned else wide
     if stamps is not None and len(stamps) != samples:
         raise DataError(f"{samples} samples have {len(stamps)} timestamps; one each is wanted.")
-    if stamps is None and not (series.rate is not None and np.isfinite(series.rate) and series.rate > 0):
-        raise DataError(f"its rate is {series.rate}; a rate above 0 or timestamps are wanted.")
-    scale = np.full(channels, 1.0 if series.conversion is None else float(series.conversion))
+    if channels > LARGEST_COLUMN:
+        raise DataError(f"it has {channels} channels; at most {LARGEST_COLUMN} are read.")
+    numbers = {
+        "conversion": 1.0 if series.conversion is None else float(series.conversion),
+        "offset": float(getattr(series, "offset", 0.0) or 0.0),
+        "starting_time": float(series.starting_time or 0.0),
+        "rate": 1.0 if stamps is not None else float("nan") if series.rate is None else float(series.rate),
+    }
+    for name, value in numbers.items():
+        if not np.isfinite(value) or (name == "rate" and value <= 0):
+            raise DataError(
+                f"its {name} is {value:g}; {'a rate above 0 or timestamps are' if name == 'rate' else 'a number is'} wanted."
+            )
+    scale, offset = np.full(channels, numbers["conversion"]), numbers["offset"]
     factors = getattr(series, "channel_conversion", None)
     if factors is not None:
         scale = scale * np.asarray(factors[:], float)
-    offset = float(getattr(series, "offset", 0.0) or 0.0)
-    start = float(series.starting_time or 0.0)
 
     def read(first: int, last: int) -> np.ndarray:
-        last = min(last, samples)
         if (last - first) * channels * 8 > LARGEST_READ:
             size = (last - first) * channels * 8 / MIB
             raise DataError(f"{size:.0f} MiB are asked for at once; read stretches by between() or blocks().")
@@ -92,13 +102,24 @@ def read_series(place: Place, told: Callable[[], AbstractContextManager[None]]) 
             return values
 
     def clock() -> np.ndarray:
-        if stamps is None:
-            return start + np.arange(samples) / float(series.rate)
         with told():
-            return np.asarray(stamps[:], float)
+            if 8 * samples > LARGEST_READ:
+                raise DataError(f"{samples} timestamps are more than is read.")
+            times = np.asarray(stamps[:], float)
+            check_clock(times)
+            return times
 
+    even = (numbers["starting_time"], numbers["rate"])
     names, columns = _channels(place, rows, channels)
-    return StoredTraces(read, clock, samples, names, str(series.unit or ""), kind_of(series), columns)
+    return StoredTraces(
+        read,
+        even if stamps is None else clock,
+        samples,
+        names,
+        "" if series.unit in (None, "unknown") else str(series.unit),
+        kind_of(series),
+        columns,
+    )
 
 
 def _rows(series: Any) -> np.ndarray | None:
@@ -135,8 +156,12 @@ def _channels(place: Place, rows: np.ndarray | None, count: int) -> tuple[tuple[
             label = "label"
     if label is None:
         return unique([""] * count, ids), columns
-    columns["label"] = texts(columns[label])
-    return unique([str(each).strip() for each in columns["label"]], ids), columns
+    labels = texts(columns[label])
+    if label == OWN_NAMES:
+        del columns[label]
+    else:
+        columns.setdefault("label", labels)
+    return unique([each.strip() for each in labels.tolist()], ids), columns
 
 
 def _labels_beside(module: Any, rows: int, channels: int) -> np.ndarray | None:
@@ -151,7 +176,7 @@ def _labels_beside(module: Any, rows: int, channels: int) -> np.ndarray | None:
     return None
 
 
-def unique(labels: Sequence[str], ids: Sequence[Any]) -> tuple[str, ...]:
+def unique(labels: Sequence[str], ids: Any) -> tuple[str, ...]:
     """Labels as names, each once: the unnamed by their numbers, those that come twice with their numbers behind."""
     counts: dict[str, int] = {}
     for label in labels:
@@ -163,6 +188,12 @@ def unique(labels: Sequence[str], ids: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _plain_names(series: Any, count: int) -> tuple[str, ...]:
+    comments = str(getattr(series, "comments", "") or "")
+    if comments.startswith(CHANNELS):
+        with contextlib.suppress(ValueError, RecursionError):
+            names = json.loads(comments.removeprefix(CHANNELS))
+            if isinstance(names, list) and len(names) == count:
+                return unique([str(each) for each in names], range(count))
     if count == 1:
         return (series.name,)
     features = getattr(series, "features", None)

@@ -10,7 +10,8 @@ import numpy as np
 
 from broadsheet.errors import DataError
 from broadsheet.files import MIB
-from broadsheet.recordings.spikes import Spikes, StoredTimes, check_times
+from broadsheet.recordings.spikes import Spikes, StoredTimes
+from broadsheet.recordings.stretches import check_times
 from broadsheet.recordings.trials import Trials
 
 LARGEST_COLUMN = 5_000_000
@@ -44,7 +45,7 @@ def plain(table: Any, name: str) -> np.ndarray | None:
     data = column.data[:]
     if elements is not None:
         return texts(np.asarray(elements.data[:] if hasattr(elements, "data") else elements))[np.asarray(data, int)]
-    values = np.asarray(data) if len(data) else np.empty(0)
+    values: Any = np.asarray(data) if len(data) else np.empty(0)
     if values.dtype.kind in "biuf":
         return values
     if values.dtype.kind in "OSU" and all(isinstance(each, str | bytes) for each in values):
@@ -82,9 +83,7 @@ def _lists(table: Any, name: str) -> np.ndarray | None:
     """A ragged column of numbers or texts, an array for each row."""
     column = table[name]
     target = getattr(column, "target", None)
-    if target is None or np.ndim(getattr(target, "data", None)) != 1 or len(target.data) > LARGEST_COLUMN:
-        return None
-    if hasattr(target, "table"):
+    if target is None or hasattr(target, "table") or np.ndim(target.data) != 1 or len(target.data) > LARGEST_COLUMN:
         return None
     values = np.asarray(target.data[:]) if len(target.data) else np.empty(0)
     if values.dtype.kind == "O" and all(isinstance(each, str | bytes) for each in values):
@@ -103,6 +102,8 @@ def read_units(table: Any, told: Callable[[], AbstractContextManager[None]]) -> 
 
     Where the file does not say when units were observed, they were from the first to the last spike of any of them.
     """
+    if len(table.id) > LARGEST_COLUMN:
+        raise DataError(f"it has {len(table.id)} units; at most {LARGEST_COLUMN} are read.")
     index = table["spike_times"]
     flat, ends = index.target.data, np.asarray(index.data[:], np.int64)
     firsts = np.concatenate([[0], ends[:-1]])
@@ -112,6 +113,8 @@ def read_units(table: Any, told: Callable[[], AbstractContextManager[None]]) -> 
     if sizes.size and sizes.max() * 8 > LARGEST_UNIT:
         raise DataError(f"unit {int(sizes.argmax())} has {int(sizes.max())} spikes; at most {LARGEST_UNIT // 8} are read.")
     columns = {name: entries for name in table.colnames if (entries := _unit_column(table, name)) is not None}
+    if "electrode_group" in columns:
+        columns["group"] = columns.pop("electrode_group")
     columns |= _electrodes(table, columns)
     names = columns.pop("unit_name", None)
     names = texts(names) if names is not None and len(set(texts(names))) == len(names) else texts(table.id[:])
@@ -168,7 +171,7 @@ def _electrodes(table: Any, known: dict[str, np.ndarray]) -> dict[str, np.ndarra
         firsts = np.concatenate([[0], ends[:-1]])
         rows = np.array([rows[a] if b > a else -1 for a, b in zip(firsts, ends, strict=True)], int)
     made = {}
-    for source, name in (("location", "location"), ("group_name", "electrode_group")):
+    for source, name in (("location", "location"), ("group_name", "group")):
         if name not in known and source in region.table.colnames and len(region.table.id) > rows.max(initial=-1):
             entries = plain(region.table, source)
             if entries is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import uuid
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from broadsheet.errors import InputError, MissingExtraError
+from broadsheet.recordings.nwb_series import CHANNELS, OWN_NAMES
 from broadsheet.recordings.sessions import CELLS, Session
 from broadsheet.recordings.traces import BLOCK_BYTES, Traces
 from broadsheet.recordings.trials import Trials
@@ -24,11 +26,16 @@ CONTAINERS = {
 """Interfaces of NWB by the names that their kind has by default; others are of behaviour."""
 
 
+RESERVED = ("spike_times", "obs_intervals", "electrodes", "electrode_group", "waveforms", "waveform_mean", "waveform_sd")
+"""Columns of units that NWB has, of which a session has no use."""
+
+
 def write_nwb(session: Session, path: str | Path) -> Path:
     """Writes a session: spikes with when each unit was observed, traces, trials, other tables, and what is known of each.
 
     The file appears when it is whole. Traces `module/interface/name` go there; a name without a place goes into `acquisition`.
-    What `session.unused` names was not read, so it is not written either. Traces of a file are copied by stretches.
+    What `session.unused` names was not read, so it is not written either. Traces of a file are copied by stretches; other kinds
+    than cells and positions become plain series.
 
     **Raises:** `InputError` for names that NWB cannot have, `MissingExtraError` without pynwb.
     """
@@ -50,6 +57,8 @@ def write_nwb(session: Session, path: str | Path) -> Path:
     animal = {key.removeprefix("subject "): value for key, value in about.items() if key.startswith("subject ")}
     if animal:
         nwb.subject = _subject(animal)
+    left = [f"{key}: {value}" for key, value in about.items() if not key.startswith("subject ")]
+    nwb.notes = "\n".join(left) or None
     if session.spikes is not None:
         _units(nwb, session.spikes)
     for name in session.traces:
@@ -84,18 +93,20 @@ def _start(text: str) -> datetime.datetime:
 def _subject(animal: dict[str, str]) -> Any:
     from pynwb.file import Subject
 
-    fields = {
+    fields: dict[str, Any] = {
         key: animal[key]
         for key in ("subject_id", "species", "strain", "genotype", "sex", "age", "description")
         if key in animal
     }
     with contextlib.suppress(KeyError, ValueError):
-        fields["date_of_birth"] = _start(animal["date_of_birth"])  # type: ignore[assignment]
+        fields["date_of_birth"] = _start(animal["date_of_birth"])
     return Subject(**fields)
 
 
 def _units(nwb: Any, spikes: Any) -> None:
     for name in spikes.columns:
+        if name in RESERVED:
+            raise InputError(f"A column of units cannot be called {name!r} in NWB, which has one of its own.")
         if name != "unit_name":
             nwb.add_unit_column(name, name, data=[])
     nwb.add_unit_column("unit_name", "the unit's name")
@@ -118,24 +129,22 @@ def _series(nwb: Any, name: str, traces: Traces) -> None:
     *place, last = [each for each in name.split("/") if each]
     if not 0 <= len(place) <= 2 or not last:
         raise InputError(f"The traces {name!r}: a name, module/name or module/interface/name is wanted.")
-    many = len(traces.names) > 1
     options: dict[str, Any] = {"name": last, "data": _data(traces), "unit": traces.unit or "unknown", **_clock(traces)}
     if traces.kind == CELLS:
-        columns = [VectorData(name="label", description="names of cells", data=list(traces.names))]
+        columns = [VectorData(name=OWN_NAMES, description="names of cells, each once", data=list(traces.names))]
         columns += [
             VectorData(name=column, description=column, data=list(values))
             for column, values in traces.columns.items()
-            if column != "label" and np.asarray(values).dtype.kind in "biufU"
+            if np.asarray(values).dtype.kind in "biufU"
         ]
         cells = DynamicTable(name=f"{last}_cells", description="cells of the traces", columns=columns)
         _module(nwb, place[0] if place and place[0] not in ("acquisition", "stimulus", "analysis") else "ophys").add(cells)
         region = DynamicTableRegion(name="rois", data=list(range(len(traces.names))), description="all", table=cells)
         made: Any = RoiResponseSeries(rois=region, **options)
-    elif traces.kind == "SpatialSeries" and len(traces.names) <= 3:
-        made = SpatialSeries(reference_frame="unknown", **options)
     else:
-        comments = "channels: " + ", ".join(traces.names) if many else "no comments"
-        made = TimeSeries(comments=comments, **options)
+        options["comments"] = CHANNELS + json.dumps(traces.names)
+        place_series = traces.kind == "SpatialSeries" and len(traces.names) <= 3
+        made = SpatialSeries(reference_frame="unknown", **options) if place_series else TimeSeries(**options)
     if not place or place == ["acquisition"]:
         nwb.add_acquisition(made)
     elif place == ["stimulus"]:

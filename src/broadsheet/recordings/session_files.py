@@ -54,10 +54,10 @@ def read_arrays(path: Path) -> Session:
                 channels = ([name] if count == 1 else range(count)) if names is None else np.ravel(names)
                 traces[name] = Traces(values, clock, tuple(map(str, channels)), "" if unit is None else str(unit))
         if "trial_start" in arrays or "trial_stop" in arrays:
-            ends = [_numbers(arrays, name) for name in ("trial_start", "trial_stop")]
+            start, stop = (_numbers(arrays, name) for name in ("trial_start", "trial_stop"))
             taken |= {name for name in arrays if name.startswith("trial_")}
             columns = {name.removeprefix("trial_"): arrays[name] for name in arrays if name.startswith("trial_")}
-            trials = Trials(*ends, {name: column for name, column in columns.items() if name not in ("start", "stop")})
+            trials = Trials(start, stop, {name: column for name, column in columns.items() if name not in ("start", "stop")})
     except BroadsheetError as error:
         raise DataError(f"{path}: {error}") from None
     if spikes is None and not traces:
@@ -82,6 +82,7 @@ def _spikes(times: np.ndarray, units: np.ndarray, names: Any, start: Any, stop: 
         raise DataError(f"{times.shape} spike times have units of the shape {units.shape}; one each is wanted.")
     if units.dtype.kind == "f" and not np.array_equal(units, np.floor(units)):
         raise DataError("the units of spikes are no whole numbers.")
+    at: Any
     if names is None:
         known, at = np.unique(units, return_inverse=True)
         labels = [str(int(each)) if known.dtype.kind in "biuf" else str(each) for each in known]
@@ -89,7 +90,7 @@ def _spikes(times: np.ndarray, units: np.ndarray, names: Any, start: Any, stop: 
         labels, at = [str(each) for each in np.ravel(names)], units.astype(int) if units.dtype.kind in "biuf" else None
         if at is None or (at.size and (at.min() < 0 or at.max() >= len(labels))):
             raise DataError(
-                f"the units of spikes are not numbers from 0 to {len(labels) - 1}, as {len(labels)} names want them."
+                f"spike_units should be numbers from 0 to {len(labels) - 1}, since there are {len(labels)} unit_names."
             )
     order = np.argsort(at, kind="stable")
     parts = np.split(times[order], np.cumsum(np.bincount(at, minlength=len(labels)))[:-1])

@@ -125,12 +125,14 @@ class Session:
             channels = signal.array_annotations.get("channel_names", range(signal.shape[1]))
             times, values = signal.times.rescale("s").magnitude, np.asarray(signal.magnitude, float)
             traces[signal.name or f"signal {k}"] = Traces(
-                values, times, tuple(map(str, channels)), str(signal.units.dimensionality)
+                values, times, tuple(map(str, channels)), str(signal.units.dimensionality).strip("()")
             )
         intervals = {}
         for k, epoch in enumerate(segment.epochs):
             start, lasting = (each.rescale("s").magnitude for each in (epoch.times, epoch.durations))
-            columns = {"label": np.asarray(epoch.labels)} if len(epoch.labels) == len(start) else {}
+            columns = {column: np.asarray(values) for column, values in epoch.array_annotations.items()}
+            if len(epoch.labels) == len(start) and any(epoch.labels):
+                columns["label"] = np.asarray(epoch.labels)
             intervals[epoch.name or f"epoch {k}"] = Trials(start, start + lasting, columns)
         for k, event in enumerate(segment.events):
             unused[event.name or f"event {k}"] = f"{len(event)} events without a length"
@@ -138,7 +140,8 @@ class Session:
         return cls(name or segment.name or "session", spikes, traces, intervals.pop("trials", None), {}, intervals, unused)
 
     def to_neo(self) -> Any:
-        """A `neo.Segment`; traces of uneven steps are `IrregularlySampledSignal`s."""
+        """A `neo.Segment`; traces of uneven steps are `IrregularlySampledSignal`s, columns of tables are annotations of epochs
+        (lists are left out), and units that Neo does not know become pure numbers."""
         try:
             import neo
             import quantities as pq
@@ -159,8 +162,13 @@ class Session:
                 made = neo.IrregularlySampledSignal(each.times, each.values, unit, "s", name=name, array_annotations=channels)
                 segment.irregularlysampledsignals.append(made)
         for name, table in {**({"trials": self.trials} if self.trials else {}), **self.intervals}.items():
+            columns = {
+                column: values for column, values in table.columns.items() if column != "label" and values.dtype != object
+            }
             labels = np.asarray(table.columns.get("label", [""] * len(table))).astype(str)
-            segment.epochs.append(neo.Epoch(table.start, table.stop - table.start, labels, units="s", name=name))
+            lasting = table.stop - table.start
+            epoch = neo.Epoch(table.start, lasting, labels, units="s", name=name, array_annotations=columns)
+            segment.epochs.append(epoch)
         return segment
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from broadsheet.errors import InputError
+from broadsheet.errors import DataError, InputError
+from broadsheet.files import MIB
 from broadsheet.recordings.words import one_twice, pynapple
 
-BLOCK_BYTES = 32 * 1024 * 1024
+BLOCK_BYTES = 32 * MIB
 """What one block of a trace may take in memory."""
+LARGEST_READ = 8192 * MIB
+"""What is read at once, as numbers of eight bytes."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,30 @@ class Traces:
         """The values of the samples from `first` on, before `last`."""
         return self.values[first:last]
 
+    def moments(self, first: int, last: int) -> np.ndarray:
+        """The times of the samples from `first` on, before `last`."""
+        return self.times[first:last]
+
+    def sample_at(self, time: float) -> int:
+        """The first sample at `time` (s) or later."""
+        return int(np.searchsorted(self.times, time))
+
     def between(self, start: float, stop: float) -> Traces:
         """The samples from `start` on, before `stop` (s)."""
-        first, last = (int(each) for each in np.searchsorted(self.times, [start, stop]))
-        return Traces(self.rows(first, last), self.times[first:last], self.names, self.unit, self.kind, self.columns)
+        first = self.sample_at(start)
+        last = max(first, self.sample_at(stop))
+        return Traces(self.rows(first, last), self.moments(first, last), self.names, self.unit, self.kind, self.columns)
+
+    def gaps(self, longest: float = 1.5) -> int:
+        """Steps longer than so many medians."""
+        return int((np.diff(self.times) > longest * self.dt).sum())
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(times, values) of one stretch after the other, in bounded memory."""
         size = max(1, BLOCK_BYTES // (8 * max(1, len(self.names))))
         for first in range(0, len(self), size):
             last = min(first + size, len(self))
-            yield self.times[first:last], self.rows(first, last)
+            yield self.moments(first, last), self.rows(first, last)
 
     def choose(self, channels: Any) -> Traces:
         """Some channels, in the order given."""
@@ -119,49 +135,81 @@ class Traces:
 
 
 class StoredTraces(Traces):
-    """Traces of a file. Nothing of the values is read before it is asked for; `between` and `blocks` read what they give.
+    """Traces of a file. Nothing is read before it is asked for; `between` and `blocks` read what they give.
 
-    **Arguments:** `read`: (first, last) -> values (last - first, channels); `clock`: () -> times of all samples (s);
-    `samples`: their number; the rest as of `Traces`.
+    **Arguments:** `read`: (first, last) -> values (last - first, channels); `clock`: () -> times of all samples (s), checked, or
+    (start, rate) where they are even; `samples`: their number; the rest as of `Traces`.
     """
 
+    _read: Callable[[int, int], np.ndarray]
+    _clock: Callable[[], np.ndarray] | tuple[float, float]
+    _samples: int
+
     def __init__(
-        self, read: Callable[[int, int], np.ndarray], clock: Callable[[], np.ndarray], samples: int, names: tuple[str, ...],
-        unit: str = "", kind: str = "TimeSeries", columns: Mapping[str, np.ndarray] | None = None,
+        self, read: Callable[[int, int], np.ndarray], clock: Callable[[], np.ndarray] | tuple[float, float], samples: int,
+        names: tuple[str, ...], unit: str = "", kind: str = "TimeSeries", columns: Mapping[str, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         if twice := one_twice(names):
             raise InputError(f"Two traces are named {twice!r}; each name is wanted once.")
-        fields = {
-            "_read": read,
-            "_clock": clock,
-            "_samples": samples,
-            "names": names,
-            "unit": unit,
-            "kind": kind,
-            "columns": columns or {},
-        }
-        for name, value in fields.items():
+        given = {"_read": read, "_clock": clock, "_samples": samples, "names": names, "unit": unit, "kind": kind}
+        for name, value in {**given, "columns": columns or {}}.items():
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
-        return int(self._samples)  # type: ignore[attr-defined]
+        return int(self._samples)
+
+    @property
+    def even(self) -> tuple[float, float] | None:
+        """Start (s) and rate (1/s) of even samples."""
+        return self._clock if isinstance(self._clock, tuple) else None
+
+    @property
+    def dt(self) -> float:
+        return 1 / self.even[1] if self.even and len(self) > 1 else super().dt
+
+    @property
+    def start(self) -> float:
+        return self.even[0] if self.even and len(self) else super().start
+
+    @property
+    def stop(self) -> float:
+        return self.even[0] + (len(self) - 1) / self.even[1] if self.even and len(self) else super().stop
 
     @cached_property
-    def times(self) -> np.ndarray:  # type: ignore[override]
-        """(samples,) s; raises `InputError` where they do not rise."""
-        times = np.asarray(self._clock(), float)  # type: ignore[attr-defined]
-        check_clock(times)
-        return times
+    def times(self) -> np.ndarray:
+        """(samples,) s."""
+        if self.even:
+            if 8 * len(self) > LARGEST_READ:
+                raise DataError(f"{len(self)} times are asked for at once; take stretches by between() or blocks().")
+            return self.even[0] + np.arange(len(self)) / self.even[1]
+        return np.asarray(cast("Callable[[], np.ndarray]", self._clock)(), float)
 
     @cached_property
-    def values(self) -> np.ndarray:  # type: ignore[override]
+    def values(self) -> np.ndarray:
         """(samples, channels), read whole."""
         return self.rows(0, len(self))
 
     def rows(self, first: int, last: int) -> np.ndarray:
         if "values" in self.__dict__:
             return self.values[first:last]
-        return np.asarray(self._read(first, last), float)  # type: ignore[attr-defined]
+        return np.asarray(self._read(first, min(last, len(self))), float)
+
+    def moments(self, first: int, last: int) -> np.ndarray:
+        if self.even:
+            return self.even[0] + np.arange(first, min(last, len(self))) / self.even[1]
+        return super().moments(first, last)
+
+    def sample_at(self, time: float) -> int:
+        if not self.even:
+            return super().sample_at(time)
+        start, rate = self.even
+        near = int(np.clip(np.floor((time - start) * rate) - 1, 0, len(self)))
+        while near < len(self) and start + near / rate < time:  # at most three steps
+            near += 1
+        return near
+
+    def gaps(self, longest: float = 1.5) -> int:
+        return 0 if self.even else super().gaps(longest)
 
 
 def check_clock(times: np.ndarray) -> None:
