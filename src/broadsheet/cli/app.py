@@ -25,6 +25,7 @@ from broadsheet.cli import (
     recordings,
     recordings_connectome,
     recordings_decode,
+    recordings_states,
     recordings_worm,
     running,
     serving,
@@ -103,6 +104,7 @@ for name, command in {
     "describe": recordings.describe,
     "decode": recordings_decode.decode,
     "connectome": recordings_connectome.connectome,
+    "states": recordings_states.states,
     "worm": recordings_worm.worm,
 }.items():
     recordings.app.command(name)(command)  # type: ignore[type-var]

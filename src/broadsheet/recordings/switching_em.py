@@ -238,30 +238,31 @@ def moments(data: Blocks, states: Array, W: Array, link: Link, whole: bool) -> M
 class Penalty(eqx.Module):
     """A prior of the couplings: Gaussian, with its mean (neurons, neurons) and precision, and a Laplace one by `lasso`; biases
     have none. `shared`: over states, its mean is where the couplings' own mean lies, and the normalisation counts.
+    `exact`: each target's information is kept whole.
     """
 
     mean: Array
     precision: Array
-    lasso: Array | None
+    lasso: Array
     shared: bool = eqx.field(static=True)
+    exact: bool = eqx.field(static=True)
 
     def log_density(self, W: Array) -> Array:
         """Of each target's couplings: (neurons,)."""
         away = W[:, :, 1:] - self.mean
-        out = -0.5 * self.precision * (away**2).sum(axis=(0, 2))
-        if self.lasso is not None:
-            size = jnp.abs(W[:, :, 1:])
-            out = out - self.lasso * (size - ROUND * jnp.log1p(size / ROUND)).sum(axis=(0, 2))
+        size = jnp.abs(W[:, :, 1:])
+        rounded = (size - ROUND * jnp.log1p(size / ROUND)).sum(axis=(0, 2))
+        out = -0.5 * self.precision * (away**2).sum(axis=(0, 2)) - self.lasso * rounded
         constant = 0.5 * away.shape[0] * away.shape[2] * jnp.log(jnp.maximum(self.precision, 1e-300) / (2 * jnp.pi))
         return out + constant if self.shared else out
 
     def curvature(self, W: Array) -> Array:
         """What each coupling's own information gains, or one number; of the Laplace prior, that of a parabola above it."""
-        return self.precision if self.lasso is None else self.precision + self.lasso / (jnp.abs(W[:, :, 1:]) + ROUND)
+        return self.precision + self.lasso / (jnp.abs(W[:, :, 1:]) + ROUND) if self.exact else self.precision
 
     def gradient(self, W: Array) -> Array:
-        out = -self.precision * (W[:, :, 1:] - self.mean)
-        return out if self.lasso is None else out - self.lasso * W[:, :, 1:] / (jnp.abs(W[:, :, 1:]) + ROUND)
+        weights = W[:, :, 1:]
+        return -self.precision * (weights - self.mean) - self.lasso * weights / (jnp.abs(weights) + ROUND)
 
     def moved(self, W: Array) -> Penalty:
         """With the mean where it is likeliest."""
@@ -304,11 +305,10 @@ def maximisation(
     data: Blocks, states: Array, W: Array, penalty: Penalty, damping: Array, link: Link, share_bias: bool, steps: int = 1
 ) -> tuple[Array, Penalty, Array]:
     """`steps` safeguarded Fisher steps: couplings, the prior with its mean moved, and damping (neurons,) for the next time."""
-    whole = W.shape[1] <= EXACT or penalty.lasso is not None
 
     def step(_: Any, carry: tuple) -> tuple:
         W, penalty, damping = carry
-        here = _penalised(moments(data, states, W, link, whole), W, penalty)
+        here = _penalised(moments(data, states, W, link, penalty.exact), W, penalty)
         proposed = W + _direction(here, penalty.curvature(W), damping, share_bias)
         there = expected_value(data, states, proposed, link) + penalty.log_density(proposed)
         better = there >= here.value  # not where it is NaN

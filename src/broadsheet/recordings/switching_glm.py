@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from broadsheet.errors import InputError
 from broadsheet.recordings import switching_steps as steps_of
 from broadsheet.recordings.sequences import sequences
-from broadsheet.recordings.switching_em import Blocks, Link, Penalty, blocks_of
+from broadsheet.recordings.switching_em import EXACT, Blocks, Link, Penalty, blocks_of
 from broadsheet.recordings.switching_onehot import OneHot, Prior, onehot_from
 from broadsheet.recordings.switching_tasks import Switching, exponential_filter, sticky
 
@@ -190,8 +190,9 @@ class HMMGLM(DensityMixin, BaseEstimator):
         return jnp.asarray(W), jnp.asarray(transition), penalty, jnp.zeros(W.shape[1])
 
     def _penalty(self, mean: np.ndarray, shared: bool) -> Penalty:
-        lasso = jnp.asarray(float(self.lasso)) if self.lasso and not shared else None
-        return Penalty(jnp.asarray(mean), jnp.asarray(self.spread**-2.0 if shared else float(self.penalty)), lasso, shared)
+        lasso, precision = 0.0 if shared else float(self.lasso), self.spread**-2.0 if shared else float(self.penalty)
+        exact = len(mean) <= EXACT or lasso > 0
+        return Penalty(jnp.asarray(mean), jnp.asarray(precision), jnp.asarray(lasso), shared, exact)
 
     def _types(self, data: Blocks, climber: steps_of.Climber, W: np.ndarray, transition: Any, seed: int) -> tuple:
         """Rounds of EM with types and strengths, from free couplings."""

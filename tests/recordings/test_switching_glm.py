@@ -1,0 +1,179 @@
+"""The switching GLM against nemos, the official code, plain NumPy, and scikit-learn's habits."""
+
+import pickle
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks as checks
+
+from broadsheet.errors import DataError, InputError
+from broadsheet.recordings import HMMGLM
+from broadsheet.recordings.switching_em import blocks_of, emissions, expectation, expected_value, moments
+from broadsheet.recordings.switching_onehot import onehot_from
+from broadsheet.recordings.switching_tasks import Switching, exponential_filter, rule_task, sticky, synthetic
+
+REFERENCES = Path(__file__).parent.parent / "references" / "states"
+SYSTEM = synthetic(2, 3, np.random.default_rng(3), stay=0.95)
+STATES = SYSTEM.states(80, 4, np.random.default_rng(4))
+X = SYSTEM.counts(STATES, np.random.default_rng(5))
+SMALL = {"link": "sigmoid", "restarts": 1, "max_iter": 3, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return HMMGLM(2, **SMALL).fit(X)
+
+
+@pytest.mark.parametrize("link", ["softplus", "exp"])
+def test_one_state_is_the_glm_of_nemos(link):
+    held = np.load(REFERENCES / "nemos.npz")
+    model = HMMGLM(1, link=link, tol=1e-9).fit(held["counts"])
+    np.testing.assert_allclose(model.weights_[0], held[f"weights_{link}"], atol=1e-3)
+    np.testing.assert_allclose(model.biases_[0], held[f"bias_{link}"], atol=1e-3)
+    assert model.score(held["counts"]) == pytest.approx(float(held[f"score_{link}"]), abs=1e-6)
+
+
+def test_states_are_those_of_the_official_code():
+    held = np.load(REFERENCES / "official.npz")
+    model = HMMGLM(3, link="sigmoid")
+    model.weights_, model.biases_ = held["weights"], np.tile(held["bias"], (3, 1))
+    model.transition_, model.filter_, model.n_features_in_ = held["transition"], exponential_filter(), 4
+    np.testing.assert_allclose(model.predict_proba(held["counts"]), held["states"], atol=1e-5)
+    np.testing.assert_array_equal(model.predict(held["counts"]), held["path"])
+
+
+@pytest.mark.parametrize("link", ["softplus", "sigmoid"])
+def test_emissions_moments_and_missing_bins_against_plain_numpy(link):
+    rng = np.random.default_rng(0)
+    lengths, W = (23, 40), 0.5 * rng.normal(size=(2, 3, 4))
+    parts = [rng.poisson(0.6, (n, 3)).astype(float) for n in lengths]
+    parts[0][4], parts[1][7, 1] = np.nan, np.nan
+    system = Switching(W[:, :, 1:], W[:, :, 0], sticky(2), exponential_filter(), link)
+    with jax.enable_x64(True):
+        data = blocks_of(parts, exponential_filter())
+        found = np.asarray(emissions(data, jnp.asarray(W), link))
+        gamma = jnp.asarray(rng.random((2, 2, data.shape[0])))
+        sums = moments(data, gamma, jnp.asarray(W), link, True)
+        value = expected_value(data, gamma, jnp.asarray(W), link)
+        slope = jax.grad(lambda w: expected_value(data, gamma, w, link).sum())(jnp.asarray(W))
+        total = expectation(data, jnp.asarray(W), jnp.asarray(sticky(2)), link).log_likelihood
+    plain = system.log_emissions(np.nan_to_num(parts[1]))
+    rows = [t for t in range(40) if t != 7]
+    from scipy.special import gammaln
+
+    expected = plain + gammaln(np.nan_to_num(parts[1]) + 1).sum(axis=1)[:, None]
+    np.testing.assert_allclose(found[1][rows], expected[rows], atol=1e-9)
+    np.testing.assert_array_equal(found[0][4], 0.0)
+    np.testing.assert_array_equal(found[0][23:], 0.0)
+    np.testing.assert_allclose(sums.value, value)
+    np.testing.assert_allclose(sums.gradient, slope, atol=1e-9)
+    assert np.isfinite(total).all()
+
+
+def test_restarts_rise_and_the_best_stays():
+    model = HMMGLM(2, link="sigmoid", weights="gaussian", restarts=2, max_iter=6, tol=0.0, random_state=0).fit(X)
+    assert np.diff(model.history_).min() >= -1e-6 * abs(model.history_[-1])
+    assert model.history_[-1] == max(model.restarts_)
+    np.testing.assert_allclose(model.mean_weights_, model.weights_.mean(axis=0), atol=1e-9)
+
+
+def test_many_neurons_climb_by_shared_moments():
+    x = np.random.default_rng(0).poisson(0.3, (400, 34))
+    model = HMMGLM(2, restarts=1, max_iter=5, tol=0.0, penalty=5.0, random_state=0).fit(x)
+    rises = np.diff(model.history_)
+    assert rises.min() >= -1e-9 * abs(model.history_[-1])
+    assert rises[-1] < rises[0]
+
+
+def test_types_times_strengths_begin_where_free_couplings_end(fitted):
+    W = np.concatenate([fitted.biases_[:, :, None], fitted.weights_], axis=2)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(onehot_from(W, False, True).effective(), W, atol=1e-2 * np.abs(W).max())
+    model = HMMGLM(2, weights="onehot", rounds=2, steps=3, **SMALL).fit(X, start=fitted)
+    a = model.type_probs_
+    np.testing.assert_allclose(model.weights_, (a[..., 2] - a[..., 0]) * model.strengths_, atol=1e-9)
+    assert model.prior_probs_.shape == (3, 3, 3)
+    hard = model.hardened(X, steps=3)
+    np.testing.assert_allclose(hard.weights_, hard.types_ * hard.strengths_, atol=1e-9)
+    assert np.isfinite(hard.score(X))
+
+
+def test_shapes_unequal_sequences_and_sampling(fitted):
+    assert fitted.predict(X[0]).shape == (80,)
+    assert fitted.predict(X).shape == (4, 80)
+    assert [len(each) for each in fitted.predict([X[0], X[1][:30]])] == [80, 30]
+    np.testing.assert_allclose(fitted.predict_proba(X).sum(axis=-1), 1.0)
+    np.testing.assert_allclose(fitted.predict_proba(X[1])[-1], fitted.filter(X[1])[-1], atol=1e-9)
+    np.testing.assert_allclose(fitted.log_prob(X)[2], fitted.log_prob(X[2])[0])
+    counts, states = fitted.sample(50, 2, random_state=0)
+    assert counts.shape == (2, 50, 3)
+    assert set(np.unique(states)) <= {0, 1}
+
+
+def test_a_fit_goes_on_from_its_checkpoint(tmp_path, fitted):
+    HMMGLM(2, **(SMALL | {"max_iter": 1, "tol": 0.0})).fit(X, checkpoint=tmp_path)
+    seen = []
+    model = HMMGLM(2, **(SMALL | {"tol": 0.0})).fit(X, checkpoint=tmp_path, report=lambda share, value: seen.append(share))
+    assert len(seen) == 2  # two iterations were there already
+    assert model.n_iter_ == 4
+    with pytest.raises(DataError, match="another fit"):
+        HMMGLM(3, **SMALL).fit(X, checkpoint=tmp_path)
+
+
+def test_scikit_learn(fitted):
+    loaded = pickle.loads(pickle.dumps(fitted))
+    assert loaded.score(X) == fitted.score(X)
+    assert clone(fitted).get_params() == fitted.get_params()
+    again = HMMGLM(2, **SMALL, warm_start=True).fit(X).fit(X)
+    assert again.history_[-1] >= fitted.history_[-1] - 1e-6
+    pipe = make_pipeline(FunctionTransformer(lambda x: np.minimum(x, 5)), HMMGLM(2, **SMALL)).fit(X)
+    assert pipe.predict(X).shape == (4, 80)
+    search = GridSearchCV(HMMGLM(**SMALL), {"n_states": [1, 2]}, cv=2).fit(X)
+    assert search.best_params_["n_states"] in (1, 2)
+    for check in (
+        checks.check_no_attributes_set_in_init, checks.check_parameters_default_constructible, checks.check_get_params_invariance,
+        checks.check_set_params, checks.check_estimator_cloneable, checks.check_estimator_repr,
+        checks.check_estimator_tags_renamed, checks.check_valid_tag_types, checks.check_estimator_get_tags_default_keys,
+    ):  # fmt: skip
+        check("HMMGLM", HMMGLM())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: HMMGLM().fit(np.full((5, 2), -1)), "whole numbers"),
+        (lambda: HMMGLM().fit(np.full((5, 2), 0.5)), "whole numbers"),
+        (lambda: HMMGLM().fit(np.ones((1, 2))), "2 or more"),
+        (lambda: HMMGLM().fit([np.ones((5, 2)), np.ones((5, 3))]), "sequence 1"),
+        (lambda: HMMGLM().fit(np.full((5, 2), 40_000)), "32767"),
+        (lambda: HMMGLM(0).fit(X), "n_states"),
+        (lambda: HMMGLM().set_params(weights="loose").fit(X), "gaussian or onehot"),
+        (lambda: HMMGLM(history=0).fit(X), "history"),
+    ],
+)
+def test_mistakes_are_said_in_one_sentence(wrong, says):
+    with pytest.raises(InputError, match=says):
+        wrong()
+
+
+def test_wrong_neurons_and_states(fitted):
+    with pytest.raises(InputError, match="2 neurons"):
+        fitted.score(X[:, :, :2])
+    with pytest.raises(InputError, match="begin from"):
+        HMMGLM(3, **SMALL).fit(X, start=fitted)
+    with pytest.raises(InputError, match="hardened"):
+        fitted.hardened(X)
+
+
+def test_rule_task():
+    task = rule_task(4, 90, 3, np.random.default_rng(0))
+    assert (task.states[:, 0] == 0).all()
+    assert (np.take_along_axis(task.states, task.choice[:, None], 1) == 3).all()
+    assert set(task.states[-1]) == {0, 2, 3}
