@@ -16,6 +16,7 @@ from broadsheet.conversion import DynamicConfidence
 from broadsheet.networks import ContinualClassifier, SNNClassifier
 from broadsheet.neurons import DendriticNeuron, ELMNeuron
 from broadsheet.plasticity import Tempotron
+from broadsheet.recordings.worm import GRUForecaster, RidgeVAR
 from broadsheet.vision import ModularVPR, MotionDetector
 from broadsheet.vision.event_movies import Movie
 
@@ -25,6 +26,7 @@ TRAINS = (RNG.random((24, 12, 4)) < 0.3).astype(np.float32)
 RECORDED = (RNG.random((4, 60, 3)) < 0.2).astype(np.float32)
 MOVIES = [Movie(RNG.random((2, 30, 10, 10)) < 0.1, RNG.integers(0, 2, 30)) for _ in range(4)]
 LOGITS = np.cumsum(RNG.normal(size=(24, 5, 2)) + 0.5 * np.eye(2)[LABELS][:, None], axis=1)
+SERIES = RNG.normal(size=(4, 30, 3))
 PLACES = RNG.random((1, 4, 7, 7))
 
 CASES = {
@@ -45,6 +47,8 @@ CASES = {
         (DendriticNeuron(4, 3, 1, random_state=0), TRAINS.reshape(24, -1), LABELS, "predict", {"theta": [1, 2]})
     ],
     "MotionDetector": [(MotionDetector(3, 3, iterations=40), MOVIES, None, "predict", {"C": [0.01, 0.05]})],
+    "RidgeVAR": [(RidgeVAR(), SERIES, None, "predict", {"ridge": [1.0, 10.0]})],
+    "GRUForecaster": [(GRUForecaster(hidden=3, steps=2), SERIES, None, "predict", {"rate": [1e-3]})],
     "ModularVPR": [(ModularVPR(2, 4, epochs=1), PLACES, None, "responses", {})],
 }  # fmt: skip
 EACH = [(name, k) for name, cases in CASES.items() for k in range(len(cases))]

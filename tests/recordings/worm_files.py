@@ -9,8 +9,8 @@ NAMES = ["AVAL", "VB02", "ric_l", None, "AVAR?", "AIBL"]
 KNOWN = {"AVAL": 0, "VB2": 1, "RICL": 2, "AIBL": 5}
 
 
-def traces(rng, samples=40, cells=len(NAMES)):
-    return 1 + 0.1 * rng.standard_normal((samples, cells)).cumsum(0)
+def traces(rng, samples=40):
+    return 1 + 0.1 * rng.standard_normal((samples, len(NAMES))).cumsum(0)
 
 
 def times(samples=40, dt=0.4):

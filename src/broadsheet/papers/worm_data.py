@@ -178,8 +178,9 @@ def _worms(config: Homogenise, rng: np.random.Generator) -> Iterator[tuple[Raw |
 
 
 def _counts(found: Summary, dt: float) -> dict[str, float]:
-    return {"worms": len(found.durations), "neurons": int((found.coverage > 0).sum()), "largest_mean": found.largest_mean,
-            "dt_error": max(abs(step - dt) for step in found.steps)}  # fmt: skip
+    worms, neurons = float(len(found.durations)), float((found.coverage > 0).sum())
+    error = max(abs(step - dt) for step in found.steps)
+    return {"worms": worms, "neurons": neurons, "largest_mean": found.largest_mean, "dt_error": error}
 
 
 def _exactness(rng: np.random.Generator) -> dict[str, dict[str, float]]:
@@ -499,7 +500,7 @@ class Forecasts:
 
 @paper.experiment(
     presets={
-        "smoke": Forecasts(worms=4, seconds=30.0, swaps=1, gru_steps=2, hidden=4),
+        "smoke": Forecasts(worms=4, folds=2, seconds=30.0, swaps=1, gru_steps=2, hidden=4),
         "quick": Forecasts(),
         "paper": Forecasts(source="parquet", worms=1000, folds=5, gru_steps=5000, hidden=128),
     },
@@ -531,15 +532,21 @@ def forecast_baselines(config: Forecasts, key, log: Log) -> Report:
     }
     looks = _looks(config, wiring, rng)
     log.progress(0.3)
-    errors = {look: across_worms(models, worms, config.folds) for look, worms in looks.items()}
+    few = ("system", "self", "swap-0", "swap-1", "chosen-by-data")
+    errors = {
+        look: across_worms({name: models[name] for name in (few if look == "sparse" else models)}, worms, config.folds)
+        for look, worms in looks.items()
+    }
     log.progress(0.7)
     rivals = {"swapped": list(swaps), "chosen": ["chosen-by-data"]}
-    rows = {}
-    for name in models:
-        rows[name] = {f"ratio_{look}": float(each[name].mean()) for look, each in errors.items()}
-        for against, others in rivals.items():
-            p = {look: max(_better(each[name], each[other]) for other in others) for look, each in errors.items()}
-            rows[name] |= {f"p_{against}": max(p["acausal"], p["causal"]), f"p_{against}_sparse": p.get("sparse", 1.0)}
+    rows: dict[str, dict[str, float]] = {name: {} for name in models}
+    for look, found in errors.items():
+        for name, error in found.items():
+            rows[name][f"ratio_{look}"] = float(error.mean())
+            for against, others in rivals.items():
+                rows[name][f"p_{against}_{look}"] = max(_better(error, found[other]) for other in others if other in found)
+    for row in rows.values():
+        row |= {f"p_{against}": max(row[f"p_{against}_acausal"], row[f"p_{against}_causal"]) for against in rivals}
     more = _more(config, models, looks["acausal"], key) if config.world == "wired" else {}
     shown = [name for name in rows if not name.startswith("swap-")]
     return Report(
@@ -547,8 +554,8 @@ def forecast_baselines(config: Forecasts, key, log: Log) -> Report:
         arms={name: rows[name] for name in shown if name != "system"} if config.world == "wired" else {},
         arrays={
             "models": np.array(shown), "looks": np.array(list(errors)), "simulated": config.source == "simulated",
-            "ratios": [[errors[look][name].mean() for name in shown] for look in errors],
-            "spread": [[errors[look][name].std() / np.sqrt(len(errors[look][name])) for name in shown] for look in errors],
+            "ratios": [[each[name].mean() if name in each else np.nan for name in shown] for each in errors.values()],
+            "spread": [[stats.sem(each[name]) if name in each else np.nan for name in shown] for each in errors.values()],
             **more,
         },
     )  # fmt: skip

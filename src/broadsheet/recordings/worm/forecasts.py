@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,8 +23,11 @@ from broadsheet.errors import InputError
 from broadsheet.learn import fit
 from broadsheet.recordings.sequences import sequences
 
+BATCH = 4_000_000
+"""Numbers of the matrices that are solved together."""
 
-class _Forecaster(RegressorMixin, BaseEstimator):
+
+class _Forecaster(RegressorMixin):
     """What all forecasters share: `predict` gives each bin's forecast from those before it, `score` one less the ratio of the
     squared error to persistence's."""
 
@@ -66,7 +69,7 @@ def persistence_errors(X: Any, first: int = 1) -> Float[np.ndarray, " worms"]:
     return np.array([np.nanmean((part[first - 1 : -1] - part[first:]) ** 2) for part in parts])
 
 
-class RidgeVAR(_Forecaster):
+class RidgeVAR(_Forecaster, BaseEstimator):
     """Each neuron's next sample as a linear function of samples before, by ridge regression.
 
     **Arguments:**
@@ -109,13 +112,10 @@ class RidgeVAR(_Forecaster):
             alike.setdefault(seen[:, target].tobytes(), []).append(target)
         for targets in alike.values():
             worms = [moments[w] for w in np.flatnonzero(seen[:, targets[0]])]
-            if support[:, targets].all():
-                self._solve(worms, np.arange(size), np.array(targets))
-                continue
-            if len(targets) > 3:  # their moments are summed once
-                worms = [_Moments(sum(each.gram for each in worms), sum(each.cross for each in worms), worms[0].seen)]
-            for target in targets:
-                self._solve(worms, np.flatnonzero(support[:, target]), np.array([target]))
+            gram, cross = worms[0].gram, worms[0].cross
+            for each in worms[1:]:
+                gram, cross = gram + each.gram, cross + each.cross
+            self._solve(gram, cross, support, np.array(targets))
         return self
 
     def _allowed(self, moments: Sequence[_Moments], size: int) -> np.ndarray:
@@ -130,20 +130,31 @@ class RidgeVAR(_Forecaster):
             raise InputError(f"support is {support.shape}; ({size}, {size}), inputs in rows, is wanted.")
         return (support != 0) | np.eye(size, dtype=bool)
 
-    def _solve(self, moments: Sequence[_Moments], inputs: np.ndarray, targets: np.ndarray) -> None:
+    def _solve(self, gram: np.ndarray, cross: np.ndarray, support: np.ndarray, targets: np.ndarray) -> None:
+        """Targets of as many inputs are solved together; those that may use all share one matrix."""
         size = self.n_features_in_
-        columns = np.concatenate([lag * size + inputs for lag in range(self.lags)] + [[self.lags * size]]).astype(int)
-        at, to = np.ix_(columns, columns), np.ix_(columns, targets)
-        gram = np.sum([each.gram[at] for each in moments], axis=0)
-        cross = np.sum([each.cross[to] for each in moments], axis=0)
-        gram[np.arange(len(columns) - 1), np.arange(len(columns) - 1)] += self.ridge  # the constant is not penalised
-        try:
-            weights = np.linalg.solve(gram, cross)
-        except np.linalg.LinAlgError:  # without a penalty, inputs that are silent or alike
-            weights = np.linalg.lstsq(gram, cross, rcond=None)[0]
-        self.coef_[:, :, targets] = 0.0
-        self.coef_[:, inputs[:, None], targets] = weights[:-1].reshape(self.lags, len(inputs), len(targets))
-        self.intercept_[targets] = weights[-1]
+        counts = support[:, targets].sum(0)
+        for count in np.unique(counts):
+            group = targets[counts == count]
+            share = len(group) if count == size else max(1, BATCH // (int(count) * self.lags + 1) ** 2)
+            for first in range(0, len(group), share):
+                some = group[first : first + share]
+                inputs = np.nonzero(support[:, some[:1] if count == size else some].T)[1].reshape(-1, count)
+                lagged = inputs[:, None] + size * np.arange(self.lags)[:, None]
+                columns = np.concatenate([lagged.reshape(len(inputs), -1), np.full((len(inputs), 1), self.lags * size)], 1)
+                matrix = gram[columns[:, :, None], columns[:, None, :]]
+                penalised = np.arange(columns.shape[1] - 1)  # the constant is not
+                matrix[:, penalised, penalised] += self.ridge
+                right = cross[columns[0]][:, some][None] if count == size else cross[columns, some[:, None]][..., None]
+                try:
+                    weights = np.linalg.solve(matrix, right)
+                except np.linalg.LinAlgError:  # without a penalty, inputs that are silent or alike
+                    weights = np.linalg.pinv(matrix) @ right
+                weights = weights[0].T if count == size else weights[..., 0]  # (targets, lags and inputs, then the constant)
+                self.coef_[:, :, some] = 0.0
+                for target, used, found in zip(some, np.broadcast_to(inputs, (len(some), count)), weights, strict=True):
+                    self.coef_[:, used, target] = found[:-1].reshape(self.lags, count)
+                self.intercept_[some] = weights[:, -1]
 
     def _forecast(self, seen: np.ndarray) -> np.ndarray:
         count = len(seen) - self.lags
@@ -239,7 +250,7 @@ class _MaskedError(eqx.Module):
         return (wrong**2).sum() / seen[:, 1:].sum()
 
 
-class GRUForecaster(_Forecaster):
+class GRUForecaster(_Forecaster, BaseEstimator):
     """A gated recurrent unit over the neurons (zeros where a worm lacks one) that forecasts the change to the next sample.
 
     **Arguments:** `hidden`: units; `steps`, `batch`, `window`, `rate`: of the training by Adam on random stretches; `seed`.
@@ -286,7 +297,7 @@ def _run(model: _Recurrent, x: Array) -> Array:
 
 
 def split(
-    X: Sequence[np.ndarray], by: Literal["time", "worm"] = "time", share: float = 0.25, rng: Any = None
+    X: Sequence[np.ndarray], by: str = "time", share: float = 0.25, rng: Any = None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Training and test parts: the last `share` of each recording's time, or a `share` of the worms (the last ones, or at
     random with a generator). Windows are not split at random: neighbours would stand on both sides."""

@@ -66,21 +66,25 @@ def rows_of(recording: Recording) -> dict[str, list[Any]]:
 def write_parquet(path: str | Path, recordings: Iterable[Recording]) -> int:
     """Writes worms one after the other as row groups of a table with the authors' columns; the number of worms."""
     arrow = _arrow()
-    count, seen = 0, set()
+    count, seen, writer = 0, set(), None
     with writing(Path(path)) as stream:
-        writer = None
-        for recording in recordings:
-            if (recording.source, recording.worm) in seen:
-                raise InputError(f"Two worms of {recording.source!r} are named {recording.worm!r}; each name is wanted once.")
-            seen.add((recording.source, recording.worm))
-            table = arrow.table(rows_of(recording), schema=_schema(arrow))
-            writer = writer or arrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
-            if table.num_rows:
-                writer.write_table(table)
-            count += 1
-        if writer is None:
+        try:
+            for recording in recordings:
+                if (recording.source, recording.worm) in seen:
+                    raise InputError(
+                        f"Two worms of {recording.source!r} are named {recording.worm!r}; each name is wanted once."
+                    )
+                seen.add((recording.source, recording.worm))
+                table = arrow.table(rows_of(recording), schema=_schema(arrow))
+                writer = writer or arrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
+                if table.num_rows:
+                    writer.write_table(table)
+                count += 1
+        finally:  # before the stream closes
+            if writer is not None:
+                writer.close()
+        if not count:
             raise InputError("No worm was given; a table needs one or more.")
-        writer.close()
     return count
 
 
