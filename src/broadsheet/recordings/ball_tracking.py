@@ -5,17 +5,15 @@ What any model of mental simulation has to be compared with.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from broadsheet.errors import InputError
 from broadsheet.recordings.mental_pong import PongTrials, folded
 
 
 def kalman_filter(
-    measured: Float[np.ndarray, "balls frames"], seen: Float[np.ndarray, " balls"], *, noise: float = 0.1, change: float = 0.02
+    measured: Float[np.ndarray, "balls frames"], seen: Int[np.ndarray, " balls"], *, noise: float = 0.1, change: float = 0.02
 ) -> tuple[Float[np.ndarray, "balls frames"], Float[np.ndarray, "balls frames"]]:
     """Position and velocity of points on a line, filtered while they are seen, then extrapolated.
 
@@ -47,9 +45,7 @@ def kalman_filter(
     return means[..., 0], means[..., 1]
 
 
-def extrapolated(
-    trials: PongTrials, by: Literal["last", "line", "kalman", "bouncing"], *, size: float = 32.0, radius: float = 0.64
-) -> tuple[np.ndarray, np.ndarray]:
+def extrapolated(trials: PongTrials, by: str, *, size: float = 32.0, radius: float = 0.64) -> tuple[np.ndarray, np.ndarray]:
     """Paths of which the hidden part is made up from the visible one: (trials, frames) x and y, NaN after the end.
 
     **Arguments:** `by`: `"last"`: stays where it was last seen; `"line"`: goes on as in the last two visible frames, through

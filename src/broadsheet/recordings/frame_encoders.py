@@ -6,7 +6,7 @@ dynamic one learns that pictures near in time are alike (as R3M does). Networks 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
-from broadsheet.recordings.latent_prediction import adam
+from broadsheet.recordings.latent_prediction import adam, padded
 
 BRIGHT = 255.0
 
@@ -51,7 +51,7 @@ def linear(layer: eqx.nn.Linear, x: Float[Array, "... inward"]) -> Float[Array, 
     return x @ layer.weight.T + (0 if layer.bias is None else layer.bias)
 
 
-def patches(picture: Float[Array, "side side channels"]) -> Float[Array, "half half 4*channels"]:
+def patches(picture: Float[Array, "side side channels"]) -> Float[Array, "half half patch"]:
     """Squares of 2 x 2 side by side."""
     side, _, channels = picture.shape
     cut = picture.reshape(side // 2, 2, side // 2, 2, channels)
@@ -94,7 +94,7 @@ class FrameEncoder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        kind: Literal["pca", "random", "static", "dynamic"] = "pca",
+        kind: str = "pca",
         latents: int = 32,
         *,
         near: int | None = 2,
@@ -138,9 +138,9 @@ class FrameEncoder(TransformerMixin, BaseEstimator):
             start, key = jax.random.split(key)
             pair = (self.model_, Decoder(self.latents, self.side_, key=start))
             bright = float(videos.std())
-            return self._fitted(pair, _Reconstruction(jnp.asarray(bright)), _Near(scaled, 0, self.batch), key)[0]
+            return self._fitted(pair, _Reconstruction(jnp.asarray(bright)), _Near(scaled, jnp.asarray(0), self.batch), key)[0]
         reach = videos.shape[1] - 1 if self.near is None else self.near
-        return self._fitted(self.model_, _Alike(), _Near(scaled, reach, self.batch), key)
+        return self._fitted(self.model_, _Alike(), _Near(scaled, jnp.asarray(reach), self.batch), key)
 
     def _fitted(self, model: Any, loss: Any, data: Any, key: PRNGKeyArray) -> Any:
         return fit(model, loss, data, optimiser=adam(self.learning_rate, self.steps), steps=self.steps, key=key).model
@@ -150,7 +150,7 @@ class FrameEncoder(TransformerMixin, BaseEstimator):
         if self.kind == "pca":
             out = self.model_.transform(flat.reshape(len(flat), -1))
         else:
-            out = np.asarray(_encode(self.model_, jnp.asarray(flat[:, None])))
+            out = np.asarray(_encode(self.model_, padded(flat[:, None])))[: len(flat)]
         return out.reshape(*videos.shape[:2], -1).astype(float)
 
     def transform(self, X: Any) -> Float[np.ndarray, "videos frames latents"]:
@@ -179,7 +179,7 @@ class _Near(eqx.Module):
     """Pictures of random videos, and for each one that comes up to `reach` frames later or earlier."""
 
     videos: Float[Array, "videos frames side side"]
-    reach: int = eqx.field(static=True)
+    reach: Array
     batch: int = eqx.field(static=True)
 
     def __call__(self, key: PRNGKeyArray) -> tuple[Array, Array]:

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 
 from broadsheet.errors import DataError, MissingDataError
 from broadsheet.files import load_pickle
-from broadsheet.recordings.mental_pong import DEGREES
+from broadsheet.recordings.mental_pong import DEGREES, FRAME, PongTrials, Starts
+from broadsheet.recordings.simulated_frontal import BIN
 
 FILES = {"perle": "perle_hand_dmfc_dataset_50ms.pkl", "mahler": "mahler_hand_dmfc_dataset_50ms.pkl"}
 """One for each monkey."""
@@ -86,6 +87,38 @@ def read_monkeys(folder: str | None) -> dict[str, FrontalRecording]:
             "in a folder that --data names; they are pickles, so --trust is needed too."
         )
     return {monkey: read_frontal(where / name) for monkey, name in FILES.items()}
+
+
+def as_trials(recording: FrontalRecording) -> tuple[PongTrials, Float[np.ndarray, "conditions bins"]]:
+    """The recorded conditions as trials of the task in frames of 41 ms; and the time of each bin in these frames, NaN outside."""
+    bins = np.arange(recording.running.shape[1])
+    paths, hidden, end = [], [], []
+    frames = np.full(recording.running.shape, np.nan)
+    for k, (running, out) in enumerate(zip(recording.running, recording.hidden, strict=True)):
+        on = np.flatnonzero(running & np.isfinite(recording.ball[k]).all(axis=-1))
+        if len(on) < 2:
+            raise DataError(f"Condition {k} has {len(on)} bins with a position of the ball; two or more are wanted.")
+        frames[k, on] = (bins[on] - on[0]) * BIN / FRAME
+        grid = np.arange(int(frames[k, on[-1]]) + 1)
+        paths.append(np.stack([np.interp(grid, frames[k, on], recording.ball[k, on, axis]) for axis in range(2)]))
+        first = on[np.searchsorted(on, np.flatnonzero(out)[0])] if out.any() else on[-1]
+        hidden.append(int(np.ceil(frames[k, first])))
+        end.append(len(grid) - 1)
+    width = max(end) + 1
+    x, y = (
+        np.stack([np.pad(path[axis], (0, width - path.shape[1]), constant_values=np.nan) for path in paths])
+        for axis in range(2)
+    )
+    turns = np.diff(np.sign(np.diff(y, axis=1)), axis=1)
+    bounced = np.nan_to_num(turns) != 0
+    at = np.arange(1, width - 1)
+    speed = np.stack([x[:, 1] - x[:, 0], y[:, 1] - y[:, 0]])
+    starts = Starts(x[:, 0], y[:, 0], np.arctan2(speed[1], speed[0]), np.hypot(*speed))
+    where = np.array(hidden)
+    made = PongTrials(
+        x, y, where, np.array(end), bounced.sum(axis=1), (bounced & (at >= where[:, None])).sum(axis=1), starts
+    )  # fmt: skip
+    return made, frames
 
 
 def _keys(held: Any, *keys: str) -> set[str]:

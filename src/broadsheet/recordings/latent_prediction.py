@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -82,7 +82,7 @@ class CTRNNDynamics(eqx.Module):
 class LinearDynamics(eqx.Module):
     """A linear map of the whole context."""
 
-    weight: Float[Array, "latents context*latents"]
+    weight: Float[Array, "latents inputs"]
     bias: Float[Array, " latents"]
 
     def __call__(self, context: Float[Array, "context latents"]) -> Float[Array, " latents"]:
@@ -133,7 +133,7 @@ class LatentPredictor(BaseEstimator):
 
     def __init__(
         self,
-        dynamics: Literal["lstm", "ctrnn", "linear", "id"] = "lstm",
+        dynamics: str = "lstm",
         *,
         context: int = 7,
         hidden: int = 96,
@@ -184,7 +184,7 @@ class LatentPredictor(BaseEstimator):
             made = fit(
                 Residual(network) if self.residual else network,
                 _OneStep(),
-                _Windows(jnp.asarray(contexts, jnp.float32), jnp.asarray(targets, jnp.float32), self.batch),
+                _Windows(*(padded(part) for part in (contexts, targets)), jnp.asarray(len(contexts)), self.batch),
                 optimiser=adam(self.learning_rate, self.steps),
                 steps=self.steps,
                 key=learn,
@@ -232,15 +232,22 @@ class LatentPredictor(BaseEstimator):
 
 
 class _Windows(eqx.Module):
-    """Random windows and what follows them."""
+    """Random windows and what follows them; only the first `count` are."""
 
     contexts: Float[Array, "windows context latents"]
     targets: Float[Array, "windows latents"]
+    count: Array
     batch: int = eqx.field(static=True)
 
     def __call__(self, key: PRNGKeyArray) -> tuple[Array, Array]:
-        which = jax.random.randint(key, (self.batch,), 0, len(self.contexts))
+        which = jax.random.randint(key, (self.batch,), 0, self.count)
         return self.contexts[which], self.targets[which]
+
+
+def padded(part: np.ndarray) -> Array:
+    """Rows of zeros up to a power of two, so that programs serve data of about a size."""
+    rows = 1 << (len(part) - 1).bit_length()
+    return jnp.asarray(np.concatenate([part, np.zeros((rows - len(part), *part.shape[1:]))]), jnp.float32)
 
 
 class _OneStep(eqx.Module):

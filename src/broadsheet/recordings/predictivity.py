@@ -78,10 +78,11 @@ def neural_predictivity(
     Y: Any,
     *,
     groups: Any = None,
-    splits: int | Sequence[Split] = 5,
+    splits: int | Sequence[tuple[Any, Any]] = 5,
     train_fraction: float = 0.8,
     halves: int | np.ndarray | tuple[Any, Any] = 20,
     alphas: Sequence[float] | np.ndarray = ALPHAS,
+    leave_out: str = "groups",
     random_state: int = 0,
 ) -> Predictivity:
     """Noise-corrected correlation between neurons and what a ridge predicts of them from features.
@@ -97,8 +98,9 @@ def neural_predictivity(
       the share of groups in training.
     - `halves`: how many ways to split the trials; or booleans (ways, trials), True for the first half; or the two means of the
       halves of one split, shaped as Y.
-    - `alphas`: penalties; one for all units is chosen in each fit by the error of leaving one sample out, as scikit-learn's
-      RidgeCV does.
+    - `alphas`: penalties; one for all units is chosen in each fit by the error of leaving one group out, or one sample
+      (`leave_out="samples"`, as scikit-learn's RidgeCV does). Samples of one group are alike: to leave out one while its twins
+      stay is to choose no penalty at all.
 
     **Raises:** `InputError`.
 
@@ -113,8 +115,9 @@ def neural_predictivity(
         >>> bool(abs(found.median - 1) < 0.02), bool(np.median(found.raw) < found.median)
         (True, True)
     """
-    features, whole, pairs, group = _aligned(X, Y, groups, halves, random_state)
-    return _consistency(features, None, whole, pairs, _splits(splits, group, train_fraction, random_state), alphas)
+    features, whole, pairs, group, _ = _aligned(X, Y, groups, halves, random_state)
+    parted = _splits(splits, group, train_fraction, random_state)
+    return _consistency(features, None, whole, pairs, parted, alphas, _left_out(leave_out, group))
 
 
 def inter_animal_consistency(
@@ -122,29 +125,43 @@ def inter_animal_consistency(
     Y: Any,
     *,
     groups: Any = None,
-    splits: int | Sequence[Split] = 5,
+    splits: int | Sequence[tuple[Any, Any]] = 5,
     train_fraction: float = 0.8,
-    halves: int | np.ndarray = 20,
+    halves: int | tuple[tuple[Any, Any], tuple[Any, Any]] = 20,
     alphas: Sequence[float] | np.ndarray = ALPHAS,
+    leave_out: str = "groups",
     random_state: int = 0,
 ) -> Predictivity:
     """How well one animal's neurons predict another's: what a model can be expected to reach.
 
     `X` are single trials of the source, shaped as those of the target `Y` (the number of trials may differ); the source has
-    halves as well. The rest is as in `neural_predictivity`.
+    halves as well. Where only means over trials are known, they are given as `X` and `Y`, and `halves` as
+    `((X_1, X_2), (Y_1, Y_2))`. The rest is as in `neural_predictivity`.
     """
+    given = isinstance(halves, tuple)
     source = np.asarray(X, float)
-    if source.ndim not in (3, 4):
+    if source.ndim not in ((2, 3) if given else (3, 4)):
         raise InputError(
-            f"The source is {source.shape}; (trials, samples, units) or (trials, conditions, time, units) is wanted."
+            f"The source is {source.shape}; (trials, samples, units) or (trials, conditions, time, units) is wanted, without "
+            "the trials where halves are given."
         )
-    mean = _mean(source, 0)
-    features, whole, pairs, group = _aligned(mean, Y, groups, halves, random_state)
-    kept = np.isfinite(mean.reshape(-1, mean.shape[-1])).all(axis=1) & _finite_samples(Y)
-    flat = source.reshape(len(source), -1, source.shape[-1])[:, kept]
-    ways = halves if isinstance(halves, int) else len(np.asarray(halves))
-    own = _halved(flat, _assignments(ways, len(flat), random_state + 1))
-    return _consistency(features, own, whole, pairs, _splits(splits, group, train_fraction, random_state), alphas)
+    mean = source if given else _mean(source, 0)
+    known = np.isfinite(mean).all(axis=-1)
+    if given:
+        own_halves, halves = halves
+        known &= np.all([np.isfinite(np.asarray(half, float)).all(axis=-1) for half in own_halves], axis=0)
+    features = np.where(known[..., None], mean, np.nan)
+    features, whole, pairs, group, kept = _aligned(features, Y, groups, halves, random_state)
+    if given:
+        own = [tuple(np.asarray(half, float).reshape(-1, mean.shape[-1])[kept] for half in own_halves)]
+    else:
+        flat = source.reshape(len(source), -1, source.shape[-1])[:, kept]
+        own = _halved(flat, _assignments(len(pairs), len(flat), random_state + 1))
+    ways = min(len(own), len(pairs))
+    if not ways:
+        raise InputError("In every split of the trials some unit has a half without a response; more trials are wanted.")
+    parted = _splits(splits, group, train_fraction, random_state)
+    return _consistency(features, own[:ways], whole, pairs[:ways], parted, alphas, _left_out(leave_out, group))
 
 
 def spearman_brown(r: np.ndarray) -> np.ndarray:
@@ -155,80 +172,109 @@ def spearman_brown(r: np.ndarray) -> np.ndarray:
 class Ridge(NamedTuple):
     """A singular value decomposition of centred training features, from which every ridge on them follows.
 
-    A target's fit is `left (s / (s^2 + alpha)) left' y` in the right basis; the decomposition does not know the targets, so
-    that one serves all halves and all penalties.
+    A target's fit is `left (s / (s^2 + alpha)) left' y` in the right basis; the decomposition does not know the targets: one
+    serves all halves and all penalties. `blocks`: rows that are left out together when a penalty is chosen, and for each
+    penalty `W = (I - H_gg)^-2`, with which the error of leaving them out follows from their residuals; None: single rows.
     """
 
     mean: np.ndarray
     left: Float[np.ndarray, "samples rank"]
     s: Float[np.ndarray, " rank"]
     right: Float[np.ndarray, "rank features"]
+    alphas: np.ndarray
+    shrink: Float[np.ndarray, "alphas rank"]
+    blocks: list[tuple[np.ndarray, np.ndarray]] | None
 
     @classmethod
-    def of(cls, X: Float[np.ndarray, "samples features"]) -> Ridge:
+    def of(cls, X: Float[np.ndarray, "samples features"], alphas: np.ndarray, group: np.ndarray | None = None) -> Ridge:
+        """Of training features; `group`: samples that are left out together (None: each by itself)."""
         mean = X.mean(axis=0)
         left, s, right = np.linalg.svd(X - mean, full_matrices=False)
         kept = s > s[:1] * max(X.shape) * np.finfo(float).eps
-        return cls(mean, left[:, kept], s[kept], right[kept])
+        left, s, right = left[:, kept], s[kept], right[kept]
+        shrink = s**2 / (s**2 + np.asarray(alphas)[:, None])
+        blocks = None
+        if group is not None and len(alphas) > 1 and len(np.unique(group)) < len(group):
+            blocks = []
+            for name in np.unique(group):
+                rows = np.flatnonzero(group == name)
+                own = left[rows]
+                kept_back = np.eye(len(rows)) - 1 / len(X) - (shrink[:, None] * own) @ own.T
+                inverse = np.linalg.inv(kept_back + 1e-10 * np.eye(len(rows)))
+                blocks.append((rows, inverse.swapaxes(1, 2) @ inverse))
+        return cls(mean, left, s, right, np.asarray(alphas, float), shrink, blocks)
 
-    def choose(self, Y: np.ndarray, alphas: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """The penalty with the least mean squared error of leaving one sample out; the projected targets; their mean.
+    def choose(self, Y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The penalty with the least squared error of leaving samples or groups out; the projected targets; their mean.
 
-        The error of sample i is |(I - H) Y|_i^2 / (1 - H_ii)^2; with `C = Y (Y' left)` and `B = left' C` it takes no pass over
-        the units for each penalty.
+        With residuals R and the hat matrix H that error is the sum of |(I - H_gg)^-1 R_g|^2 over groups; with `C = Y (Y' left)`
+        and `B = left' C` the products of residuals take no pass over the units for each penalty.
         """
         mean = Y.mean(axis=0)
         centred = Y - mean
         projected = self.left.T @ centred
-        if len(alphas) == 1:
-            return float(alphas[0]), projected, mean
-        shrink = self.s**2 / (self.s**2 + np.asarray(alphas)[:, None])
-        leverage = 1 / len(Y) + shrink @ (self.left**2).T
-        common = centred @ projected.T
-        between = projected @ projected.T
-        weighted = shrink[:, None, :] * self.left
-        squares = np.einsum("iu,iu->i", centred, centred)
-        squares = squares - 2 * (shrink @ (self.left * common).T)
-        squares += np.einsum("aik,aik->ai", weighted @ between, weighted)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            errors = (np.maximum(squares, 0) / np.maximum(1 - leverage, 1e-12) ** 2).mean(axis=1)
-        return float(alphas[int(np.argmin(errors))]), projected, mean
+        if len(self.alphas) == 1:
+            return float(self.alphas[0]), projected, mean
+        common, between = centred @ projected.T, projected @ projected.T
+        weighted = self.shrink[:, None, :] * self.left
+        doubled = weighted @ between
+        if self.blocks is None:
+            leverage = 1 / len(Y) + self.shrink @ (self.left**2).T
+            squares = np.einsum("iu,iu->i", centred, centred) - 2 * (self.shrink @ (self.left * common).T)
+            squares += np.einsum("aik,aik->ai", doubled, weighted)
+            errors = (np.maximum(squares, 0) / np.maximum(1 - leverage, 1e-12) ** 2).sum(axis=1)
+        else:
+            errors = np.zeros(len(self.alphas))
+            for rows, inverse in self.blocks:
+                own = weighted[:, rows]
+                crossed = own @ common[rows].T
+                products = centred[rows] @ centred[rows].T - crossed - crossed.swapaxes(1, 2)
+                products += doubled[:, rows] @ own.swapaxes(1, 2)
+                errors += np.einsum("aij,aij->a", inverse, products)
+        return float(self.alphas[int(np.argmin(errors))]), projected, mean
 
-    def predict(self, X: np.ndarray, Y: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, float]:
+    def predict(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, float]:
         """Fits the targets and predicts them for other samples; also the penalty."""
-        alpha, projected, mean = self.choose(Y, alphas)
+        alpha, projected, mean = self.choose(Y)
         return ((X - self.mean) @ self.right.T * (self.s / (self.s**2 + alpha))) @ projected + mean, alpha
 
 
 def _consistency(
     features: np.ndarray,
-    own: list[tuple[np.ndarray, np.ndarray]] | None,
+    own: list[tuple[np.ndarray, ...]] | None,
     whole: np.ndarray,
     pairs: list[tuple[np.ndarray, np.ndarray]],
     splits: list[Split],
     alphas: Any,
+    left_out: np.ndarray | None,
 ) -> Predictivity:
-    """`own`: the halves of the features, where these are recorded too."""
-    alphas = np.atleast_1d(np.asarray(alphas, float))
-    if alphas.ndim != 1 or not np.isfinite(alphas).all() or alphas.min() <= 0:
-        raise InputError("alphas must be finite numbers above 0.")
+    """`own`: the halves of the features, where these are recorded too; `left_out`: groups for the choice of a penalty."""
+    alphas = _penalties(alphas)
     shape = (len(splits), len(pairs), whole.shape[1])
     r, of_prediction, of_response, trained = (np.zeros(shape) for _ in range(4))
     chosen = np.zeros(len(splits))
     for k, (train, test) in enumerate(splits):
-        ridge = Ridge.of(features[train])
-        predicted, chosen[k] = ridge.predict(features[test], whole[train], alphas)
+        out = None if left_out is None else left_out[train]
+        ridge = Ridge.of(features[train], alphas, out)
+        predicted, chosen[k] = ridge.predict(features[test], whole[train])
         r[k] = correlation(predicted, whole[test])
         for j, halves in enumerate(pairs):
             guesses = []
             for side, half in enumerate(halves):
                 X = features if own is None else own[j][side]
-                fitted = ridge if own is None else Ridge.of(X[train])
-                guesses.append(fitted.predict(X[test], half[train], alphas)[0])
+                fitted = ridge if own is None else Ridge.of(X[train], alphas, out)
+                guesses.append(fitted.predict(X[test], half[train])[0])
             of_prediction[k, j] = correlation(*guesses)
             of_response[k, j] = correlation(halves[0][test], halves[1][test])
             trained[k, j] = correlation(halves[0][train], halves[1][train])
     return Predictivity(r, of_prediction, of_response, trained.mean(axis=(0, 1)) > 0, chosen)
+
+
+def _penalties(alphas: Any) -> np.ndarray:
+    alphas = np.atleast_1d(np.asarray(alphas, float))
+    if alphas.ndim != 1 or not alphas.size or not np.isfinite(alphas).all() or alphas.min() <= 0:
+        raise InputError("alphas must be finite numbers above 0.")
+    return alphas
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " units"]:
@@ -242,8 +288,8 @@ def correlation(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " units"]:
 
 def _aligned(
     X: Any, Y: Any, groups: Any, halves: Any, random_state: int
-) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Features, mean responses, halves and groups of the samples that have them all."""
+) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
+    """Features, mean responses, halves and groups of the samples that have them all, and which these are."""
     X = np.asarray(X, float)
     if X.ndim not in (2, 3):
         raise InputError(f"X is {X.shape}; (samples, features) or (conditions, time, features) is wanted.")
@@ -284,7 +330,7 @@ def _aligned(
             raise InputError("In every split of the trials some unit has a half without a response; more trials are wanted.")
     if kept.sum() < 3:
         raise InputError(f"{kept.sum()} samples have finite features and responses; 3 or more are wanted.")
-    return flat[kept], whole, pairs, group[kept]
+    return flat[kept], whole, pairs, group[kept], kept
 
 
 def _finite_samples(Y: Any) -> np.ndarray:
@@ -318,7 +364,15 @@ def _halved(trials: Float[np.ndarray, "trials samples units"], ways: np.ndarray)
     return [(a, b) for a, b in zip(first, second, strict=True) if np.isfinite(a).all() and np.isfinite(b).all()]
 
 
-def _splits(splits: int | Sequence[Split], group: np.ndarray, train_fraction: float, random_state: int) -> list[Split]:
+def _left_out(leave_out: str, group: np.ndarray) -> np.ndarray | None:
+    if leave_out not in ("groups", "samples"):
+        raise InputError(f"leave_out is {leave_out!r}; groups and samples are possible.")
+    return group if leave_out == "groups" else None
+
+
+def _splits(
+    splits: int | Sequence[tuple[Any, Any]], group: np.ndarray, train_fraction: float, random_state: int
+) -> list[Split]:
     if not isinstance(splits, int):
         made = [(np.asarray(train), np.asarray(test)) for train, test in splits]
     else:
@@ -350,3 +404,67 @@ def _mean(x: np.ndarray, axis: int) -> np.ndarray:
         return x.mean(axis=axis)
     with np.errstate(invalid="ignore"):
         return np.where(seen, x, 0).sum(axis=axis) / seen.sum(axis=axis)
+
+
+class Decoded(NamedTuple):
+    """How well variables are read out of features.
+
+    - `r`, `error`: Pearson's r and mean absolute error, (variables,), means over splits.
+    - `made`: (conditions, time, variables) what is read out of conditions in the test, mean over splits; NaN where nothing is.
+    """
+
+    r: np.ndarray
+    error: np.ndarray
+    made: np.ndarray
+
+
+def decode_state(
+    X: Any,
+    state: Any,
+    *,
+    learned_from: tuple[Any, Any] | None = None,
+    splits: int | Sequence[tuple[Any, Any]] = 5,
+    train_fraction: float = 0.5,
+    alphas: Sequence[float] | np.ndarray = ALPHAS,
+    random_state: int = 0,
+) -> Decoded:
+    """A ridge from features to each variable of a state, tested on conditions that it did not see.
+
+    A penalty is chosen by leaving one condition out.
+
+    **Arguments:**
+
+    - `X`: (conditions, time, features); `state`: (conditions, time, variables). Moments that are not finite are left out.
+    - `learned_from`: other features and states of the same conditions that the map is learned from (a decoder of the visible
+      ball, tried on the hidden one).
+    - `splits`: how many, or a list of (train, test) indices of conditions; `train_fraction`, `alphas`: as in
+      `neural_predictivity`.
+    """
+    alphas = _penalties(alphas)
+    tested = tuple(np.asarray(part, float) for part in (X, state))
+    learned = tested if learned_from is None else tuple(np.asarray(part, float) for part in learned_from)
+    for features, truth in (tested, learned):
+        if features.ndim != 3 or truth.ndim != 3 or features.shape[:2] != truth.shape[:2] or len(features) != len(tested[0]):
+            raise InputError(
+                f"Features are {features.shape} and states {truth.shape}; (conditions, time, …) is wanted of both, with the "
+                "same conditions."
+            )
+    known, usable = (np.isfinite(np.concatenate(pair, axis=-1)).all(axis=-1) for pair in (tested, learned))
+    read, times = np.zeros(tested[1].shape), np.zeros(len(tested[0]))
+    found = []
+    names = np.arange(len(tested[0]))
+    for train, test in _splits(splits, names, train_fraction, random_state):
+        features, truth = (part[train][usable[train]] for part in learned)
+        others, answers = (part[test][known[test]] for part in tested)
+        if len(features) < 2 or len(others) < 2:
+            raise InputError("A split has fewer than two moments with finite features and states; more are wanted.")
+        ridge = Ridge.of(features, alphas, np.repeat(train, usable[train].sum(axis=1)))
+        made = np.stack([ridge.predict(others, truth[:, [k]])[0][:, 0] for k in range(truth.shape[1])], axis=1)
+        found.append((correlation(made, answers), np.abs(made - answers).mean(axis=0)))
+        which, when = np.nonzero(known[test])
+        read[test[which], when] += made
+        times[test] += 1
+    r, error = (np.mean(part, axis=0) for part in zip(*found, strict=True))
+    with np.errstate(invalid="ignore"):
+        read = np.where(known[..., None] & (times > 0)[:, None, None], read / times[:, None, None], np.nan)
+    return Decoded(r, error, read)

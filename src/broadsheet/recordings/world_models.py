@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
 from broadsheet.recordings.frame_encoders import Decoder, PatchNet, linear, videos_of
-from broadsheet.recordings.latent_prediction import adam
+from broadsheet.recordings.latent_prediction import adam, padded
 
 
 class NextPicture(eqx.Module):
@@ -159,13 +159,13 @@ class VideoPredictor(BaseEstimator):
         made = fit(
             model,
             _OneStep(jnp.asarray(windows.std())),
-            _Windows(jnp.asarray(windows), self.batch),
+            _Windows(padded(windows), jnp.asarray(len(windows)), self.batch),
             optimiser=adam(self.learning_rate, self.steps),
             steps=self.steps,
             key=learn,
         )
         self.model_, self.losses_ = made.model, made.losses
-        some = windows[:: max(1, len(windows) // 2000), : self.context]
+        some = windows[np.linspace(0, len(windows) - 1, 2000).astype(int), : self.context]
         raw = np.asarray(_states(self.model_, jnp.asarray(some)), float)
         self.mean_ = raw.mean(axis=0)
         self.scale_ = max(float(np.sqrt(((raw - self.mean_) ** 2).mean())), 1e-12)
@@ -189,11 +189,12 @@ class VideoPredictor(BaseEstimator):
 
 
 class _Windows(eqx.Module):
-    windows: Float[Array, "windows context+1 side side"]
+    windows: Float[Array, "windows frames side side"]
+    count: Array
     batch: int = eqx.field(static=True)
 
     def __call__(self, key: PRNGKeyArray) -> Array:
-        return self.windows[jax.random.randint(key, (self.batch,), 0, len(self.windows))]
+        return self.windows[jax.random.randint(key, (self.batch,), 0, self.count)]
 
 
 class _OneStep(eqx.Module):
