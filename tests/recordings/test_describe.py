@@ -6,9 +6,11 @@ import h5py
 import numpy as np
 import nwb_files
 import pytest
+from matplotlib.figure import Figure
 
 from broadsheet.recordings import Session, Spikes, Traces
 from broadsheet.recordings.description import describe_session
+from broadsheet.recordings.pictures import draw_raster
 from commands import call, read
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -65,6 +67,18 @@ def test_what_looks_wrong_is_said():
     part = Spikes((np.array([0.5]), np.array([0.5])), ("a", "b"), 0.0, 4.0, ([[0.0, 1.0]], [[0.0, 4.0]]))
     assert any("observed for 25.0% to 100.0%" in each for each in describe_session(Session("s", part)).warnings)
     assert describe_session(Session("s")).summary() == "nothing that is read"
+
+
+def test_a_raster_shows_what_was_not_observed():
+    axis = Figure().subplots()
+    observed = ([[0.0, 1.0], [3.0, 4.0]], [[0.0, 1.5], [3.0, 4.0]])
+    end = draw_raster(axis, Spikes((np.array([0.5, 3.5]), np.array([3.2])), ("a", "b"), 0.0, 4.0, observed), 0.0, 4.0)
+    (grey,) = axis.patches
+    assert (grey.get_x(), grey.get_width(), end) == (1.5, 1.5, 4.0)
+    times, rows = axis.lines[0].get_data()
+    assert dict(zip(times.tolist(), rows.tolist(), strict=True)) == {0.5: 1, 3.5: 1, 3.2: 0}
+    busy = Spikes((np.arange(1, 50_000) / 5000,), ("a",), 0.0, 10.0)
+    assert draw_raster(Figure().subplots(), busy, 0.0, 10.0) == pytest.approx(2.4, rel=1e-3)
 
 
 def test_a_part_that_cannot_be_read_is_said_and_the_rest_described(tmp_path):

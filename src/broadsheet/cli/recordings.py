@@ -111,11 +111,12 @@ def _figure(session: Session, found: Description) -> Any:
         axis = axes.pop(0)
         known = session.spikes.choose([unit.name for unit in found.units])
         stop = draw_raster(axis, known, start, stop)
-        label(axis, "time (s)", "unit", f"{len(known)} units, those that fire most on top")
+        grey = "" if known.observed is None else "; grey: not observed"
+        label(axis, "time (s)", "unit", f"{len(known)} units, those that fire most on top{grey}")
     elif cells:
         axis = axes.pop(0)
         image = draw_cells(axis, session.traces[cells[0].name], start, stop)
-        fig.colorbar(image, ax=axis, label="deviations")
+        fig.colorbar(image, ax=axis, label="standard deviations")
         label(axis, "time (s)", "cell", cells[0].name)
     for axis, row in zip(axes, behaviour, strict=False):
         part = session.traces[row.name].between(start, stop)

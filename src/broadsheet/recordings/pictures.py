@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 
 from broadsheet.recordings.spikes import Spikes
+from broadsheet.recordings.stretches import joined
 from broadsheet.recordings.traces import Traces
 
-MOST_DOTS = 12_000
+MOST_DOTS, DOTS_A_UNIT = 12_000, 60
 
 
 def draw_raster(axis: Any, spikes: Spikes, start: float, stop: float, colour: str = "black") -> float:
-    """The spikes of one stretch, a row a unit, the one that fires most on top; where there are too many to draw, of a shorter
-    stretch. Returns its end (s)."""
+    """The spikes of one stretch, a row a unit, the one that fires most on top, grey where no unit was observed; where there are
+    too many to draw, of a shorter stretch. Returns its end (s)."""
     shown = spikes.between(start, stop)
     sizes = shown.sizes
-    if sizes.sum() > MOST_DOTS:
-        stop = start + (stop - start) * MOST_DOTS / float(sizes.sum())
+    most = max(MOST_DOTS, DOTS_A_UNIT * len(spikes))
+    if sizes.sum() > most:
+        stop = start + (stop - start) * most / float(sizes.sum())
         shown = shown.between(start, stop)
         sizes = shown.sizes
     order = np.argsort(sizes, kind="stable")
@@ -26,6 +28,12 @@ def draw_raster(axis: Any, spikes: Spikes, start: float, stop: float, colour: st
     times = np.concatenate([shown.times[unit] for unit in order] or [np.empty(0)])
     axis.plot(times, rows, linestyle="none", marker="|", markersize=max(1.0, min(6.0, 150 / max(1, len(order)))), color=colour,
               markeredgewidth=0.6, rasterized=True)  # fmt: skip
+    if shown.observed is not None:
+        seen = joined(np.concatenate(shown.observed))
+        edges = np.concatenate([[start], seen.ravel(), [stop]]).reshape(-1, 2)
+        for begin, end in edges[edges[:, 1] > edges[:, 0]]:
+            axis.axvspan(begin, end, color="0.85", linewidth=0)
+    axis.yaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(-0.5, len(order) - 0.5)
     axis.set_xlim(start, stop)
     return stop

@@ -137,8 +137,8 @@ class Traces:
 class StoredTraces(Traces):
     """Traces of a file. Nothing is read before it is asked for; `between` and `blocks` read what they give.
 
-    **Arguments:** `read`: (first, last) -> values (last - first, channels); `clock`: () -> times of all samples (s), checked, or
-    (start, rate) where they are even; `samples`: their number; the rest as of `Traces`.
+    **Arguments:** `read`: (first, last) -> values (last - first, channels); `clock`: () -> times of all samples (s), checked,
+    or (start, rate) where they are even; `samples`: their number; the rest as of `Traces`.
     """
 
     _read: Callable[[int, int], np.ndarray]
