@@ -32,14 +32,14 @@ def states(
     weights: Annotated[
         Literal["free", "gaussian", "onehot"],
         typer.Option(help="Couplings: free, around a shared mean, or type times strength."),
-    ] = "onehot",
+    ] = "free",
     dt: Annotated[float, typer.Option("--dt", min=1e-4, help="Bins, s.")] = 0.02,
     window: Annotated[
         str, typer.Option(metavar="FROM,TO", help="Of each trial, s around its start, as -5,10; else all of the recording.")
     ] = "",
     stretch: Annotated[float, typer.Option(min=0.1, help="Without trials: stretches that are held out as one, s.")] = 30.0,
     folds: Annotated[int, typer.Option(min=2, help="Blocks of trials or stretches that are held out in turn.")] = 5,
-    penalty: Annotated[float, typer.Option(min=0, help="Precision of a prior of free couplings around 0.")] = 1.0,
+    penalty: Annotated[float, typer.Option(min=0, help="Precision of a prior of free couplings around 0.")] = 10.0,
     restarts: Annotated[int, typer.Option(min=1, help="Random starts, of which the best is kept.")] = 3,
     max_iter: Annotated[int, typer.Option(min=1, help="Iterations of EM at most.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Of the random starts.")] = 0,

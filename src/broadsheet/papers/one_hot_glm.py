@@ -581,7 +581,7 @@ def maze(config: Maze, key, log: Log) -> Report:
         x = counts_around(spikes, trials.start, 5.0, 0.02 * config.bins - 5.0, 0.02)
         choice = np.minimum(((trials.stop - trials.start + 5.0) / 0.02).astype(int), config.bins - 1)
     blocks = np.array_split(np.arange(len(x)), config.folds)  # trials that follow each other are held out together
-    common: dict[str, Any] = {"share_bias": False, "restarts": config.restarts, "random_state": 0}
+    common: dict[str, Any] = {"share_bias": False, "restarts": config.restarts, "penalty": 10.0, "random_state": 0}
     curves: dict[str, list[float]] = {"one-hot": [], "free": []}
     bits, probable = [], np.empty(0)
     for states in config.states:

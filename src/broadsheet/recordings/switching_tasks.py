@@ -114,7 +114,7 @@ def rule_task(trials: int, bins: int, neurons: int, rng: np.random.Generator) ->
     differ."""
     base = synthetic(4, neurons, rng)
     rates = np.log(rng.uniform(0.04, 0.2, neurons))
-    biases = rates + 0.25 * rng.normal(size=(4, neurons))
+    biases = rates + 0.6 * rng.normal(size=(4, neurons))
     system = Switching(0.8 * base.weights, biases, base.transition, base.filter_, "softplus", base.types)
     rules = (np.arange(trials) >= trials // 2).astype(int)
     start = np.full(trials, bins // 3)
