@@ -224,6 +224,38 @@ def test_a_session_without_observed_times_is_from_the_first_to_the_last_spike(tm
         assert session.name.endswith("s.nwb")
 
 
+def test_series_of_other_shapes(tmp_path):
+    rng = np.random.default_rng(0)
+    nwb = nwb_files.new_file()
+    nwb_files.add_probe(nwb)
+    region = nwb.create_electrode_table_region([1, 3], "two")
+    raw = rng.integers(-100, 100, (40, 2)).astype(np.int16)
+    lfp = pynwb.ecephys.ElectricalSeries(name="lfp", data=raw, electrodes=region, rate=1000.0, starting_time=2.0, conversion=1e-6,
+                                         channel_conversion=[1.0, 2.0], offset=0.5)  # fmt: skip
+    nwb.create_processing_module("ecephys", "e").add(pynwb.ecephys.LFP(electrical_series=lfp))
+    first = pynwb.TimeSeries(name="first", data=rng.normal(size=6), unit="V", timestamps=np.arange(6.0))
+    nwb.add_acquisition(first)
+    nwb.add_acquisition(pynwb.TimeSeries(name="linked", data=rng.normal(size=(6, 2)), unit="V", timestamps=first))
+    nwb.add_acquisition(pynwb.TimeSeries(name="cube", data=rng.normal(size=(6, 2, 2)), unit="V", rate=1.0))
+    nwb.add_acquisition(pynwb.misc.AnnotationSeries(name="notes", data=["a", "b"], timestamps=[1.0, 2.0]))
+    nwb.add_acquisition(pynwb.TimeSeries(name="words", data=["a", "b"], unit="n", timestamps=[1.0, 2.0]))
+    nwb.add_stimulus(pynwb.misc.AbstractFeatureSeries(name="gabors", feature_units=["deg", "deg"], features=["angle", "size"],
+                                                      data=rng.normal(size=(3, 2)), timestamps=[0.0, 1.0, 2.0]))  # fmt: skip
+    nwb.add_unit(id=3, electrode_group=nwb.electrode_groups["shank1"])
+    with open_session(nwb_files.write(nwb, tmp_path / "s.nwb")) as session:
+        made = session.trace("lfp")
+        np.testing.assert_allclose(made.values, raw * 1e-6 * [1.0, 2.0] + 0.5)
+        assert (made.start, made.names, made.columns["location"].tolist()) == (2.0, ("1", "3"), ["MOs", "MOs"])
+        assert made.columns["group"].tolist() == ["shank1", "shank1"]
+        assert session.trace("linked").times.tolist() == list(range(6))
+        assert session.trace("gabors").names == ("angle", "size")
+        assert session.spikes is None
+        assert session.unused == {
+            "acquisition/cube": "an array of 3 dimensions (6 x 2 x 2)", "acquisition/notes": "of the type AnnotationSeries, marks in "
+            "time without values", "acquisition/words": "no numbers but text", "units": "1 units without spike times",
+        }  # fmt: skip
+
+
 def broken(kind, nwb):
     """A file with one mistake, and what is said of it."""
     if kind == "falling":

@@ -6,6 +6,7 @@ series is read before it is asked for.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ def _read_nwb(source: Any, name: str, limits: bool) -> Session:
 
     def opening() -> Iterator[Any]:
         check_file(file, name)
-        io = pynwb.NWBHDF5IO(file=file, mode="r", load_namespaces=True)
-        yield StoredSession(name, io.read(), io, file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pynwb's, of what is checked here in sentences where it is asked for
+            io = pynwb.NWBHDF5IO(file=file, mode="r", load_namespaces=True)
+            yield StoredSession(name, io.read(), io, file)
 
     try:
         steps = limited(opening(), memory=OPENING_BYTES, seconds=OPENING_SECONDS) if limits else opening()
