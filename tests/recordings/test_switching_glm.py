@@ -49,7 +49,7 @@ def test_states_are_those_of_the_official_code():
     np.testing.assert_array_equal(model.predict(held["counts"]), held["path"])
 
 
-@pytest.mark.parametrize("link", ["softplus", "sigmoid"])
+@pytest.mark.parametrize("link", ["softplus"])
 def test_emissions_moments_and_missing_bins_against_plain_numpy(link):
     rng = np.random.default_rng(0)
     lengths, W = (23, 40), 0.5 * rng.normal(size=(2, 3, 4))
@@ -140,7 +140,7 @@ def test_scikit_learn(fitted):
     for check in (
         checks.check_no_attributes_set_in_init, checks.check_parameters_default_constructible, checks.check_get_params_invariance,
         checks.check_set_params, checks.check_estimator_cloneable, checks.check_estimator_repr,
-        checks.check_estimator_tags_renamed, checks.check_valid_tag_types, checks.check_estimator_get_tags_default_keys,
+        checks.check_estimator_tags_renamed, checks.check_valid_tag_types,
     ):  # fmt: skip
         check("HMMGLM", HMMGLM())
 

@@ -65,20 +65,23 @@ def blocks_of(parts: Sequence[np.ndarray], filter_: np.ndarray) -> Blocks:
     lags, neurons = len(filter_), parts[0].shape[1]
     longest = max(map(len, parts))
     bins = -(-longest // max(1, round(longest * neurons / max(BLOCK_ELEMENTS, 64 * neurons))))
-    counts, place = [], []
+    each = [-(-len(part) // bins) for part in parts]
+    counts = np.full((sum(each), neurons, lags + bins), MISSING, np.int16)
+    place = np.array([(k, j) for k, count in enumerate(each) for j in range(count)])
     constants = np.zeros(len(parts))
-    for k, part in enumerate(parts):
-        whole = np.full((lags + -(-len(part) // bins) * bins, neurons), MISSING, np.int16)
-        if len(part) and np.nanmax(part, initial=0) > np.iinfo(np.int16).max:
-            raise InputError(f"Sequence {k} has {np.nanmax(part):g} spikes in a bin; at most 32767 are taken.")
-        whole[lags : lags + len(part)] = part if part.dtype == np.int16 else np.where(np.isnan(part), MISSING, part)
-        table = gammaln(np.arange(max(whole.max(), 0) + 1) + 1.0)
-        constants[k] = sum(table[np.maximum(row, 0)].sum() for row in np.array_split(whole, 1 + len(whole) // 4096))
-        for start in range(0, len(whole) - lags, bins):
-            counts.append(np.ascontiguousarray(whole[start : start + lags + bins].T))
-            place.append((k, start // bins))
+    for row, (k, j) in zip(counts, place, strict=True):
+        first = max(j * bins - lags, 0)
+        piece = parts[k][first : (j + 1) * bins]
+        if piece.dtype != np.int16:
+            if np.nanmax(piece, initial=0) > np.iinfo(np.int16).max:
+                raise InputError(f"Sequence {k} has {np.nanmax(piece):g} spikes in a bin; at most 32767 are taken.")
+            piece = np.where(np.isnan(piece), MISSING, piece)
+        at = first + lags - j * bins
+        row[:, at : at + len(piece)] = piece.T
+        fresh = np.maximum(row[:, lags:], 0)
+        constants[k] += gammaln(np.arange(fresh.max() + 1) + 1.0)[fresh].sum()
     return Blocks(
-        jnp.asarray(np.stack(counts)), jnp.asarray(place, jnp.int32), jnp.asarray([len(part) for part in parts], jnp.int32),
+        jnp.asarray(counts), jnp.asarray(place, jnp.int32), jnp.asarray([len(part) for part in parts], jnp.int32),
         jnp.asarray(constants), jnp.asarray(filter_, float), -(-longest // bins),
     )  # fmt: skip
 
