@@ -76,8 +76,8 @@ class FunctionalAtlas:
     def connectome(self) -> Connectome:
         """Responses with q below 0.05 as the layer `Functional`; no synapses."""
         nothing = np.zeros_like(self.q)
-        tested = self.tested
-        made = Connectome("funatlas", nothing, nothing, tested.any(0) | tested.any(1), "signal propagation")
+        seen = np.asarray((self.tested | self.tested.T).any(0))
+        made = Connectome("funatlas", nothing, nothing, seen, "signal propagation")
         made.layers["Functional"] = np.where(self.significant, np.nan_to_num(self.response), 0.0)
         return made
 

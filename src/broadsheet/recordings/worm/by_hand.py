@@ -17,7 +17,7 @@ def by_hand(
     Wrong ways: `lost` degrees of freedom in the deviation, the derivative of what was smoothed, means of blocks of 0.1 s.
     """
     first, last = times[0], times[-1]
-    grid = []
+    grid: list[float] = []
     while first + len(grid) * dt < last - 1e-12:
         grid.append(first + len(grid) * dt)
     out: list[list[list[float]]] = [[], [], [], []]

@@ -111,7 +111,7 @@ class RidgeVAR(_Forecaster, BaseEstimator):
         for target in np.flatnonzero(seen.any(0)).tolist():
             alike.setdefault(seen[:, target].tobytes(), []).append(target)
         for targets in alike.values():
-            worms = [moments[w] for w in np.flatnonzero(seen[:, targets[0]])]
+            worms = [each for each, has in zip(moments, seen[:, targets[0]], strict=True) if has]
             gram, cross = worms[0].gram, worms[0].cross
             for each in worms[1:]:
                 gram, cross = gram + each.gram, cross + each.cross
@@ -211,7 +211,7 @@ class _Recurrent(eqx.Module):
         first, second = jax.random.split(key)
         self.cell = eqx.nn.GRUCell(neurons, hidden, key=first)
         out = eqx.nn.Linear(hidden, neurons, key=second)
-        self.out = eqx.tree_at(lambda layer: (layer.weight, layer.bias), out, (0.1 * out.weight, 0.0 * out.bias))
+        self.out = eqx.tree_at(lambda layer: (layer.weight, layer.bias), out, (0.1 * out.weight, jnp.zeros(neurons)))
 
     def __call__(self, x: Float[Array, "bins neurons"]) -> Float[Array, "bins neurons"]:
         def step(h: Array, now: Array) -> tuple[Array, Array]:

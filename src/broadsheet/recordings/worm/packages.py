@@ -107,10 +107,12 @@ def atlas_connectome(name: str, folder: str | Path | None = None) -> Connectome:
             rows[kind].append((pre, post, float(count)))
         except (ValueError, KeyError):
             raise DataError(f"{path}, line {k}: pre, post, chemical or electrical and a number are wanted.") from None
-    tables_ = {kind: Edges(*zip(*given, strict=True)) if given else Edges((), (), ()) for kind, given in rows.items()}
-    tables_ = {kind: edges._replace(weight=np.array(edges.weight, float)) for kind, edges in tables_.items()}
-    listed = [cell for edges in tables_.values() for cell in (*edges.pre, *edges.post)]
-    return from_tables(f"wormneuroatlas:{name}", tables_["chemical"], tables_["electrical"], listed, path.name)
+    chemical, electrical = (
+        Edges(tuple(pre for pre, _, _ in given), tuple(post for _, post, _ in given), np.array([w for _, _, w in given]))
+        for given in rows.values()
+    )
+    listed = [*chemical.pre, *chemical.post, *electrical.pre, *electrical.post]
+    return from_tables(f"wormneuroatlas:{name}", chemical, electrical, listed, path.name)
 
 
 def read_h5(path: Path, wanted: tuple[str, ...]) -> dict[str, Any]:

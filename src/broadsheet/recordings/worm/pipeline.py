@@ -153,8 +153,9 @@ def homogenise(
     calcium, residual, *smoothed = (each.T for each in out)
     mask = np.zeros(len(slots()), bool)
     mask[place] = True
+    smooth_calcium, smooth_residual = smoothed or (calcium, residual)
     return Recording(
-        calcium, residual, *(smoothed or (calcium, residual)), mask, grid, dt, float(np.median(np.diff(times))), causal,
+        calcium, residual, smooth_calcium, smooth_residual, mask, grid, dt, float(np.median(np.diff(times))), causal,
         smooth, loose.T, labels, source, worm, file,
     )  # fmt: skip
 
@@ -322,10 +323,10 @@ def _hold(times: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resample(x: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarray:
+    low = x.take(before, axis=1, mode="clip")  # the fastest of NumPy's ways to gather
     if not share.any():
-        return x[:, before]
-    low = x[:, before]
-    rise = x[:, before + 1]
+        return low
+    rise = x.take(before + 1, axis=1, mode="clip")
     rise -= low
     rise *= share
     rise += low

@@ -192,7 +192,7 @@ def simulate(
     worms: int = 2,
     key: Any = 0,
     stimuli: Sequence[Stimulus] = (),
-    **settings: float,
+    **settings: Any,
 ) -> list[Raw]:
     """Raw recordings of `worms` animals a laboratory, each at most `seconds` long, all on one wiring."""
     rng = generator(key)

@@ -13,7 +13,7 @@ from broadsheet.cache import write_atomic, writing
 from broadsheet.errors import DataError, InputError, MissingDataError, MissingExtraError
 from broadsheet.files import existing, load_arrays, read_json
 from broadsheet.recordings.worm.names import canonical_names, canonicalise, slots
-from broadsheet.recordings.worm.pipeline import Recording
+from broadsheet.recordings.worm.pipeline import Recording, gradient
 
 WANTED = ("source_dataset", "worm", "neuron", "is_labeled_neuron", "calcium_data", "time_in_seconds")
 """Columns without which a table is none of the authors'."""
@@ -178,8 +178,7 @@ def _worm(path: Path, rows: list[dict[str, Any]]) -> Recording:
             if len(each):
                 arrays[kind][:, slot] = each
     calcium = arrays["calcium_data"]
-    residual = arrays.get("residual_calcium")
-    residual = np.gradient(calcium, time, axis=0) if residual is None else residual
+    residual = arrays["residual_calcium"] if "residual_calcium" in arrays else gradient(calcium.T, time).T
     dt = float(np.median(np.diff(time)))
     original = first["original_median_dt"].as_py() if "original_median_dt" in first else None
     how = first["normalization_method"].as_py() if "normalization_method" in first else "standard"
@@ -240,9 +239,10 @@ def read_folder(path: str | Path) -> list[Recording]:
     for entry in listed["worms"]:
         a = load_arrays(folder / Path(entry["file"]).name)
         made.append(Recording(
-            *(a[name].astype(float) for name in ("calcium", "residual", "smooth_calcium", "smooth_residual")), a["mask"],
-            a["time"], entry["dt"], entry["original_dt"], entry["causal"], entry["smooth"], a["others"].astype(float),
-            tuple(map(str, a["other_names"])), entry["source"], entry["worm"], entry["raw"],
+            a["calcium"].astype(float), a["residual"].astype(float), a["smooth_calcium"].astype(float),
+            a["smooth_residual"].astype(float), a["mask"], a["time"], entry["dt"], entry["original_dt"], entry["causal"],
+            entry["smooth"], a["others"].astype(float), tuple(map(str, a["other_names"])), entry["source"], entry["worm"],
+            entry["raw"],
         ))  # fmt: skip
     return made
 
