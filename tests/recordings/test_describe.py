@@ -91,6 +91,8 @@ def test_a_part_that_cannot_be_read_is_said_and_the_rest_described(tmp_path):
     assert [unit["name"] for unit in found["units"]] == ["5"]
     assert any("Unit 4: the spike at 2 s comes after 3 s" in each for each in found["warnings"])
     assert any("Trial 0 is from 1 to 1 s" in each for each in found["warnings"])
+    found = read("recordings", "describe", tmp_path / "s.nwb", "--mend", tmp_path / "mended.nwb")
+    assert ([unit["spikes"] for unit in found["units"]], found["warnings"]) == ([4, 2], [])
 
 
 @pytest.mark.parametrize("kind", ["truncated", "text", "link", "old", "missing"])

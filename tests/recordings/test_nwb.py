@@ -326,6 +326,25 @@ def test_mistakes_are_one_sentence_that_names_the_place(kind, tmp_path):
     assert "\n" not in str(raised.value)
 
 
+def test_what_can_be_mended_is_where_that_is_asked_for(tmp_path):
+    nwb = nwb_files.new_file()
+    nwb.add_unit(spike_times=[1.0, 3.0, 2.0, 2.0, np.nan, 9.0], id=4, obs_intervals=[[0.0, 5.0]])
+    nwb.add_unit(spike_times=[1.0, 1.0], id=5, obs_intervals=[[0.0, 5.0]])
+    nwb.add_trial_column("side", "s")
+    for start, stop, side in ((1.0, 2.0, "l"), (3.0, 3.0, "r"), (4.0, float("nan"), "l"), (4.0, 5.0, "r")):
+        nwb.add_trial(start_time=start, stop_time=stop, side=side)
+    with open_session(nwb_files.write(nwb, tmp_path / "s.nwb"), mend=True) as session:
+        assert [each.tolist() for each in session.spikes.times] == [[1.0, 2.0, 3.0], [1.0]]
+        assert session.trials.columns["side"].tolist() == ["l", "r"]
+        assert list(session.unused) == ["what was mended"]
+        write_nwb(session, tmp_path / "mended.nwb")
+    with open_session(tmp_path / "mended.nwb") as session:
+        assert session.spikes.counts(1.0).sum() == 4
+    (tmp_path / "s.csv").write_text("time,v\n0,1\n")
+    with pytest.raises(InputError, match="mend is for NWB files"):
+        open_session(tmp_path / "s.csv", mend=True)
+
+
 def hostile(kind, path, other):
     """Makes of a good file a hostile one; says what is raised."""
     if kind == "truncated":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,17 +34,32 @@ def _group() -> None:
     pass
 
 
-def describe(recording: Recording, out: Findings = None, as_json: AsJson = False) -> None:
+def describe(
+    recording: Recording,
+    out: Findings = None,
+    mend: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="COPY.nwb",
+            help="Write a copy with spikes in order, without those that come twice or lie outside what was observed, and "
+            "without trials of no length; it is described in place of the file.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """What is in a recording: units with their rates, traces with their steps and missing shares, trials and other tables, and
     what the reader does not use.
 
     What looks like a mistake (times in ms, units that hardly fire, gaps) is said below. The figure is a raster with the
     behaviour beneath.
     """
-    from broadsheet.recordings import open_session
+    from broadsheet.recordings import open_session, write_nwb
     from broadsheet.recordings.description import describe_session
 
     check_findings(out)
+    if mend is not None:
+        with open_session(recording, mend=True) as session:
+            recording = str(write_nwb(session, mend))
     with open_session(recording) as session:
         with bar("describing") as tick:
             found = describe_session(session, tick)

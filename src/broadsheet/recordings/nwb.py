@@ -24,11 +24,13 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 REMOTE = ("dandi://", "http://", "https://")
 
 
-def open_session(source: str | Path) -> Session:
+def open_session(source: str | Path, *, mend: bool = False) -> Session:
     """The session of a file.
 
     **Arguments:** `source`: an NWB 2 file, a .npz, a .csv, `dandi://DANDISET/PATH/OF/ASSET.nwb` (also
-    `dandi://DANDISET@VERSION/…`) or the address of an NWB file; the last two are streamed.
+    `dandi://DANDISET@VERSION/…`) or the address of an NWB file; the last two are streamed; `mend`: of NWB, spikes are put in
+    order, those that come twice, are no numbers or lie outside what was observed are left out, and so are trials without a
+    length. Without it they are refused when they are asked for.
 
     Times are seconds of the session, values those of the file with its conversion and offset applied. What the file holds and
     the session does not is in `unused`. An open NWB session holds its file until `close()`; it is also a context manager.
@@ -40,7 +42,7 @@ def open_session(source: str | Path) -> Session:
     if text.startswith(REMOTE):
         from broadsheet.recordings.streaming import open_remote
 
-        return _read_nwb(open_remote(text), text, limits=False)
+        return _read_nwb(open_remote(text), text, mend, limits=False)
     path = existing(source)
     if path.is_dir():
         zarr = any((path / name).exists() for name in (".zgroup", "zarr.json"))
@@ -48,7 +50,9 @@ def open_session(source: str | Path) -> Session:
     with path.open("rb") as stream:
         start = stream.read(8)
     if start == SIGNATURE:
-        return _read_nwb(path, str(path), limits=True)
+        return _read_nwb(path, str(path), mend, limits=True)
+    if mend:
+        raise InputError(f"{path}: mend is for NWB files.")
     if start[:4] == b"PK\x03\x04" or path.suffix.lower() == ".npz":
         return read_arrays(path)
     if path.suffix.lower() in (".csv", ".tsv"):
@@ -56,7 +60,7 @@ def open_session(source: str | Path) -> Session:
     raise DataError(f"{path} is no HDF5 file, so no NWB file, and no .npz or .csv either.")
 
 
-def _read_nwb(source: Any, name: str, limits: bool) -> Session:
+def _read_nwb(source: Any, name: str, mend: bool, limits: bool) -> Session:
     try:
         import h5py
         import pynwb
@@ -76,7 +80,7 @@ def _read_nwb(source: Any, name: str, limits: bool) -> Session:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pynwb's, of what is checked here in sentences where it is asked for
             io = pynwb.NWBHDF5IO(file=file, mode="r", load_namespaces=True)
-            yield StoredSession(name, io.read(), io, file)
+            yield StoredSession(name, io.read(), io, file, mend)
 
     try:
         steps = limited(opening(), memory=OPENING_BYTES, seconds=OPENING_SECONDS) if limits else opening()

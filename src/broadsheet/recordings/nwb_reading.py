@@ -37,9 +37,10 @@ class StoredSession(Session):
     _nwb: NWBFile
     _io: Any
     _file: Any
+    _mend: bool
 
-    def __init__(self, name: str, nwb: NWBFile, io: Any, file: Any) -> None:
-        for key, value in {"name": name, "_nwb": nwb, "_io": io, "_file": file}.items():
+    def __init__(self, name: str, nwb: NWBFile, io: Any, file: Any, mend: bool = False) -> None:
+        for key, value in {"name": name, "_nwb": nwb, "_io": io, "_file": file, "_mend": mend}.items():
             object.__setattr__(self, key, value)
 
     def close(self) -> None:
@@ -57,13 +58,15 @@ class StoredSession(Session):
         table = self._nwb.units
         if table is None or not len(table.id) or "spike_times" not in table.colnames:
             return None
-        return self._part("units", lambda: read_units(table, lambda: self._told("units")))
+        return self._part("units", lambda: read_units(table, lambda: self._told("units"), self._mend))
 
     @cached_property
     def trials(self) -> Trials | None:
         """The table of trials."""
         table = self._nwb.trials
-        return None if table is None or not len(table.id) else self._part("trials", lambda: read_intervals(table)[0])
+        return (
+            None if table is None or not len(table.id) else self._part("trials", lambda: read_intervals(table, self._mend)[0])
+        )
 
     @cached_property
     def traces(self) -> Mapping[str, Any]:
@@ -77,7 +80,7 @@ class StoredSession(Session):
     def intervals(self) -> Mapping[str, Trials]:
         """Tables of stretches other than trials."""
         return Parts({
-            name: lambda name=name, table=table: self._part(name, lambda: read_intervals(table)[0])
+            name: lambda name=name, table=table: self._part(name, lambda: read_intervals(table, self._mend)[0])
             for name, table in self._found[1].items()
         })  # fmt: skip
 
@@ -85,6 +88,8 @@ class StoredSession(Session):
     def unused(self) -> Mapping[str, str]:
         """What the file holds and the session does not."""
         left = dict(self._found[2])
+        if self._mend:
+            left["what was mended"] = "spikes that come twice or are no numbers, and stretches without a length"
         nwb = self._nwb
         tables = {"trials": nwb.trials, **self._found[1]}
         for name, table in tables.items():
@@ -92,7 +97,7 @@ class StoredSession(Session):
                 with contextlib.suppress(BroadsheetError):  # said where the table itself is asked for
                     left |= {
                         f"{name}/{column}": why
-                        for column, why in self._part(name, lambda t=table: read_intervals(t, True)[1]).items()
+                        for column, why in self._part(name, lambda t=table: read_intervals(t, mend=True)[1]).items()
                     }
         if nwb.units is not None:
             if "spike_times" not in nwb.units.colnames:

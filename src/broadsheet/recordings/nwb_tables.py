@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from broadsheet.errors import DataError
+from broadsheet.errors import DataError, InputError
 from broadsheet.files import MIB
 from broadsheet.recordings.spikes import Spikes, StoredTimes
-from broadsheet.recordings.stretches import check_times
+from broadsheet.recordings.stretches import check_times, joined, within
 from broadsheet.recordings.trials import Trials
 
 LARGEST_COLUMN = 5_000_000
@@ -55,9 +55,9 @@ def plain(table: Any, name: str) -> np.ndarray | None:
     return None
 
 
-def read_intervals(table: Any, only_unused: bool = False) -> tuple[Trials, dict[str, str]]:
+def read_intervals(table: Any, mend: bool = False) -> tuple[Trials, dict[str, str]]:
     """A table of stretches with its columns, and the columns that are not read with the reason. Lists of numbers or texts are
-    kept as they are, an array for each row."""
+    kept as they are, an array for each row. To `mend` is to leave out rows without a length."""
     rows = len(table.id)
     if rows > LARGEST_COLUMN:
         raise DataError(f"it has {rows} rows; at most {LARGEST_COLUMN} are read.")
@@ -72,11 +72,11 @@ def read_intervals(table: Any, only_unused: bool = False) -> tuple[Trials, dict[
             unused[name] = "references or arrays, which are not read"
         else:
             columns[name] = entries
-    if only_unused:
-        return Trials(np.empty(0), np.empty(0)), unused
-    return Trials(
-        np.asarray(table["start_time"].data[:], float), np.asarray(table["stop_time"].data[:], float), columns
-    ), unused
+    start, stop = (np.asarray(table[name].data[:], float) for name in ("start_time", "stop_time"))
+    if mend:
+        kept = np.isfinite(start) & np.isfinite(stop) & (stop > start)
+        start, stop, columns = start[kept], stop[kept], {name: entries[kept] for name, entries in columns.items()}
+    return Trials(start, stop, columns), unused
 
 
 def _lists(table: Any, name: str) -> np.ndarray | None:
@@ -97,10 +97,11 @@ def _lists(table: Any, name: str) -> np.ndarray | None:
     return out
 
 
-def read_units(table: Any, told: Callable[[], AbstractContextManager[None]]) -> Spikes:
+def read_units(table: Any, told: Callable[[], AbstractContextManager[None]], mend: bool = False) -> Spikes:
     """The table of units: names, when each was observed, columns; times are read unit by unit.
 
-    Where the file does not say when units were observed, they were from the first to the last spike of any of them.
+    Where the file does not say when units were observed, they were from the first to the last spike of any of them. To `mend`
+    is to put times in order and to leave out those that come twice, are no numbers, or lie outside what was observed.
     """
     if len(table.id) > LARGEST_COLUMN:
         raise DataError(f"it has {len(table.id)} units; at most {LARGEST_COLUMN} are read.")
@@ -133,12 +134,22 @@ def read_units(table: Any, told: Callable[[], AbstractContextManager[None]]) -> 
 
     def check(k: int, times: np.ndarray) -> None:
         with told():
-            check_times(names[k], times, spikes.stretches(k) if observed is not None else np.array([[-np.inf, np.inf]]))
+            try:
+                check_times(names[k], times, spikes.stretches(k) if observed is not None else np.array([[-np.inf, np.inf]]))
+            except InputError as error:
+                raise InputError(f"{str(error).rstrip('.')}; `describe --mend COPY.nwb` writes a file without such.") from None
 
     def read(k: int) -> np.ndarray:
         with told():
             return np.asarray(flat[int(firsts[k]) : int(ends[k])], float)
 
+    if mend:
+        kept = [np.unique(each[np.isfinite(each)]) for each in map(read, range(len(ends)))]
+        if observed is not None:
+            kept = [each[within(each, joined(stretches))] for each, stretches in zip(kept, observed, strict=True)]
+        elif any(each.size for each in kept):
+            start, stop = (float(pick([pick(each) for each in kept if each.size])) for pick in (np.min, np.max))
+        return Spikes(tuple(kept), tuple(names), start, stop, observed, columns)
     spikes = Spikes(StoredTimes(read, check, sizes), tuple(names), start, stop, observed, columns)
     return spikes
 
