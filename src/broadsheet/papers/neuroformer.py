@@ -128,6 +128,7 @@ def tokens(config: Tokens, key, log: Log) -> Report:
             errors[arm] += int(np.abs(recording.tokenizer.decode(ids[start:], offsets[start:]) - counts[stop - 5 : stop]).sum())
         log.progress((k + 1) / config.windows)
     model = NeuroformerNet(recording.config(width=config.width, heads=2, history=1), rng)
+    model = jax.tree.map(lambda leaf: 10 * leaf if leaf.ndim == 2 else leaf, model)  # as large as those of a trained one
     rows = jax.tree.map(jnp.asarray, recording.data(np.arange(4), packed=False).rows)
     middle = int(np.asarray(rows.segment >= 0).sum(axis=1).min()) // 2
 
@@ -273,7 +274,8 @@ class Population(Sizes):
     past: int = 5  # bins of 10 ms
     block: int = 80
     past_block: int = 160
-    steps: int = 450
+    steps: int = 500
+    batch: int = 8
     clip: int = 64
     contrast: float = 0.25
     labels: tuple[float, ...] = (0.01, 0.05, 0.1, 1.0)  # shares of the training windows

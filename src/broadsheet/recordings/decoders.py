@@ -30,7 +30,8 @@ def history(counts: Float[np.ndarray, "bins neurons"], lags: int) -> Float[np.nd
 
 
 def plain_decoder(kind: Kind, random_state: int = 0) -> Any:
-    """A scikit-learn pipeline on standardised features; penalties are chosen by cross-validation over stretches."""
+    """A scikit-learn pipeline on standardised features; penalties are chosen by cross-validation (of ridge by leaving one
+    out, of the lasso over stretches)."""
     from sklearn.linear_model import LassoCV, RidgeCV
     from sklearn.model_selection import KFold
     from sklearn.neural_network import MLPRegressor
@@ -39,9 +40,11 @@ def plain_decoder(kind: Kind, random_state: int = 0) -> Any:
 
     folds = KFold(4)  # stretches: neighbours in time are alike
     made = {
-        "ridge": lambda: RidgeCV(np.logspace(-1, 5, 13), cv=folds),
+        "ridge": lambda: RidgeCV(np.logspace(-1, 6, 15)),
         "lasso": lambda: LassoCV(cv=folds, alphas=20, random_state=random_state),
-        "mlp": lambda: MLPRegressor((64,), alpha=1e-2, early_stopping=True, max_iter=300, random_state=random_state),
+        "mlp": lambda: MLPRegressor(
+            hidden_layer_sizes=(64,), alpha=1e-2, early_stopping=True, max_iter=300, random_state=random_state
+        ),
     }
     if kind not in made:
         raise InputError(f"There is no decoder {kind!r}; there are {', '.join(made)}.")

@@ -37,6 +37,7 @@ class Config:
     - `frames`: (frames, height, width) of the video before a window, or None; `kernel`, `stride`: of its patches.
     - `behaviours`: numbers of behaviour that each window comes with.
     - `clip`: width of the space in which modalities are compared, 0 for none.
+    - `learned_time`: offsets are embedded by a small network of their number, in place of waves.
     - `id_given_offset`: the head of neurons knows the offset of the spike; else the two are independent given what came before,
       as in the authors' program.
     - `rising`: offsets never fall, and where the head of neurons knows the offset, EOS comes with its own offset alone;
@@ -62,6 +63,7 @@ class Config:
     behaviours: int = 0
     clip: int = 0
     dropout: float = 0.0
+    learned_time: bool = False
     id_given_offset: bool = True
     rising: bool = True
     in_order: bool = True
@@ -164,7 +166,7 @@ class Block(eqx.Module):
         return self._split(self.key(other)), self._split(self.value(other))
 
     def __call__(
-        self, x: Float[Array, "r l d"], keys: Array, values: Array, mask: Bool[Array, "r #l m"], gate: Array | None = None,
+        self, x: Float[Array, "r l d"], keys: Array, values: Array, mask: Bool[Array, "#r #l m"], gate: Array | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "r l d"], Float[Array, "r h l m"]]:  # fmt: skip
         """The new x and the attention weights; where a query sees no key, it gets nothing. `gate`: (r, m), how much of each key
@@ -221,6 +223,8 @@ class NeuroformerNet(eqx.Module):
     embedding: Float[Array, "ids d"]
     place: Float[Array, "block d"]
     past_place: Float[Array, "past_block d"]
+    time: tuple[Dense, Dense] | None
+    past_time: tuple[Dense, Dense] | None
     video: VideoPatches | None
     values: tuple[Matrix, Matrix] | None
     state: tuple[Block, ...]
@@ -247,6 +251,8 @@ class NeuroformerNet(eqx.Module):
         def blocks(count: int, wanted: bool = True) -> tuple[Block, ...]:
             return tuple(Block(rng, d, c.heads, c.dropout) for _ in range(count if wanted else 0))
 
+        times = [(dense(rng, 1, d // 2), dense(rng, d // 2, d)) if c.learned_time else None for _ in range(2)]
+        self.time, self.past_time = times
         seeing = c.frames is not None
         self.video = VideoPatches(rng, c) if seeing else None
         self.values = (Matrix(rng, 1, 2), Matrix(rng, 2, d)) if c.behaviours else None
@@ -257,13 +263,20 @@ class NeuroformerNet(eqx.Module):
         self.known = drawn(rng, c.n_offsets, d) if c.id_given_offset else None
         self.clip = Matrix(rng, d, c.clip) if c.clip else None
 
-    def tokens(self, ids: Array, offsets: Array, place: Array) -> Float[Array, "r l d"]:
+    def tokens(self, ids: Array, offsets: Array, place: Array) -> Float[Array, "*shape d"]:
         """Embeddings of current tokens."""
-        return self.embedding[ids] + self.place[place] + waves(offsets, self.config.width)
+        return self.embedding[ids] + self.place[place] + self._when(offsets, self.time)
 
     def past(self, rows: Rows) -> Float[Array, "r m d"]:
         """Embeddings of past tokens."""
-        return self.embedding[rows.past_ids] + self.past_place[rows.past_place] + waves(rows.past_offsets, self.config.width)
+        when = self._when(rows.past_offsets, self.past_time)
+        return self.embedding[rows.past_ids] + self.past_place[rows.past_place] + when
+
+    def _when(self, offsets: Array, learned: tuple[Dense, Dense] | None) -> Array:
+        if learned is None:
+            return waves(offsets, self.config.width)
+        first, second = learned
+        return second(jax.nn.gelu(first(offsets[..., None].astype(jnp.float32)), approximate=False))
 
     def seen_frames(
         self,

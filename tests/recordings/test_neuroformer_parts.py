@@ -1,0 +1,195 @@
+"""Tokens, windows and the network of Neuroformer, against plain loops, the authors' program and the network itself without its
+cache and without packing."""
+
+from itertools import permutations
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from broadsheet.errors import DataError, InputError
+from broadsheet.recordings import SpikeTokenizer
+from broadsheet.recordings.neuroformer.contrastive import contrastive_loss, retrieval
+from broadsheet.recordings.neuroformer.generation import nucleus, write
+from broadsheet.recordings.neuroformer.model import NeuroformerNet, token_losses
+from broadsheet.recordings.neuroformer.official import load_official
+from broadsheet.recordings.neuroformer.readouts import attention_connectivity, average_precision, direction_index, sensitivity
+from broadsheet.recordings.neuroformer.recording import Recording
+from broadsheet.recordings.neuroformer.tokens import ordering_term
+from broadsheet.recordings.neuroformer.training import Data, evaluate
+from broadsheet.recordings.neuroformer.windows import Rows, cut_windows
+
+REFERENCE = Path(__file__).parent.parent / "references" / "neuroformer.npz"
+COUNTS = np.random.default_rng(0).poisson(0.15, (60, 4)).astype(np.int32)
+RECORDING = Recording(COUNTS, block=16, past_block=16, packed=4)
+LOUD = jax.tree.map(
+    lambda leaf: 10 * leaf if leaf.ndim == 2 else leaf,
+    NeuroformerNet(RECORDING.config(width=8, heads=2, history=1), np.random.default_rng(1)),
+)
+
+
+@pytest.mark.parametrize("order", ["sorted", "random"])
+def test_tokens_go_there_and_back(order):
+    tokenizer = SpikeTokenizer(4)
+    for stop in range(5, 61, 5):
+        ids, offsets = tokenizer.encode(COUNTS, stop * 0.01, order)
+        assert (np.diff(offsets[1:-1]) >= 0).all()
+        np.testing.assert_array_equal(tokenizer.decode(ids, offsets), COUNTS[stop - 5 : stop])
+    with pytest.raises(InputError, match="ends at bin 3"):
+        tokenizer.encode(COUNTS, 0.03)
+
+
+def test_the_ordering_term_counts_the_orders_of_a_bin():
+    counts = np.array([[2, 1, 0, 1], [0, 0, 3, 0], [1, 1, 0, 0]])
+    orders = [len(set(permutations(np.repeat(np.arange(4), row).tolist()))) for row in counts]
+    assert ordering_term(counts) == pytest.approx(np.log(np.prod(orders)))
+
+
+def test_windows_that_are_too_long_are_cut_and_counted():
+    tokenizer = SpikeTokenizer(4)
+    windows = cut_windows([COUNTS], tokenizer, 5, block=4, past_block=2)
+    totals = COUNTS.reshape(12, 5, 4).sum(axis=(1, 2))
+    assert windows.cut == (totals[1:] > 2).sum()
+    assert windows.past_cut == (totals[:-1] > 2).sum()
+    assert max(len(neurons) for _, neurons in windows.current) == 2
+
+
+def test_a_packed_row_is_as_good_as_rows_of_their_own():
+    every = np.arange(11)
+    packed, single = RECORDING.data(every), RECORDING.data(every, packed=False)
+    assert len(packed.rows.ids) < len(single.rows.ids)
+    one, other = evaluate(LOUD, packed), evaluate(LOUD, single)
+    np.testing.assert_allclose(one[2], other[2], atol=1e-5)
+    np.testing.assert_allclose([one[0].sum(), one[1].sum()], [other[0].sum(), other[1].sum()], rtol=1e-5)
+
+
+def test_probabilities_of_all_that_may_follow_sum_to_one():
+    """Offsets, and for each of them neurons, after a token in the middle of a window."""
+    rows = jax.tree.map(jnp.asarray, RECORDING.data(np.arange(4), packed=False).rows)
+    x = LOUD(rows).x[:, 1]
+    last_id, last = rows.ids[:, 1], rows.offsets[:, 1]
+    when = jax.nn.softmax(LOUD.offset_logits(x, last))
+    total = 0.0
+    for offset in range(9):
+        who = jax.nn.softmax(LOUD.id_logits(x, jnp.full(4, offset), last_id, last))
+        possible = who[:, :4].sum(axis=1) if offset < 5 else who[:, 5]
+        total += np.asarray(when[:, offset] * possible)
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+
+
+def test_what_cannot_follow_has_no_probability():
+    rows = jax.tree.map(jnp.asarray, RECORDING.data(np.arange(4)).rows)
+    out = LOUD(rows)
+    offsets = jax.nn.softmax(LOUD.offset_logits(out.x, rows.offsets))
+    real = (rows.segment >= 0)[..., None]
+    falls = (jnp.arange(9) < rows.offsets[..., None]) & real & (jnp.arange(9) < 5)
+    assert float(jnp.where(falls, offsets, 0).max()) == 0
+    ids = jax.nn.softmax(LOUD.id_logits(out.x, rows.offsets, rows.ids, rows.offsets))
+    lower = (jnp.arange(7) < rows.ids[..., None]) & (rows.ids < 4)[..., None] & real
+    assert float(jnp.where(lower, ids, 0).max()) == 0
+    found, when, _ = token_losses(LOUD, out, rows)
+    assert np.isfinite(np.asarray(found)).all()
+    assert float(found.max()) < 100
+    assert float(when.max()) < 100
+
+
+def test_writing_with_a_cache_follows_the_probabilities_without_one():
+    given = RECORDING.data(np.arange(3), packed=False)
+    batch = given.batch(np.repeat(np.arange(3), 100))
+    ids, offsets = write(LOUD, batch, jax.random.key(0), jnp.asarray(1e-4), jnp.asarray(1.0))  # the most likely each time
+    ids, offsets = np.asarray(ids)[::100], np.asarray(offsets)[::100]
+    rows = given.rows._replace(
+        ids=np.concatenate([np.full((3, 1), 4), ids], axis=1)[:, :16], offsets=np.concatenate([np.zeros((3, 1), int), offsets], axis=1)[:, :16],
+        place=np.broadcast_to(np.arange(16), (3, 16)), segment=np.zeros((3, 16), int),
+    )  # fmt: skip
+    rows = jax.tree.map(jnp.asarray, rows)
+    x = LOUD(rows).x
+    when = np.asarray(LOUD.offset_logits(x, rows.offsets).argmax(axis=-1))[:, :15]
+    who = np.asarray(LOUD.id_logits(x[:, :15], jnp.asarray(when), rows.ids[:, :15], rows.offsets[:, :15]).argmax(axis=-1))
+    live = (np.cumsum(ids == 5, axis=1) - (ids == 5)) == 0
+    np.testing.assert_array_equal(ids[live], who[live])
+    np.testing.assert_array_equal(offsets[live], when[live])
+
+
+def test_the_nucleus_is_the_fewest_values():
+    logits = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
+    assert (np.asarray(nucleus(logits, 0.75)) > -100).tolist() == [True, True, False, False]
+    assert (np.asarray(nucleus(logits, 1.0)) > -100).all()
+
+
+def test_the_contrastive_loss_is_that_of_a_loop():
+    rng = np.random.default_rng(0)
+    u, v, there = rng.standard_normal((5, 3)), rng.standard_normal((5, 3)), np.array([1, 1, 0, 1, 1], bool)
+    unit = lambda x: x / np.linalg.norm(x)  # noqa: E731
+    each = []
+    for i in np.flatnonzero(there):
+        s = [unit(u[i]) @ unit(v[j]) / 0.5 for j in np.flatnonzero(there)]
+        each.append(-unit(u[i]) @ unit(v[i]) / 0.5 + np.log(np.exp(s).sum()))
+    assert float(contrastive_loss(jnp.asarray(u), jnp.asarray(v), jnp.asarray(there))) == pytest.approx(np.mean(each), rel=1e-5)
+    assert retrieval(u, u, 5) == 1.0
+
+
+def test_readouts_see_what_is_there():
+    data = RECORDING.data(np.arange(11))
+    made = attention_connectivity(LOUD, data)
+    assert made.past.shape == (4, 4)
+    past = np.nansum(made.past)
+    assert past > 0
+    slopes = sensitivity(LOUD, data)
+    row = RECORDING.data(np.arange(1), packed=False)
+    rows = jax.tree.map(jnp.asarray, row.rows)
+    first = rows._replace(
+        **{name: getattr(rows, name)[:, :1] for name in ("ids", "offsets", "place", "segment", "target_ids", "target_offsets")}
+    )
+
+    def logits(gate):
+        return np.asarray(LOUD.head_ids(LOUD(first, gate=gate).x)[0, 0, :4])
+
+    whole = jnp.ones(rows.past_ids.shape)
+    count = int((row.rows.past_segment >= 0).sum())
+    by_hand = np.zeros((4, 4))
+    for k in range(count):
+        moved = (logits(whole.at[0, k].add(1e-2)) - logits(whole.at[0, k].add(-1e-2))) / 2e-2
+        by_hand[:, int(row.rows.past_ids[0, k])] += moved
+    seen = np.bincount(row.rows.past_ids[0, :count], minlength=4)
+    np.testing.assert_allclose(sensitivity(LOUD, row), by_hand / np.maximum(seen, 1), atol=2e-3)
+    assert np.isfinite(slopes).all()
+
+
+def test_scores_of_rankings():
+    edges = np.zeros((3, 3), bool)
+    edges[1, 0] = edges[2, 0] = True
+    good = np.where(edges, 1.0, 0.0)
+    assert average_precision(good, edges) == 1.0
+    assert direction_index(good, edges) == 1.0
+    assert direction_index(good + good.T, edges) == 0.5
+    assert average_precision(np.full((3, 3), np.nan), edges) == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize("kind", ["waves", "learned"])
+def test_logits_are_those_of_the_authors_program(kind):
+    with np.load(REFERENCE) as stored:
+        held = dict(stored)
+    prefix = f"{kind}/weights/"
+    state = {name.removeprefix(prefix): part for name, part in held.items() if name.startswith(prefix)}
+    net = load_official(state, 2, (3, 10, 12), (3, 4, 4), (3, 3, 4))
+    count, past = held["id"].shape[1], held["id_prev"].shape[1]
+    here, behind = np.zeros((2, count), int), np.zeros((2, past), int)  # padding is attended there
+    rows = Rows(
+        held["id"], held["dt"], here + np.arange(count), here, here, here, held["id_prev"], held["dt_prev"], behind + np.arange(past),
+        behind, np.zeros((2, 1), int),
+    )  # fmt: skip
+    out = net(jax.tree.map(jnp.asarray, rows), jnp.asarray(held["frames"])[:, None], place=False)
+    np.testing.assert_allclose(net.head_ids(out.x), held[f"{kind}/logits_id"], atol=1e-5)
+    np.testing.assert_allclose(net.head_offsets(out.x), held[f"{kind}/logits_dt"], atol=1e-5)
+    assert held["behaviour_effect"] == 0  # a layer norm over one number leaves nothing of it
+    del state["head_id.weight"]
+    with pytest.raises(DataError, match=r"head_id\.weight"):
+        load_official(state, 2)
+
+
+def test_data_without_behaviour_are_blind():
+    data = Data(RECORDING.data(np.arange(2)).rows, behaviour=np.zeros((2, 1)))
+    assert data.blind().behaviour is None
