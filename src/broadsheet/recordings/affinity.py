@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from scipy.ndimage import gaussian_filter1d
 
 from broadsheet.errors import InputError
@@ -157,7 +157,7 @@ def pair_order(neurons: int) -> Int[np.ndarray, "pairs 2"]:
     return np.stack(np.triu_indices(neurons, 1), axis=1)
 
 
-def fold(values: Any, neurons: int) -> Float[np.ndarray, "*more neurons neurons"]:
+def fold(values: Any, neurons: int) -> Shaped[np.ndarray, "*more neurons neurons"]:
     """Values of pairs (…, pairs) as symmetric matrices with zeros on the diagonal."""
     values = np.asarray(values)
     first, second = np.triu_indices(neurons, 1)
@@ -168,7 +168,7 @@ def fold(values: Any, neurons: int) -> Float[np.ndarray, "*more neurons neurons"
     return out
 
 
-def unfold(matrix: Any) -> Float[np.ndarray, "*more pairs"]:
+def unfold(matrix: Any) -> Shaped[np.ndarray, "*more pairs"]:
     """The upper triangle of matrices (…, neurons, neurons), row by row."""
     matrix = np.asarray(matrix)
     first, second = np.triu_indices(matrix.shape[-1], 1)

@@ -198,7 +198,7 @@ def checked_tensor(X: Any, mask: Any) -> Given:
 
 
 def _factorise(
-    given: Given, ranks: list[int], n_starts: int, method: Method, max_sweeps: int, tol: float, seed: int
+    given: Given, ranks: list[int], n_starts: int, method: str, max_sweeps: int, tol: float, seed: int
 ) -> tuple[list[list[Factors]], int]:
     """Of each rank the factors of all starts, the best first; and the sweeps that it took."""
     if not ranks or min(ranks) < 1 or n_starts < 1 or max_sweeps < 1:
@@ -309,15 +309,17 @@ PASSES = 2
 
 def _hals(factor: Array, target: Array, gram: Array) -> Array:
     """Column by column the best values from 0 on, the others held."""
+    rank = factor.shape[2]
 
-    def once(_: Any, factor: Array) -> Array:
-        for r in range(factor.shape[2]):
-            held = jnp.sum(factor * gram[:, :, :, r], axis=2)
-            best = factor[:, :, r] + (target[:, :, r] - held) / jnp.maximum(gram[:, :, r, r], TINY)
-            factor = factor.at[:, :, r].set(jnp.maximum(best, 0))
-        return factor
+    def column(k: Any, factor: Array) -> Array:
+        r = k % rank
+        row = jax.lax.dynamic_index_in_dim(gram, r, axis=3, keepdims=False)
+        curvature = jax.lax.dynamic_index_in_dim(row, r, axis=2, keepdims=False)
+        now, wanted = (jax.lax.dynamic_index_in_dim(each, r, axis=2, keepdims=False) for each in (factor, target))
+        best = now + (wanted - jnp.sum(factor * row, axis=2)) / jnp.maximum(curvature, TINY)
+        return jax.lax.dynamic_update_index_in_dim(factor, jnp.maximum(best, 0), r, axis=2)
 
-    return jax.lax.fori_loop(0, PASSES, once, factor)
+    return jax.lax.fori_loop(0, PASSES * rank, column, factor)
 
 
 def _multiply(factor: Array, target: Array, gram: Array) -> Array:
