@@ -16,6 +16,7 @@ from broadsheet.conversion import DynamicConfidence
 from broadsheet.networks import ContinualClassifier, SNNClassifier
 from broadsheet.neurons import DendriticNeuron, ELMNeuron
 from broadsheet.plasticity import Tempotron
+from broadsheet.recordings import FrameEncoder, LatentPredictor, VideoPredictor
 from broadsheet.recordings.worm import GRUForecaster, RidgeVAR
 from broadsheet.vision import ModularVPR, MotionDetector
 from broadsheet.vision.event_movies import Movie
@@ -28,6 +29,7 @@ MOVIES = [Movie(RNG.random((2, 30, 10, 10)) < 0.1, RNG.integers(0, 2, 30)) for _
 LOGITS = np.cumsum(RNG.normal(size=(24, 5, 2)) + 0.5 * np.eye(2)[LABELS][:, None], axis=1)
 SERIES = RNG.normal(size=(4, 30, 3))
 PLACES = RNG.random((1, 4, 7, 7))
+FILMS = RNG.integers(0, 256, (6, 3, 8, 8)).astype(np.uint8)
 
 CASES = {
     "SNNClassifier": [
@@ -50,6 +52,14 @@ CASES = {
     "RidgeVAR": [(RidgeVAR(), SERIES, None, "predict", {"ridge": [1.0, 10.0]})],
     "GRUForecaster": [(GRUForecaster(hidden=3, steps=2), SERIES, None, "predict", {"rate": [1e-3]})],
     "ModularVPR": [(ModularVPR(2, 4, epochs=1), PLACES, None, "responses", {})],
+    "LatentPredictor": [
+        (LatentPredictor(kind, context=2, hidden=4, steps=2), RECORDED, None, "predict", {"residual": [True, False]})
+        for kind in ("linear", "lstm", "ctrnn")
+    ],
+    "FrameEncoder": [
+        (FrameEncoder(kind, 2, steps=2, batch=4), FILMS, None, "transform", {"latents": [2, 3]}) for kind in ("pca", "dynamic")
+    ],
+    "VideoPredictor": [(VideoPredictor(slots, 2, context=3, steps=2, batch=4), FILMS, None, "transform", {}) for slots in (0, 2)],
 }  # fmt: skip
 EACH = [(name, k) for name, cases in CASES.items() for k in range(len(cases))]
 

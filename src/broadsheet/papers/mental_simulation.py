@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import sem
@@ -287,9 +287,13 @@ class Brain(NamedTuple):
     compare: Callable[..., Predictivity]
     between_animals: Predictivity
 
+    def since(self) -> np.ndarray:
+        """Which bin it is since the ball was hidden, from 0 on; NaN where it is not."""
+        return np.floor((self.frames - self.trials.hidden[:, None]) * FRAME / BIN + 1e-6)
+
     def elapsed(self) -> np.ndarray:
         """One number for each bin since the ball was hidden: 1 in that bin."""
-        since = np.floor((self.frames - self.trials.hidden[:, None]) * FRAME / BIN)
+        since = self.since()
         onehot = since[..., None] == np.arange(int(np.nanmax(since)) + 1)
         return np.where(np.isfinite(self.frames)[..., None], onehot, np.nan)
 
@@ -340,7 +344,7 @@ OCCLUSION_NULLS = ("linear", "line")
 @paper.experiment(
     presets={
         "smoke": Study(videos=24, test=12, steps=3, encoder_steps=2, hidden=8, units=10, repeats=4, halves=2, latents=8),
-        "quick": Study(),
+        "quick": Study(halves=2),
         "paper": Study(videos=20_000, side=32, spot=1.0, latents=256, hidden=1024, steps=15_000, encoder_steps=10_000,
                        source="recorded"),
     },
@@ -399,7 +403,7 @@ def occlusion_decoding(config: Study, key, log: Log) -> Report:
     arms: dict[str, dict[str, float]] = {}
     errors = {}
     truth = features["ball"]
-    since = np.floor((brain.frames - brain.trials.hidden[:, None]) * FRAME / BIN)
+    since = brain.since()
     for arm, X in {**features, "neurons": brain.responses}.items():
         decoded = decode_state(X, truth, alphas=PENALTIES)
         row = {"r_x": decoded.r[0], "r_y": decoded.r[1], "error_x": decoded.error[0], "error_y": decoded.error[1]}
@@ -452,13 +456,14 @@ def error_since_hidden(runs: Runs):
     return fig
 
 
-FAMILIES = {"pca": {}, "random": {}, "static": {}, "dynamic": {}, "shuffled": {"near": None}}
+DYNAMICS = ("id", "linear", "lstm", "ctrnn")
+FAMILIES: dict[str, dict[str, Any]] = {"pca": {}, "random": {}, "static": {}, "dynamic": {}, "shuffled": {"near": None}}
 
 
 @paper.experiment(
     presets={
         "smoke": Study(videos=24, test=12, steps=3, encoder_steps=2, hidden=8, units=10, repeats=4, halves=2, latents=8),
-        "quick": Study(units=60, halves=3, steps=300, encoder_steps=300),
+        "quick": Study(units=60, halves=2, steps=300, encoder_steps=300),
         "paper": Study(videos=20_000, side=32, spot=1.0, latents=1024, hidden=1024, steps=15_000, encoder_steps=10_000,
                        source="recorded"),
     },
@@ -491,7 +496,7 @@ def family_comparison(config: Study, key, log: Log) -> Report:
         encoder = config.encoder("dynamic" if name == "shuffled" else name, seed, **options)
         seen = encoder.transform(scene.pictures)
         training = config.cut(encoder.transform(films), others)
-        for dynamics in ("id", "linear", "lstm", "ctrnn") if name in ("pca", "dynamic") else ("id", "linear", "lstm"):
+        for dynamics in DYNAMICS if name in ("pca", "dynamic") else DYNAMICS[:3]:
             predictor = config.predictor(dynamics, seed).fit(training)
             context = scene.contexts(seen, predictor.context)
             path = scene.continued(seen, predictor.rollout(context, steps))
@@ -504,7 +509,7 @@ def family_comparison(config: Study, key, log: Log) -> Report:
             if name == "dynamic" and dynamics == "ctrnn":
                 rho["still-context"] = compare(scene.continued(seen, predictor.rollout(repeated_last(context), steps)))
     for name, slots in (("pixels", 0), ("slots", 2)):
-        whole = VideoPredictor(slots, config.latents, steps=config.steps, random_state=seed).fit(config.cut(films, others))
+        whole = VideoPredictor(slots, config.latents, steps=config.steps // 2, random_state=seed).fit(config.cut(films, others))
         windows = scene.contexts(scene.pictures, whole.context)
         futures = {f"{name}-rollout": whole.rollout(windows, steps), f"{name}-id": whole.transform(windows)[:, None]}
         blank = np.zeros((*scene.pictures.shape[:2], config.latents))

@@ -90,7 +90,7 @@ def read_monkeys(folder: str | None) -> dict[str, FrontalRecording]:
 
 
 def as_trials(recording: FrontalRecording) -> tuple[PongTrials, Float[np.ndarray, "conditions bins"]]:
-    """The recorded conditions as trials of the task in frames of 41 ms; and the time of each bin in these frames, NaN outside."""
+    """The recorded conditions as trials of the task, in frames of 41 ms; and when each bin is, in frames (NaN outside)."""
     bins = np.arange(recording.running.shape[1])
     paths, hidden, end = [], [], []
     frames = np.full(recording.running.shape, np.nan)
