@@ -214,6 +214,32 @@ def test_all_kinds_of_names_go_there_and_back(tmp_path):
         write_nwb(Session("s", None, {"a/b/c/d": traces["stimulus/contrast"]}), tmp_path / "t.nwb")
 
 
+def test_large_traces_are_copied_by_stretches(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("broadsheet.recordings.nwb_writing.BLOCK_BYTES", 16 * 1024)
+    with open_session(files["photons"][0]) as first:
+        write_nwb(first, tmp_path / "again.nwb")
+        with open_session(tmp_path / "again.nwb") as second:
+            for name in first.traces:
+                np.testing.assert_array_equal(first.traces[name].values, second.traces[name].values)
+
+
+def test_epochs_with_tags_and_names_that_nwb_does_not_take(tmp_path):
+    nwb = nwb_files.new_file()
+    nwb.add_epoch(0.0, 1.0, ["wake", "run"])
+    nwb.add_epoch(1.0, 2.0, ["rest"])
+    with open_session(nwb_files.write(nwb, tmp_path / "s.nwb")) as session:
+        assert [each.tolist() for each in session.intervals["epochs"].columns["tags"]] == [["wake", "run"], ["rest"]]
+        write_nwb(session, tmp_path / "again.nwb")
+    with open_session(tmp_path / "again.nwb") as session:
+        assert [each.tolist() for each in session.intervals["epochs"].columns["tags"]] == [["wake", "run"], ["rest"]]
+    one = Traces(np.zeros(2), np.arange(2.0), ("x",))
+    with pytest.raises(InputError, match="s cannot be written as NWB"):
+        write_nwb(Session("s", None, {"acquisition/v": one, "v": one}), tmp_path / "t.nwb")
+    wrong = Spikes((np.ones(1),), ("u",), 0.0, 2.0, None, {"electrode_group": np.array(["g"])})
+    with pytest.raises(InputError, match="A column of units cannot be called 'electrode_group' in NWB"):
+        write_nwb(Session("s", wrong), tmp_path / "t.nwb")
+
+
 def test_a_session_without_observed_times_is_from_the_first_to_the_last_spike(tmp_path):
     nwb = nwb_files.new_file()
     nwb.add_unit(spike_times=[3.0, 4.5], id=7)

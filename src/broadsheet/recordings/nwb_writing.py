@@ -20,12 +20,11 @@ from broadsheet.recordings.traces import BLOCK_BYTES, Traces
 from broadsheet.recordings.trials import Trials
 
 CONTAINERS = {
-    "Position": "Position", "Fluorescence": "Fluorescence", "DfOverF": "DfOverF", "CompassDirection": "CompassDirection",
-    "PupilTracking": "PupilTracking", "EyeTracking": "EyeTracking", "BehavioralEvents": "BehavioralEvents",
-}  # fmt: skip
-"""Interfaces of NWB by the names that their kind has by default; others are of behaviour."""
-
-
+    "RoiResponseSeries": ("Fluorescence", "DfOverF"),
+    "SpatialSeries": ("Position", "CompassDirection", "EyeTracking"),
+    "TimeSeries": ("BehavioralTimeSeries", "BehavioralEvents", "PupilTracking"),
+}
+"""Interfaces of NWB that take a kind of series, the usual one first."""
 RESERVED = ("spike_times", "obs_intervals", "electrodes", "electrode_group", "waveforms", "waveform_mean", "waveform_sd")
 """Columns of units that NWB has, of which a session has no use."""
 
@@ -46,6 +45,29 @@ def write_nwb(session: Session, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".nwb":
         raise InputError(f"{path}: sessions are written as .nwb.")
+    try:
+        nwb = _file(session)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # pynwb's, for names and values that it does not take
+        said = " ".join((str(error).splitlines() or [""])[0].split())[:160]
+        raise InputError(f"{session.name} cannot be written as NWB ({said}).") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pynwb.NWBHDF5IO(str(part), "w") as io:
+                io.write(nwb)
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+    return path
+
+
+def _file(session: Session) -> Any:
+    """The session as pynwb's object."""
+    import pynwb
+
     about = dict(session.about)
     nwb = pynwb.NWBFile(
         session_description=about.pop("session_description", "") or session.name or "a session",
@@ -67,18 +89,7 @@ def write_nwb(session: Session, path: str | Path) -> Path:
     tables |= {name: session.intervals[name] for name in session.intervals}
     for name, table in tables.items():
         _table(nwb, name, table)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with pynwb.NWBHDF5IO(str(part), "w") as io:
-                io.write(nwb)
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-    return path
+    return nwb
 
 
 def _start(text: str) -> datetime.datetime:
@@ -154,7 +165,7 @@ def _series(nwb: Any, name: str, traces: Traces) -> None:
     elif len(place) == 1:
         _module(nwb, place[0]).add(made)
     else:
-        _interface(nwb, place, traces.kind, made)
+        _interface(nwb, place, type(made).__name__, made)
 
 
 def _module(nwb: Any, name: str) -> Any:
@@ -169,16 +180,12 @@ def _interface(nwb: Any, place: list[str], kind: str, series: Any) -> None:
     if place[1] in where.data_interfaces:
         held = where.data_interfaces[place[1]]
     else:
-        usual = {CELLS: "Fluorescence", "SpatialSeries": "Position"}.get(kind, "BehavioralTimeSeries")
-        known = CONTAINERS.get(place[1], usual)
-        allowed = {"SpatialSeries": ("Position", "CompassDirection", "EyeTracking"), CELLS: ("Fluorescence", "DfOverF")}
-        if known not in allowed.get(kind, ("BehavioralTimeSeries", "BehavioralEvents", "PupilTracking")):
-            known = usual
+        usual, *others = CONTAINERS[kind]
+        known = place[1] if place[1] in others else usual
         held = getattr(ophys if kind == CELLS else behavior, known)(name=place[1])
         where.add(held)
-    add = {"Position": "add_spatial_series", "CompassDirection": "add_spatial_series", "EyeTracking": "add_spatial_series",
-           "Fluorescence": "add_roi_response_series", "DfOverF": "add_roi_response_series"}  # fmt: skip
-    getattr(held, add.get(type(held).__name__, "add_timeseries"))(series)
+    add = {"SpatialSeries": "add_spatial_series", CELLS: "add_roi_response_series"}
+    getattr(held, add.get(kind, "add_timeseries"))(series)
 
 
 def _clock(traces: Traces) -> dict[str, Any]:
