@@ -259,7 +259,8 @@ class Synthetic:
     test: int = 10
     restarts: int = 2
     rounds: int = 20
-    penalties: tuple[float, ...] = (3.0, 10.0, 30.0)
+    lassos: tuple[float, ...] = (3.0, 5.6, 10.0, 18.0)
+    ridges: tuple[float, ...] = (5.6, 18.0)
 
 
 def _candidates(config: Any, x: np.ndarray, seed: int, log: Log, gaussian: bool = True) -> dict[str, HMMGLM]:
@@ -274,7 +275,7 @@ def _candidates(config: Any, x: np.ndarray, seed: int, log: Log, gaussian: bool 
         fits[name] = HMMGLM(config.states, **(common | options)).fit(x, start=fits["free"])
     log.progress(0.7)
     held = max(1, len(x) // 3)
-    tried = [{kind: value} for kind in ("lasso", "penalty") for value in config.penalties]
+    tried = [{"lasso": value} for value in config.lassos] + [{"penalty": value} for value in config.ridges]
     scores = [
         HMMGLM(config.states, **(common | options)).fit(x[held:], start=fits["free"]).score(x[:held]) for options in tried
     ]
@@ -303,26 +304,33 @@ def _types_of(model: HMMGLM, truth: np.ndarray) -> tuple[np.ndarray, float]:
 
 @paper.experiment(
     presets={
-        "smoke": Synthetic(2, 3, 80, 4, 1, 1, 2, (3.0,)),
+        "smoke": Synthetic(2, 3, 80, 4, 1, 1, 2, (3.0,), ()),
         "quick": Synthetic(),
         "paper": Synthetic(5, 20, 2000, 30, 20, 3, 20),
     },
     claims=[
         Claim("O4", "by the shared prior, one-hot couplings are closer to the truth and predict better than free ones",
               kind="paper", where="synthetic study", ablation=("own-prior", "free"), null="penalised", seeds=8, checks=[
-                  at_most("error_over_free", 0.9, over="mean"), at_least("log_likelihood", 0.0, minus="free")]),
-        Claim("O4b", "the shared prior brings couplings and predictions closer to the truth than types without it or a penalty",
+                  at_most("error_over_free", 0.9, over="mean"), at_least("log_likelihood", 0.0, minus="free")],
+              reason="Types without a shared prior meet it too, and so do free couplings with the penalty that held-out trials "
+              "choose: most of the gain over free couplings comes from noisy types times strengths, and from sparsity. What the "
+              "shared prior adds is O4b."),
+        Claim("O4b", "a prior that states share brings couplings and predictions closer to the truth than one of each state",
               kind="paper", where="model", ablation="own-prior", null="penalised", seeds=8, checks=[
-                  at_most("error", -0.003, minus="own-prior"), at_most("error", -0.003, minus="penalised"),
-                  at_least("log_likelihood", 5e-4, minus="own-prior"), at_least("log_likelihood", 5e-4, minus="penalised")]),
+                  at_most("error", -0.003, minus="own-prior"), at_least("log_likelihood", 5e-4, minus="own-prior")],
+              reason="Sharing the prior helps on every seed, but free couplings with an L1 penalty are as far ahead."),
         Claim("O5", "one-hot types are right more often than free couplings beyond the best threshold", kind="paper",
               where="synthetic study", ablation="own-prior", null=("penalised", "none"), seeds=8, checks=[
-                  at_least("type_accuracy", 0.05, minus="free", within=(-1.0, 1.0))]),
+                  at_least("type_accuracy", 0.05, minus="free", within=(-1.0, 1.0))],
+              reason="The type of a coupling without strength changes nothing, and is not found: the likeliest types are right "
+              "less often than “none” everywhere. Effective couplings beyond a threshold are right as often as free ones."),
         Claim("O7", "states share the types and not the strengths", kind="paper", where="model", ablation="own-prior",
               null="penalised", seeds=8, checks=[
                   at_least("type_correlation", 0.5, over="mean", within=(-1.0, 1.0)),
                   at_most("strength_correlation", 0.5, over="mean", within=(-1.0, 1.0)),
-                  at_most("type_correlation", 0.35, of="own-prior", over="mean")]),
+                  at_most("type_correlation", 0.35, of="own-prior", over="mean")],
+              reason="Types of penalised couplings beyond a threshold are as alike between states: that states share types is "
+              "to be seen without a prior that says so."),
         Claim("O9", "one-hot is ahead of Gaussian, Gaussian of free couplings, and one-hot of free in states", kind="paper",
               where="synthetic study", ablation="own-prior", null="penalised", seeds=10, checks=[
                   at_most("error", {"paper": 0.0}, minus="gaussian"),
@@ -424,12 +432,8 @@ def scores(runs: Runs):
     }
     fig, axes = figure(len(shown), width=3.4)
     for axis, (metric, title) in zip(axes, shown.items(), strict=True):
-        values = [arms[name][metric] for name in NAMES]
-        axis.bar(range(len(NAMES)), values, color=[SYSTEM_COLOUR if name == "system" else CONTROL_COLOUR for name in NAMES])
-        low, high = min(values), max(values)
-        axis.set_ylim(
-            min(low - 0.2 * (high - low), high - 1e-3) if metric != "error" else 0.0, high + 0.05 * (high - low) + 1e-3
-        )
+        colours = [SYSTEM_COLOUR if name == "system" else CONTROL_COLOUR for name in NAMES]
+        axis.scatter(range(len(NAMES)), [arms[name][metric] for name in NAMES], c=colours, s=60)
         axis.set_xticks(range(len(NAMES)), list(NAMES.values()), rotation=60, fontsize="small")
         label(axis, "model", title)
     return fig
@@ -447,12 +451,13 @@ class Scarce:
     test: int = 20
     restarts: int = 2
     rounds: int = 20
-    penalties: tuple[float, ...] = (3.0, 10.0, 30.0)
+    lassos: tuple[float, ...] = (3.0, 5.6, 10.0, 18.0)
+    ridges: tuple[float, ...] = (5.6, 18.0)
 
 
 @paper.experiment(
     presets={
-        "smoke": Scarce(2, 3, 80, 4, 4, 1, 1, 2, (3.0,)),
+        "smoke": Scarce(2, 3, 80, 4, 4, 1, 1, 2, (3.0,), ()),
         "quick": Scarce(),
         "paper": Scarce(5, 20, 2000, 5, 50, 20, 3, 20),
     },
@@ -460,7 +465,9 @@ class Scarce:
         Claim("O6", "with few data one-hot couplings predict better than free ones, the truth better; more data close the gap",
               kind="paper", where="synthetic study", ablation="own-prior", null="penalised", seeds=8, checks=[
                   at_least("below_truth", 0.0, over="mean"), at_least("log_likelihood", 0.0, minus="free"),
-                  at_most("gap_left", 0.25, of="free", over="mean")]),
+                  at_most("gap_left", 0.25, of="free", over="mean")],
+              reason="Types without a shared prior, and an L1 penalty chosen by held-out trials, predict better than free "
+              "couplings as well; the penalty better than one-hot types on most seeds."),
     ],
     cost=12.0,
 )  # fmt: skip
@@ -510,7 +517,9 @@ class Dynamics:
     presets={"smoke": Dynamics(2, 3, 80, 4, 1, 1), "quick": Dynamics(), "paper": Dynamics(5, 20, 2000, 30, 20, 3)},
     claims=[
         Claim("O8", "several states predict better than one, where states last", kind="paper", where="model",
-              ablation="shuffled", null="rates-only", checks=[at_least("gain", 0.05), at_most("gain", 1e-3, of="shuffled")]),
+              ablation="shuffled", null="rates-only", checks=[at_least("gain", 0.05), at_most("gain", 1e-3, of="shuffled")],
+              reason="States drawn anew in each bin are still several: on some seeds EM finds part of that mixture in ten "
+              "sequences, and gains up to 0.02 nats a bin without any dynamics."),
     ],
     cost=10.0,
 )  # fmt: skip
