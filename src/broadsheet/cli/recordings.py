@@ -24,7 +24,6 @@ Recording = Annotated[
         help="An NWB 2 file, .npz or .csv; or dandi://DANDISET/PATH.nwb or the address of an NWB file, streamed.",
     ),
 ]
-BinWidth = Annotated[float, typer.Option("--dt", min=1e-4, help="Bins, s.")]
 Target = Annotated[str, typer.Option("--target", metavar="TRACE", help="The trace: its name, or a part that only one has.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 
