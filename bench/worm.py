@@ -67,14 +67,13 @@ def ours(case, given):
         from broadsheet.recordings.worm.forecasts import RidgeVAR
 
         return lambda: {"own": np.diag(RidgeVAR(ridge=0.0).fit(given["x"]).coef_[0]).mean()}
-    from broadsheet.recordings.worm.pipeline import _linear, _resample, homogenise
+    from broadsheet.recordings.worm.pipeline import homogenise, interpolate
 
     if case["task"] == "resample":
-        turned = np.ascontiguousarray(given["x"].T)
 
         def resampled():
             grid = np.arange(given["times"][0], given["times"][-1], 0.333)
-            return {"spread": _resample(turned, *_linear(given["times"], grid)).std()}
+            return {"spread": interpolate(given["x"], given["times"], grid).std()}
 
         return resampled
     names = canonical_names()[: case["cells"]]

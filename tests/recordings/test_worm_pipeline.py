@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadsheet.errors import InputError
-from broadsheet.recordings.worm import canonical_names, homogenise
+from broadsheet.recordings.worm import canonical_names, homogenise, interpolate
 from broadsheet.recordings.worm.by_hand import by_hand
 from broadsheet.recordings.worm.names import slots
 from broadsheet.recordings.worm.pipeline import running_zscore, smoothed
@@ -120,6 +120,12 @@ def test_one_grid_for_recordings_that_start_apart():
     a, b = homogenise(x, times, NAMES, 0.4, start=0.0), homogenise(x[7:], times[7:], NAMES, 0.4, start=0.0)
     assert np.allclose(np.round(a.time / 0.4) * 0.4, a.time)
     assert set(np.round(b.time / 0.4)) <= set(np.round(a.time / 0.4))
+
+
+def test_interpolation_is_numpys():
+    x, times = uneven(np.random.default_rng(8))
+    grid = np.linspace(times[0], times[-1], 77)
+    np.testing.assert_allclose(interpolate(x, times, grid), np.stack([np.interp(grid, times, trace) for trace in x.T], 1))
 
 
 def test_a_constant_trace_stays_zero():

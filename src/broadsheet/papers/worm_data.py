@@ -44,7 +44,7 @@ paper = Paper(
     arxiv="2411.12091",
     title="Homogenized C. elegans Neural Activity and Connectivity Data",
     published="2024-11-18",
-    authors=5,
+    authors=4,
     basis="code",
     code="github.com/qsimeon/worm-data-preprocess (no licence found), github.com/qsimeon/worm-graph (MIT)",
     summary="A dozen calcium-imaging data sets of the worm brought to one format, names and rate, beside aligned graphs of its "
@@ -71,6 +71,7 @@ paper = Paper(
         "W4 and W5 are vacuous against place. Against unwired pairs at equal distance the ratios are about 2.8 and 1.4.",
         "Of the two adult maps of W8, one with its left and right cells exchanged agrees with the other nearly as well (0.485 "
         "against 0.494): what agrees is the wiring of classes.",
+        "The GRU learns its six simulated worms by heart (0.91 of persistence's error on these, 1.1 on two others).",
     ),
 )
 

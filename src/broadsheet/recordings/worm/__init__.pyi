@@ -4,7 +4,7 @@ from .forecasts import GRUForecaster, RidgeVAR, across_worms, persistence_errors
 from .lab_files import fill_gaps, read_recordings
 from .names import canonical_names, canonicalise, neuron_class, neuron_type
 from .packages import cect_names
-from .pipeline import Raw, Recording, coverage, homogenise
+from .pipeline import Raw, Recording, coverage, homogenise, interpolate
 from .simulated import LABS, Lab, Stimulus, WormNetwork, activity, record, simulate
 from .tables import Summary, iter_parquet, load_parquet, read_folder, write_folder, write_parquet
 
@@ -32,6 +32,7 @@ __all__ = [
     "coverage",
     "fill_gaps",
     "homogenise",
+    "interpolate",
     "iter_parquet",
     "jaccard",
     "load_parquet",

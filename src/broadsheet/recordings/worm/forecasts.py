@@ -151,8 +151,12 @@ class RidgeVAR(_Forecaster, BaseEstimator):
                 except np.linalg.LinAlgError:  # without a penalty, inputs that are silent or alike
                     weights = np.linalg.pinv(matrix) @ right
                 weights = weights[0].T if count == size else weights[..., 0]  # (targets, lags and inputs, then the constant)
+                if count == size:
+                    self.coef_[:, :, some] = weights[:, :-1].reshape(len(some), self.lags, size).transpose(1, 2, 0)
+                    self.intercept_[some] = weights[:, -1]
+                    continue
                 self.coef_[:, :, some] = 0.0
-                for target, used, found in zip(some, np.broadcast_to(inputs, (len(some), count)), weights, strict=True):
+                for target, used, found in zip(some, inputs, weights, strict=True):
                     self.coef_[:, used, target] = found[:-1].reshape(self.lags, count)
                 self.intercept_[some] = weights[:, -1]
 
@@ -172,12 +176,15 @@ class _Moments:
     @classmethod
     def of(cls, part: np.ndarray, lags: int) -> _Moments:
         missing = np.isnan(part)
-        seen = ~missing.all(0)
-        whole = ~missing[:, seen].any(1)
-        rows = np.flatnonzero(np.logical_and.reduce([whole[k : len(part) - lags + k] for k in range(lags + 1)]))
-        values = np.where(missing, 0.0, part)
-        inputs = np.concatenate([values[rows + lags - 1 - k] for k in range(lags)] + [np.ones((len(rows), 1))], 1)
-        return cls(inputs.T @ inputs, inputs.T @ values[rows + lags], seen & (len(rows) > 0))
+        if missing.any():
+            seen = ~missing.all(0)
+            whole = ~missing[:, seen].any(1)
+            rows = np.flatnonzero(np.logical_and.reduce([whole[k : len(part) - lags + k] for k in range(lags + 1)]))
+            part = np.where(missing, 0.0, part)
+        else:
+            seen, rows = np.ones(part.shape[1], bool), np.arange(len(part) - lags)
+        inputs = np.concatenate([part[rows + lags - 1 - k] for k in range(lags)] + [np.ones((len(rows), 1))], 1)
+        return cls(inputs.T @ inputs, inputs.T @ part[rows + lags], seen & (len(rows) > 0))
 
 
 def _correlated(moments: Sequence[_Moments], counts: np.ndarray) -> np.ndarray:
