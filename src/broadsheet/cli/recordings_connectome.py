@@ -173,7 +173,7 @@ def _print(result: dict[str, Any]) -> None:
     rows = []
     for k, each in enumerate(result["components"]):
         strong = sum(loading >= max(each["loadings"]) / 2 for loading in each["loadings"])
-        strongest = next(iter(each["communities"]), [])
+        strongest: list[str] = next(iter(each["communities"]), [])
         names = " ".join(strongest[:8]) + (" …" if len(strongest) > 8 else "")
         first, last = (number(value) for value in each["above_half"])
         rows.append((str(k + 1), number(each["peak"]), f"{first} to {last}", f"{strong} of {len(each['loadings'])}",

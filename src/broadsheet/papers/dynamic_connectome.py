@@ -111,7 +111,8 @@ class Motifs:
         Claim("D3", "the error has its elbow at the true rank, up to which starts agree and beyond which they do not",
               kind="check",
               reference="the three motifs of the generator; control: each neuron of each animal rolled by a random time",
-              ablation="out-of-step", checks=[
+              ablation="out-of-step", reason="on one seed of eight in development the good starts of 5 to 8 components still agreed "
+              "to 0.92, above the bound", checks=[
                   equals("elbow", 3), at_least("similarity_at_3", 0.95), at_most("lowest_similarity_from_5", 0.9)]),
         Claim("D4", "an instantaneous affinity places a motif in time, where a sliding window smears it", kind="paper",
               where="figure 3", ablation="pearson", null="edge-series",
@@ -155,7 +156,8 @@ def synthetic_motifs(config: Motifs, key, log: Log) -> Report:
     log.progress(0.7)
 
     lacking = motif_recordings(rng, noise=config.noise, missing=config.missing)
-    for arm, kernel in (("system", "geomean"), ("min", "min"), ("product", "product")):
+    for kernel in KERNELS:
+        arm = "system" if kernel == "geomean" else kernel
         affinity = differential_affinity(lacking.traces, config.dt, kernel)
         masked = {"masked_": ntf.fit(affinity.values, mask=affinity.mask).starts_[0]}
         arms[arm] |= {f"masked_{name}": value for name, value in _recovered(masked["masked_"], lacking).items()}
@@ -188,10 +190,8 @@ def _matching(factors: Factors, planted: Planted) -> np.ndarray:
 
 def _cosines(factors: Factors, planted: Planted) -> tuple[np.ndarray, np.ndarray]:
     """Of motifs with components: (motifs, components) of pairs and of animals."""
-    return tuple(
-        (truth / np.linalg.norm(truth, axis=0)).T @ columns
-        for truth, columns in ((planted.pairs, factors.pair), (planted.animals, factors.animal))
-    )  # type: ignore[return-value]
+    pairs, animals = (truth / np.linalg.norm(truth, axis=0) for truth in (planted.pairs, planted.animals))
+    return pairs.T @ factors.pair, animals.T @ factors.animal
 
 
 def _recovered(factors: Factors, planted: Planted) -> dict[str, float]:
@@ -304,8 +304,9 @@ METHODS = ("system", "binary", "median", "louvain", "louvain-best", "louvain-ora
 def _labels(weights: np.ndarray, truth: np.ndarray, method: str, starts: int, groups: int, seed: int) -> np.ndarray:
     """Communities of a graph by a method; `truth` is for the one that chooses its resolution by it."""
     if method in ("system", "binary", "median"):
-        kind = "exponential" if method == "system" else "none"
-        model = WeightedSBM(kind, n_starts=starts, max_groups=groups, random_state=seed)
+        model = WeightedSBM(
+            "exponential" if method == "system" else "none", n_starts=starts, max_groups=groups, random_state=seed
+        )
         return model.fit(above_median(weights) if method == "median" else weights).labels_
     if method == "spectral":
         return spectral_communities(weights, seed=seed)
@@ -407,8 +408,8 @@ def methods(runs: Runs):
     for k, (name, colour) in enumerate((("complete graph", COLOURS[1]), ("weights and edges at odds", SYSTEM_COLOUR))):
         left.barh(at + 0.4 * k - 0.2, data["scores"][:, k], 0.38, color=colour, label=name)
     left.set_yticks(at, [NAMES[method] for method in METHODS], fontsize="small")
-    left.invert_yaxis()
-    left.set_xlim(0, 1.35)
+    left.set_ylim(len(METHODS) - 0.4, -2.0)
+    left.set_xlim(0, 1.02)
     label(left, "normalised mutual information", "method")
     _mixed_image(fig, middle, data["truth"], "planted groups", np.full(4, 15))
     _mixed_image(fig, right, data["found"], "groups that were found", data["sizes"])
@@ -540,14 +541,19 @@ def worm_atlas(config: Worms, key, log: Log) -> Report:
     windows = np.array([(round(start / config.dt), round((start + config.lasts) / config.dt)) for start in config.onsets])
     if config.recorded:
         return _recorded_atlas(config, windows, rng)
-    sizes = {"neurons": config.neurons, "frames": config.frames, "dt": config.dt}
-    designed = stimulated_worms(rng, config.animals, onsets=config.onsets, lasts=config.lasts, **sizes)
+    designed = stimulated_worms(
+        rng, config.animals, neurons=config.neurons, frames=config.frames, dt=config.dt, onsets=config.onsets,
+        lasts=config.lasts,
+    )  # fmt: skip
     wired = _wired_worms(config, rng)
     arms: dict[str, dict[str, float]] = {}
     for done, (name, traces) in enumerate((("", designed.traces), ("_on_wiring", wired))):
         rolled = np.stack([np.roll(each, rng.integers(config.frames), axis=1) for each in traces])
-        for arm, given, kernel in (("system", traces, "geomean"), ("min", traces, "min"), ("product", traces, "product"),
-                                   ("edge-series", traces, None), ("rolled", rolled, "geomean")):  # fmt: skip
+        fits: tuple[tuple[str, np.ndarray, Kernel | None], ...] = (
+            ("system", traces, "geomean"), ("min", traces, "min"), ("product", traces, "product"),
+            ("edge-series", traces, None), ("rolled", rolled, "geomean"),
+        )  # fmt: skip
+        for arm, given, kernel in fits:
             atlas = _fitted(given, kernel, config, rng)
             scores = stimulus_scores(atlas.time, windows, config)
             arms.setdefault(arm, {}).update({f"matches{name}": _matches(scores), f"weakest{name}": scores.max(axis=0).min()})

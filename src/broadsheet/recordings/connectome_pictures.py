@@ -31,4 +31,4 @@ def draw_component(
         matrix.axvline(edge, color="w", lw=0.6)
     fig.colorbar(image, ax=matrix, label="affinity")
     matrix.set(xlabel="neuron", ylabel="neuron")
-    matrix.set_title(f"{labels.max() + 1} communities", fontsize="medium")
+    matrix.set_title(f"{(found := labels.max() + 1)} communit{'y' if found == 1 else 'ies'}", fontsize="medium")

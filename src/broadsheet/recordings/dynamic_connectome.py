@@ -6,7 +6,7 @@ Affinities of all pairs at each moment, their non-negative factors, and communit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -14,16 +14,28 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
-from broadsheet.recordings.affinity import Affinity, Kernel, differential_affinity, fold
+from broadsheet.recordings.affinity import Kernel, differential_affinity, fold
 from broadsheet.recordings.block_models import WeightedSBM
 from broadsheet.recordings.communities import without_weak
 from broadsheet.recordings.sequences import sequences
 from broadsheet.recordings.sessions import Traces
-from broadsheet.recordings.tensor_factors import NTF, RankResult, checked_tensor, rank_scan, time_curves
+from broadsheet.recordings.tensor_factors import NTF, Given, RankResult, checked_tensor, rank_scan, time_curves
 
 _KEPT = (
     "time_", "times_", "animals_", "weights_", "pairs_", "names_", "seen_", "error_", "similarity_", "every_", "dt_",
 )  # fmt: skip
+
+
+class _Tensor(NamedTuple):
+    """Affinities (frames, animals, pairs), which pairs each animal has, and what they are of."""
+
+    values: np.ndarray
+    mask: np.ndarray
+    names: tuple[str, ...]
+    seen: Bool[np.ndarray, "animals neurons"]
+    times: Float[np.ndarray, " frames"]
+    every: int
+    dt: float
 
 
 class DynamicConnectome(BaseEstimator):
@@ -77,12 +89,11 @@ class DynamicConnectome(BaseEstimator):
         self, X: Any, *, names: Sequence[str] | None = None, report: Callable[[float], None] | None = None
     ) -> DynamicConnectome:
         """The first half of `fit`: affinities and their factors."""
-        affinity, seen_frames = self._affinity(X, names)
+        tensor = self._tensor(X, names)
+        self.names_, self.seen_, self.times_, self.every_, self.dt_ = tensor[2:]
         if report:
             report(0.2)
-        values = affinity.values
-        values[~seen_frames] = np.nan
-        factors = NTF(self.rank, n_starts=self.n_starts, random_state=self.random_state).fit(values, mask=affinity.mask)
+        factors = NTF(self.rank, n_starts=self.n_starts, random_state=self.random_state).fit(tensor.values, mask=tensor.mask)
         self.time_, self.animals_, self.weights_ = factors.time_ * factors.weights_, factors.animal_, factors.weights_
         self.pairs_, self.error_, self.similarity_ = factors.pair_, factors.error_, factors.similarity_
         if report:
@@ -112,7 +123,7 @@ class DynamicConnectome(BaseEstimator):
         for name in _KEPT:
             value: Any = np.asarray(arrays[name])
             setattr(self, name, value.item() if value.ndim == 0 else value)
-        self.names_ = tuple(map(str, self.names_))
+        self.names_ = tuple(map(str, arrays["names_"]))
         return self
 
     def transform(self, X: Any) -> Float[np.ndarray, "frames rank"]:
@@ -134,22 +145,14 @@ class DynamicConnectome(BaseEstimator):
 
     def scan(self, X: Any, ranks: Sequence[int] = tuple(range(1, 9))) -> list[RankResult]:
         """Error and agreement of starts at several ranks, to choose one."""
-        affinity, seen_frames = self._affinity(X, None)
-        values = affinity.values
-        values[~seen_frames] = np.nan
-        return rank_scan(values, ranks, mask=affinity.mask, n_starts=self.n_starts, random_state=self.random_state)
+        tensor = self._tensor(X, None)
+        return rank_scan(tensor.values, ranks, mask=tensor.mask, n_starts=self.n_starts, random_state=self.random_state)
 
-    def _curves(self, X: Any) -> tuple[np.ndarray, Any]:
-        fitted = (self.names_, self.seen_, self.times_, self.every_, self.dt_)
-        try:
-            affinity, seen_frames = self._affinity(X, fitted[0], every=fitted[3])
-        finally:
-            self.names_, self.seen_, self.times_, self.every_, self.dt_ = fitted
-        if affinity.mask.shape != (len(self.animals_), len(self.pairs_)):
-            raise InputError(f"{affinity.mask.shape[0]} animals are not the {len(self.animals_)} of the atlas.")
-        values = affinity.values
-        values[~seen_frames] = np.nan
-        given = checked_tensor(values, affinity.mask)
+    def _curves(self, X: Any) -> tuple[np.ndarray, Given]:
+        tensor = self._tensor(X, self.names_, every=self.every_)
+        if tensor.mask.shape != (len(self.animals_), len(self.pairs_)):
+            raise InputError(f"{tensor.mask.shape[0]} animals are not the {len(self.animals_)} of the atlas.")
+        given = checked_tensor(tensor.values, tensor.mask)
         return time_curves(given, self.animals_, self.pairs_), given
 
     def communities_of(
@@ -167,35 +170,30 @@ class DynamicConnectome(BaseEstimator):
         labels[joined] = _by_strength(pattern[np.ix_(joined, joined)], model.labels_)
         return model, labels
 
-    def _affinity(
-        self, X: Any, names: Sequence[str] | None, every: int | None = None
-    ) -> tuple[Affinity, Bool[np.ndarray, "frames animals"]]:
-        """Affinities of all animals, and which frames each has."""
-        traces, self.names_, self.dt_, start = self._together(X, names)
+    def _tensor(self, X: Any, names: Sequence[str] | None, every: int | None = None) -> _Tensor:
+        """Affinities of all animals, with NaN for the frames that one lacks."""
+        traces, names, dt, start = self._together(X, names)
         lengths = [len(each) for each in traces]
-        longest, neurons, animals = max(lengths), len(self.names_), len(traces)
+        longest, neurons, animals = max(lengths), len(names), len(traces)
         if neurons < 2:
             raise InputError(f"{neurons} neurons have no pair; two or more are wanted.")
-        self.seen_ = np.array([np.isfinite(each).all(axis=0) for each in traces])
         size = 4 * animals * neurons * (neurons - 1) // 2
         wanted = every or self.every
-        self.every_ = max(1, -(-longest * size // int(self.memory))) if wanted == "auto" else int(wanted)
-        if longest // self.every_ < 2:
+        averaged = max(1, -(-longest * size // int(self.memory))) if wanted == "auto" else int(wanted)
+        if longest // averaged < 2:
             raise InputError(
                 f"{neurons} neurons of {animals} animals take {size / 1e6:.0f} MB a frame; give memory for two frames or more."
             )
-        parts = [
-            differential_affinity(each.T[None], self.dt_, self.kernel, smooth=self.smooth, every=self.every_) for each in traces
-        ]
-        frames = max(len(part.values) for part in parts)
-        values = np.zeros((frames, animals, parts[0].values.shape[2]), np.float32)
-        seen = np.zeros((frames, animals), bool)
-        for k in range(animals):
-            count = len(parts[k].values)
-            values[:count, k], seen[:count, k] = parts[k].values[:, 0], True
-        mask = np.concatenate([part.mask for part in parts])
-        self.times_ = start + (np.arange(frames) + 0.5) * self.every_ * self.dt_ - self.dt_ / 2
-        return Affinity(values, parts[0].pairs, mask), seen
+        frames = longest // averaged
+        values = np.full((frames, animals, neurons * (neurons - 1) // 2), np.nan, np.float32)
+        masks = []
+        for animal, each in enumerate(traces):
+            part = differential_affinity(each.T[None], dt, self.kernel, smooth=self.smooth, every=averaged)
+            values[: len(part.values), animal] = part.values[:, 0]
+            masks.append(part.mask[0])
+        seen = np.array([np.isfinite(each).all(axis=0) for each in traces])
+        times = start + (np.arange(frames) + 0.5) * averaged * dt - dt / 2
+        return _Tensor(values, np.array(masks), tuple(names), seen, times, averaged, dt)
 
     def _together(self, X: Any, names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...], float, float]:
         """Traces (frames, neurons) of each animal in one order of neurons and on one time base, their names, dt and start

@@ -88,7 +88,8 @@ def _power_law(rng: np.random.Generator, count: int, low: int, high: int, expone
 
 def _communities(rng: np.random.Generator, inside: np.ndarray, low: int, high: int, exponent: float) -> np.ndarray | None:
     """A community for each node, larger than its degree inside; None where sizes do not add up or a node fits nowhere."""
-    nodes, sizes = len(inside), []
+    nodes = len(inside)
+    sizes: list[int] = []
     while sum(sizes) < nodes:
         sizes.append(int(_power_law(rng, 1, low, high, exponent)[0]))
     sizes[-1] -= sum(sizes) - nodes

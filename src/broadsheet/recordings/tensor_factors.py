@@ -226,7 +226,8 @@ def _factorise(
         columns = [np.asarray(each, np.float64) for each in factors]
         for k, each in enumerate(np.asarray(error)):
             rank = ranks[(start + k) // n_starts]
-            found.append(_normalised(*(column[k, :, :rank] for column in columns), float(each)))
+            time, animal, pair = (column[k, :, :rank] for column in columns)
+            found.append(_normalised(time, animal, pair, float(each)))
     by_rank = [sorted(found[k * n_starts : (k + 1) * n_starts], key=lambda each: each.error) for k in range(len(ranks))]
     return by_rank, sweeps
 
