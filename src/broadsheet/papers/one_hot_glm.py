@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import logsumexp
 
+from broadsheet.errors import MissingDataError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator
@@ -164,9 +165,9 @@ def density(config: Density, key, log: Log) -> Report:
     arrays = {}
     for k, tau in enumerate(config.taus):
         drawn = concrete_sample(jnp.broadcast_to(log_pi, (config.draws, 3)), tau, jax.random.fold_in(key, k))
-        drawn = np.asarray(drawn[:, :2] - drawn[:, 2:])
+        inside = np.clip(np.asarray(drawn[:, :2] - drawn[:, 2:]), -config.reach, config.reach)
         edges = np.concatenate([[-config.reach], np.quantile(axis, [0.4, 0.46, 0.5, 0.54, 0.6]).round(), [config.reach]])
-        frequency = np.histogram2d(*np.clip(drawn, -config.reach, config.reach).T, bins=edges)[0] / config.draws
+        frequency = np.histogram2d(inside[:, 0], inside[:, 1], bins=edges)[0] / config.draws
         cells = np.searchsorted(edges, axis) - 1
         for arm, given in (("system", log_pi), ("official", jnp.exp(log_pi))):
             mass = jnp.exp(concrete_log_density(log_a, given, tau) + log_a.sum(axis=-1)) * config.step**2
@@ -313,12 +314,12 @@ def _types_of(model: HMMGLM, truth: np.ndarray) -> tuple[np.ndarray, float]:
               kind="paper", where="synthetic study", ablation=("own-prior", "free"), null="penalised", seeds=8, checks=[
                   at_most("error_over_free", 0.9, over="mean"), at_least("log_likelihood", 0.0, minus="free")],
               reason="Types without a shared prior meet it too, and so do free couplings with the penalty that held-out trials "
-              "choose: most of the gain over free couplings comes from noisy types times strengths, and from sparsity. What the "
+              "choose: most of the gain over free couplings is of noisy types times strengths, and of sparsity. What the "
               "shared prior adds is O4b."),
-        Claim("O4b", "a prior that states share brings couplings and predictions closer to the truth than one of each state",
+        Claim("O4b", "a prior that states share brings couplings and predictions closer to the truth than their own",
               kind="paper", where="model", ablation="own-prior", null="penalised", seeds=8, checks=[
                   at_most("error", -0.003, minus="own-prior"), at_least("log_likelihood", 5e-4, minus="own-prior")],
-              reason="Sharing the prior helps on every seed, but free couplings with an L1 penalty are as far ahead."),
+              reason="Sharing the prior helps on every seed, but free couplings with an L1 penalty come about as close."),
         Claim("O5", "one-hot types are right more often than free couplings beyond the best threshold", kind="paper",
               where="synthetic study", ablation="own-prior", null=("penalised", "none"), seeds=8, checks=[
                   at_least("type_accuracy", 0.05, minus="free", within=(-1.0, 1.0))],
@@ -346,16 +347,17 @@ def synthetic_study(config: Synthetic, key, log: Log) -> Report:
     rng = generator(key)
     system = synthetic(config.states, config.neurons, rng)
     states = system.states(config.bins, config.train + config.test, rng)
+    true_types = np.sign(system.weights).astype(int)
     x = system.counts(states, rng)
     train, test, truth = x[: config.train], x[config.train :], list(states[config.train :])
     fits = _candidates(config, train, int(rng.integers(2**31)), log) | {"oracle": _oracle(system)}
     rates = train.mean(axis=(0, 1))
-    arms: dict[str, dict[str, float]] = {"none": {"type_accuracy": float((off_diagonal(system.types) == 0).mean())}}
+    arms: dict[str, dict[str, float]] = {"none": {"type_accuracy": float((off_diagonal(true_types) == 0).mean())}}
     arrays: dict[str, np.ndarray] = {"true_states": states[config.train], "true_weights": system.weights}
     for name, model in fits.items():
         probable = list(model.predict_proba(test))
         order = aligned_states(truth, probable, config.states)
-        types, right = _types_of(model, system.types[np.argsort(order)])
+        types, right = _types_of(model, true_types[np.argsort(order)])
         score = model.score(test)
         row = {
             "log_likelihood": score,
@@ -369,7 +371,7 @@ def synthetic_study(config: Synthetic, key, log: Log) -> Report:
             row["type_correlation"] = correlation_of_states(np.eye(3)[types + 1])
             row["strength_correlation"] = correlation_of_states(np.abs(model.weights_))
         if model.weights == "onehot":
-            row["type_accuracy"] = float((off_diagonal(model.types_[order]) == off_diagonal(system.types)).mean())
+            row["type_accuracy"] = float((off_diagonal(model.types_[order]) == off_diagonal(true_types)).mean())
             row["type_correlation"] = correlation_of_states(model.type_probs_)
             row["strength_correlation"] = correlation_of_states(model.strengths_)
         if name == "system":
@@ -586,7 +588,8 @@ def maze(config: Maze, key, log: Log) -> Report:
     else:
         session = read_prefrontal(config.data or "200104")
         spikes, trials = session.units(), session.trials
-        assert trials is not None
+        if trials is None:
+            raise MissingDataError(f"{session.name} has no table of trials (…_Behavior.dat) beside its spikes.")
         x = counts_around(spikes, trials.start, 5.0, 0.02 * config.bins - 5.0, 0.02)
         choice = np.minimum(((trials.stop - trials.start + 5.0) / 0.02).astype(int), config.bins - 1)
     blocks = np.array_split(np.arange(len(x)), config.folds)  # trials that follow each other are held out together
@@ -594,10 +597,13 @@ def maze(config: Maze, key, log: Log) -> Report:
     curves: dict[str, list[float]] = {"one-hot": [], "free": []}
     bits, probable = [], np.empty(0)
     for states in config.states:
-        found: dict[str, list[float]] = {"free": []} | ({"one-hot": []} if states > 1 else {})
+        found: dict[str, list[float]] = {name: [] for name in curves if states > 1 or name == "free"}
         for held in blocks:
             train, test = np.delete(x, held, axis=0), x[held]
             free = HMMGLM(states, **common).fit(train)
+            found["free"].append(free.score(test))
+            if states == 1:
+                continue
             onehot = HMMGLM(states, weights="onehot", **common).fit(train, start=free)
             found["one-hot"].append(onehot.score(test))
             if states == config.drawn and held[0] == 0:
@@ -607,7 +613,7 @@ def maze(config: Maze, key, log: Log) -> Report:
             curves[name].append(float(np.mean(values)))
         log.progress(len(curves["free"]) / len(config.states))
     around = np.arange(-min(100, choice.min()), min(150, config.bins - choice.max()))
-    occupancy = np.mean([each[at + around] for each, at in zip(probable, choice, strict=True)], axis=0)
+    occupancy = np.stack([each[at + around] for each, at in zip(probable, choice, strict=True)]).mean(axis=0)
     best, several = curves["one-hot"], [states for states in config.states if states > 1]
     return Report(
         metrics={"gain_over_one_state": max(best) - curves["free"][0], "best_states": several[int(np.argmax(best))],

@@ -83,8 +83,8 @@ def _table(path: Path, columns: int) -> np.ndarray:
         return np.array(rows, float)
     except ValueError:
         pass
-    wrong = next(k for k, row in enumerate(rows, 1) if not all(map(_is_number, row)))
-    raise DataError(f"{path}, line {wrong}: {', '.join(rows[wrong - 1])[:60]} holds a cell that is no number.")
+    line = next(k for k, row in enumerate(rows, 1) if not all(map(_is_number, row)))
+    raise DataError(f"{path}, line {line}: {', '.join(rows[line - 1])[:60]} holds a cell that is no number.")
 
 
 def _is_number(cell: str) -> bool:

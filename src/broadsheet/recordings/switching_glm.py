@@ -153,8 +153,10 @@ class HMMGLM(DensityMixin, BaseEstimator):
         seen = sum((part >= 0).sum(axis=0) for part in parts)
         mean = sum(np.maximum(part, 0).sum(axis=0, dtype=float) for part in parts) / np.maximum(seen, 1)
         mean = np.clip(mean, 1e-3, 0.99 if self.link == "sigmoid" else None)
-        drive_of = {"exp": np.log, "softplus": lambda m: np.log(np.expm1(m)), "sigmoid": lambda m: np.log(m / (1 - m))}
-        bias = drive_of[self.link](mean)
+        if self.link == "sigmoid":
+            bias = np.log(mean / (1 - mean))
+        else:
+            bias = np.log(mean) if self.link == "exp" else np.log(np.expm1(mean))
         W = jnp.zeros((1, neurons, neurons + 1)).at[0, :, 0].set(jnp.asarray(bias))
         ones = jnp.ones((data.counts.shape[0], 1, data.shape[0]))
         penalty = self._penalty(np.zeros((neurons, neurons)), False)
@@ -234,11 +236,12 @@ class HMMGLM(DensityMixin, BaseEstimator):
             bias = self.biases_[:1] if self.share_bias else self.biases_
             start = OneHot(jnp.asarray(bias), jnp.asarray(10 * hard), rho, jnp.asarray(np.log(self.prior_probs_ + 1e-12)))
             found = steps_of.hard_steps(data, states, start, self.link, jnp.asarray(float(self.rate)), steps)
-            W = np.array(found.couplings(jnp.log(jnp.asarray(hard))))
+            weights = np.array(found.couplings(jnp.log(jnp.asarray(hard))))
             strengths = np.array(jax.nn.softplus(found.rho))
         out = type(self)(**self.get_params())
         out.__dict__.update(self.__dict__)
-        out.weights_, out.biases_, out.strengths_, out.type_probs_ = W[:, :, 1:].copy(), W[:, :, 0].copy(), strengths, hard
+        out.weights_, out.biases_ = weights[:, :, 1:].copy(), weights[:, :, 0].copy()
+        out.strengths_, out.type_probs_ = strengths, hard
         return out
 
     def log_prob(self, X: Any) -> Float[np.ndarray, " sequences"]:
