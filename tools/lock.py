@@ -25,7 +25,7 @@ OLDEST = "3.11.9"
 LEFT_OUT = "torch"
 HEAD = "# Made by tools/lock.py: pip install --require-hashes --no-deps -r {files}. PyTorch is not in it; see there.\n"
 ENTRY = re.compile(r"^(?P<name>[\w.-]+)==.*?(?=^\S|\Z)", re.M | re.S)
-VIA = re.compile(r"^    #(?: via)? {1,3}(\S+)$", re.M)
+VIA = re.compile(r"^    #(?: via)? {1,3}(\S.*)$", re.M)
 
 
 def main() -> int:
@@ -66,7 +66,7 @@ def compiled(extras: list[str]) -> str:
 def entries(text: str) -> dict[str, str]:
     """Package -> its lines with hashes, without PyTorch and what only it needs."""
     blocks = {match["name"]: match[0] for match in ENTRY.finditer(text)}
-    users = {name: {user for user in VIA.findall(block) if user in blocks or "pyproject" in user or user == "-r"}
+    users = {name: {user for user in VIA.findall(block) if user in blocks or "pyproject" in user or user.startswith("-r")}
              for name, block in blocks.items()}  # fmt: skip
     gone = {LEFT_OUT}
     while more := {name for name in blocks.keys() - gone if users[name] and users[name] <= gone}:
