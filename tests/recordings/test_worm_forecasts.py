@@ -151,6 +151,8 @@ def test_scikit_learn(model):
     check_no_attributes_set_in_init(type(model).__name__, clone(model))
     check_parameters_default_constructible(type(model).__name__, clone(model))
     check_get_params_invariance(type(model).__name__, clone(model))
+    if isinstance(model, GRUForecaster):  # compiled for every shape; what follows is the base class'
+        return
     x = worms(1)[0]
     pipe = make_pipeline(FunctionTransformer(lambda x: x - x.mean(0)), clone(model)).fit(x)
     assert pipe.predict(x).shape == x.shape
