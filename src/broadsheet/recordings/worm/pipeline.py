@@ -17,7 +17,7 @@ from broadsheet.recordings.worm.names import canonicalise, slots
 SMOOTHINGS = ("none", "gaussian", "moving", "exponential")
 AMOUNTS = {"gaussian": 5.0, "moving": 21.0, "exponential": 0.1}
 """Defaults of `smooth`: samples (standard deviation, window) and the weight of the newest sample."""
-BLOCK = 16  # neurons handled at a time
+BLOCK = 4  # neurons handled at a time
 
 
 @dataclass(frozen=True)
