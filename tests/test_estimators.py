@@ -16,7 +16,7 @@ from broadsheet.conversion import DynamicConfidence
 from broadsheet.networks import ContinualClassifier, SNNClassifier
 from broadsheet.neurons import DendriticNeuron, ELMNeuron
 from broadsheet.plasticity import Tempotron
-from broadsheet.recordings import FrameEncoder, LatentPredictor, VideoPredictor
+from broadsheet.recordings import HMMGLM, FrameEncoder, LatentPredictor, VideoPredictor
 from broadsheet.recordings.worm import GRUForecaster, RidgeVAR
 from broadsheet.vision import ModularVPR, MotionDetector
 from broadsheet.vision.event_movies import Movie
@@ -51,6 +51,9 @@ CASES = {
     "MotionDetector": [(MotionDetector(3, 3, iterations=40), MOVIES, None, "predict", {"C": [0.01, 0.05]})],
     "RidgeVAR": [(RidgeVAR(), SERIES, None, "predict", {"ridge": [1.0, 10.0]})],
     "GRUForecaster": [(GRUForecaster(hidden=3, steps=2), SERIES, None, "predict", {"rate": [1e-3]})],
+    "HMMGLM": [
+        (HMMGLM(2, restarts=1, max_iter=2, random_state=0), (RECORDED > 0).astype(int), None, "predict", {"penalty": [1.0, 5.0]})
+    ],
     "ModularVPR": [(ModularVPR(2, 4, epochs=1), PLACES, None, "responses", {})],
     "LatentPredictor": [
         (LatentPredictor(kind, context=2, hidden=4, steps=2), RECORDED, None, "predict", {"residual": [True, False]})
