@@ -13,16 +13,17 @@ from broadsheet.errors import DataError, InputError
 from broadsheet.recordings import SpikeTokenizer
 from broadsheet.recordings.neuroformer.contrastive import contrastive_loss, retrieval
 from broadsheet.recordings.neuroformer.generation import nucleus, write
-from broadsheet.recordings.neuroformer.model import NeuroformerNet, token_losses
+from broadsheet.recordings.neuroformer.model import NeuroformerNet, Sees, token_losses
 from broadsheet.recordings.neuroformer.official import load_official
 from broadsheet.recordings.neuroformer.readouts import attention_connectivity, average_precision, direction_index, sensitivity
 from broadsheet.recordings.neuroformer.recording import Recording
 from broadsheet.recordings.neuroformer.tokens import ordering_term
-from broadsheet.recordings.neuroformer.training import Data, evaluate
+from broadsheet.recordings.neuroformer.training import evaluate
 from broadsheet.recordings.neuroformer.windows import Rows, cut_windows
 
 REFERENCE = Path(__file__).parent.parent / "references" / "neuroformer.npz"
-COUNTS = np.random.default_rng(0).poisson(0.15, (60, 4)).astype(np.int32)
+RNG = np.random.default_rng(0)
+COUNTS = RNG.poisson(0.15, (60, 4)).astype(np.int32)
 RECORDING = Recording(COUNTS, block=16, past_block=16, packed=4)
 LOUD = jax.tree.map(
     lambda leaf: 10 * leaf if leaf.ndim == 2 else leaf,
@@ -190,6 +191,12 @@ def test_logits_are_those_of_the_authors_program(kind):
         load_official(state, 2)
 
 
-def test_data_without_behaviour_are_blind():
-    data = Data(RECORDING.data(np.arange(2)).rows, behaviour=np.zeros((2, 1)))
-    assert data.blind().behaviour is None
+def test_behaviour_is_seen_unless_it_is_hidden():
+    recording = Recording(COUNTS, block=16, past_block=16, packed=4, behaviour=RNG.standard_normal((11, 2)))
+    net = NeuroformerNet(recording.config(width=8, heads=2, history=1, fusion=1), np.random.default_rng(1))
+    net = jax.tree.map(lambda leaf: 10 * leaf if leaf.ndim == 2 else leaf, net)
+    rows, _, behaviour = recording.data(np.arange(4)).batch(np.arange(1))
+    rows = jax.tree.map(jnp.asarray, rows)
+    for sees, moves in ((Sees(), True), (Sees(behaviour=False), False)):
+        one, other = (np.asarray(net(rows, None, jnp.asarray(b), sees=sees).x) for b in (behaviour, behaviour + 1))
+        assert (np.abs(one - other).max() > 1e-4) == moves

@@ -64,6 +64,13 @@ paper = Paper(
         "broadsheet.recordings.neuroformer.readouts.attention_connectivity",
     ),
     verbs=("broadsheet recordings decode SESSION.nwb --target running",),
+    notes=(
+        "The program's behaviour inputs pass a layer norm over one number, which leaves nothing of it: with its own code, "
+        "logits are the same whatever the behaviour. Here they are standardised instead.",
+        "Spikes of a bin are sorted by neuron, so that counts have one sequence and its likelihood is theirs: no term for the "
+        "order within bins is owed in the comparison with Poisson regressions.",
+        "Offsets never fall and neurons never fall within a bin, by masks; the authors' program leaves that to be learned.",
+    ),
 )
 
 
@@ -80,7 +87,7 @@ class Sizes:
     behaviour: int = 1
     fusion: int = 1
     dropout: float = 0.0
-    steps: int = 900
+    steps: int = 700
     batch: int = 16  # rows of about five windows
     rate: float = 5e-3
 
@@ -274,7 +281,7 @@ class Population(Sizes):
     past: int = 5  # bins of 10 ms
     block: int = 80
     past_block: int = 160
-    steps: int = 500
+    steps: int = 400
     batch: int = 8
     clip: int = 64
     contrast: float = 0.25
@@ -286,10 +293,9 @@ class Population(Sizes):
 
 
 SEEN = {
-    "no-past": Sees(past=False, behaviour=False),
-    "past": Sees(stimulus=False, behaviour=False),
-    "past-stimulus": Sees(behaviour=False),
-    "past-stimulus-behaviour": Sees(),
+    "no-past": Sees(past=False),
+    "past": Sees(stimulus=False),
+    "past-stimulus": Sees(),
 }
 
 
@@ -301,17 +307,22 @@ SEEN = {
     claims=[
         Claim("N4", "held-out spikes are as likely as under a Poisson regression on the same past", kind="paper",
               where="comparison with GLMs", ablation="no-past", null="rate-modulated", grows="steps", checks=[
-                  at_most("nll", -0.2, minus="unigram"), at_most("nll", 0.05, minus="glm")]),
+                  at_most("nll", -0.2, minus="unigram"), at_most("nll", 0.05, minus="glm")],
+              reason="after the few hundred steps of this size the regression is about a tenth of a nat ahead"),
         Claim("N5", "written activity has the rates and the covariances of the real one", kind="paper",
               where="generation; V1 and AL", ablation="no-past", null=("mean-rates", "glm"), grows="steps",
-              checks=[at_least("rate_r", 0.9), at_least("covariance_r", 0.5)]),
+              checks=[at_least("rate_r", 0.9), at_least("covariance_r", 0.5)],
+              reason="a model without the past, which still sees the film and what it wrote itself, does it as well"),
         Claim("N6", "a pretrained trunk decodes speed from few labels better than one trained on these alone", kind="paper",
               where="few-shot", published="pretrained with 1 % of labels above not pretrained with 10 %", about="pretrained",
               ablation="random-trunk", null=("ridge", "gru"), grows="tuning_steps", checks=[
-                  at_least("speed_r", 0.05, of="pretrained", minus="from-scratch", over="count", count=2)]),
+                  at_least("speed_r", 0.05, of="pretrained", minus="from-scratch", over="count", count=2)],
+              reason="a trunk with few labels alone learns little in the time, so that ridge regression on counts and a "
+              "recurrent unit, from the same labels, are as far above it"),
         Claim("N7", "the contrastive term aligns a window's spikes with its film", kind="paper", where="contrastive alignment",
               about="contrastive", ablation="past-stimulus", null="linear", grows="steps",
-              checks=[at_least("retrieval_over_chance", 4.0, of="contrastive")]),
+              checks=[at_least("retrieval_over_chance", 4.0, of="contrastive")],
+              reason="ridge regression from counts to the film finds the window as often"),
         Claim("N8", "the film makes held-out spikes more likely", kind="paper", where="ablation of inputs",
         about="past-stimulus",
               ablation="past", null="shuffled-film", grows="steps",
@@ -325,7 +336,6 @@ def stimulus_population(config: Population, key, log: Log) -> Report:
     made = StimulusPopulation(config.neurons, seconds=config.seconds).sample(key)
     recording = Recording(made.counts, past=config.past, block=config.block, past_block=config.past_block, frames=made.frames)
     speed = made.speed[recording.windows.stop // 5 - 1][:, None]
-    recording = replace(recording, behaviour=(speed - speed.mean()) / speed.std())
     trained, test = recording.split
     data, held, single = recording.data(trained), recording.data(test), recording.data(test, packed=False)
     first = NeuroformerNet(recording.config(clip=config.clip, **config.layers()), generator(key))
@@ -338,7 +348,7 @@ def stimulus_population(config: Population, key, log: Log) -> Report:
         given, asked_of = (shuffled.data(part) for part in recording.split) if arm == "shuffled-film" else (data, held)
         fitted = train(first, given, steps=config.steps, batch=config.batch, rate=config.rate, sees=sees, contrast=contrast,
                        key=jax.random.fold_in(key, 1), checkpoint=log.checkpoint(arm),
-                       report=lambda step, loss, k=k: log.progress((k + step / config.steps) / 8, loss=loss))  # fmt: skip
+                       report=lambda step, loss, k=k: log.progress((k + step / config.steps) / 6, loss=loss))  # fmt: skip
         ids, offsets, x, film = evaluate(fitted.model, asked_of, sees)
         models[arm] = fitted.model
         arms[arm] = {"nll": (ids.sum() + offsets.sum()) / spikes, **_alignment(fitted.model, x, film, config.among, key)}
@@ -399,11 +409,11 @@ def _poisson(recording: Recording, trained: np.ndarray, test: np.ndarray) -> tup
     counts = np.asarray(recording.counts, float)
     fitting, testing = recording.bins(trained), recording.bins(test)
     constant = np.broadcast_to(counts[fitting].mean(axis=0), counts.shape)
-    past = past_sums(counts)
-    together = np.stack([past[:, :5].sum(axis=(1, 2)), past[:, 5:].sum(axis=(1, 2))], axis=1)
-    modulated = fit_poisson(together[fitting], counts[fitting])
+    past = past_sums(counts, (0, 1, 2, 3, 5, 10))
+    together = np.stack([past[:, :4].sum(axis=(1, 2)), past[:, 4:].sum(axis=(1, 2))], axis=1)
+    modulated = fit_poisson(together[fitting], counts[fitting], tolerance=0.5)
     flat = past.reshape(len(past), -1)
-    glm = fit_poisson(flat[fitting], counts[fitting], ridge=10.0)
+    glm = fit_poisson(flat[fitting], counts[fitting], ridge=10.0, tolerance=0.5)
     rates = {"mean-rates": constant, "rate-modulated": modulated.rates(together), "glm": glm.rates(flat)}
     return rates, {arm: float(poisson_log_likelihood(counts[testing], rate[testing]).sum()) for arm, rate in rates.items()}
 
@@ -435,7 +445,7 @@ def _few_shot(
     regression; and
     plain decoders from counts, in the same window and past, or with half a second of history."""
     trained, test = recording.split
-    held = recording.data(test).blind()
+    held = recording.data(test)
     counts = _counted(recording)
     bins = recording.counts.reshape(-1, 5, recording.counts.shape[1]).sum(axis=1)
     longer = history(bins, 10)[recording.windows.stop // 5 - 1]
@@ -447,7 +457,7 @@ def _few_shot(
     found: dict[str, dict[str, float]] = {}
     for share in config.labels:
         chosen = np.sort(trained[order[: max(12, round(share * len(trained)))]])
-        some, labels = recording.data(chosen).blind(), speed[chosen]
+        some, labels = recording.data(chosen), speed[chosen]
         curve = {
             "frozen": r(decode(fine_tune(pretrained, some, labels, steps=0, key=key, frozen=True), held)),
             "random-trunk": r(decode(fine_tune(fresh, some, labels, steps=0, key=key, frozen=True), held)),

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, gammaln
@@ -19,14 +19,14 @@ from broadsheet.errors import InputError
 Link = Literal["exp", "softplus"]
 
 
-def correlation(counts: Float[np.ndarray, "bins neurons"]) -> Float[np.ndarray, "neurons neurons"]:
+def correlation(counts: Num[np.ndarray, "bins neurons"]) -> Float[np.ndarray, "neurons neurons"]:
     """Pearson's, at lag 0; 0 for a neuron that never changes."""
     z = _standardised(counts)
     return z.T @ z / len(z)
 
 
 def lagged_correlation(
-    counts: Float[np.ndarray, "bins neurons"], lags: tuple[int, int] = (1, 3)
+    counts: Num[np.ndarray, "bins neurons"], lags: tuple[int, int] = (1, 3)
 ) -> Float[np.ndarray, "target source"]:
     """The largest correlation of the target with the source some bins before it, over the lags from the first to the last."""
     if not 0 < lags[0] <= lags[1] < len(counts):
@@ -35,7 +35,7 @@ def lagged_correlation(
     return np.max([z[k:].T @ z[:-k] / len(z) for k in range(lags[0], lags[1] + 1)], axis=0)
 
 
-def partial_correlation(counts: Float[np.ndarray, "bins neurons"], folds: int = 3) -> Float[np.ndarray, "neurons neurons"]:
+def partial_correlation(counts: Num[np.ndarray, "bins neurons"], folds: int = 3) -> Float[np.ndarray, "neurons neurons"]:
     """From a sparse inverse covariance (`GraphicalLassoCV`), at lag 0; the diagonal is 1."""
     from sklearn.covariance import GraphicalLassoCV
 
@@ -52,7 +52,7 @@ def _standardised(counts: np.ndarray) -> np.ndarray:
 
 
 def past_sums(
-    counts: Float[np.ndarray, "bins neurons"], edges: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 10)
+    counts: Num[np.ndarray, "bins neurons"], edges: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 10)
 ) -> Float[np.ndarray, "bins lags neurons"]:
     """What each neuron did before each bin: its spikes at lags from `edges[k] + 1` to `edges[k + 1]`; zeros before the
     start."""
@@ -78,14 +78,14 @@ class PoissonRegression(NamedTuple):
         return np.exp(np.minimum(u, 20.0)) if self.link == "exp" else np.logaddexp(0, u)
 
     def log_likelihood(
-        self, features: Float[np.ndarray, "bins features"], counts: Float[np.ndarray, "bins neurons"]
+        self, features: Float[np.ndarray, "bins features"], counts: Num[np.ndarray, "bins neurons"]
     ) -> Float[np.ndarray, " bins"]:
         """Of each bin, in nats."""
         return poisson_log_likelihood(counts, self.rates(features))
 
 
 def poisson_log_likelihood(
-    counts: Float[np.ndarray, "bins neurons"], rates: Float[np.ndarray, "*bins neurons"]
+    counts: Num[np.ndarray, "bins neurons"], rates: Float[np.ndarray, "*bins neurons"]
 ) -> Float[np.ndarray, " bins"]:
     """Of each bin, over neurons, in nats."""
     rates = np.maximum(rates, 1e-12)
@@ -93,7 +93,7 @@ def poisson_log_likelihood(
 
 
 def fit_poisson(
-    features: Float[np.ndarray, "bins features"], counts: Float[np.ndarray, "bins neurons"], *, ridge: float = 1.0,
+    features: Float[np.ndarray, "bins features"], counts: Num[np.ndarray, "bins neurons"], *, ridge: float = 1.0,
     link: Link = "exp", tolerance: float = 1e-2, iterations: int = 500,
 ) -> PoissonRegression:  # fmt: skip
     """All neurons at once by L-BFGS; the problem is convex. `tolerance`: the largest slope left, in coordinates in which a
@@ -143,7 +143,7 @@ def fit_poisson(
 
 
 def coupling(
-    counts: Float[np.ndarray, "bins neurons"], edges: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 10), *, ridge: float = 1.0,
+    counts: Num[np.ndarray, "bins neurons"], edges: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 10), *, ridge: float = 1.0,
     link: Link = "exp", train: Bool[np.ndarray, " bins"] | None = None,
 ) -> tuple[Float[np.ndarray, "target source"], PoissonRegression]:  # fmt: skip
     """The largest weight of each source on each target over lags, of a Poisson regression of all neurons on the past of all,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
@@ -21,7 +21,7 @@ Kind = Literal["ridge", "lasso", "mlp"]
 GRU_UPDATE = optax.adamw(3e-3, weight_decay=1e-2)
 
 
-def history(counts: Float[np.ndarray, "bins neurons"], lags: int) -> Float[np.ndarray, "bins lags neurons"]:
+def history(counts: Num[np.ndarray, "bins neurons"], lags: int) -> Float[np.ndarray, "bins lags neurons"]:
     """Each bin with the `lags - 1` before it, the oldest first; zeros before the start."""
     if lags < 1:
         raise InputError(f"{lags} bins of history; at least the present one is wanted.")

@@ -115,14 +115,14 @@ def generate(
     settings = jnp.asarray(temperature), jnp.asarray(top_p), Sees(*map(jnp.asarray, sees))
     for k, given in enumerate(data.batches(batch)):
         ids, offsets = write(model, given, jax.random.fold_in(key, k), *settings)
-        made.append(counts_of(ids, offsets, c.n_neurons, c.n_offsets - 4))
+        made.append(counts_of(np.asarray(ids), np.asarray(offsets), c.n_neurons, c.n_offsets - 4))
     return np.concatenate(made)[: len(data.rows.ids)]
 
 
 def generate_freely(
     model: NeuroformerNet, start: Int[np.ndarray, "bins neurons"], windows: int, key: PRNGKeyArray, *,
     extras: Sequence[tuple[Any, Any]] | None = None, temperature: float = 1.0, top_p: float = 1.0,
-) -> Int[np.ndarray, "bins neurons"]:  # fmt: skip
+) -> Int[np.ndarray, "written neurons"]:  # fmt: skip
     """Counts of windows in a row, each written with those before it as its past; `start`: what came first, at least the past's
     bins. `extras`: for each window its frames (frames, height, width) and behaviour, or None of either."""
     c = model.config
@@ -133,7 +133,7 @@ def generate_freely(
         times = written[-c.past_offsets :][bins, neurons]
         bins, neurons = np.repeat(bins, times)[-tokens:], np.repeat(neurons, times)[-tokens:]
         n = len(bins)
-        filled = [np.full((1, tokens), value, np.int32) for value in (c.n_ids - 1, c.n_offsets - 1, 0, -1)]
+        filled: list[Any] = [np.full((1, tokens), value, np.int32) for value in (c.n_ids - 1, c.n_offsets - 1, 0, -1)]
         for part, values in zip(filled, (neurons, bins, np.arange(n), 0), strict=True):
             part[0, :n] = values
         blank = np.zeros((1, 1), np.int32)
@@ -144,5 +144,5 @@ def generate_freely(
             None if behaviour is None else jnp.asarray(behaviour)[None, None],
         )
         ids, offsets = write(model, batch, jax.random.fold_in(key, k), jnp.asarray(temperature), jnp.asarray(top_p))
-        written = np.concatenate([written, counts_of(ids, offsets, c.n_neurons, width)[0]])
+        written = np.concatenate([written, counts_of(np.asarray(ids), np.asarray(offsets), c.n_neurons, width)[0]])
     return written[len(start) :]

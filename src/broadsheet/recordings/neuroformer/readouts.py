@@ -94,7 +94,7 @@ def _before_any_spike(rows: Rows, sos: int) -> Rows:
 def sensitivity(model: NeuroformerNet, data: Data, *, batch: int = 64) -> Float[np.ndarray, "target source"]:
     """Mean slope of a neuron's logit before anything of the window is written, by how much of a past spike of another is there
     (1: whole; 0: not seen): the effect of a spike to first order."""
-    total, seen = 0.0, 0.0
+    total, seen = np.zeros(()), np.zeros(())
     for given in data.batches(batch):
         slopes, count = _sensitivity(model, given)
         total, seen = total + np.asarray(slopes, float), seen + np.asarray(count, float)

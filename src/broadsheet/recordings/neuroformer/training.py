@@ -53,10 +53,6 @@ class Data(eqx.Module):
                 rows = rows._replace(**empty)
             yield rows, frames, behaviour
 
-    def blind(self) -> Data:
-        """The same without behaviour, for what is to decode it."""
-        return Data(self.rows, self.frames, self.shown)
-
 
 class Draws(eqx.Module):
     """Batches of `size` rows at random."""

@@ -4,7 +4,7 @@ other, so that little of a row is padding."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from broadsheet.recordings.neuroformer.tokens import Order, SpikeTokenizer, even
 
 class Rows(NamedTuple):
     """Windows packed into rows. Segment k of a row holds one window: its tokens, its past, its stimulus; -1 is padding.
+    Arrays of whole numbers, of NumPy on the host and of JAX within a program.
 
     - `ids`, `offsets`, `place`, `segment`: (rows, tokens) of the input, SOS first; `place` counts from the window's SOS.
     - `target_ids`, `target_offsets`: what follows each token, EOS last.
@@ -22,17 +23,17 @@ class Rows(NamedTuple):
     - `window`: (rows, segments), the number of the window, or -1.
     """
 
-    ids: Int[np.ndarray, "rows tokens"]
-    offsets: Int[np.ndarray, "rows tokens"]
-    place: Int[np.ndarray, "rows tokens"]
-    segment: Int[np.ndarray, "rows tokens"]
-    target_ids: Int[np.ndarray, "rows tokens"]
-    target_offsets: Int[np.ndarray, "rows tokens"]
-    past_ids: Int[np.ndarray, "rows past"]
-    past_offsets: Int[np.ndarray, "rows past"]
-    past_place: Int[np.ndarray, "rows past"]
-    past_segment: Int[np.ndarray, "rows past"]
-    window: Int[np.ndarray, "rows segments"]
+    ids: Any
+    offsets: Any
+    place: Any
+    segment: Any
+    target_ids: Any
+    target_offsets: Any
+    past_ids: Any
+    past_offsets: Any
+    past_place: Any
+    past_segment: Any
+    window: Any
 
 
 class Windows(NamedTuple):
@@ -64,7 +65,7 @@ class Windows(NamedTuple):
 
 def cut_windows(
     sessions: Sequence[Int[np.ndarray, "bins neurons"]], tokenizer: SpikeTokenizer, past: int, *, block: int, past_block: int,
-    order: Order = "sorted", key: object = 0, first: int = 0,
+    order: Order = "sorted", key: Any = 0, first: int = 0,
 ) -> Windows:  # fmt: skip
     """Windows at a stride of their own length, with `past` bins before each, from bin `first` on.
 
@@ -93,9 +94,7 @@ def cut_windows(
     return Windows(current, before, np.array(stops), np.array(numbers), cut, past_cut, spikes)
 
 
-def pack(
-    windows: Windows, tokenizer: SpikeTokenizer, *, block: int, past_block: int, segments: int = 1, key: object = 0
-) -> Rows:
+def pack(windows: Windows, tokenizer: SpikeTokenizer, *, block: int, past_block: int, segments: int = 1, key: Any = 0) -> Rows:
     """Windows into rows of `block` tokens with `past_block` tokens of the past, at most `segments` windows each, in turn.
 
     With one segment a row has one window, in their order.
