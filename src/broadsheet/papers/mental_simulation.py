@@ -67,6 +67,8 @@ paper = Paper(
         "At quick, neurons are simulated (a noisy tracker and units tuned to its beliefs) and encoders are small ones trained "
         "on moving dots; the paper's are pretrained on images or video, and its neurons recorded.",
         "The occluder is not drawn for the models: training videos have none, and the ball in the context does not touch it.",
+        "In ocp_like nothing is read out at quick: from the last latent, from rollouts and from a linear map, contact is told no "
+        "better than by chance, while an observer of noisy physics is right in 94 of 100 scenes.",
         "A ball that flies straight is easy: a linear map from seven latents to the next, or a straight line through the last "
         "two places, predicts it at least as well as the recurrent networks, in pictures, neurons and the ball itself.",
     ),
@@ -467,7 +469,7 @@ FAMILIES: dict[str, dict[str, Any]] = {"pca": {}, "random": {}, "static": {}, "d
     presets={
         "smoke": Study(videos=24, test=12, steps=3, encoder_steps=2, hidden=8, units=10, repeats=4, halves=2, latents=8,
                        video_steps=0),
-        "quick": Study(units=60, halves=2, steps=300, encoder_steps=300),
+        "quick": Study(videos=200, units=40, repeats=20, halves=2, steps=200, encoder_steps=200, video_steps=80),
         "paper": Study(videos=20_000, side=32, spot=1.0, latents=1024, hidden=1024, steps=15_000, encoder_steps=10_000,
                        video_steps=15_000, source="recorded"),
     },
