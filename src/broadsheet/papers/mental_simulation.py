@@ -67,7 +67,7 @@ paper = Paper(
         "At quick, neurons are simulated (a noisy tracker and units tuned to its beliefs) and encoders are small ones trained "
         "on moving dots; the paper's are pretrained on images or video, and its neurons recorded.",
         "The occluder is not drawn for the models: training videos have none, and the ball in the context does not touch it.",
-        "In ocp_like nothing is read out at quick: from the last latent, from rollouts and from a linear map, contact is told no "
+        "In ocp_like nothing is read out at quick: from the last latent, rollouts and a linear map, contact is told no "
         "better than by chance, while an observer of noisy physics is right in 94 of 100 scenes.",
         "A ball that flies straight is easy: a linear map from seven latents to the next, or a straight line through the last "
         "two places, predicts it at least as well as the recurrent networks, in pictures, neurons and the ball itself.",
