@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +32,9 @@ def similarity(u: Float[Array, "a d"], v: Float[Array, "b d"]) -> Float[Array, "
     return _unit(u) @ _unit(v).T
 
 
-def retrieval(u: Float[np.ndarray, "windows d"], v: Float[np.ndarray, "windows d"], among: int = 32) -> float:
-    """Share of windows whose `v` is the most similar to their `u` of `among` windows in turn, so that chance is `1 / among`."""
+def retrieval(u: Any, v: Any, among: int = 32) -> float:
+    """Of features (windows, d) the share of windows whose `v` is the most similar to their `u` of `among` windows in turn, so that chance is `1 / among`."""
+    u, v = (np.asarray(x) for x in (u, v))
     u, v = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6) for x in (u, v))
     found = []
     for start in range(0, len(u) - among + 1, among):

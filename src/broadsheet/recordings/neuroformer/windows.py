@@ -64,7 +64,7 @@ class Windows(NamedTuple):
 
 
 def cut_windows(
-    sessions: Sequence[Int[np.ndarray, "bins neurons"]], tokenizer: SpikeTokenizer, past: int, *, block: int, past_block: int,
+    sessions: Sequence[Int[np.ndarray, "_ neurons"]], tokenizer: SpikeTokenizer, past: int, *, block: int, past_block: int,
     order: Order = "sorted", key: Any = 0, first: int = 0,
 ) -> Windows:  # fmt: skip
     """Windows at a stride of their own length, with `past` bins before each, from bin `first` on.
