@@ -33,7 +33,8 @@ def similarity(u: Float[Array, "a d"], v: Float[Array, "b d"]) -> Float[Array, "
 
 
 def retrieval(u: Any, v: Any, among: int = 32) -> float:
-    """Of features (windows, d) the share of windows whose `v` is the most similar to their `u` of `among` windows in turn, so that chance is `1 / among`."""
+    """Of features (windows, d) the share of windows whose `v` is the most similar to their `u` of `among` windows in
+    turn, so that chance is `1 / among`."""
     u, v = (np.asarray(x) for x in (u, v))
     u, v = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6) for x in (u, v))
     found = []

@@ -95,7 +95,7 @@ def optimiser(rate: float, steps: int, decay: float = 0.1) -> optax.GradientTran
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, 0.9, 0.95, weight_decay=decay, mask=_decayed))
 
 
-def _decayed(weights: NeuroformerNet) -> Neuroformer:
+def _decayed(weights: Any) -> Any:
     """Matrices of dense layers: not embeddings, places, biases and norms."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: getattr(path[-1], "name", "") == "weight" and leaf.ndim == 2, weights
