@@ -16,7 +16,7 @@ from broadsheet.conversion import DynamicConfidence
 from broadsheet.networks import ContinualClassifier, SNNClassifier
 from broadsheet.neurons import DendriticNeuron, ELMNeuron
 from broadsheet.plasticity import Tempotron
-from broadsheet.recordings import HMMGLM, FrameEncoder, LatentPredictor, VideoPredictor
+from broadsheet.recordings import HMMGLM, FrameEncoder, LatentPredictor, Neuroformer, VideoPredictor
 from broadsheet.recordings.worm import GRUForecaster, RidgeVAR
 from broadsheet.vision import ModularVPR, MotionDetector
 from broadsheet.vision.event_movies import Movie
@@ -60,9 +60,12 @@ CASES = {
         for kind in ("linear", "lstm", "ctrnn")
     ],
     "FrameEncoder": [
-        (FrameEncoder(kind, 2, steps=2, batch=4), FILMS, None, "transform", {"latents": [2, 3]}) for kind in ("pca", "dynamic")
+        (FrameEncoder(kind, 2, steps=2, batch=4), FILMS, np.arange(6), "transform", {"latents": [2, 3]}) for kind in ("pca", "dynamic")
     ],
-    "VideoPredictor": [(VideoPredictor(slots, 2, context=3, steps=2, batch=4), FILMS, None, "transform", {}) for slots in (0, 2)],
+    "VideoPredictor": [(VideoPredictor(slots, 2, context=2, steps=2, batch=4), FILMS, np.arange(6), "transform", {"steps": [2]}) for slots in (0, 2)],
+    "Neuroformer": [
+        (Neuroformer(width=4, steps=1, batch=2, tuning_steps=0), RNG.poisson(0.2, (6, 40, 2)), None, "score", {"rate": [0.01]})
+    ],
 }  # fmt: skip
 EACH = [(name, k) for name, cases in CASES.items() for k in range(len(cases))]
 

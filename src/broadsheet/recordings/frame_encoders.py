@@ -121,6 +121,7 @@ class FrameEncoder(TransformerMixin, BaseEstimator):
             if min(pictures.shape) < self.latents:
                 raise InputError(f"{len(pictures)} pictures of {self.side_**2} pixels have no {self.latents} components.")
             self.model_: Any = PCA(self.latents, svd_solver="randomized", random_state=self.random_state).fit(pictures)
+            self.model_.components_ = np.ascontiguousarray(self.model_.components_)  # as it is when loaded
         elif self.kind in ("random", "static", "dynamic"):
             self.model_ = PatchNet(self.side_, self.latents, key=key)
             if self.kind != "random":

@@ -172,7 +172,7 @@ class VideoPredictor(BaseEstimator):
         return self
 
     def transform(self, windows: Any) -> Float[np.ndarray, "examples latents"]:
-        """Its state after windows of pictures (examples, context, side, side)."""
+        """Its state after videos (examples, frames, side, side), of which the last `context` count."""
         return (np.asarray(_states(self.model_, self._checked(windows)), float) - self.mean_) / self.scale_
 
     def rollout(self, windows: Any, steps: int) -> Float[np.ndarray, "examples steps latents"]:
@@ -182,7 +182,7 @@ class VideoPredictor(BaseEstimator):
 
     def _checked(self, windows: Any) -> Array:
         check_is_fitted(self)
-        array = videos_of(windows)
+        array = videos_of(windows)[:, -self.context :]
         if array.shape[1:] != (self.context, self.side_, self.side_):
             raise InputError(f"Windows are {array.shape}; (examples, {self.context}, {self.side_}, {self.side_}) is wanted.")
         return jnp.asarray(array)
