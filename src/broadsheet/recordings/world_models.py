@@ -60,6 +60,11 @@ def rectified(x: Array) -> Array:
     return jax.nn.relu(x)
 
 
+def unchanged(x: Array) -> Array:
+    """Likewise."""
+    return x
+
+
 class Slots(eqx.Module):
     """C-SWM: a map for each slot, a vector of each map, and a graph network that says how the vectors change."""
 
@@ -76,9 +81,9 @@ class Slots(eqx.Module):
         each = latents // slots
         self.trunk = PatchNet(side, 1, channels=context, width=32, key=keys[0])
         self.masks = eqx.nn.Linear(32, slots, key=keys[1])
-        self.vector = eqx.nn.MLP((side // 2) ** 2, each, 64, 1, activation=rectified, key=keys[2])
-        self.edge = eqx.nn.MLP(2 * each, 32, 32, 1, activation=rectified, key=keys[3])
-        self.node = eqx.nn.MLP(each + 32, each, 64, 1, activation=rectified, key=keys[4])
+        self.vector = eqx.nn.MLP((side // 2) ** 2, each, 64, 1, activation=rectified, final_activation=unchanged, key=keys[2])
+        self.edge = eqx.nn.MLP(2 * each, 32, 32, 1, activation=rectified, final_activation=unchanged, key=keys[3])
+        self.node = eqx.nn.MLP(each + 32, each, 64, 1, activation=rectified, final_activation=unchanged, key=keys[4])
         self.hinge, self.sigma = 1.0, 0.5
 
     def slots(self, window: Array) -> Float[Array, "slots each"]:
