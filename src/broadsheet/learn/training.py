@@ -179,9 +179,16 @@ def _programs(
 
         def to_next_change(carried: tuple) -> tuple:
             carried = jax.lax.while_loop(
-                lambda c: left(c) & ~split.due(c[1][1]), functools.partial(made, split.between), carried
+                lambda c: left(c) & ~split.due(c[1][1]),  # type: ignore[union-attr]
+                functools.partial(made, split.between),  # type: ignore[union-attr]
+                carried,
             )
-            return jax.lax.cond(left(carried), functools.partial(made, split.changing), lambda c: c, carried)
+            return jax.lax.cond(
+                left(carried),
+                functools.partial(made, split.changing),  # type: ignore[union-attr]
+                lambda c: c,
+                carried,
+            )
 
         body = functools.partial(made, update) if split is None else to_next_change
         _, carry, values = jax.lax.while_loop(left, body, (jnp.zeros_like(count), carry, jnp.zeros(chunk)))

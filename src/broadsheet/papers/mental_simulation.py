@@ -151,8 +151,8 @@ class Calibration:
     presets={"smoke": Calibration(12, 6, 5, 8, 2), "quick": Calibration(), "paper": Calibration(units=300, halves=50)},
     claims=[
         Claim("M4", "the measure is 1 for true rates, 0 for noise, and does not depend on the number of trials", kind="check",
-              ablation=("not-corrected", "model-twice"),
-              reference="known rates; controls: the correlation itself, and the fits' own noise left in", checks=[
+              ablation="not-corrected",
+              reference="known rates; control: the correlation itself", checks=[
                   equals("of_rates", 1.0, 0.05), equals("of_noise", 0.0, 0.05), at_most("spread", 0.03),
                   at_least("fall", 0.02)]),
     ],
@@ -170,17 +170,14 @@ def calibration(config: Calibration, key, log: Log) -> Report:
     for name, X in features.items():
         for trials in (config.trials, config.trials // 2, config.trials // 4):
             found = neural_predictivity(X, counts[:trials], halves=config.halves, alphas=PENALTIES)
-            reliability = 2 * found.response_reliability / (1 + found.response_reliability)
-            one_sided = np.nanmedian(np.nanmean(found.r / np.sqrt(np.maximum(reliability, 1e-9)), axis=(0, 1)))
-            raw = float(np.nanmedian(found.raw))
-            for arm, value in (("system", found.median), ("not-corrected", raw), ("model-twice", one_sided)):
+            for arm, value in (("system", found.median), ("not-corrected", np.nanmedian(found.raw))):
                 table[name].setdefault(arm, []).append(float(value))
         log.progress((list(features).index(name) + 1) / 3)
     fall = table["of_latents"]["not-corrected"][0] - table["of_latents"]["not-corrected"][-1]
     arms = {
         arm: {name: rows[arm][0] for name, rows in table.items()}
         | {"spread": max(np.ptp(table[name][arm]) for name in ("of_rates", "of_latents")), "fall": fall}
-        for arm in ("system", "not-corrected", "model-twice")
+        for arm in ("system", "not-corrected")
     }
     values = np.array([[table[name][arm] for name in features] for arm in ("system", "not-corrected")])
     return Report(arms=arms, arrays={"values": values, "trials": np.array([config.trials // k for k in (1, 2, 4)])})
@@ -320,10 +317,10 @@ def recorded_brain(config: Study) -> Brain:
     perle, mahler = read_monkeys(config.data).values()
     trials, frames = as_trials(perle)
     whole = np.concatenate([perle.responses, mahler.responses], axis=-1)
-    halves = tuple(np.concatenate(pair, axis=-1) for pair in zip(perle.halves, mahler.halves, strict=True))
+    first, second = (np.concatenate(pair, axis=-1) for pair in zip(perle.halves, mahler.halves, strict=True))
 
     def compare(features: np.ndarray, **options) -> Predictivity:
-        return neural_predictivity(features, whole, halves=halves, alphas=PENALTIES, **options)
+        return neural_predictivity(features, whole, halves=(first, second), alphas=PENALTIES, **options)
 
     frames = np.where(perle.hidden, frames, np.nan)
     there = np.isfinite(frames)[..., None]
@@ -697,7 +694,7 @@ def ocp_like(config: Contact, key, log: Log) -> Report:
     encoder = FrameEncoder("pca", config.latents, random_state=seed).fit(films["videos"][1])
     latents = {name: encoder.transform(film) for name, (_, film) in films.items()}
     shown = config.shown // config.every
-    options = {"hidden": config.hidden, "residual": True, "steps": config.steps, "random_state": seed}
+    options: dict[str, Any] = {"hidden": config.hidden, "residual": True, "steps": config.steps, "random_state": seed}
     answers = noisy_observer(films["test"][0], config.observer, rng).mean(axis=0)
     arms = {}
     for arm, kind in (("system", "lstm"), ("linear", "linear"), ("id", "id")):

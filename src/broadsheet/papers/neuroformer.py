@@ -1,10 +1,8 @@
 """Neuroformer: Multimodal and Multitask Generative Pretraining for Brain Data, arXiv 2311.00136.
 
 A transformer writes the spikes of a window one by one, given those of the window before, a film and behaviour. Its attention
-is read
-as connectivity, its trunk decodes behaviour from few labels. Controls: what it may look at is hidden, plain correlation with a
-lag,
-Poisson regressions, samplers of mean rates, and ridge regression on counts.
+is read as connectivity, its trunk decodes behaviour from few labels. Controls: what it may look at is hidden, plain correlation
+with a lag, Poisson regressions, samplers of mean rates, and ridge regression on counts.
 """
 
 from __future__ import annotations
@@ -96,9 +94,9 @@ class Sizes:
         return {name: getattr(self, name) for name in names}
 
 
-SMALL = {"width": 8, "heads": 2, "steps": 2, "batch": 2}
-PUBLISHED = {"width": 256, "heads": 8, "state": 6, "history": 6, "stimulus": 6, "look": 6, "behaviour": 4, "fusion": 6,
-             "dropout": 0.2, "rate": 3e-4, "batch": 32}  # fmt: skip
+SMALL: dict[str, Any] = {"width": 8, "heads": 2, "steps": 2, "batch": 2}
+PUBLISHED: dict[str, Any] = {"width": 256, "heads": 8, "state": 6, "history": 6, "stimulus": 6, "look": 6, "behaviour": 4,
+                             "fusion": 6, "dropout": 0.2, "rate": 3e-4, "batch": 32}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -240,9 +238,8 @@ def hub_network(config: Hubs, key, log: Log) -> Report:
 def matrices(runs: Runs):
     """Who drives whom: what is true, and what each read-out says; sources that are hubs come first."""
     data = runs["system"].arrays
-    names = {"edges": "true", "pearson": "Pearson, lag 0", "lagged-correlation": "correlation, 10-30 ms", "glm": "Poisson "
-    "regression",
-             "system": "attention to the past", "sensitivity": "slope by past spikes"}  # fmt: skip
+    names = {"edges": "true", "pearson": "Pearson, lag 0", "lagged-correlation": "correlation, 10-30 ms",
+             "glm": "Poisson regression", "system": "attention to the past", "sensitivity": "slope by past spikes"}  # fmt: skip
     fig, axes = figure(3, 2, width=3.3, height=3.0)
     for axis, (name, title) in zip(axes.flat, names.items(), strict=True):
         shown = np.array(data[name], float)
@@ -324,8 +321,7 @@ SEEN = {
               checks=[at_least("retrieval_over_chance", 4.0, of="contrastive")],
               reason="ridge regression from counts to the film finds the window as often"),
         Claim("N8", "the film makes held-out spikes more likely", kind="paper", where="ablation of inputs",
-        about="past-stimulus",
-              ablation="past", null="shuffled-film", grows="steps",
+              about="past-stimulus", ablation="past", null="shuffled-film", grows="steps",
               checks=[at_most("nll", 0.0, of="past-stimulus", minus="past", over="each"),
                       at_most("nll", -0.02, of="past-stimulus", minus="past")]),
     ],
@@ -472,7 +468,7 @@ def _few_shot(
             found.setdefault(arm, {})[f"speed_r_{100 * share:g}"] = value
         if share == config.few:
             found |= {arm: {**found[arm], "speed_r": value} for arm, value in curve.items()}
-            tuning = {
+            tuning: dict[str, Any] = {
                 "steps": config.tuning_steps,
                 "rate": config.tuning_rate,
                 "batch": config.batch,

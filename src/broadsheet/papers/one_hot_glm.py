@@ -613,7 +613,9 @@ def maze(config: Maze, key, log: Log) -> Report:
             curves[name].append(float(np.mean(values)))
         log.progress(len(curves["free"]) / len(config.states))
     around = np.arange(-min(100, choice.min()), min(150, config.bins - choice.max()))
-    occupancy = np.stack([each[at + around] for each, at in zip(probable, choice, strict=True)]).mean(axis=0)
+    occupancy = np.stack(
+        [each[at + around] for each, at in zip(probable, choice, strict=True)]  # type: ignore[index]
+    ).mean(axis=0)
     best, several = curves["one-hot"], [states for states in config.states if states > 1]
     return Report(
         metrics={"gain_over_one_state": max(best) - curves["free"][0], "best_states": several[int(np.argmax(best))],

@@ -99,7 +99,8 @@ def fit_gru(
     mean, scale = x.mean(axis=(0, 1)), np.maximum(x.std(axis=(0, 1)), 1e-9)
     low, wide = y.mean(axis=0), np.maximum(y.std(axis=0), 1e-9)
     net = GRU(np.random.default_rng(np.asarray(jax.random.key_data(key))), x.shape[2], size, y.shape[1])
-    given = _Examples(*(jnp.asarray(part, jnp.float32) for part in ((x - mean) / scale, (y - low) / wide)), batch)
+    scaled, wanted = (jnp.asarray(part, jnp.float32) for part in ((x - mean) / scale, (y - low) / wide))
+    given = _Examples(scaled, wanted, batch)
     trained = fit(net, _SquaredError(), given, optimiser=GRU_UPDATE, steps=steps, key=key, chunk=100).model
     run = eqx.filter_jit(lambda model, x: model(x))
     return lambda x: np.asarray(run(trained, jnp.asarray((x - mean) / scale, jnp.float32))) * wide + low

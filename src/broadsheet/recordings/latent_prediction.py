@@ -184,7 +184,7 @@ class LatentPredictor(BaseEstimator):
             made = fit(
                 Residual(network) if self.residual else network,
                 _OneStep(),
-                _Windows(*(padded(part) for part in (contexts, targets)), jnp.asarray(len(contexts)), self.batch),
+                _Windows(padded(contexts), padded(targets), jnp.asarray(len(contexts)), self.batch),
                 optimiser=adam(self.learning_rate, self.steps),
                 steps=self.steps,
                 key=learn,

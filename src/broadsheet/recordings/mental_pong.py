@@ -73,8 +73,8 @@ class PongTrials:
 
     def choose(self, which: np.ndarray) -> PongTrials:
         """Some trials."""
-        parts = (getattr(self, name)[which] for name in ("x", "y", "hidden", "end", "bounces", "hidden_bounces"))
-        return PongTrials(*parts, self.starts.choose(which))
+        parts = {name: getattr(self, name)[which] for name in ("x", "y", "hidden", "end", "bounces", "hidden_bounces")}
+        return PongTrials(**parts, starts=self.starts.choose(which))
 
 
 class Paths(NamedTuple):
@@ -151,8 +151,10 @@ class MentalPong:
         else:
             width = int(end[stays].max()) + 1
         behind_it = shown & (frame >= hidden[:, None])
+        x, y = (np.where(shown, path, np.nan)[stays, :width] for path in (paths.x, paths.y))
         made = PongTrials(
-            *(np.where(shown, path, np.nan)[stays, :width] for path in (paths.x, paths.y)),
+            x,
+            y,
             hidden[stays],
             end[stays],
             (paths.bounced & shown).sum(axis=1)[stays],
@@ -210,9 +212,9 @@ def _joined(parts: list[PongTrials]) -> PongTrials:
         np.concatenate([np.pad(getattr(p, n), ((0, 0), (0, width - p.x.shape[1])), constant_values=np.nan) for p in parts])
         for n in "xy"
     )
-    rest = (np.concatenate([getattr(p, n) for p in parts]) for n in ("hidden", "end", "bounces", "hidden_bounces"))
+    rest = {n: np.concatenate([getattr(p, n) for p in parts]) for n in ("hidden", "end", "bounces", "hidden_bounces")}
     starts = Starts(*(np.concatenate(columns) for columns in zip(*(p.starts for p in parts), strict=True)))
-    return PongTrials(x, y, *rest, starts)
+    return PongTrials(x, y, **rest, starts=starts)
 
 
 def folded(y: np.ndarray, low: float, high: float) -> np.ndarray:

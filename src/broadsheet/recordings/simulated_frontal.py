@@ -57,7 +57,7 @@ class Tracker:
                 moved[..., 3] = np.where(outside & foresees, -moved[..., 3], moved[..., 3])
                 inside = folded(moved[..., 1], low, high)
                 moved[..., 1] = np.where(foresees, inside, np.clip(moved[..., 1], low, high))
-                begins = (t == trials.hidden)[None, :, None]
+                begins = (trials.hidden == t)[None, :, None]
                 wrong = 1 + self.misjudged * rng.standard_normal((repeats, len(trials), 2))
                 moved[..., 2:] = np.where(begins, seen[:, :, t - 1, 2:] * wrong, moved[..., 2:])
                 state = np.where(hidden[None, :, None], moved, seen[:, :, t])

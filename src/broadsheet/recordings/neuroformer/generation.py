@@ -139,7 +139,7 @@ def generate_freely(
         blank = np.zeros((1, 1), np.int32)
         frames, behaviour = (None, None) if extras is None else extras[k]
         batch = (
-            Rows(*[jnp.asarray(blank)] * 6, *map(jnp.asarray, filled), jnp.asarray(blank)),
+            Rows._make(map(jnp.asarray, [*[blank] * 6, *filled, blank])),
             None if frames is None else jnp.asarray(frames)[None, None],
             None if behaviour is None else jnp.asarray(behaviour)[None, None],
         )

@@ -115,11 +115,9 @@ def pack(windows: Windows, tokenizer: SpikeTokenizer, *, block: int, past_block:
         room, past_room = room - need, past_room - past_need
     n, pad, offset_pad = len(filled), tokenizer.pad, tokenizer.offset_pad
     whole, behind = (n, block), (n, past_block)
-    rows = Rows(
-        *(np.full(whole, value, np.int32) for value in (pad, offset_pad, 0, -1, pad, offset_pad)),
-        *(np.full(behind, value, np.int32) for value in (pad, offset_pad, 0, -1)),
-        np.full((n, segments), -1, np.int32),
-    )
+    empty = [np.full(whole, value, np.int32) for value in (pad, offset_pad, 0, -1, pad, offset_pad)]
+    empty += [np.full(behind, value, np.int32) for value in (pad, offset_pad, 0, -1)]
+    rows = Rows._make([*empty, np.full((n, segments), -1, np.int32)])
     for row, members in enumerate(filled):
         at = past_at = 0
         for segment, k in enumerate(members):
