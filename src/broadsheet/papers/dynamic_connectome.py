@@ -123,7 +123,9 @@ class Motifs:
               "it",
               ablation=("zero-filled", "mean-filled"), seeds=8, checks=[
                   at_least("masked_pair_cosine", 0.85), at_least("masked_animal_cosine", 0.97),
-                  at_most("masked_animal_cosine", 0.95, of="zero-filled", over="mean")]),
+                  at_most("masked_animal_cosine", 0.95, of="zero-filled", over="mean")],
+              reason="zeros in place of what is missing cost 0.06 of the animals' cosine on average, and next to nothing where "
+              "few neurons of a motif are missing, so that eight draws do not settle the bound"),
     ],
     cost=8.0,
 )  # fmt: skip
@@ -336,8 +338,7 @@ def _modularity(weights: np.ndarray, labels: np.ndarray) -> float:
               "edges above the median; graphs whose weights and edges are at odds tell them apart (D7)",
               checks=[at_least("nmi_complete", 0.9, within=(0, 1)), at_most("nmi_complete", 0.2, of="binary")]),
         Claim("D7", "where weights and edges are at odds, the block model finds communities that modularity misses",
-              kind="paper",
-              where="the authors' notebook of benchmarks", ablation=("binary", "median"),
+              kind="paper", seeds=8, where="the authors' notebook of benchmarks", ablation=("binary", "median"),
               null=("louvain-best", "louvain-oracle", "spectral"),
               answers_to={"binary": "three quarters of the edges lead out of a group, as many as at random: edges alone say "
                           "nothing",

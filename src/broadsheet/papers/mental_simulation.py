@@ -564,7 +564,7 @@ def families(runs: Runs):
     axis.axhspan(ceiling - spread, ceiling + spread, color="k", alpha=0.2, label="other animal ± s.e.m.")
     axis.set_xticks(range(len(groups) + len(alone)), [*groups, *alone], rotation=30, ha="right")
     label(axis, "encoder and dynamics", "predictivity of units (median ρ)")
-    axis.legend(frameon=False, fontsize="x-small", ncols=3, loc="lower right")
+    axis.legend(frameon=False, fontsize="x-small", ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
 
 
