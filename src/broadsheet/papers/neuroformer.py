@@ -197,7 +197,8 @@ class Hubs(Sizes):
               reference="the network that was drawn", ablation="within-window", checks=[
                   at_least("average_precision", {"quick": 0.6}, of="sensitivity"),
                   at_least("average_precision", {"quick": 0.2}, of="sensitivity", minus="pearson"),
-                  at_least("direction", {"quick": 0.85}, of="sensitivity")]),
+                  at_least("direction", {"quick": 0.85}, of="sensitivity")],
+              reason="slopes of a network of this size and training are noisy: they miss a bound on one seed in three"),
     ],
     cost=20.0,
 )  # fmt: skip
