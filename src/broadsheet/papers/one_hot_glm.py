@@ -638,7 +638,10 @@ def number_of_states(runs: Runs):
     )
     right.axvline(0.0, color="k", lw=0.8)
     right.set_ylim(0, 1)
-    label(right, "time from the choice (s)", "probability of the states")
+    label(right, "time from the choice (s)", "probability of the states", legend=False)
+    right.legend(
+        frameon=False, fontsize="x-small", ncols=len(data["occupancy"].T), loc="lower center", bbox_to_anchor=(0.5, 1.0)
+    )
     return fig
 
 
