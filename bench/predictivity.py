@@ -34,7 +34,7 @@ def inputs(case):
 
 SIZES = {
     **{f"{units} units": {"samples": 800, "features": 64, "units": units} for units in (100, 300, 1000)},
-    "1000 units, 400 features": {"samples": 800, "features": 400, "units": 1000},
+    "1000 units, 200 features": {"samples": 800, "features": 200, "units": 1000},
     "1000 units, 2400 samples": {"samples": 2400, "features": 64, "units": 1000},
 }
 comparison = Comparison(

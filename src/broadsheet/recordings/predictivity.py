@@ -315,7 +315,8 @@ def _aligned(
         pairs = [(first, second)]
     else:
         kept &= _finite_samples(parts[0])
-        trials = parts[0].reshape(len(parts[0]), len(flat), -1)[:, kept]
+        trials = parts[0].reshape(len(parts[0]), len(flat), -1)
+        trials = trials if kept.all() else trials[:, kept]
         if len(trials) < 2:
             raise InputError(f"{len(trials)} trials cannot be split in halves; 2 or more are wanted.")
         if isinstance(halves, int):
@@ -356,7 +357,7 @@ def _halved(trials: Float[np.ndarray, "trials samples units"], ways: np.ndarray)
     seen = np.isfinite(flat)
     weights = np.concatenate([ways, ~ways]).astype(float)
     if seen.all():
-        means = weights @ flat / weights.sum(axis=1, keepdims=True)
+        means = (weights / weights.sum(axis=1, keepdims=True)) @ flat
     else:
         with np.errstate(invalid="ignore"):
             means = weights @ np.where(seen, flat, 0) / (weights @ seen)
