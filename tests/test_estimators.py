@@ -16,7 +16,16 @@ from broadsheet.conversion import DynamicConfidence
 from broadsheet.networks import ContinualClassifier, SNNClassifier
 from broadsheet.neurons import DendriticNeuron, ELMNeuron
 from broadsheet.plasticity import Tempotron
-from broadsheet.recordings import HMMGLM, FrameEncoder, LatentPredictor, Neuroformer, VideoPredictor
+from broadsheet.recordings import (
+    HMMGLM,
+    NTF,
+    DynamicConnectome,
+    FrameEncoder,
+    LatentPredictor,
+    Neuroformer,
+    VideoPredictor,
+    WeightedSBM,
+)
 from broadsheet.recordings.worm import GRUForecaster, RidgeVAR
 from broadsheet.vision import ModularVPR, MotionDetector
 from broadsheet.vision.event_movies import Movie
@@ -29,6 +38,7 @@ MOVIES = [Movie(RNG.random((2, 30, 10, 10)) < 0.1, RNG.integers(0, 2, 30)) for _
 LOGITS = np.cumsum(RNG.normal(size=(24, 5, 2)) + 0.5 * np.eye(2)[LABELS][:, None], axis=1)
 SERIES = RNG.normal(size=(4, 30, 3))
 PLACES = RNG.random((1, 4, 7, 7))
+WEIGHTS = np.triu(RNG.random((8, 8)), 1)
 FILMS = RNG.integers(0, 256, (6, 3, 8, 8)).astype(np.uint8)
 
 CASES = {
@@ -53,6 +63,11 @@ CASES = {
     "GRUForecaster": [(GRUForecaster(hidden=3, steps=2), SERIES, None, "predict", {"rate": [1e-3]})],
     "HMMGLM": [
         (HMMGLM(2, restarts=1, max_iter=2, random_state=0), (RECORDED > 0).astype(int), None, "predict", {"penalty": [1.0, 5.0]})
+    ],
+    "NTF": [(NTF(2, n_starts=1, max_sweeps=5), RNG.random((12, 3, 6)), None, "transform", {"rank": [1, 2]})],
+    "WeightedSBM": [(WeightedSBM(n_starts=1), WEIGHTS + WEIGHTS.T, None, "fit_predict", {})],
+    "DynamicConnectome": [
+        (DynamicConnectome(2, n_starts=1), RNG.normal(size=(3, 40, 4)), None, "transform", {"rank": [1, 2]})
     ],
     "ModularVPR": [(ModularVPR(2, 4, epochs=1), PLACES, None, "responses", {})],
     "LatentPredictor": [
@@ -99,8 +114,13 @@ def test_a_fitted_estimator_is_saved_copied_and_loaded(name, k):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CASES if name not in ("ModularVPR", "FrameEncoder", "VideoPredictor")]
-)  # it learns one passage and is not split
+    "name",
+    [
+        name
+        for name in CASES
+        if name not in ("ModularVPR", "FrameEncoder", "VideoPredictor", "WeightedSBM", "DynamicConnectome")
+    ],
+)  # what learns one passage, one graph or these animals is not split; encoders have no score
 def test_a_grid_search_tries_estimators(name):
     model, x, y, _, grid = CASES[name][0]
     scoring = None if hasattr(model, "score") else lambda fitted, x, y: 0.0

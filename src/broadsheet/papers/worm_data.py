@@ -59,7 +59,7 @@ paper = Paper(
         "broadsheet.recordings.worm.simulate",
     ),
     requires=("recordings",),
-    verbs=("recordings worm",),
+    verbs=("broadsheet recordings worm FILE --out DATASET",),
     notes=(
         "The authors' newest code takes the z-score last, after smoothing and resampling, and the derivative of the traces as "
         "given; their first code takes the z-score first. Both orders are there.",
