@@ -30,12 +30,10 @@ def decode(
     as_json: AsJson = False,
 ) -> None:
     """Decode behaviour from spikes: Neuroformer, pretrained on the spikes of the training blocks and tuned on few labels,
-    beside
-    ridge regression with history, the lasso, a small network and a gated recurrent unit on the same labels.
+    beside ridge regression with history, the lasso, a small network and a gated recurrent unit on the same labels.
 
     Tested on blocks of time that nobody saw, with gaps. Ridge regression is the rival to beat: on rates that follow behaviour
-    it
-    is hard to. A run that was interrupted goes on where it was.
+    it is hard to beat. A run that was interrupted goes on where it was.
     """
     import numpy as np
 

@@ -351,10 +351,3 @@ def _solve_time(A: Array, seen: tuple[Array, Array] | None, animal: Array, pair:
     gram = _time_gram(animal, _grams(pair, seen and seen[1].T), seen)
     target = jnp.einsum("twsr,swr->str", jnp.einsum("twp,spr->twsr", A, pair), animal)
     return jax.lax.fori_loop(0, passes, lambda _, time: _hals(time, target, gram), jnp.zeros_like(target))
-
-
-def mttkrp(tensor: Any, factors: Sequence[Any], mode: int) -> Float[np.ndarray, "size rank"]:
-    """The tensor, unfolded in a mode, times the Khatri-Rao product of the factors of the two others."""
-    indices = ("twp,wr,pr->tr", "twp,tr,pr->wr", "twp,tr,wr->pr")[mode]
-    others = [factor for k, factor in enumerate(factors) if k != mode]
-    return np.asarray(jnp.einsum(indices, jnp.asarray(tensor), *map(jnp.asarray, others), optimize="optimal"))

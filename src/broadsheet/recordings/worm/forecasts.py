@@ -6,6 +6,7 @@ lacks (`Recording.masked`) and in bins that are missing. Errors are over what wa
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ BATCH = 4_000_000
 """Numbers of the matrices that are solved together."""
 
 
-class _Forecaster(RegressorMixin):
+class _Forecaster(RegressorMixin, ABC):
     """What all forecasters share: `predict` gives each bin's forecast from those before it, `score` one less the ratio of the
     squared error to persistence's."""
 
@@ -35,8 +36,9 @@ class _Forecaster(RegressorMixin):
         """The first bin that is forecast."""
         return 1
 
+    @abstractmethod
     def _forecast(self, seen: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Forecasts of the bins from the first on, of a sequence (bins, neurons) with 0 for what is missing."""
 
     def predict(self, X: Any) -> Any:
         """Forecasts in the shape of X: bin t from bins before t. The first bins repeat what is there; NaN for neurons that a
