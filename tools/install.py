@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 LOG = Path(sys.prefix) / "install.log"
 SITE = Path(sysconfig.get_path("purelib"))
 ABOUT = {
-    "papers,web": "what all papers and the site need, about 135 packages: 630 MB to download, 2.7 GB unpacked, 1 to 5 minutes",
+    "papers,web": "what all papers and the site need, about 150 packages: 700 MB to download, 2.9 GB unpacked, 1 to 5 minutes",
     "all": "what the tests, the documentation and all extras need besides, about 65 packages: 200 MB",
 }
 CUDA = "Where the registry's PyTorch brings CUDA (Linux), it is 3 GB more; a CPU build that is installed before is kept."

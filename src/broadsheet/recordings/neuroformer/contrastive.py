@@ -15,8 +15,7 @@ def contrastive_loss(
     symmetric: bool = False,
 ) -> Float[Array, ""]:  # fmt: skip
     """Mean over windows of `-s_ii + logsumexp_j s_ij`, `s_ij = u_i v_j / temperature` of normalised features; windows that are
-    not
-    `there` count nowhere. `symmetric`: the mean of both directions."""
+    not `there` count nowhere. `symmetric`: the mean of both directions."""
     s = similarity(u, v) / temperature
     pairs = there[:, None] & there[None]
 

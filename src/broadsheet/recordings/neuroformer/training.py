@@ -89,8 +89,7 @@ class Loss(eqx.Module):
 @functools.lru_cache(maxsize=16)
 def optimiser(rate: float, steps: int, decay: float = 0.1) -> optax.GradientTransformation:
     """AdamW with betas (0.9, 0.95), gradients clipped at 1, decay of matrices of dense layers alone, a short warm-up and a
-    cosine
-    down to a tenth."""
+    cosine down to a tenth."""
     warm = max(1, min(50, steps // 10))
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm, max(steps, warm + 1), rate / 10)
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, 0.9, 0.95, weight_decay=decay, mask=_decayed))
