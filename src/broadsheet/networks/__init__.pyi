@@ -4,6 +4,7 @@ from .layers import SNN, PlasticLayer, SpikingLayer
 from .nir import NIRNetwork, from_nir
 from .nir_writing import to_nir, write_nir
 from .projections import Dense, PoissonBackground, Projection, Uniform
+from .rates import RateRNN
 from .recurrent import Recurrent
 from .reservoir import Reservoir
 from .spikes import Spikes, simulate
@@ -18,6 +19,7 @@ __all__ = [
     "PlasticLayer",
     "PoissonBackground",
     "Projection",
+    "RateRNN",
     "Recurrent",
     "Reservoir",
     "SNNClassifier",
