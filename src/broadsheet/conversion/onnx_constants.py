@@ -7,7 +7,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from broadsheet.errors import DataError, UntrustedError
+from broadsheet.errors import DataError, MissingExtraError, UntrustedError
 from broadsheet.files import MIB
 
 MAX_BYTES = 2048 * MIB
@@ -15,6 +15,28 @@ FOLDED = {"Add", "Cast", "Concat", "Div", "Flatten", "Gather", "Identity", "Mul"
           "Transpose", "Unsqueeze"}  # fmt: skip
 """Operations that are computed at once where all that goes in is constant."""
 FOLDED_NUMBERS = 2**28
+
+
+def load_model(path: Path) -> Any:
+    """An ONNX model with nodes, its arrays left where they are; raises `DataError` where the file is none."""
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("ONNX", "data") from None
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path} has {path.stat().st_size / MIB:.0f} MiB; at most {MAX_BYTES / MIB:g} MiB are read.")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf raises whatever a damaged file leads it to
+        raise DataError(f"{path} is not an ONNX model ({type(error).__name__}).") from None
+    if not model.graph.node:
+        raise DataError(f"{path} is not an ONNX model with nodes.")
+    return model
+
+
+def opset_of(model: Any) -> int:
+    """The version of ONNX's own operations that a model uses."""
+    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
 
 
 def refuse(path: Path, node: Any, said: str) -> NoReturn:
@@ -49,12 +71,13 @@ class Constants:
             refuse(self.path, node, f"has the attributes {sorted(options)}; one value is wanted")
         ((name, value),) = options.items()
         if name == "value":
-            return self._array(value, node.output[0])
+            return self.array(value, node.output[0])
         if name not in ("value_float", "value_floats", "value_int", "value_ints"):
             refuse(self.path, node, f"has the attribute {name!r}, which is not read")
         return np.asarray(value, np.float32 if "float" in name else np.int64)
 
-    def _array(self, tensor: Any, name: str) -> np.ndarray:
+    def array(self, tensor: Any, name: str) -> np.ndarray:
+        """What a tensor of the file holds."""
         import onnx
         from onnx import numpy_helper
 
@@ -100,7 +123,7 @@ class Constants:
     def value(self, node: Any, name: str) -> np.ndarray:
         """A constant by its name."""
         if name not in self.known and name in self.tensors:
-            self.known[name] = self._array(self.tensors[name], name)
+            self.known[name] = self.array(self.tensors[name], name)
         if name not in self.known:
             refuse(self.path, node, f"takes {name!r} from the input; a constant is wanted there")
         return self.known[name]

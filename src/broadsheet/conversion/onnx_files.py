@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from broadsheet.conversion.conversion import Layer, Sequential
-from broadsheet.conversion.onnx_constants import MAX_BYTES
+from broadsheet.conversion.onnx_constants import load_model
 from broadsheet.conversion.onnx_graph import Graph
-from broadsheet.errors import DataError, MissingExtraError
-from broadsheet.files import MIB
 
 FURTHEST = 1024
 """Largest stride, dilation and padding that are read; larger ones are a damaged file's."""
@@ -32,19 +30,7 @@ def read_onnx(path: Path, shape: tuple[int, ...] | None = None) -> Sequential:
 
     **Raises:** `DataError` for anything else, with the node and the attribute; `UntrustedError` for weights elsewhere.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("ONNX", "data") from None
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size / MIB:.0f} MiB; at most {MAX_BYTES / MIB:g} MiB are read.")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf raises whatever a damaged file leads it to
-        raise DataError(f"{path} is not an ONNX model ({type(error).__name__}).") from None
-    if not model.graph.node:
-        raise DataError(f"{path} is not an ONNX model with nodes.")
-    return _Reader(path, model, shape).layers()
+    return _Reader(path, load_model(path), shape).layers()
 
 
 class _Reader(Graph):

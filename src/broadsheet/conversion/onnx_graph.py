@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from broadsheet.conversion.conversion import Layer, Sequential
-from broadsheet.conversion.onnx_constants import Constants, refuse
+from broadsheet.conversion.onnx_constants import Constants, opset_of, refuse
 from broadsheet.errors import DataError
 
 OPEN = "needs the sizes of the input, which the file leaves open; give its shape"
@@ -29,7 +29,7 @@ class Graph:
 
     def __init__(self, path: Path, model: Any, shape: tuple[int, ...] | None) -> None:
         self.path, self.graph, self.made = path, model.graph, list[Layer]()
-        self.opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
+        self.opset = opset_of(model)
         self.constants = Constants(path, self.graph, self.opset)
         self.current, self.shape = self._input(shape)
         self.real = self.shape
