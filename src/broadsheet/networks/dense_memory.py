@@ -1,15 +1,14 @@
 """Dense Hebbian memories: N spins with couplings of P neurons each, learned from archetypes or from noisy examples of them.
 
 The couplings are never built. With u = x sigma (one pattern x, neuron by neuron) the energy is a sum over patterns of the
-elementary symmetric polynomial e_P(u), and the field on neuron i needs e_(P-1) of all others. Newton's identities give these from
-power sums, so that a field is a few products of the patterns with vectors: its cost is linear in K, N and P, its memory that of
-the patterns.
+elementary symmetric polynomial e_P(u), and the field on neuron i needs e_(P-1) of all others. Newton's identities give these
+from power sums, so that a field is a few products of the patterns with vectors: its cost is linear in K, N and P, its memory
+that of the patterns.
 
     H = - N^-(P-1) sum_mu sum_(i1 < ... < iP) x_i1 ... x_iP sigma_i1 ... sigma_iP
     h_i = (P-1)! N^-(P-1) sum_mu x_i e_(P-1)(u without i),   P(sigma_i = 1) = (1 + tanh((P/2) h_i / T')) / 2
 
-All sums are over distinct neurons unless `distinct=False`; T' = P! / (2 beta). Overlaps and theory: `broadsheet.networks.replica`.
-After the idea of arXiv 2212.00606 and its unsupervised twin, arXiv 2211.14067.
+All sums are over distinct neurons unless `distinct=False`; T' = P! / (2 beta). Theory: `broadsheet.networks.replica`. After the idea of arXiv 2212.00606 and its unsupervised twin, arXiv 2211.14067.
 """
 
 from __future__ import annotations
@@ -87,8 +86,8 @@ def stored_numbers(neurons: int, order: int) -> int:
 
 
 def coupling_noise(key: Any, neurons: int, order: int, dtype: Any = np.float32) -> np.ndarray:
-    """Standard normal noise, one number for each set of `order` neurons, as a symmetric tensor (neurons, …) that is zero where two
-    indices agree. N^P numbers: for small networks."""
+    """Standard normal noise, one number for each set of `order` neurons, as a symmetric tensor (neurons, …) that is zero where
+    two indices agree. N^P numbers: for small networks."""
     if neurons**order > LARGEST_TENSOR:
         raise InputError(f"A tensor of {neurons}^{order} couplings is too large; at most {LARGEST_TENSOR:,} are held.")
     index = np.array(list(combinations(range(neurons), order))).T
@@ -102,8 +101,8 @@ def coupling_noise(key: Any, neurons: int, order: int, dtype: Any = np.float32) 
 class DenseHebbian(System):
     """A memory of `patterns` (K, neurons) with couplings of `order` neurons, at a temperature T'.
 
-    A step is one sweep: each neuron once in random order, or all at once (`sequential=False`); its input is an external field on
-    top of h (neurons,), or None. Patterns are archetypes, teacher's averages (`ExampleSet.means`) or single examples
+    A step is one sweep: each neuron once in random order, or all at once (`sequential=False`); its input is an external field
+    on top of h (neurons,), or None. Patterns are archetypes, teacher's averages (`ExampleSet.means`) or single examples
     (`unsupervised`). `noise` is what learning left in the couplings (`coupling_noise`) and `noise_scale` its size.
 
     **Raises:** `InputError` for an order below 2, fewer neurons than the order, patterns that are not finite.
@@ -184,8 +183,8 @@ class DenseHebbian(System):
         return learned - self.neurons * jnp.sum(u * self._noise_field(u)) / math.factorial(self.order)
 
     def glauber(self, key: PRNGKeyArray, sigma: Any, sweeps: int) -> Float[Array, "*replicas neurons"]:
-        """The spins after so many sweeps from `sigma` (…, neurons), each replica with noise of its own; without thermal noise they
-        stop once they stand still."""
+        """The spins after so many sweeps from `sigma` (…, neurons), each replica with noise of its own; without thermal noise
+        they stop once they stand still."""
         sigma = jnp.asarray(sigma, self.patterns.dtype)
         if sigma.shape[-1:] != (self.neurons,):
             raise InputError(f"The spins have the shape {sigma.shape}; {self.neurons} neurons are wanted, last.")
@@ -204,7 +203,7 @@ class DenseHebbian(System):
         return _plefka(self, jnp.asarray(mean, self.patterns.dtype), jnp.asarray(sweeps), onsager, as_array(damping))
 
     def _over_patterns(self, function: Callable[[Array], Array]) -> Array:
-        """The sum of a function of some patterns (rows, neurons) over all; powers of patterns take no more room than a block."""
+        """The sum of a function of some patterns (rows, neurons) over all, block by block where it takes powers of them."""
         count = len(self.patterns)
         rows = count if self.signs else max(1, min(count, BLOCK // self.neurons))
         whole = count // rows
@@ -216,7 +215,7 @@ class DenseHebbian(System):
         return add(0, total) if whole == 1 else jax.lax.fori_loop(1, whole, add, add(0, total))
 
     def _pattern_field(self, rows: Array, u: Array) -> Array:
-        """sum over patterns of (P-1)! x e_(P-1) of the others, where u is sigma / N: e without i is sum_j (-x u)^j e_(P-1-j), so
+        """Sum over patterns of (P-1)! x e_(P-1) of the others, with u = sigma / N: e without i is sum_j (-x u)^j e_(P-1-j), so
         that each power of x is one product with the patterns."""
         e = self._elementary(rows, u, self.order - 1)
         if not self.distinct:

@@ -31,8 +31,8 @@ def softmax_recall(patterns: Any, cues: Any, *, beta: float, steps: int = 5) -> 
 class PairwiseBank:
     """As many pairwise Hebbian networks as hold together the numbers of one with couplings of `order` neurons.
 
-    The patterns (K, neurons) are dealt out in `groups`, each stored in as many of the networks: several groups hold fewer patterns
-    each, few groups are stored more often, so that independent noise of deviation `omega` a pattern and coupling averages out.
+    The patterns (K, neurons) are dealt out in `groups`, each stored in as many of the networks: more groups hold fewer patterns
+    each, fewer are stored more often, so that independent noise of deviation `omega` a pattern and coupling averages out.
     Recall runs one network a group, of the averaged couplings, and takes the outcome that is nearest to the cue.
 
     **Raises:** `InputError` for more groups than patterns or networks.

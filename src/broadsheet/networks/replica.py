@@ -1,10 +1,11 @@
 """Replica-symmetric theory of dense Hebbian memories: order parameters, pressure, capacities and phase diagrams.
 
 Energies as in `broadsheet.networks.dense_memory`: couplings of `order` (P) distinct neurons, `load` alpha = K / N^(P-1),
-`temperature` T' = P! / (2 beta), and `rho`, the entropy (1 - r²) / (M r²) of M examples of quality r. The order parameters are m,
-the overlap with the archetype, n, that with its examples, and q, between replicas:
+`temperature` T' = P! / (2 beta), and `rho`, the entropy (1 - r²) / (M r²) of M examples of quality r. The order parameters are
+m, the overlap with the archetype, n, that with its examples, and q, between replicas:
 
-    g = kappa (1 + sqrt(rho) z1) + sqrt(V) z2 / T',   kappa = (P/2) (1 + rho)^(P/2 - 1) n^(P-1) / T',   V = (alpha P P! / 4) q^(P-1)
+    g = kappa (1 + sqrt(rho) z1) + sqrt(V) z2 / T'
+    kappa = (P/2) (1 + rho)^(P/2 - 1) n^(P-1) / T',   V = (alpha P P! / 4) q^(P-1)
     m = E tanh g,   q = E tanh² g,   (1 + rho) n = m + rho kappa (1 - q)
 
 with standard normal z. Derived after the idea of arXiv 2212.00606, whose text we had not; the formulas are for P > 2 (at 2 the
@@ -44,8 +45,8 @@ class RSState(NamedTuple):
 class PhaseDiagram(NamedTuple):
     """Phases on a grid, and the lines between them as loads, one a temperature (NaN where there is none).
 
-    `spinodal`: retrieval exists below it; `stable`: it has the larger pressure below it; `glass`: the glass replaces the ergodic
-    phase above it.
+    `spinodal`: retrieval exists below it; `stable`: it has the larger pressure below it; `glass`: the glass replaces the
+    ergodic phase above it.
     """
 
     temperatures: Float[np.ndarray, " temperatures"]
