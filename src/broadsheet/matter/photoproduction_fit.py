@@ -1,0 +1,313 @@
+"""The strength of a quark-nucleon potential from measured cross sections, with uncertainties, as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy.optimize import brentq, least_squares, minimize_scalar
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from broadsheet.errors import InputError
+from broadsheet.matter.charmonium import CharmoniumCQM, CharmoniumState
+from broadsheet.matter.photoproduction import JPSI_MASS, Photoproduction, Tables, photon_energy, total, total_energy
+from broadsheet.matter.pomeron import NUCLEON_MASS, Pomeron
+from broadsheet.matter.quark_nucleon import QuarkNucleonPotential
+
+PARAMETERS = ("alpha", "mu", "strength", "scale")
+LIMITS = {"alpha": (1e-6, 2.0), "mu": (0.05, 3.0), "strength": (0.0, np.inf), "scale": (0.05, 20.0)}
+THRESHOLD = float(photon_energy(NUCLEON_MASS + JPSI_MASS))
+"""GeV; the least energy of a photon that makes J/psi on a proton at rest."""
+
+
+@lru_cache(maxsize=1)
+def jpsi() -> CharmoniumState:
+    """J/psi of the quark model."""
+    return CharmoniumCQM().solve()
+
+
+@partial(jax.jit, static_argnames="fsi")
+def _predicted(tables: Tables, vector: Any, core: Any, ratio: Any, fsi: bool) -> Any:
+    alpha, mu, strength, scale = vector
+    return scale * total(tables, (alpha, mu, core, ratio), fsi, strength)
+
+
+@partial(jax.jit, static_argnames="fsi")
+def _slopes(tables: Tables, vector: Any, core: Any, ratio: Any, fsi: bool) -> Any:
+    return jax.jacfwd(_predicted, argnums=1)(tables, vector, core, ratio, fsi)
+
+
+def check_measured(energies: Any, measured: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Energies (points,), GeV, and (cross section, upward error, downward error) (points, 3), nb.
+
+    **Raises:** `InputError` where errors are missing or not positive, a number is not finite, a cross section is negative, or a
+    photon is below threshold.
+    """
+    energies = np.asarray(energies, float).reshape(len(energies), -1)[:, 0]
+    measured = np.asarray(measured, float)
+    if measured.ndim != 2 or measured.shape[1] not in (2, 3) or len(measured) != len(energies):
+        raise InputError(
+            f"Cross sections come as (points, 2) with their errors, or (points, 3) with upward and downward ones, nb, for each of "
+            f"{len(energies)} energies; got {measured.shape}."
+        )
+    measured = measured[:, [0, 1, -1]]
+    check_energies(energies)
+    bad = ~np.isfinite(measured).all(axis=1) | (measured[:, 0] < 0) | (measured[:, 1:] <= 0).any(axis=1)
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise InputError(
+            f"A cross section is a number from 0 on with positive errors, nb; point {k + 1} has {measured[k, 0]:g}, "
+            f"+{measured[k, 1]:g}, -{measured[k, 2]:g}."
+        )
+    return energies, measured
+
+
+def check_energies(energies: np.ndarray) -> None:
+    """Raises `InputError` where a photon's energy, GeV, is none or not above threshold."""
+    bad = ~(energies > THRESHOLD + 1e-3) | ~np.isfinite(energies)
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise InputError(
+            f"Photons need more than {THRESHOLD:.4f} GeV, the threshold of J/psi on a proton at rest; point {k + 1} has "
+            f"{energies[k]:g} GeV."
+        )
+
+
+def pulls(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """(model - data) / error, with the upward error where the model lies above the data."""
+    apart = predicted - measured[:, 0]
+    return apart / np.where(apart > 0, measured[:, 1], measured[:, 2])
+
+
+class PhotoproductionFit(RegressorMixin, BaseEstimator):
+    """Fits the potential between a charm quark and the nucleon to total cross sections of J/psi photoproduction.
+
+    **Arguments:** `kind`, `mu` (GeV), `core`, `ratio`: shape of the potential; `alpha`: its strength, where it is not fitted;
+    `free`: what is fitted of `"alpha"`, `"mu"` and `"strength"` (a factor of loop and rescattering); `born`, `fsi`, `pomeron`,
+    `waves`, `nodes`: as `Photoproduction` has them; `scale_error`: relative error common to all points (GlueX 2019: 0.27), which
+    adds their common scale as a parameter with this prior.
+
+    After `fit`: `parameters_`, `errors_` (from the covariance) by name, `covariance_`, `chi2_`, `dof_`, `pulls_`,
+    `scattering_length_` and `scattering_length_error_` (fm), `potential_`, `evaluations_`.
+    """
+
+    def __init__(
+        self, kind: str = "1Y", mu: float = 0.3, core: float = 1.0, ratio: float = 2.0, alpha: float = 0.03,
+        free: Sequence[str] = ("alpha",), born: str = "loop", fsi: bool = True, pomeron: bool = True, waves: int = 2,
+        nodes: int = 24, scale_error: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.kind, self.mu, self.core, self.ratio, self.alpha = kind, mu, core, ratio, alpha
+        self.free, self.born, self.fsi, self.pomeron = free, born, fsi, pomeron
+        self.waves, self.nodes, self.scale_error = waves, nodes, scale_error
+
+    def model(self) -> Photoproduction:
+        """The model without the potential's parameters."""
+        return Photoproduction(
+            jpsi(),
+            born=self.born,
+            fsi=self.fsi,
+            pomeron=Pomeron() if self.pomeron else None,
+            waves=self.waves,
+            nodes=self.nodes,
+        )
+
+    def fit(self, energies: Any, measured: Any) -> PhotoproductionFit:
+        """**Arguments:** `energies`: of the photons, GeV (points,) or (points, 1); `measured`: as `check_measured` takes them."""
+        energies, measured = check_measured(energies, measured)
+        names = [*self.free, *(["scale"] if self.scale_error else [])]
+        unknown = [name for name in self.free if name not in PARAMETERS[:3]]
+        if unknown or not self.free:
+            raise InputError(f"free is {tuple(self.free)}; one or more of {', '.join(PARAMETERS[:3])} is wanted.")
+        if len(energies) <= len(self.free):
+            raise InputError(f"{len(energies)} cross sections cannot determine {len(self.free)} parameters.")
+        problem = _Problem(self, self.model().tables(total_energy(energies)), measured, names)
+        values = min((problem.minimise(start) for start in problem.starts()), key=lambda found: found.cost)
+        self._finish(problem, values)
+        return self
+
+    def _finish(self, problem: _Problem, found: Any) -> None:
+        self.parameters_ = dict(zip(problem.names, (float(each) for each in found.x), strict=True))
+        information = found.jac.T @ found.jac
+        self.covariance_ = np.linalg.pinv(information)
+        self.errors_ = dict(zip(problem.names, np.sqrt(np.diag(self.covariance_)).tolist(), strict=True))
+        self.chi2_, self.dof_ = float(2 * found.cost), len(problem.measured) - len(self.free)
+        self.pulls_ = problem.residuals(found.x)[: len(problem.measured)]
+        self.evaluations_ = problem.evaluations
+        self._problem = problem
+        known = {"alpha": self.alpha, "mu": self.mu} | self.parameters_
+        core = self.core if self.kind == "2Y" else 1.0
+        self.potential_ = QuarkNucleonPotential(self.kind, known["alpha"], known["mu"], core, self.ratio)
+        self.scattering_length_ = self._length(self.potential_)
+        slopes = []
+        for name in problem.names:
+            if name not in ("alpha", "mu"):
+                slopes.append(0.0)
+                continue
+            step = 1e-4 * known[name]
+            ends = [self._length(replace(self.potential_, **{name: known[name] + sign * step})) for sign in (1, -1)]
+            slopes.append((ends[0] - ends[1]) / (2 * step))
+        self.scattering_length_error_ = float(np.sqrt(np.array(slopes) @ self.covariance_ @ np.array(slopes)))
+
+    def _length(self, potential: QuarkNucleonPotential) -> float:
+        return self.model().scattering(potential).scattering_length()
+
+    def predict(self, energies: Any) -> np.ndarray:
+        """Total cross sections, nb, at photon energies, GeV; the data's common scale is not in them."""
+        return self._curve(energies)[0]
+
+    def band(self, energies: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Cross sections and their standard errors from the covariance of the parameters, nb."""
+        return self._curve(energies)
+
+    def _curve(self, energies: Any) -> tuple[np.ndarray, np.ndarray]:
+        check_is_fitted(self)
+        energies = np.asarray(energies, float).reshape(len(energies), -1)[:, 0]
+        check_energies(energies)
+        tables = self.model().tables(total_energy(energies))
+        vector = self._problem.whole(np.array([self.parameters_[name] for name in self._problem.names]))
+        vector[PARAMETERS.index("scale")] = 1.0
+        values, slopes = self._problem.evaluate(tables, vector)
+        slopes[:, PARAMETERS.index("scale")] = 0.0
+        slopes = slopes[:, self._problem.columns]
+        return values, np.sqrt(np.einsum("ei,ij,ej->e", slopes, self.covariance_, slopes))
+
+    def score(self, energies: Any, measured: Any) -> float:
+        """Minus chi squared a point."""
+        energies, measured = check_measured(energies, measured)
+        return -float(np.mean(pulls(self.predict(energies), measured) ** 2))
+
+    def profile(self, name: str = "alpha", rise: float = 1.0) -> tuple[float, float]:
+        """Where chi squared, minimised over all other parameters, has risen by `rise`: lower and upper end.
+
+        An end at which it does not rise so far is the parameter's limit.
+        """
+        check_is_fitted(self)
+        if name not in self.parameters_:
+            raise InputError(f"{name} was not fitted; {', '.join(self.parameters_)} can be profiled.")
+        best, low, high = self.parameters_[name], *LIMITS[name]
+        above: Callable[[float], float] = lambda value: (
+            self._problem.profiled(name, value, self.parameters_) - self.chi2_ - rise
+        )
+        ends = []
+        for sign, limit in ((-1, low), (1, high)):
+            step = max(self.errors_[name], 1e-6 * abs(best))
+            end = best
+            while True:
+                end = min(max(end + sign * step, low), high)
+                if above(end) > 0:
+                    ends.append(float(brentq(above, best, end, xtol=1e-5 * abs(best))))
+                    break
+                if end == limit or abs(end - best) > 1e3 * abs(best):
+                    ends.append(float(limit))
+                    break
+                step *= 2
+        return ends[0], ends[1]
+
+
+class _Problem:
+    """Residuals of a fit, with their slopes by JAX in float64, for SciPy's least squares."""
+
+    def __init__(self, owner: PhotoproductionFit, tables: Tables, measured: np.ndarray, names: list[str]) -> None:
+        self.tables, self.measured, self.names = tables, measured, names
+        self.columns = [PARAMETERS.index(name) for name in names]
+        self.fixed = np.array([owner.alpha, owner.mu, 1.0, 1.0])
+        self.shape = (owner.core if owner.kind == "2Y" else 0.0, owner.ratio)
+        self.fsi, self.scale_error, self.evaluations = owner.fsi, owner.scale_error, 0
+
+    def whole(self, values: np.ndarray) -> np.ndarray:
+        """All of `PARAMETERS`."""
+        vector = self.fixed.copy()
+        vector[self.columns] = values
+        return vector
+
+    def evaluate(self, tables: Tables, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cross sections, nb, and their slopes by each of `PARAMETERS`."""
+        with jax.enable_x64(True):
+            values = np.array(_predicted(tables, vector, *self.shape, fsi=self.fsi))
+            return values, np.array(_slopes(tables, vector, *self.shape, fsi=self.fsi))
+
+    def residuals(self, values: np.ndarray) -> np.ndarray:
+        """Pulls, and that of the scale where it has a prior."""
+        self.evaluations += 1
+        vector = self.whole(values)
+        with jax.enable_x64(True):
+            predicted = np.array(_predicted(self.tables, vector, *self.shape, fsi=self.fsi))
+        found = pulls(predicted, self.measured)
+        return np.append(found, (vector[3] - 1) / self.scale_error) if self.scale_error else found
+
+    def jacobian(self, values: np.ndarray) -> np.ndarray:
+        predicted, slopes = self.evaluate(self.tables, self.whole(values))
+        errors = np.where(predicted > self.measured[:, 0], self.measured[:, 1], self.measured[:, 2])
+        found = slopes[:, self.columns] / errors[:, None]
+        if self.scale_error:
+            found = np.vstack([found, [(name == "scale") / self.scale_error for name in self.names]])
+        return found
+
+    def starts(self) -> list[np.ndarray]:
+        """The best of a few strengths, at most two, so that no far minimum is taken for the nearest."""
+        lead = next((name for name in ("alpha", "strength") if name in self.names), None)
+        base = self.fixed[self.columns]
+        if lead is None:
+            return [base]
+        k = self.names.index(lead)
+        tried = []
+        for value in base[k] * np.geomspace(0.05, 8.0, 8):
+            start = base.copy()
+            start[k] = np.clip(value, *LIMITS[lead])
+            tried.append((float(np.sum(self.residuals(start) ** 2)), value, start))
+        return [start for _, _, start in sorted(tried, key=lambda each: each[0])[:2]]
+
+    def minimise(self, start: np.ndarray, held: str = "") -> Any:
+        """SciPy's result from a start, with the gradient by JAX; `held` stays as it is."""
+        free = [k for k, name in enumerate(self.names) if name != held]
+        bounds = np.array([LIMITS[self.names[k]] for k in free]).T
+
+        def filled(values: np.ndarray) -> np.ndarray:
+            vector = np.array(start, float)
+            vector[free] = values
+            return vector
+
+        return least_squares(
+            lambda values: self.residuals(filled(values)), np.clip(start[free], *bounds),
+            jac=lambda values: self.jacobian(filled(values))[:, free], bounds=bounds, x_scale="jac", xtol=1e-12, ftol=1e-12,
+            gtol=1e-10,
+        )  # fmt: skip
+
+    def profiled(self, name: str, value: float, best: dict[str, float]) -> float:
+        """Chi squared with one parameter held and the others fitted."""
+        start = np.array([value if each == name else best[each] for each in self.names])
+        if len(self.names) == 1:
+            return float(np.sum(self.residuals(start) ** 2))
+        return float(2 * self.minimise(start, name).cost)
+
+
+class PowerLaw(NamedTuple):
+    """`size (1 - E_threshold / E)^exponent`, nb, and its chi squared: a threshold curve without dynamics."""
+
+    size: float
+    exponent: float
+    chi2: float
+
+    def __call__(self, energies: Any) -> np.ndarray:
+        return self.size * (1 - THRESHOLD / np.asarray(energies, float)) ** self.exponent
+
+
+def power_law(energies: Any, measured: Any, exponent: float | None = None) -> PowerLaw:
+    """The best threshold curve; with a fixed `exponent` (2 for two gluons in perturbative QCD) one parameter is fitted, else two."""
+    energies, measured = check_measured(energies, measured)
+
+    def best(power: float) -> PowerLaw:
+        shape = (1 - THRESHOLD / energies) ** power
+        error = measured[:, 1:].mean(axis=1)
+        start = np.sum(shape * measured[:, 0] / error**2) / np.sum((shape / error) ** 2)
+        found = least_squares(lambda size: pulls(size * shape, measured), [max(start, 1e-9)])
+        return PowerLaw(float(found.x[0]), power, float(2 * found.cost))
+
+    if exponent is not None:
+        return best(exponent)
+    return best(float(minimize_scalar(lambda power: best(power).chi2, bounds=(0.05, 6.0), method="bounded").x))
