@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from broadsheet.cli.networks_laziness import laziness
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import DataError, InputError
@@ -300,3 +301,6 @@ def _place_figure(path: Path, curves: dict[str, Any], scores: Any) -> Path:
     with writing(path) as stream:
         fig.savefig(stream, format=path.suffix[1:] or "png", dpi=150)
     return path
+
+
+app.command("laziness")(laziness)
