@@ -51,7 +51,7 @@ def stimulus_correlation(responses: Responses, p: np.ndarray) -> Float[np.ndarra
     """Correlation of neurons over the stimuli of an ensemble; 0 for a neuron that answers all alike."""
     covariance = stimulus_covariance(responses, p)
     spread = np.sqrt(covariance.diagonal())
-    safe = np.where(spread > 0, spread, np.inf)
+    safe = np.where(spread > 1e-12 * np.abs(responses).max(axis=1), spread, np.inf)
     return covariance / np.outer(safe, safe)
 
 
@@ -104,9 +104,7 @@ class Effects:
         }
 
 
-def effects(
-    before: Responses, after: Responses, p: np.ndarray, adapter: float, orientations: Float[np.ndarray, " stimuli"]
-) -> Effects:
+def effects(before: np.ndarray, after: np.ndarray, p: np.ndarray, adapter: float, orientations: np.ndarray) -> Effects:
     """Effects of adaptation to an ensemble.
 
     **Arguments:** `before`, `after`: tuning curves in the uniform and in the biased context; `p`: the biased ensemble;

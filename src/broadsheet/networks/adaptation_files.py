@@ -35,10 +35,10 @@ class AdaptedPopulation:
     **Raises:** `DataError` for shapes that do not fit, NaN, negative probabilities, or fewer than 2 neurons or 4 orientations.
     """
 
-    orientations: Float[np.ndarray, " stimuli"]
-    ensemble: Float[np.ndarray, " stimuli"]
-    before: Float[np.ndarray, "neurons stimuli"]
-    after: Float[np.ndarray, "neurons stimuli"]
+    orientations: np.ndarray  # (stimuli,)
+    ensemble: np.ndarray
+    before: np.ndarray  # (neurons, stimuli)
+    after: np.ndarray
     adapter: float  # radians
     name: str = ""
 
@@ -72,11 +72,9 @@ class AdaptedPopulation:
         distinct, place = np.unique(angle, return_inverse=True)
         if len(distinct) < 4:
             raise DataError(f"{self.name or 'the population'}: {len(distinct)} different orientations; 4 or more are wanted.")
-        count = np.bincount(place)
+        members = np.eye(len(distinct))[place]
         for field in ("before", "after"):
-            summed = np.zeros((len(self.before), len(distinct)))
-            np.add.at(summed, (slice(None), place), getattr(self, field))
-            object.__setattr__(self, field, summed / count)
+            object.__setattr__(self, field, getattr(self, field) @ members / members.sum(axis=0))
         object.__setattr__(self, "ensemble", np.bincount(place, self.ensemble))
         object.__setattr__(self, "orientations", np.deg2rad(distinct))
 

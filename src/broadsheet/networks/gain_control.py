@@ -66,9 +66,9 @@ class GainNetwork:
     **Raises:** `InputError` for shapes that do not fit, for NaN, and for weights past stability at gains of 1.
     """
 
-    F: Float[np.ndarray, "neurons stimuli"]
-    W: Float[np.ndarray, "neurons neurons"]
-    D: Float[np.ndarray, "neurons neurons"] | None = None
+    F: np.ndarray
+    W: np.ndarray
+    D: np.ndarray = None  # type: ignore[assignment]  # filled in below
     tau: float = 10.0  # ms
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class GainNetwork:
         """Whether activity settles: all eigenvalues of diag(g) W have real parts below 1."""
         if (gains > 0).all() and np.array_equal(self.W, self.W.T):
             # then diag(g) W has the eigenvalues of a symmetric matrix, all below 1 where diag(1/g) - W is positive definite
-            return scipy.linalg.lapack.dpotrf(np.diag(1 / gains) - self.W)[1] == 0
+            return scipy.linalg.lapack.dpotrf(np.diag((1 - 1e-12) / gains) - self.W)[1] == 0
         return bool(np.linalg.eigvals(gains[:, None] * self.W).real.max() < 1)
 
     def steady(self, gains: Gains | None = None) -> Float[np.ndarray, "neurons stimuli"]:
@@ -138,21 +138,20 @@ class GainNetwork:
         *,
         start: Gains | None = None,
         bounds: tuple[float, float] = BOUNDS,
-        tolerance: float = 1e-10,
         max_steps: int = 200,
     ) -> Gains:
         """The gains that minimise L under an ensemble, by Newton steps with the exact Hessian.
 
         Steps stay within bounds and within stability; on a bound a gain is held while the gradient pushes it outwards.
 
-        **Arguments:** `start`: by default 1; `tolerance`: largest gradient at which it stops.
+        It stops where a step would lower L by no more than rounding does. **Arguments:** `start`: by default 1.
 
         **Raises:** `InputError` where alpha or gamma is negative, where bounds leave no room or p does not fit, and where the
         gains do not settle in `max_steps`.
         """
         if not (alpha >= 0 and gamma >= 0):
             raise InputError(f"alpha = {alpha:g} and gamma = {gamma:g}; prices are not negative.")
-        return self._minimise(self._moments(p, alpha), gamma, start, bounds, tolerance, max_steps)
+        return self._minimise(self._moments(p, alpha), gamma, start, bounds, max_steps)
 
     def fit(
         self, responses: Float[np.ndarray, "neurons stimuli"], gamma: float = 0.0, *, bounds: tuple[float, float] = BOUNDS
@@ -168,7 +167,7 @@ class GainNetwork:
         moments = _Moments(
             self.W, self.F @ self.F.T * share, np.eye(self.neurons), target @ self.F.T * share, float((target**2).sum() * share)
         )
-        return self._minimise(moments, gamma, None, bounds, 1e-9, 500)
+        return self._minimise(moments, gamma, None, bounds, 500)
 
     def _minimise(
         self,
@@ -176,7 +175,6 @@ class GainNetwork:
         gamma: float,
         start: Gains | None,
         bounds: tuple[float, float],
-        tolerance: float,
         max_steps: int,
     ) -> Gains:
         low, high = bounds
@@ -188,11 +186,12 @@ class GainNetwork:
         at = moments.expand(g, gamma)
         for _ in range(max_steps):
             free = ~(((g <= low) & (at.gradient > 0)) | ((g >= high) & (at.gradient < 0)))
-            if not free.any() or np.abs(at.gradient[free]).max() < tolerance:
-                return g
             direction = np.zeros_like(g)
-            direction[free] = _descent(at.gradient[free], at.hessian[np.ix_(free, free)])
-            size = 1.0
+            if free.any():
+                direction[free] = _descent(at.gradient[free], at.hessian[np.ix_(free, free)])
+            size, tried = 1.0, np.clip(g + direction, low, high)
+            if -at.gradient @ direction <= 1e-14 * (moments.power + abs(at.loss)):
+                return tried if self.stable(tried) else g
             while True:
                 tried = np.clip(g + size * direction, low, high)
                 if self.stable(tried):

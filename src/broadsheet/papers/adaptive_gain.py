@@ -8,6 +8,7 @@ mean response, divisive normalisation with tuned pool weights or with weights th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,7 @@ class Setting:
     """A ring with its two ensembles."""
 
     def __init__(self, config: Ring, **changes: float) -> None:
-        self.prices = {name: changes.get(name, getattr(config, name)) for name in ("alpha", "gamma")}
+        self.prices = changes.get("alpha", config.alpha), changes.get("gamma", config.gamma)
         excitation = changes.get("excitation", config.excitation)
         self.network = ring_network(config.neurons, config.stimuli, excitation=excitation, inhibition=config.inhibition)
         self.neuron = config.neurons // 2
@@ -109,7 +110,17 @@ class Setting:
         self.opposite = biased(config.stimuli, (self.stimulus + config.stimuli // 2) % config.stimuli, config.share)
 
     def gains(self, p: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
-        return self.network.adapt(p, **self.prices, start=start)
+        return self.network.adapt(p, *self.prices, start=start)
+
+    def contexts(self, make: Callable[[np.ndarray], np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """What `make` makes of the uniform ensemble and of the biased one; by default the gains."""
+        made = make or self.gains
+        return made(self.uniform), made(self.biased)
+
+    def tuning(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tuning curves at the gains of the two contexts."""
+        before, after = self.contexts()
+        return self.network.steady(before), self.network.steady(after)
 
     def compared(self, before: np.ndarray, after: np.ndarray, D: np.ndarray) -> dict[str, float]:
         """Effects and costs of tuning curves in the two contexts; the gain of a curve is its slope on the one before."""
@@ -129,7 +140,7 @@ class Setting:
         return row | {
             "gain_adapter": after[self.neuron] / before[self.neuron],
             "gain_orthogonal": after[opposite] / before[opposite],
-            "loss": network.loss(after, self.biased, **self.prices),
+            "loss": network.loss(after, self.biased, *self.prices),
             "error_over_uniform": row["error"] / max(network.cost(alike, self.biased).error, 1e-12),
         }
 
@@ -185,7 +196,7 @@ def identities(config: Identities, key, log: Log) -> Report:
         arms["own-output"]["gradient_error"] = max(arms["own-output"]["gradient_error"], np.abs(local - automatic).max() / size)
     log.progress(0.4)
 
-    before, after = ring.gains(ring.uniform), ring.gains(p)
+    before, after = ring.contexts()
     alone = Setting(config, excitation=0.0)
     formula = without_recurrence(network.F, p, config.alpha, config.gamma)
     apart = alone.gains(p)
@@ -292,36 +303,34 @@ def adaptation(config: Ring, key, log: Log) -> Report:
     """From a uniform ensemble to one with a frequent adapter: gains, tuning curves and what they cost, and cheaper accounts."""
     ring = Setting(config)
     network, p = ring.network, ring.biased
-    before, after = ring.gains(ring.uniform), ring.gains(p)
+    before, after = ring.contexts()
     arms = {"system": ring.adapted(before, after)}
     arms["system"]["reversal_error"] = np.abs(ring.gains(ring.uniform, start=after) - before).max()
     for arm, changes in (("no-recurrence", {"excitation": 0.0}), ("free-activity", {"alpha": 0.0}),
                          ("cheap-gains", {"gamma": 0.02})):  # fmt: skip
         other = Setting(config, **changes)
-        arms[arm] = other.adapted(other.gains(other.uniform), other.gains(p))
+        arms[arm] = other.adapted(*other.contexts())
     arms["other-adapter"] = ring.adapted(before, ring.gains(ring.opposite))
     arms["weber"] = ring.adapted(before, weber_gains(network, p, ring.uniform, before))
-    alike = (uniform_gain(network, each, **ring.prices) for each in (ring.uniform, p))
-    arms["uniform-gain"] = ring.adapted(*alike)
+    arms["uniform-gain"] = ring.adapted(*ring.contexts(lambda each: uniform_gain(network, each, *ring.prices)))
     log.progress(0.5)
 
     normalised = fit_normalisation(network, ring.uniform)
     D = normalised.decoder(ring.uniform)
-    tuned = (normalised.respond(normalised.adapt(each, D, **ring.prices)) for each in (ring.uniform, p))
+    tuned = ring.contexts(lambda each: normalised.respond(normalised.adapt(each, D, *ring.prices)))
     arms["normalisation"] = ring.compared(*tuned, D)
     follows = normalised.respond(), normalised.respond(normalised.co_activity(p, ring.uniform))
     arms["co-activity"] = ring.compared(*follows, D)
-    first, second = (adapt_synapses(network, each, **ring.prices) for each in (ring.uniform, p))
+    first, second = ring.contexts(lambda each: adapt_synapses(network, each, *ring.prices))
     rested = [np.linalg.solve(np.eye(config.neurons) - W, network.F) for W in (first, second)]
-    again = adapt_synapses(network, ring.uniform, **ring.prices, start=second)
+    again = adapt_synapses(network, ring.uniform, *ring.prices, start=second)
     arms["synapses"] = ring.compared(rested[0], rested[1], network.D) | {"reversal_error": np.abs(again - first).max()}
 
     shifts = {}
     for strength in (0.0, 0.3, 0.6, 0.85):
         other = Setting(config, excitation=strength)
-        curves = (other.network.steady(other.gains(each)) for each in (other.uniform, p))
-        shifts[f"shift_{strength:g}"] = _curve(effects(*curves, p, ring.adapter, ring.orientations), "repulsion")
-    weber = (network.steady(each) for each in (before, weber_gains(network, p, ring.uniform, before)))
+        shifts[f"shift_{strength:g}"] = _curve(effects(*other.tuning(), p, ring.adapter, ring.orientations), "repulsion")
+    weber = network.steady(before), network.steady(weber_gains(network, p, ring.uniform, before))
     shifts["shift_weber"] = _curve(effects(*weber, p, ring.adapter, ring.orientations), "repulsion")
     shifts["shift_co-activity"] = _curve(effects(*follows, p, ring.adapter, ring.orientations), "repulsion")
     arrays = {"before": network.steady(before), "after": network.steady(after), "gains_before": before, "gains_after": after,
@@ -447,11 +456,11 @@ def decorrelation(config: Scan, key, log: Log) -> Report:
     for k in range(config.points):
         excitation, inhibition = rng.uniform(0, 0.9), rng.uniform(0, 1)
         drive, narrow, wide = rng.uniform(0.5, 4, size=3)
-        prices = {"alpha": rng.uniform(0.1, 3), "gamma": rng.uniform(0.1, 10)}
+        prices = rng.uniform(0.1, 3), rng.uniform(0.1, 10)
         p = biased(config.stimuli, ring.stimulus, rng.uniform(0.1, 0.6))
         network = ring_network(n, config.stimuli, excitation=excitation, inhibition=inhibition, drive_concentration=drive,
                                excitation_concentration=narrow, inhibition_concentration=wide)  # fmt: skip
-        before, after = (network.adapt(each, **prices) for each in (ring.uniform, p))
+        before, after = network.adapt(ring.uniform, *prices), network.adapt(p, *prices)
         row = measured(network.steady(before), network.steady(after), p)
         together = (
             after[ring.neuron] < 0.95 * before[ring.neuron] and row["repulsion_15"] > 0.1 and row["variation_ratio"] < 0.9
@@ -462,7 +471,7 @@ def decorrelation(config: Scan, key, log: Log) -> Report:
         pool = fit_normalisation(network, ring.uniform)
         others = {
             "weber": (network.steady(before), network.steady(weber)),
-            "no-recurrence": tuple(alone.steady(alone.adapt(each, **prices)) for each in (ring.uniform, p)),
+            "no-recurrence": (alone.steady(alone.adapt(ring.uniform, *prices)), alone.steady(alone.adapt(p, *prices))),
             "co-activity": (pool.respond(), pool.respond(pool.co_activity(p, ring.uniform))),
         }
         for arm, curves in others.items():
@@ -601,11 +610,12 @@ def online_rule(config: Online, key, log: Log) -> Report:
     )
     shown = np.concatenate([rng.choice(config.stimuli, count, p=p) for count, p in blocks])
     first, second = blocks[0][0], blocks[0][0] + config.presentations
-    before, after = ring.gains(ring.uniform), ring.gains(ring.biased)
+    before, after = ring.contexts()
     drives = jnp.asarray(ring.network.F.T[shown])
     arms, traces = {}, {}
     for arm, adjoint in (("system", True), ("no-adjoint", False)):
-        learner = online(ring.network, config.rate, **ring.prices, hold=config.hold, dt=config.dt, adjoint=adjoint)
+        alpha, gamma = ring.prices
+        learner = online(ring.network, config.rate, alpha=alpha, gamma=gamma, hold=config.hold, dt=config.dt, adjoint=adjoint)
         trace = np.asarray(_gains_over_time(learner, drives))
         settled = trace[(first + second) // 2 : second].mean(axis=0), trace[-(config.presentations // 2) :].mean(axis=0)
         arms[arm] = {"distance_biased": np.abs(settled[0] - after).max(), "distance_return": np.abs(settled[1] - before).max()}
@@ -615,7 +625,7 @@ def online_rule(config: Online, key, log: Log) -> Report:
     there = np.nonzero(np.convolve(way, np.full(10, 0.1), "valid") > 0.8)[0]  # mean of ten presentations
     arms["system"]["presentations_to_adapt"] = float(there[0] + 5 if len(there) else config.presentations)
     every = max(1, len(shown) // 300)
-    arrays = {arm: trace[::every] for arm, trace in traces.items()}
+    arrays: dict[str, Any] = {arm: trace[::every] for arm, trace in traces.items()}
     arrays |= {
         "shown": np.arange(0, len(shown), every),
         "switches": np.array([first, second]),
@@ -739,8 +749,8 @@ def population(config: Recorded, key, log: Log) -> Report:
         )
     else:
         ring, rng = Setting(config), generator(key)
-        before, after = ring.gains(ring.uniform), ring.gains(ring.biased)
-        curves = [ring.network.steady(each) for each in (before, after)]
+        before, after = ring.contexts()
+        curves = ring.tuning()
         recorded = [noisy_population(*curves, ring.biased, ring.adapter, ring.orientations, config.noise, rng)
                     for _ in range(config.sessions)]  # fmt: skip
         known = {"gains": after / before, "strength": config.excitation * float(before.mean())}
