@@ -19,7 +19,7 @@ from broadsheet.networks.gain_control import (
     ridge_decoder,
     without_recurrence,
 )
-from broadsheet.networks.orientations import biased, drives, ring_network, ring_weights, uniform, weights_between
+from broadsheet.networks.orientations import biased, drives, ring_network, circulant_weights, uniform, weights_between
 
 
 def lopsided(neurons=5, stimuli=7, seed=0):
@@ -107,7 +107,7 @@ def test_stability_is_that_of_the_eigenvalues(seed, symmetric):
 
 def test_steps_stay_within_stability():
     """Activity costs nothing and error falls with larger gains until the edge: g D = 2 asks for more than there is."""
-    W = ring_weights(8, 0.9)
+    W = circulant_weights(8, 0.9)
     network = GainNetwork(drives(8), W, 0.05 * np.eye(8))
     g = network.adapt(uniform(8), alpha=0.0, gamma=1e-4)
     assert network.stable(g)
@@ -154,7 +154,7 @@ def test_decoders():
 
 
 def test_weights_of_a_ring():
-    W = ring_weights(9, 0.7, 3.0)
+    W = circulant_weights(9, 0.7, 3.0)
     np.testing.assert_allclose(W, weights_between(np.pi * np.arange(9) / 9, 0.7, 3.0), atol=1e-15)
     assert np.array_equal(W, W.T)
     np.testing.assert_allclose(W.sum(axis=1), 0.7)

@@ -1,6 +1,8 @@
 from .astrocyte_language import AstroSNN
 from .astrocytes import AMSU, Astrocyte
 from .continual import ContinualClassifier
+from .dense_memory import DenseHebbian, ExampleSet
+from .gain_control import GainNetwork
 from .hippocampus import HippocampalCAM
 from .initial_weights import (
     block_weights,
@@ -36,6 +38,9 @@ __all__ = [
     "Astrocyte",
     "ContinualClassifier",
     "Dense",
+    "DenseHebbian",
+    "ExampleSet",
+    "GainNetwork",
     "HippocampalCAM",
     "Laziness",
     "LinearNet",

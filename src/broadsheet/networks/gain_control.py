@@ -14,6 +14,7 @@ is A * T' + T * A' + 2 (A C A') * (A' Q A), products of elements. Algebra is Num
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -36,11 +37,12 @@ Ensemble = Float[np.ndarray, " stimuli"]
 
 
 class Expansion(NamedTuple):
-    """An objective at some gains: value, gradient, Hessian."""
+    """An objective at some gains: value, gradient, Hessian, and what of that is Gauss-Newton's, never negative."""
 
     loss: float
     gradient: Gains
     hessian: Float[np.ndarray, "neurons neurons"]
+    gauss_newton: Float[np.ndarray, "neurons neurons"]
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,13 @@ class GainNetwork:
     def stimuli(self) -> int:
         return self.F.shape[1]
 
+    @cached_property
+    def _symmetric(self) -> bool:
+        return np.array_equal(self.W, self.W.T)
+
     def stable(self, gains: Gains) -> bool:
         """Whether activity settles: all eigenvalues of diag(g) W have real parts below 1."""
-        if (gains > 0).all() and np.array_equal(self.W, self.W.T):
+        if self._symmetric and (gains > 0).all():
             # then diag(g) W has the eigenvalues of a symmetric matrix, all below 1 where diag(1/g) - W is positive definite
             return scipy.linalg.lapack.dpotrf(np.diag((1 - 1e-12) / gains) - self.W)[1] == 0
         return bool(np.linalg.eigvals(gains[:, None] * self.W).real.max() < 1)
@@ -140,7 +146,7 @@ class GainNetwork:
         bounds: tuple[float, float] = BOUNDS,
         max_steps: int = 200,
     ) -> Gains:
-        """The gains that minimise L under an ensemble, by Newton steps with the exact Hessian.
+        """The gains that minimise L under an ensemble, by Gauss-Newton steps and, once near, Newton's with the exact Hessian.
 
         Steps stay within bounds and within stability; on a bound a gain is held while the gradient pushes it outwards.
 
@@ -186,9 +192,11 @@ class GainNetwork:
         at = moments.expand(g, gamma)
         for _ in range(max_steps):
             free = ~(((g <= low) & (at.gradient > 0)) | ((g >= high) & (at.gradient < 0)))
-            direction = np.zeros_like(g)
+            direction, some = np.zeros_like(g), np.ix_(free, free)
             if free.any():
-                direction[free] = _descent(at.gradient[free], at.hessian[np.ix_(free, free)])
+                direction[free] = _descent(at.gradient[free], at.gauss_newton[some])
+                if -at.gradient @ direction < 0.1 * abs(at.loss):  # near
+                    direction[free] = _descent(at.gradient[free], at.hessian[some])
             size, tried = 1.0, np.clip(g + direction, low, high)
             if -at.gradient @ direction <= 1e-14 * (moments.power + abs(at.loss)):
                 return tried if self.stable(tried) else g
@@ -247,11 +255,12 @@ class _Moments:
         QAC = self.Q @ AC
         T = 2 * (A @ (QAC - self.DC).T) @ A
         loss = self.power - 2 * (self.DC * A).sum() + (QAC * A).sum() + gamma * ((g - 1) ** 2).sum()
-        in_u = A * T.T
-        in_u = in_u + in_u.T + 2 * (AC @ A.T) * (A.T @ (self.Q @ A))
-        hessian = (u**2)[:, None] * in_u * u**2
-        hessian[np.diag_indices_from(hessian)] += 2 * gamma - 2 * u**3 * T.diagonal()
-        return Expansion(float(loss), u**2 * T.diagonal() + 2 * gamma * (g - 1), hessian)
+        in_g, mixed, place = (u**2)[:, None] * u**2, A * T.T, np.diag_indices_from(A)
+        gauss_newton = in_g * (2 * (AC @ A.T) * (A.T @ (self.Q @ A)))
+        gauss_newton[place] += 2 * gamma
+        hessian = gauss_newton + in_g * (mixed + mixed.T)
+        hessian[place] -= 2 * u**3 * T.diagonal()
+        return Expansion(float(loss), u**2 * T.diagonal() + 2 * gamma * (g - 1), hessian, gauss_newton)
 
 
 def _descent(gradient: np.ndarray, hessian: np.ndarray) -> np.ndarray:

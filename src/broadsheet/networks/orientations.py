@@ -34,7 +34,7 @@ def weights_between(
     return strength * bump / bump.sum(axis=1, keepdims=True)
 
 
-def ring_weights(neurons: int, strength: float, concentration: float = 2.0) -> Float[np.ndarray, "neurons neurons"]:
+def circulant_weights(neurons: int, strength: float, concentration: float = 2.0) -> Float[np.ndarray, "neurons neurons"]:
     """The same on an even grid: circulant, and symmetric to the last bit."""
     theta = grid(neurons)
     row = von_mises(theta, concentration)
@@ -58,8 +58,8 @@ def ring_network(
 
     **Raises:** `InputError` for an excitation past stability (its rows sum to `excitation - inhibition`).
     """
-    weights = ring_weights(neurons, excitation, excitation_concentration)
-    weights = weights - ring_weights(neurons, inhibition, inhibition_concentration)
+    weights = circulant_weights(neurons, excitation, excitation_concentration)
+    weights = weights - circulant_weights(neurons, inhibition, inhibition_concentration)
     return GainNetwork(drives(neurons, stimuli, drive_concentration), weights, tau=tau)
 
 

@@ -53,7 +53,7 @@ paper = Paper(
     "tuning curves is measured as it is in recordings, beside cheaper accounts of the same effects.",
     topics=("gain control", "sensory adaptation", "recurrent circuits"),
     parts=(
-        "broadsheet.networks.gain_control.GainNetwork",
+        "broadsheet.networks.GainNetwork",
         "broadsheet.networks.gain_control.online",
         "broadsheet.networks.adaptation_effects.effects",
         "broadsheet.networks.adaptation_files.read_population",
