@@ -1,35 +1,5 @@
-"""Colloids under feedback, and what is measured on tracked particles."""
+"""Colloids under feedback, tracked particles, cells that pull on what they lie on, and charmonium on the nucleon."""
 
-from broadsheet.matter.cybloids import (
-    WCA,
-    Bias,
-    CybloidSim,
-    GaussianRing,
-    Harmonic,
-    Pair,
-    Ring,
-    SampleAndHold,
-    gaussian_ring,
-    harmonic,
-    pair,
-    ring,
-    sample_and_hold,
-)
-from broadsheet.matter.tracks import read_tracks
+import lazy_loader
 
-__all__ = [
-    "WCA",
-    "Bias",
-    "CybloidSim",
-    "GaussianRing",
-    "Harmonic",
-    "Pair",
-    "Ring",
-    "SampleAndHold",
-    "gaussian_ring",
-    "harmonic",
-    "pair",
-    "read_tracks",
-    "ring",
-    "sample_and_hold",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

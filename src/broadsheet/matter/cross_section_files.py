@@ -1,8 +1,8 @@
 """Measured cross sections from HEPData's CSV and YAML files, or from a plain table.
 
-Units and errors are those that the file names: energies of the photon (MeV, GeV, TeV) or in the centre of mass, cross sections in
-fb to mb, statistical and systematic errors, symmetric or not, in the cross section's unit or per cent. Errors of a point are added
-in quadrature.
+Units and errors are those that the file names: energies of the photon (MeV, GeV, TeV) or in the centre of mass, cross sections
+in fb to mb, statistical and systematic errors, symmetric or not, in the cross section's unit or per cent. Errors of a point are
+added in quadrature.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import numpy as np
 
 from broadsheet.errors import DataError
 from broadsheet.files import MIB, read_text
+from broadsheet.matter.photoproduction import photon_energy
 
 ENERGY_UNITS = {"mev": 1e-3, "gev": 1.0, "tev": 1e3}
 AREA_UNITS = {"fb": 1e-6, "pb": 1e-3, "nb": 1.0, "mub": 1e3, "ub": 1e3, "µb": 1e3, "microbarn": 1e3, "mb": 1e6}
 """In nb."""
 
 TOTAL = ("w", "sqrt(s)", "sqrts", "cms energy", "w(gamma p)", "w_gamma p", "energy cm")
-PHOTON = ("e_gamma", "egamma", "e(gamma)", "e(p=1)", "photon energy", "beam energy", "photon beam energy", "energy", "e", "plab",
-          "e_beam", "eg")  # fmt: skip
-NUCLEON = 0.938272
-"""GeV."""
+PHOTON = (
+    "e_gamma", "egamma", "e(gamma)", "e(p=1)", "photon energy", "beam energy", "photon beam energy", "energy", "e", "plab",
+    "e_beam", "eg",
+)  # fmt: skip
 
 
 class CrossSections(NamedTuple):
@@ -65,8 +66,8 @@ def read_cross_sections(path: str | Path, threshold: float | None = None, max_by
     """Cross sections against energy from a file.
 
     `.csv` files are HEPData's (with `#:` lines, perhaps several tables below each other, of which the first of a cross section
-    against energy counts) or plain tables: a header with names and units (`E_gamma [GeV], sigma [nb], stat +, stat -, sys`) and a
-    line for each point. `.yaml` files are HEPData's tables. Where a bin has no centre its middle is taken.
+    against energy counts) or plain tables: a header with names and units (`E_gamma [GeV], sigma [nb], stat +, stat -, sys`) and
+    a line for each point. `.yaml` files are HEPData's tables. Where a bin has no centre its middle is taken.
 
     **Arguments:** `threshold`: least energy of a photon, GeV, that a point may have.
 
@@ -85,7 +86,7 @@ def read_cross_sections(path: str | Path, threshold: float | None = None, max_by
     if found is None:
         seen = "; ".join(f"{table.sigma!r} against {table.energy!r}" for table in tables) or "no table"
         raise DataError(
-            f"{path} has no cross section (fb, pb, nb, mub or mb) against the energy of a photon or W (MeV, GeV or TeV), with units in "
+            f"{path} has no cross section (fb, pb, nb, mub, mb) against the energy of a photon or W (MeV, GeV, TeV), units in "
             f"brackets: {seen}."
         )
     return _numbers(path, found, notes, threshold)
@@ -135,7 +136,7 @@ def _numbers(path: Path, table: _Table, notes: list[str], threshold: float | Non
             raise DataError(f"{path}, {point.where}: the cross section is negative ({sigma:g}).")
         energy *= scale
         if _bare(table.energy) in TOTAL:
-            energy = (energy**2 - NUCLEON**2) / (2 * NUCLEON)
+            energy = photon_energy(energy)
         if threshold is not None and not energy > threshold:
             raise DataError(
                 f"{path}, {point.where}: a photon of {energy:.4g} GeV is below the threshold at {threshold:.4f} GeV."
@@ -192,7 +193,7 @@ def _yaml_tables(path: Path, text: str) -> list[_Table]:
         return tables
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):
         raise DataError(
-            f"{path} is no table of HEPData's: independent_variables and dependent_variables with headers and values are wanted."
+            f"{path} is no table of HEPData's, with headers and values of independent_variables and dependent_variables."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Scattering of two particles by a central potential: partial-wave Lippmann-Schwinger equations, and the variable-phase equation.
+"""Scattering of two particles by a central potential: Lippmann-Schwinger equations of partial waves, variable-phase equation.
 
 `V_l(p', p) = 2π ∫ dx P_l(x) V(|p' - p|)` with (2π)⁻³ within `V`; states are normalised to delta functions of momentum.
 `S = 1 - 2πi rho t` and `tan delta = -π rho K` with `rho = k² / (dE/dk)`. Two routes: the real K matrix, whose singular
@@ -66,7 +66,7 @@ class TwoBody:
     def momentum(self, W: Any) -> Any:
         """Relative momentum, GeV, at total energies `W`, GeV; raises `InputError` below threshold."""
         W = np.asarray(W, float)
-        if not np.all(W >= self.threshold):
+        if np.any(self.threshold > W) or np.any(np.isnan(W)):
             raise InputError(f"The energy {float(np.min(W)):g} GeV is below the threshold at {self.threshold:.5f} GeV.")
         if self.relativistic:
             return np.sqrt((W**2 - self.threshold**2) * (W**2 - (self.m1 - self.m2) ** 2)) / (2 * W)

@@ -27,7 +27,7 @@ JPSI_MASS, PSI2S_MASS = 3.0969, 3.6861
 """GeV."""
 
 LOOP_ENDS = (4.8, 7.0)
-"""GeV; between these energies W the loop is turned off: its vertex keeps growing, and Pomeron exchange would count twice."""
+"""GeV; between these energies W the loop is turned off: it keeps growing, and Pomeron exchange would count twice."""
 
 Born = Literal["loop", "vmd"]
 
@@ -108,7 +108,7 @@ class Photoproduction:
     """The model of a charmonium's photoproduction with everything but the potential's parameters.
 
     **Arguments:** `state`: the wave function, by default J/psi of the quark model; `mass`: of the charmonium, GeV; `born`: the
-    quark loop, or vector-meson dominance (`"vmd"`: the photon is J/psi with amplitude e/f_V, which scatters); `fsi`: final-state
+    quark loop, or vector-meson dominance (`"vmd"`: the photon is J/psi with amplitude e/f_V, and scatters); `fsi`: final-state
     interaction; `pomeron`: its constants, or None; `waves`: partial waves that rescatter; `nodes`, `scale`: grid of momenta;
     `colour`: factor of the colour sum, √3 unless another convention is wanted.
     """
@@ -130,8 +130,8 @@ class Photoproduction:
         return TwoBody(NUCLEON_MASS, self.mass)
 
     def loop(self, k: np.ndarray, transfer: np.ndarray, along: np.ndarray, radial: int = 40) -> np.ndarray:
-        """The integral over the pair's relative momentum, GeV^(1/2): photon of momentum `k`, momentum transfer of size `transfer`
-        and with cosine `along` to it, of one shape.
+        """The integral over the pair's relative momentum, GeV^(1/2), for a photon of momentum `k` and a momentum transfer of
+        size `transfer` with cosine `along` to it; all of one shape.
 
         The polar axis lies along the transfer; the energy denominator never vanishes, as k < 2 E_c always.
         """
@@ -154,13 +154,13 @@ class Photoproduction:
 
     def _born(self, W: np.ndarray, k: np.ndarray, p: np.ndarray, transfer: np.ndarray, cosine: np.ndarray) -> np.ndarray:
         """What multiplies v(transfer) in the amplitude without rescattering; all of one shape."""
-        if self.born == "vmd":
-            return CHARGE / Pomeron().f_v * 2 * self.state.form_factor(transfer)
-        along = (p * cosine - k) / np.maximum(transfer, 1e-12)
-        vertex = self.colour * np.sqrt(2) * 2 / 3 * CHARGE / ((2 * np.pi) ** 1.5 * np.sqrt(2 * k))
         share = np.clip((W - LOOP_ENDS[0]) / (LOOP_ENDS[1] - LOOP_ENDS[0]), 0, 1)
         fade = 0.5 * (1 + np.cos(np.pi * share))
-        return vertex * 2 * fade * self.loop(k, transfer, np.clip(along, -1, 1))
+        if self.born == "vmd":
+            return fade * CHARGE / Pomeron().f_v * 2 * self.state.form_factor(transfer)
+        along = (p * cosine - k) / np.maximum(transfer, 1e-12)
+        vertex = self.colour * np.sqrt(2) * 2 / 3 * CHARGE / ((2 * np.pi) ** 1.5 * np.sqrt(2 * k))
+        return fade * vertex * 2 * self.loop(k, transfer, np.clip(along, -1, 1))
 
     def tables(self, W: np.ndarray, cosine: np.ndarray | None = None) -> Tables:
         """Tables for total energies `W`, GeV, and cosines (energies, angles); by default those that integrate to the total.

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from scipy.optimize import brentq, least_squares, minimize_scalar
+from scipy.optimize import brentq, least_squares
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
 from broadsheet.matter.charmonium import CharmoniumCQM, CharmoniumState
-from broadsheet.matter.photoproduction import JPSI_MASS, Photoproduction, Tables, photon_energy, total, total_energy
-from broadsheet.matter.pomeron import NUCLEON_MASS, Pomeron
+from broadsheet.matter.measured_cross_sections import check_energies, check_measured, pulls
+from broadsheet.matter.photoproduction import Photoproduction, Tables, total, total_energy
+from broadsheet.matter.pomeron import Pomeron
 from broadsheet.matter.quark_nucleon import QuarkNucleonPotential
 
 PARAMETERS = ("alpha", "mu", "strength", "scale")
 LIMITS = {"alpha": (1e-6, 2.0), "mu": (0.05, 3.0), "strength": (0.0, np.inf), "scale": (0.05, 20.0)}
-THRESHOLD = float(photon_energy(NUCLEON_MASS + JPSI_MASS))
-"""GeV; the least energy of a photon that makes J/psi on a proton at rest."""
 
 
 @lru_cache(maxsize=1)
@@ -32,56 +31,16 @@ def jpsi() -> CharmoniumState:
 
 
 @partial(jax.jit, static_argnames="fsi")
-def _predicted(tables: Tables, vector: Any, core: Any, ratio: Any, fsi: bool) -> Any:
-    alpha, mu, strength, scale = vector
-    return scale * total(tables, (alpha, mu, core, ratio), fsi, strength)
+def _predicted(tables: Tables, vector: Any, core: Any, ratio: Any, fsi: bool) -> tuple[Any, Any]:
+    """Cross sections, nb, and their slopes by each of `PARAMETERS`."""
 
+    def sigma(vector: Any) -> tuple[Any, Any]:
+        alpha, mu, strength, scale = vector
+        found = scale * total(tables, (alpha, mu, core, ratio), fsi, strength)
+        return found, found
 
-@partial(jax.jit, static_argnames="fsi")
-def _slopes(tables: Tables, vector: Any, core: Any, ratio: Any, fsi: bool) -> Any:
-    return jax.jacfwd(_predicted, argnums=1)(tables, vector, core, ratio, fsi)
-
-
-def check_measured(energies: Any, measured: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Energies (points,), GeV, and (cross section, upward error, downward error) (points, 3), nb.
-
-    **Raises:** `InputError` where errors are missing or not positive, a number is not finite, a cross section is negative, or a
-    photon is below threshold.
-    """
-    energies = np.asarray(energies, float).reshape(len(energies), -1)[:, 0]
-    measured = np.asarray(measured, float)
-    if measured.ndim != 2 or measured.shape[1] not in (2, 3) or len(measured) != len(energies):
-        raise InputError(
-            f"Cross sections come as (points, 2) with their errors, or (points, 3) with upward and downward ones, nb, for each of "
-            f"{len(energies)} energies; got {measured.shape}."
-        )
-    measured = measured[:, [0, 1, -1]]
-    check_energies(energies)
-    bad = ~np.isfinite(measured).all(axis=1) | (measured[:, 0] < 0) | (measured[:, 1:] <= 0).any(axis=1)
-    if bad.any():
-        k = int(np.argmax(bad))
-        raise InputError(
-            f"A cross section is a number from 0 on with positive errors, nb; point {k + 1} has {measured[k, 0]:g}, "
-            f"+{measured[k, 1]:g}, -{measured[k, 2]:g}."
-        )
-    return energies, measured
-
-
-def check_energies(energies: np.ndarray) -> None:
-    """Raises `InputError` where a photon's energy, GeV, is none or not above threshold."""
-    bad = ~(energies > THRESHOLD + 1e-3) | ~np.isfinite(energies)
-    if bad.any():
-        k = int(np.argmax(bad))
-        raise InputError(
-            f"Photons need more than {THRESHOLD:.4f} GeV, the threshold of J/psi on a proton at rest; point {k + 1} has "
-            f"{energies[k]:g} GeV."
-        )
-
-
-def pulls(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """(model - data) / error, with the upward error where the model lies above the data."""
-    apart = predicted - measured[:, 0]
-    return apart / np.where(apart > 0, measured[:, 1], measured[:, 2])
+    slopes, values = jax.jacfwd(sigma, has_aux=True)(vector)
+    return values, slopes
 
 
 class PhotoproductionFit(RegressorMixin, BaseEstimator):
@@ -89,11 +48,12 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
 
     **Arguments:** `kind`, `mu` (GeV), `core`, `ratio`: shape of the potential; `alpha`: its strength, where it is not fitted;
     `free`: what is fitted of `"alpha"`, `"mu"` and `"strength"` (a factor of loop and rescattering); `born`, `fsi`, `pomeron`,
-    `waves`, `nodes`: as `Photoproduction` has them; `scale_error`: relative error common to all points (GlueX 2019: 0.27), which
-    adds their common scale as a parameter with this prior.
+    `waves`, `nodes`: as `Photoproduction` has them; `scale_error`: relative error common to all points (GlueX 2019: 0.27),
+    which adds their common scale as a parameter with this prior.
 
     After `fit`: `parameters_`, `errors_` (from the covariance) by name, `covariance_`, `chi2_`, `dof_`, `pulls_`,
-    `scattering_length_` and `scattering_length_error_` (fm), `potential_`, `evaluations_`.
+    `scattering_length_` and `scattering_length_error_` (fm), `potential_`, `evaluations_`, and `at_limit_`: what was stopped by
+    a limit, so that its error means nothing.
     """
 
     def __init__(
@@ -117,7 +77,7 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
         )
 
     def fit(self, energies: Any, measured: Any) -> PhotoproductionFit:
-        """**Arguments:** `energies`: of the photons, GeV (points,) or (points, 1); `measured`: as `check_measured` takes them."""
+        """**Arguments:** `energies`: of the photons, GeV; `measured`: as `check_measured` takes them."""
         energies, measured = check_measured(energies, measured)
         names = [*self.free, *(["scale"] if self.scale_error else [])]
         unknown = [name for name in self.free if name not in PARAMETERS[:3]]
@@ -138,6 +98,9 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
         self.chi2_, self.dof_ = float(2 * found.cost), len(problem.measured) - len(self.free)
         self.pulls_ = problem.residuals(found.x)[: len(problem.measured)]
         self.evaluations_ = problem.evaluations
+        self.at_limit_ = tuple(
+            name for name, value in self.parameters_.items() if min(abs(value / end - 1) for end in LIMITS[name] if end) < 1e-3
+        )
         self._problem = problem
         known = {"alpha": self.alpha, "mu": self.mu} | self.parameters_
         core = self.core if self.kind == "2Y" else 1.0
@@ -168,10 +131,12 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         energies = np.asarray(energies, float).reshape(len(energies), -1)[:, 0]
         check_energies(energies)
-        tables = self.model().tables(total_energy(energies))
         vector = self._problem.whole(np.array([self.parameters_[name] for name in self._problem.names]))
         vector[PARAMETERS.index("scale")] = 1.0
-        values, slopes = self._problem.evaluate(tables, vector)
+        size = len(self._problem.measured)  # as many energies at a time as were fitted, so that nothing is compiled anew
+        parts = np.pad(energies, (0, -len(energies) % size), mode="edge").reshape(-1, size)
+        found = [self._problem.evaluate(self.model().tables(total_energy(part)), vector) for part in parts]
+        values, slopes = (np.concatenate(each)[: len(energies)] for each in zip(*found, strict=True))
         slopes[:, PARAMETERS.index("scale")] = 0.0
         slopes = slopes[:, self._problem.columns]
         return values, np.sqrt(np.einsum("ei,ij,ej->e", slopes, self.covariance_, slopes))
@@ -190,9 +155,10 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
         if name not in self.parameters_:
             raise InputError(f"{name} was not fitted; {', '.join(self.parameters_)} can be profiled.")
         best, low, high = self.parameters_[name], *LIMITS[name]
-        above: Callable[[float], float] = lambda value: (
-            self._problem.profiled(name, value, self.parameters_) - self.chi2_ - rise
-        )
+
+        def above(value: float) -> float:
+            return self._problem.profiled(name, value, self.parameters_) - self.chi2_ - rise
+
         ends = []
         for sign, limit in ((-1, low), (1, high)):
             step = max(self.errors_[name], 1e-6 * abs(best))
@@ -218,6 +184,7 @@ class _Problem:
         self.fixed = np.array([owner.alpha, owner.mu, 1.0, 1.0])
         self.shape = (owner.core if owner.kind == "2Y" else 0.0, owner.ratio)
         self.fsi, self.scale_error, self.evaluations = owner.fsi, owner.scale_error, 0
+        self.last: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
 
     def whole(self, values: np.ndarray) -> np.ndarray:
         """All of `PARAMETERS`."""
@@ -228,20 +195,24 @@ class _Problem:
     def evaluate(self, tables: Tables, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cross sections, nb, and their slopes by each of `PARAMETERS`."""
         with jax.enable_x64(True):
-            values = np.array(_predicted(tables, vector, *self.shape, fsi=self.fsi))
-            return values, np.array(_slopes(tables, vector, *self.shape, fsi=self.fsi))
+            values, slopes = _predicted(tables, vector, *self.shape, fsi=self.fsi)
+            return np.array(values), np.array(slopes)
+
+    def at(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same at the data's energies; SciPy asks for residuals and slopes at the same values."""
+        if self.last is None or not np.array_equal(self.last[0], values):
+            self.evaluations += 1
+            self.last = (np.array(values), self.evaluate(self.tables, self.whole(values)))
+        return self.last[1]
 
     def residuals(self, values: np.ndarray) -> np.ndarray:
         """Pulls, and that of the scale where it has a prior."""
-        self.evaluations += 1
-        vector = self.whole(values)
-        with jax.enable_x64(True):
-            predicted = np.array(_predicted(self.tables, vector, *self.shape, fsi=self.fsi))
-        found = pulls(predicted, self.measured)
-        return np.append(found, (vector[3] - 1) / self.scale_error) if self.scale_error else found
+        found = pulls(self.at(values)[0], self.measured)
+        return np.append(found, (self.whole(values)[3] - 1) / self.scale_error) if self.scale_error else found
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
-        predicted, slopes = self.evaluate(self.tables, self.whole(values))
+        """Slopes of the residuals."""
+        predicted, slopes = self.at(values)
         errors = np.where(predicted > self.measured[:, 0], self.measured[:, 1], self.measured[:, 2])
         found = slopes[:, self.columns] / errors[:, None]
         if self.scale_error:
@@ -284,30 +255,3 @@ class _Problem:
         if len(self.names) == 1:
             return float(np.sum(self.residuals(start) ** 2))
         return float(2 * self.minimise(start, name).cost)
-
-
-class PowerLaw(NamedTuple):
-    """`size (1 - E_threshold / E)^exponent`, nb, and its chi squared: a threshold curve without dynamics."""
-
-    size: float
-    exponent: float
-    chi2: float
-
-    def __call__(self, energies: Any) -> np.ndarray:
-        return self.size * (1 - THRESHOLD / np.asarray(energies, float)) ** self.exponent
-
-
-def power_law(energies: Any, measured: Any, exponent: float | None = None) -> PowerLaw:
-    """The best threshold curve; with a fixed `exponent` (2 for two gluons in perturbative QCD) one parameter is fitted, else two."""
-    energies, measured = check_measured(energies, measured)
-
-    def best(power: float) -> PowerLaw:
-        shape = (1 - THRESHOLD / energies) ** power
-        error = measured[:, 1:].mean(axis=1)
-        start = np.sum(shape * measured[:, 0] / error**2) / np.sum((shape / error) ** 2)
-        found = least_squares(lambda size: pulls(size * shape, measured), [max(start, 1e-9)])
-        return PowerLaw(float(found.x[0]), power, float(2 * found.cost))
-
-    if exponent is not None:
-        return best(exponent)
-    return best(float(minimize_scalar(lambda power: best(power).chi2, bounds=(0.05, 6.0), method="bounded").x))

@@ -1,8 +1,8 @@
 """Pomeron exchange in the photoproduction of J/psi, after Donnachie and Landshoff, with explicit Dirac matrices.
 
-`M = G(s, t) 12 i (e M_V²/f_V) beta_c F_V(t) beta_ud F_1(t) u' {k̸ g - k gamma} u` contracted with both polarisations. Spinors are
-boosted from rest, with ū u = 2 M_N; polarisations of the vector meson are those of its rest frame, along x, y and z, so that the
-spins are the same as in a model that is not relativistic. Units: GeV.
+`M = G(s, t) 12 i (e M_V²/f_V) beta_c F_V(t) beta_ud F_1(t) ū' {k̸ g - k gamma} u`, contracted with both polarisations.
+Spinors are boosted from rest, with ū u = 2 M_N; polarisations of the vector meson are those of its rest frame, along x, y and
+z, so that the spins are the same as in a model that is not relativistic. Units: GeV.
 """
 
 from __future__ import annotations
