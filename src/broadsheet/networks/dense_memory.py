@@ -8,7 +8,8 @@ that of the patterns.
     H = - N^-(P-1) sum_mu sum_(i1 < ... < iP) x_i1 ... x_iP sigma_i1 ... sigma_iP
     h_i = (P-1)! N^-(P-1) sum_mu x_i e_(P-1)(u without i),   P(sigma_i = 1) = (1 + tanh((P/2) h_i / T')) / 2
 
-All sums are over distinct neurons unless `distinct=False`; T' = P! / (2 beta). Theory: `broadsheet.networks.replica`. After the idea of arXiv 2212.00606 and its unsupervised twin, arXiv 2211.14067.
+All sums are over distinct neurons unless `distinct=False`; T' = P! / (2 beta). Theory: `broadsheet.networks.replica`. After the
+idea of arXiv 2212.00606 and its unsupervised twin, arXiv 2211.14067.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8, PRNGKeyArray
+from scipy.stats import binom
 
 from broadsheet.dynamics.system import System, as_array, fixed
 from broadsheet.errors import InputError
@@ -31,7 +33,7 @@ from broadsheet.networks.replica import check_order, dataset_entropy
 from broadsheet.numerics import generator
 from broadsheet.numerics.checks import concrete
 
-BLOCK = 2**20
+BLOCK = 2**16
 """Numbers of a block of patterns, of which powers are taken at a time."""
 
 LARGEST_TENSOR = 60_000_000
@@ -70,6 +72,15 @@ class ExampleSet:
         count, neurons = self.archetypes.shape
         right = generator(key).random((count, self.examples, neurons)) < (1 + self.quality) / 2
         return np.where(right, self.archetypes[:, None], -self.archetypes[:, None])
+
+
+def sign_overlap(quality: float, examples: int) -> float:
+    """Overlap of the sign of a teacher's average with the archetype, exact over the binomial counts; ties count for nothing.
+
+    What one archetype alone is retrieved to without thermal noise; erf(1 / sqrt(2 rho)) for many examples.
+    """
+    right = np.arange(examples + 1)
+    return float(binom.pmf(right, examples, (1 + quality) / 2) @ np.sign(2 * right - examples))
 
 
 def corrupted(key: Any, patterns: Any, overlap: float) -> np.ndarray:
@@ -168,7 +179,8 @@ class DenseHebbian(System):
         """One sweep; the spins are state and output."""
         external = jnp.zeros(self.neurons, self.patterns.dtype) if inputs is None else inputs
         key = jax.random.key(0) if key is None else key
-        state = self._sweep(state, external, key) if self.sequential else self._parallel(state, external, key)
+        draws = jax.random.uniform(key, (2, self.neurons), self.patterns.dtype)
+        state = self._moved(state, external, draws)
         return state, state
 
     def field(self, sigma: Float[Array, " neurons"]) -> Float[Array, " neurons"]:
@@ -189,18 +201,20 @@ class DenseHebbian(System):
         if sigma.shape[-1:] != (self.neurons,):
             raise InputError(f"The spins have the shape {sigma.shape}; {self.neurons} neurons are wanted, last.")
         flat = sigma.reshape(-1, self.neurons)
-        return _run(self, flat, jax.random.split(key, len(flat)), jnp.asarray(sweeps)).reshape(sigma.shape)
+        return _run(self, flat, key, jnp.asarray(sweeps)).reshape(sigma.shape)
 
-    def plefka(self, mean: Any, sweeps: int = 200, *, onsager: bool = True, damping: float = 0.5) -> Float[Array, " neurons"]:
+    def plefka(self, mean: Any, sweeps: int = 200, *, load: Any = None, damping: Any = 0.5) -> Float[Array, " neurons"]:
         """Means of the spins by iteration of m = tanh((P/2) h(m) / T' - reaction), from `mean`, at a temperature above 0.
 
-        `onsager`: with the reaction of the interference at large N, m (alpha P! P (P-1) / 4) q^(P-2) (1 - q) / T'², q the mean
-        of m²; without it the naive mean field.
+        The reaction is that of the interference at large N, m (alpha P! P (P-1) / 4) q^(P-2) (1 - q) / T'², with q the mean of
+        m² and alpha the `load`, by default K / N^(P-1); at 0 this is the naive mean field.
         """
         hot = concrete(self.temperature)
         if hot is not None and not hot > 0:
             raise InputError("temperature is 0; the means of spins need one above 0.")
-        return _plefka(self, jnp.asarray(mean, self.patterns.dtype), jnp.asarray(sweeps), onsager, as_array(damping))
+        load = len(self.patterns) / self.neurons ** (self.order - 1) if load is None else load
+        mean = jnp.asarray(mean, self.patterns.dtype)
+        return _plefka(self, mean, jnp.asarray(sweeps), as_array(load), as_array(damping))
 
     def _over_patterns(self, function: Callable[[Array], Array]) -> Array:
         """The sum of a function of some patterns (rows, neurons) over all, block by block where it takes powers of them."""
@@ -259,14 +273,15 @@ class DenseHebbian(System):
         hot = jax.nn.sigmoid(self.order * h / jnp.where(self.temperature > 0, self.temperature, 1.0))
         return jnp.where(self.temperature > 0, hot, cold)
 
-    def _parallel(self, sigma: Array, external: Array, key: PRNGKeyArray) -> Array:
-        up = self._up(self.field(sigma) + external, sigma)
-        return jnp.where(jax.random.uniform(key, sigma.shape, sigma.dtype) < up, 1.0, -1.0).astype(sigma.dtype)
+    def _moved(self, sigma: Array, external: Array, draws: Array) -> Array:
+        """One sweep with uniform draws (2, neurons), of which the first row orders the neurons."""
+        if self.sequential:
+            return self._sweep(sigma, external, draws)
+        return jnp.where(draws[1] < self._up(self.field(sigma) + external, sigma), 1.0, -1.0).astype(sigma.dtype)
 
-    def _sweep(self, sigma: Array, external: Array, key: PRNGKeyArray) -> Array:
+    def _sweep(self, sigma: Array, external: Array, draws: Array) -> Array:
         """Each neuron once in random order; the power sums follow every flip."""
-        places, draws = jax.random.uniform(key, (2, self.neurons), sigma.dtype)
-        turns = jnp.argsort(places)  # cheaper to compile than a permutation
+        turns, draws = jnp.argsort(draws[0]), draws[1]
         columns, powers, size = self.patterns.T / self.neurons, range(1, self.order), self.neurons
         sums = [jnp.einsum("ik,i->k", columns**k, sigma**k) for k in powers]
 
@@ -296,7 +311,7 @@ def elementary(sums: Sequence[Array]) -> list[Array]:
 
 
 @eqx.filter_jit
-def _run(net: DenseHebbian, spins: Array, keys: PRNGKeyArray, sweeps: Array) -> Array:
+def _run(net: DenseHebbian, spins: Array, key: PRNGKeyArray, sweeps: Array) -> Array:
     """Sweeps of many replicas; ends early where all stand still and nothing moves them again."""
 
     def go_on(carry: tuple[Array, Array, Array]) -> Array:
@@ -305,22 +320,21 @@ def _run(net: DenseHebbian, spins: Array, keys: PRNGKeyArray, sweeps: Array) -> 
 
     def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         done, spins, _ = carry
-        keys_now = jax.vmap(lambda key: jax.random.fold_in(key, done))(keys)
-        after = jax.vmap(lambda one, key: net.step(one, None, key)[0])(spins, keys_now)
+        draws = jax.random.uniform(jax.random.fold_in(key, done), (len(spins), 2, net.neurons), spins.dtype)
+        after = jax.vmap(lambda one, drawn: net._moved(one, jnp.zeros_like(one), drawn))(spins, draws)
         return done + 1, after, jnp.any(after != spins)
 
     return jax.lax.while_loop(go_on, sweep, (jnp.zeros_like(sweeps), spins, jnp.ones((), bool)))[1]
 
 
 @eqx.filter_jit
-def _plefka(net: DenseHebbian, mean: Array, sweeps: Array, onsager: bool, damping: Array) -> Array:
+def _plefka(net: DenseHebbian, mean: Array, sweeps: Array, load: Array, damping: Array) -> Array:
     order = net.order
-    load = len(net.patterns) / net.neurons ** (order - 1)
-    reaction = load * math.factorial(order) * order * (order - 1) / 4 if onsager else 0.0
+    reaction = load * math.factorial(order) * order * (order - 1) / 4 / net.temperature**2
 
     def once(_: Array, mean: Array) -> Array:
         q = jnp.mean(mean**2)
-        back = reaction * mean * q ** (order - 2) * (1 - q) / net.temperature**2
+        back = reaction * mean * q ** (order - 2) * (1 - q)
         return (1 - damping) * mean + damping * jnp.tanh(order / 2 * net.field(mean) / net.temperature - back)
 
     return jax.lax.fori_loop(0, sweeps, once, mean)

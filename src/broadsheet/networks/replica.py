@@ -158,10 +158,10 @@ def _on_curve(order: int, load: float, rho: float, temperature: float, last: flo
         return n, float(_load(n, order, rho, temperature)[1])
     if not load and not rho:
         return 1.0, 1.0
-    most = 1 / math.sqrt(2 * rho) if rho else 1 / math.sqrt(2 * math.factorial(order - 1) * load)
-    ratio = (
-        brentq(lambda ratio: float(_ground_load(np.array(ratio), order, rho)) - load, last, most, xtol=1e-15) if load else most
-    )
+    ratio = 1 / math.sqrt(2 * rho) if rho else 1 / math.sqrt(2 * math.factorial(order - 1) * load)
+    if load:
+        most = ratio * (1 + 1e-9)  # beyond the ratio at this load, whatever is rounded
+        ratio = brentq(lambda each: float(_ground_load(np.array(each), order, rho)) - load, last, most, xtol=1e-15)
     return float(_ground_overlap(np.array(ratio), rho)), 1.0
 
 
