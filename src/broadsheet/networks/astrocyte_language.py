@@ -22,7 +22,7 @@ from broadsheet.cache import write_atomic
 from broadsheet.dynamics.system import System, split
 from broadsheet.errors import DataError, InputError
 from broadsheet.files import load_arrays
-from broadsheet.learn.layers import RMSNorm, stacked
+from broadsheet.learn.layers import RMSNorm
 from broadsheet.networks.astrocytes import AMSU, Beta, Block, SpikingMLP, UnitTrace
 from broadsheet.networks.astrocytes import weights as uniform_weights
 from broadsheet.numerics import generator
@@ -70,7 +70,8 @@ class AstroSNN(System):
         synapses = {"tau": tau, "alpha": alpha, "learn_tau": learn_tau, "normalise": normalise}
         units = [AMSU(width, heads, **synapses, **neurons, key=k) for k in rest[::2]]
         mlps = [SpikingMLP(width, **neurons, key=k) for k in rest[1::2]]
-        self.blocks = stacked([Block(unit, mlp) for unit, mlp in zip(units, mlps, strict=True)])
+        blocks = [Block(unit, mlp) for unit, mlp in zip(units, mlps, strict=True)]
+        self.blocks = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *blocks)  # on the host: nothing is compiled
         self.norm, self.readout = RMSNorm(width), uniform_weights(rng, width, vocab)
 
     def init(self, key: PRNGKeyArray) -> PyTree:
@@ -182,7 +183,7 @@ def energy_report(model: AstroSNN, tokens: Any) -> Energy:
     """
     tokens = check_tokens(tokens, model.vocab)
     trace = _trace(model, jnp.asarray(tokens))
-    part, modulated = model.blocks.unit.astrocyte.channels, model.blocks.unit.modulated
+    part, modulated = model.blocks.unit.astrocyte.channels, bool(jnp.all(model.blocks.unit.alpha != 0))
     layers, width, mlp = model.blocks.mlp.down.shape
     if modulated:
         dense = 5 * width**2 + width * (part + 1) + 2 * width  # W_k, W_q, W_v, W_p, W_o; decay of C and z; alpha / denominator
@@ -203,6 +204,18 @@ def _trace(model: AstroSNN, tokens: Tokens) -> Trace:
     return model.sequence(model.init(jax.random.key(0)), tokens)[2]
 
 
+def attention_energy(vocab: int, width: int, layers: int, heads: int, context: int | None) -> float:
+    """The same estimate, pJ a token, for a network of attention without spikes, its MLPs twice as wide as its channels.
+
+    **Arguments:** `context`: tokens of a text, over which softmax attention is averaged; None for linear attention with a
+    decay, whose sum over the past is a state.
+    """
+    part = width // heads
+    mixing = 3 * width * part + 2 * width if context is None else width * (context + 1)  # a mean of (context + 1) / 2, twice
+    dense = 4 * width**2 + 4 * width**2 + 4 * width
+    return MULTIPLY_PJ * (layers * (dense + mixing) + 2 * width + width * vocab)
+
+
 def save(model: AstroSNN, path: str | Path) -> None:
     """Writes a model as safetensors, time constants and thresholds among its arrays; sizes and modes stand in the metadata."""
     from safetensors.numpy import save as packed
@@ -210,8 +223,7 @@ def save(model: AstroSNN, path: str | Path) -> None:
     unit = model.blocks.unit
     note = {
         "vocab": model.vocab, "width": model.embedding.shape[1], "layers": len(model),
-        "heads": unit.astrocyte.raw_tau.shape[1], "modulated": unit.modulated, "soft": unit.output.reset is None,
-        "learn_tau": unit.astrocyte.learn_tau, "normalise": unit.astrocyte.normalise,
+        "heads": unit.astrocyte.raw_tau.shape[1], "soft": unit.output.reset is None, "learn_tau": unit.astrocyte.learn_tau,
     }  # fmt: skip
     leaves, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(model, eqx.is_array))
     arrays = {_name(place): np.asarray(leaf) for place, leaf in leaves}
@@ -245,11 +257,11 @@ def _described(path: Path, arrays: dict[str, np.ndarray]) -> AstroSNN:
     try:
         note = json.loads(raw or "")
         vocab, width, layers, heads = (int(note[name]) for name in ("vocab", "width", "layers", "heads"))
-        modes = {name: bool(note[name]) for name in ("soft", "learn_tau", "normalise")}
+        modes = {name: bool(note[name]) for name in ("soft", "learn_tau")}
         found = (arrays["embedding"].shape, arrays["blocks.unit.transmitter"].shape)
         if found != ((vocab, width), (layers, width, width)):
             raise DataError(f"{path}: its arrays are not of the sizes that it describes.")
-        return AstroSNN(vocab, width, layers, heads, alpha=float(note["modulated"]), **modes, key=jax.random.key(0))
+        return AstroSNN(vocab, width, layers, heads, **modes, key=jax.random.key(0))
     except (ValueError, TypeError, KeyError, InputError) as error:
         said = f"{error}" if isinstance(error, DataError) else f"{path} describes no AstroSNN in its metadata."
         raise DataError(said) from None

@@ -51,20 +51,20 @@ class Astrocyte(System):
 
     - `tau`: time constants in steps, one a head.
     - `learn_tau`: whether they are parameters, through a softplus.
-    - `normalise`: divide by one and the calcium that is probed.
+    - `normalise`: divide what is released by one and the calcium that is probed.
     """
 
     raw_tau: Float[Array, " heads"]
+    normalise: Float[Array, ""] = fixed()  # 1 or 0
     channels: int = eqx.field(static=True)
     learn_tau: bool = eqx.field(static=True)
-    normalise: bool = eqx.field(static=True)
 
     def __init__(self, channels: int, tau: Any, *, learn_tau: bool = False, normalise: bool = True) -> None:
         taus = np.atleast_1d(np.asarray(tau, float))
         if taus.ndim > 1 or not np.all((taus > 0) & np.isfinite(taus)):
             raise InputError(f"tau = {tau}; the astrocyte's time constants are numbers of steps above 0.")
         self.raw_tau = as_array(taus + np.log(-np.expm1(-taus)))
-        self.channels, self.learn_tau, self.normalise = channels, learn_tau, normalise
+        self.normalise, self.channels, self.learn_tau = as_array(normalise), channels, learn_tau
 
     @property
     def held(self) -> frozenset[str]:
@@ -86,7 +86,7 @@ class Astrocyte(System):
         left = jnp.exp(-1 / self.tau)[:, None]
         state = Calcium(left[..., None] * state.bound + a[..., None] * v[:, None], left * state.free + a)
         released = jnp.einsum("hde,hd->he", state.bound, b)
-        return state, released / (1 + jnp.sum(state.free * b, axis=-1, keepdims=True)) if self.normalise else released
+        return state, released / (1 + self.normalise * jnp.sum(state.free * b, axis=-1, keepdims=True))
 
     def sequence(self, state: Calcium, a: Sequences, b: Sequences, v: Sequences, chunk: int = 64) -> tuple[Calcium, Sequences]:
         """All steps, `chunk` of them at once: what rolling out gives, by products of matrices. Its cost grows as T * chunk.
@@ -113,9 +113,8 @@ class Astrocyte(System):
         within = jnp.einsum("thd,ihd->hti", b, a) * jnp.where(gap >= 0, jnp.exp(-jnp.maximum(gap, 0) / tau[..., None]), 0.0)
         kept = jnp.exp(-(t + 1) / tau).T  # of what the chunk started with
         released = jnp.einsum("hti,ihe->the", within, v) + kept[..., None] * jnp.einsum("hde,thd->the", state.bound, b)
-        if self.normalise:
-            probed = jnp.sum(within, axis=-1).T + kept * jnp.einsum("hd,thd->th", state.free, b)
-            released = released / (1 + probed[..., None])
+        probed = jnp.sum(within, axis=-1).T + kept * jnp.einsum("hd,thd->th", state.free, b)
+        released = released / (1 + self.normalise * probed[..., None])
         recent = jnp.exp(-(len(a) - 1 - t) / tau).T[..., None] * a
         bound = kept[-1][:, None, None] * state.bound + jnp.einsum("ihd,ihe->hde", recent, v)
         return Calcium(bound, kept[-1][:, None] * state.free + jnp.sum(recent, axis=0)), released
@@ -164,7 +163,6 @@ class AMSU(System):
     astrocyte: Astrocyte
     synaptic: LIF
     output: LIF
-    modulated: bool = eqx.field(static=True)
     chunk: int = eqx.field(static=True)
 
     def __init__(
@@ -185,7 +183,7 @@ class AMSU(System):
         spread = tau if len(tau) == heads else np.geomspace(*tau, heads)
         self.astrocyte = Astrocyte(width // heads, spread, learn_tau=learn_tau, normalise=normalise)
         self.synaptic, self.output = (spiking_units(n, beta=beta, theta=theta, soft=soft) for n in (2 * width, width))
-        self.alpha, self.modulated, self.chunk = as_array(alpha), alpha != 0, chunk
+        self.alpha, self.chunk = as_array(alpha), chunk
 
     def init(self, key: PRNGKeyArray) -> UnitState:
         return UnitState(jnp.zeros(len(self.mix)), self.astrocyte.init(key), self.synaptic.init(key), self.output.init(key))
@@ -196,10 +194,8 @@ class AMSU(System):
         h = self.norm(inputs)
         synaptic, fired = self.synaptic.step(state.synaptic, self._currents(h, state.before))
         a, b = jnp.split(fired, 2)
-        calcium, released = state.calcium, a
-        if self.modulated:
-            calcium, parts = self.astrocyte.step(calcium, tuple(map(self._parts, (a, b, self.transmitter @ h))))
-            released = self.alpha * parts.reshape(-1)
+        calcium, parts = self.astrocyte.step(state.calcium, tuple(map(self._parts, (a, b, self.transmitter @ h))))
+        released = self._released(parts.reshape(-1), a)
         output, o = self.output.step(state.output, self.drive(h) + self.release @ released)
         return UnitState(h, calcium, synaptic, output), inputs + o
 
@@ -214,11 +210,9 @@ class AMSU(System):
         before = jnp.concatenate([state.before[None], h[:-1]])
         synaptic, fired = rollout(self.synaptic, self._currents(h, before), state=state.synaptic)
         a, b = jnp.split(fired, 2, axis=-1)
-        calcium, released = state.calcium, a
-        if self.modulated:
-            parts = map(self._parts, (a, b, h @ self.transmitter.T))
-            calcium, parts = self.astrocyte.sequence(calcium, *parts, chunk=self.chunk)
-            released = self.alpha * parts.reshape(x.shape)
+        parts = map(self._parts, (a, b, h @ self.transmitter.T))
+        calcium, parts = self.astrocyte.sequence(state.calcium, *parts, chunk=self.chunk)
+        released = self._released(parts.reshape(x.shape), a)
         output, o = rollout(self.output, self.drive(h) + released @ self.release.T, state=state.output)
         return UnitState(h[-1], calcium, synaptic, output), x + o, UnitTrace(a, b, o, released)
 
@@ -226,6 +220,9 @@ class AMSU(System):
         """Of presynaptic and of probing neurons, along the last axis."""
         share = jax.nn.sigmoid(self.mix)
         return 2 * jnp.concatenate([self.keys(share * h + (1 - share) * before), self.queries(h)], axis=-1)
+
+    def _released(self, g: Array, a: Array) -> Array:
+        return jnp.where(self.alpha == 0, a, self.alpha * g)
 
     def _parts(self, x: Array) -> Array:
         return x.reshape(*x.shape[:-1], len(self.astrocyte.raw_tau), -1)

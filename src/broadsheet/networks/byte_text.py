@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
-import equinox as eqx
-import jax
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
 
 from broadsheet.errors import DataError, InputError, MissingDataError
 
@@ -86,16 +84,11 @@ def _bytes(text: bytes) -> np.ndarray:
     return np.frombuffer(text, np.uint8)
 
 
-class Windows(eqx.Module):
-    """Batches of `size` pieces of `length` tokens, drawn at random places of a text."""
-
-    text: Array
-    size: int = eqx.field(static=True)
-    length: int = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray) -> Int[Array, "size length"]:
-        starts = jax.random.randint(key, (self.size, 1), 0, len(self.text) - self.length + 1)
-        return self.text[starts + np.arange(self.length)].astype(int)
+def windows(text: np.ndarray, size: int, length: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Without end, batches (size, length) of pieces at random places of a text."""
+    while True:
+        starts = rng.integers(0, len(text) - length + 1, (size, 1))
+        yield text[starts + np.arange(length)].astype(np.int32)
 
 
 def pieces(text: np.ndarray, length: int, count: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Tasks of memory on tokens: recall after a delay, selective copying, and recall by a key.
 
-Each makes (tokens (batch, time), answers (batch,)); the answer is wanted at the last token, a query.
+Each makes (tokens (batch, time), answers (batch,)); the answer is wanted at the last token, a query or a key.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -60,27 +61,6 @@ def recall_by_key(key: PRNGKeyArray, batch: int, pairs: int, delay: int) -> Batc
     return tokens, jnp.take_along_axis(symbols, which, axis=1)[:, 0]
 
 
-class DelayedRecall(eqx.Module):
-    """Batches of `delayed_recall`, for a training."""
-
-    batch: int = eqx.field(static=True)
-    delay: int = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray) -> Batch:
-        return delayed_recall(key, self.batch, self.delay)
-
-
-class RecallByKey(eqx.Module):
-    """Batches of `recall_by_key`, for a training."""
-
-    batch: int = eqx.field(static=True)
-    pairs: int = eqx.field(static=True)
-    delay: int = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray) -> Batch:
-        return recall_by_key(key, self.batch, self.pairs, self.delay)
-
-
 class Answers(eqx.Module):
     """Mean cross-entropy (nats) of the answers at the last token, of any model with `logits`."""
 
@@ -96,11 +76,12 @@ def accuracies(model: Any, sets: list[Batch]) -> list[float]:
     Shorter ones are filled up behind their query, which no answer sees.
     """
     longest = max(tokens.shape[1] for tokens, _ in sets)
-    filled = [jnp.pad(tokens, ((0, 0), (0, longest - tokens.shape[1]))) for tokens, _ in sets]
-    places = [jnp.full(len(answers), tokens.shape[1] - 1) for tokens, answers in sets]
-    right = _right(model, jnp.concatenate(filled), jnp.concatenate(places), jnp.concatenate([answers for _, answers in sets]))
-    ends = [sum(len(answers) for _, answers in sets[: k + 1]) for k in range(len(sets))]
-    return [float(jnp.mean(part)) for part in jnp.split(right, ends[:-1])]
+    filled = [np.pad(np.asarray(tokens), ((0, 0), (0, longest - tokens.shape[1]))) for tokens, _ in sets]
+    places = [np.full(len(answers), tokens.shape[1] - 1) for tokens, answers in sets]
+    answers = np.concatenate([np.asarray(answers) for _, answers in sets])
+    right = np.asarray(_right(model, np.concatenate(filled), np.concatenate(places), answers))
+    ends = np.cumsum([len(answers) for _, answers in sets])
+    return [float(part.mean()) for part in np.split(right, ends[:-1])]
 
 
 @eqx.filter_jit
