@@ -50,8 +50,8 @@ class Clock(System):
     **Arguments:** `f_theta`, `f_gamma`: Hz; `kappa`: coupling, rad/s, 0 for none; `noise`: of gamma, rad/sqrt(s);
     `n`, `m`: which multiples of the phases lock; `dt`: ms.
 
-    **Raises:** `InputError` where n, m or dt are not positive, where dt is above 1 ms (Euler steps then lock falsely), or where a
-    number is not finite.
+    **Raises:** `InputError` where n, m or dt are not positive, where dt is above 1 ms (Euler steps then lock falsely), or
+    where a number is not finite.
     """
 
     f_theta: Float[Array, ""] = eqx.field(converter=as_array)
@@ -190,9 +190,7 @@ class Kuramoto(System):
         return jnp.exp(1j * state).mean()
 
 
-def phase_locking_value(
-    a: Float[Any, " time"], b: Float[Any, " time"], n: int = 1, m: int = 1, whole: bool = True
-) -> tuple[float, float]:
+def phase_locking_value(a: Any, b: Any, n: int = 1, m: int = 1, whole: bool = True) -> tuple[float, float]:
     """(|mean of e^{i psi}|, mean rate of psi in rad a sample) of psi = n a - m b, both phases in rad.
 
     With `whole`, only whole turns of psi are averaged, from the first time it passes a multiple of 2 pi to the last: a window
@@ -219,7 +217,7 @@ def adler(detuning: Any, coupling: Any) -> tuple[np.ndarray, np.ndarray]:
     d, kappa = np.broadcast_arrays(np.abs(np.asarray(detuning, float)), np.abs(np.asarray(coupling, float)))
     drift = np.sqrt(np.maximum(d**2 - kappa**2, 0.0))
     value = np.divide(d - drift, kappa, out=np.zeros(d.shape), where=kappa > 0)
-    return np.where(d <= kappa, 1.0, value), drift
+    return np.where(d <= kappa, 1.0, value), np.asarray(drift)
 
 
 def lorentzian_frequencies(count: int, width: float, centre: float = 0.0) -> np.ndarray:
@@ -229,4 +227,4 @@ def lorentzian_frequencies(count: int, width: float, centre: float = 0.0) -> np.
 
 def kuramoto_order(coupling: Any, width: float) -> np.ndarray:
     """R of infinitely many oscillators with Lorentzian frequencies: sqrt(1 - 2 width / K), 0 below K = 2 width."""
-    return np.sqrt(np.maximum(1 - 2 * width / np.asarray(coupling, float), 0.0))
+    return np.asarray(np.sqrt(np.maximum(1 - 2 * width / np.asarray(coupling, float), 0.0)))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from broadsheet.dynamics import System, fixed
 from broadsheet.errors import InputError
@@ -42,8 +42,8 @@ class WorldState(NamedTuple):
 class GraphWorld(System):
     """An agent is put at a random place, and an episode ends at the goal, or after `limit` steps.
 
-    A Moore system: its input is an action (`WAIT`, `RESTART` or 0, 1, …), its readout an `Observation`. Its state keeps how long
-    each episode took, and how long the shortest way is. The goal is `goals[episode // per_goal]`.
+    A Moore system: its input is an action (`WAIT`, `RESTART` or 0, 1, …), its readout an `Observation`. Its state keeps how
+    long each episode took, and how long the shortest way is. The goal is `goals[episode // per_goal]`.
 
     **Arguments:** `neighbours`: the place that each action leads to, itself where it leads nowhere; `rooms`: the room of each
     place; `item_codes`, `context_codes`: codes of places and of rooms; `goals`: one after the other; `per_goal`: episodes for
@@ -119,7 +119,6 @@ class GraphWorld(System):
     def _begin(self, state: WorldState, key: PRNGKeyArray) -> WorldState:
         """Keeps the episode that is over and starts the next."""
         episode = state.seen.episode
-        at = jnp.minimum(episode, self.episodes - 1)
         place = self._start(key, episode + 1)
         seen = self._look(jax.random.fold_in(key, 1), place, jnp.zeros((), bool), state.seen.moves + 1, episode + 1)
         return WorldState(
@@ -127,8 +126,8 @@ class GraphWorld(System):
             seen,
             jnp.zeros((), jnp.int32),
             self.distances[self._index(episode + 1), place],
-            state.taken.at[at].set(state.steps),
-            state.shortest.at[at].set(state.optimal),
+            state.taken.at[episode].set(state.steps, mode="drop"),
+            state.shortest.at[episode].set(state.optimal, mode="drop"),
         )
 
     def _index(self, episode: Array) -> Array:
@@ -163,7 +162,7 @@ class Layout(NamedTuple):
         made.add_edges_from((a, int(b)) for a, row in enumerate(self.neighbours) for b in row if a != b)
         return made
 
-    def distances(self, goal: int) -> np.ndarray:
+    def distances(self, goal: Any) -> np.ndarray:
         """Steps from each place to the goal; `InputError` where there is no way."""
         lengths = nx.single_source_shortest_path_length(self.graph.reverse(copy=False), int(goal))
         if len(lengths) < len(self.rooms):
@@ -196,21 +195,12 @@ def ring_of_grids(rooms: int, rows: int, columns: int) -> Layout:
     return Layout(neighbours, np.arange(rooms * size) // size)
 
 
-def relearned(taken: Any, shortest: Any, moved: int, window: int = 5, share: float = 0.9) -> Float[Array, "episodes"]:
+def relearned(taken: np.ndarray, shortest: np.ndarray, moved: int, window: int = 5, share: float = 0.9) -> np.ndarray:
     """For each episode, whether by its end the shortest over the actual length has averaged `share` in the last `window`
     episodes, all of them after the goal moved at episode `moved`."""
-    ratio = jnp.asarray(shortest) / jnp.maximum(jnp.asarray(taken), 1)
-    ratio = jnp.where(jnp.arange(len(ratio)) >= moved, ratio, 0.0)
-    summed = jnp.concatenate([jnp.zeros(1), jnp.cumsum(ratio)])
-    at = jnp.arange(1, len(ratio) + 1)
-    means = (summed[at] - summed[jnp.maximum(at - window, 0)]) / window
-    return (means >= share) & (at >= moved + window)
-
-
-def episodes_to_relearn(taken: np.ndarray, shortest: np.ndarray, moved: int, made: int) -> int:
-    """Episodes after the goal moved until `relearned`; those that were made where it was not."""
-    reached = np.flatnonzero(np.asarray(relearned(taken, shortest, moved))[:made])
-    return int(reached[0]) + 1 - moved if len(reached) else made - moved
+    ratio = np.asarray(shortest) / np.maximum(taken, 1)
+    means = np.convolve(np.where(np.arange(len(ratio)) < moved, 0.0, ratio), np.full(window, 1 / window))[: len(ratio)]
+    return (means >= share - 1e-12) & (np.arange(1, len(ratio) + 1) >= moved + window)
 
 
 def random_goals(layout: Layout, count: int, key: Any) -> np.ndarray:

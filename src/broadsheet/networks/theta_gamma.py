@@ -1,8 +1,8 @@
 """A two-level associative memory that a theta-gamma clock writes and reads: sequences of sparse codes, in one shot.
 
-Ours, after a position paper that gives no equations (arXiv 2105.07284): items and contexts are k-of-N codes, all synapses binary.
-Items are written in the half of the theta cycle that is open for encoding, and read, one at each gamma cycle, in the other half
-(Hasselmo, Bodelón and Wyble, 2002). What follows an item depends on its context through conjunctive units.
+Ours, after a position paper that gives no equations (arXiv 2105.07284): items and contexts are k-of-N codes, all synapses
+binary. Items are written in the half of the theta cycle that is open for encoding, and read, one at each gamma cycle, in the
+other half (Hasselmo, Bodelón and Wyble, 2002). What follows an item depends on its context through conjunctive units.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from broadsheet.dynamics.phases import Tick
 from broadsheet.dynamics.system import as_array
 from broadsheet.errors import InputError
 from broadsheet.networks.willshaw import Willshaw
+from broadsheet.numerics import generator
 from broadsheet.numerics.sparse_codes import SparseCode, k_winners
 
 IDLE, WRITE, FORWARD, REVERSE = range(4)
@@ -84,10 +85,10 @@ class ThetaGammaMemory(System):
     order: Float[Array, " keys"] | None = fixed()  # decides between equal drives of conjunctive units
     threshold: Float[Array, ""] = fixed(converter=as_array)
     context_gain: Float[Array, ""] = fixed(converter=as_array)
+    gated: Bool[Array, ""] = fixed(converter=jnp.asarray)
     items: SparseCode = eqx.field(static=True)
     contexts: SparseCode = eqx.field(static=True)
     keys: SparseCode | None = eqx.field(static=True)
-    gated: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class ThetaGammaMemory(System):
             one, other, order = jax.random.split(jax.random.key(0) if key is None else key, 3)
             self.item_links = _links(one, n, keys.size, links)
             self.context_links = _links(other, c, keys.size, links)
-            self.order = jax.random.uniform(order, (keys.size,), maxval=0.2)
+            self.order = as_array(0.2 * generator(order).random(keys.size))
         before = n if keys is None else keys.size
         self.synapses = Synapses(
             Willshaw(n, n, auto=True),
@@ -119,13 +120,13 @@ class ThetaGammaMemory(System):
             Willshaw(n, c),
         )
         self.threshold, self.context_gain = as_array(threshold), as_array(context_gain)
-        self.items, self.contexts, self.keys, self.gated = items, contexts, keys, gated
+        self.items, self.contexts, self.keys, self.gated = items, contexts, keys, jnp.asarray(gated)
 
     def key_of(self, item: Int[Array, " active"], label: Int[Array, " context_active"] | None) -> Int[Array, " key_active"]:
         """The conjunctive units of an item and a label; the item itself in a memory without them.
 
-        Each multiplies its two inputs, as coincidences do. With their sum, keys of one label share a third of their units, and a
-        few labels with many items each, such as actions, are then confused.
+        Each multiplies its two inputs, as coincidences do. With their sum, keys of one label share a third of their units,
+        and a few labels with many items each, such as actions, are then confused.
         """
         if self.keys is None:
             return item
@@ -157,9 +158,7 @@ class ThetaGammaMemory(System):
         following = link(synapses.following, self.key_of(previous, label), item)
         if synapses.preceding is None:
             return synapses._replace(following=following)
-        return synapses._replace(
-            following=following, preceding=link(synapses.preceding, self.key_of(item, label), previous)
-        )
+        return synapses._replace(following=following, preceding=link(synapses.preceding, self.key_of(item, label), previous))
 
     def recognise(self, synapses: Synapses, item: Int[Array, " active"]) -> tuple[Int[Array, " active"], Bool[Array, ""]]:
         """(the stored item nearest to this one, true), or (the item as it is, false) where none is near enough.
@@ -204,8 +203,8 @@ class ThetaGammaMemory(System):
         """
         if sequences.ndim < 2 or sequences.shape[-2] < 2 or sequences.shape[-1] != self.items.active:
             raise InputError(
-                f"ThetaGammaMemory.encode: got codes of shape {sequences.shape}; (…, items, {self.items.active}) with two items or "
-                "more a sequence is wanted."
+                f"ThetaGammaMemory.encode: got codes of shape {sequences.shape}; (…, items, {self.items.active}) with two "
+                "items or more a sequence is wanted."
             )
         length = sequences.shape[-2]
         whole = sequences.reshape(-1, length, self.items.active)
@@ -255,8 +254,8 @@ class ThetaGammaMemory(System):
             cycle=tick.cycle,
         )
         recall = recall._replace(context=self._context(synapses, recall, tick.cycle != state.recall.cycle))
-        writing = tick.event & (tick.writing | (not self.gated)) & (request.mode == WRITE) & ~recall.done
-        reading = tick.event & (~tick.writing | (not self.gated)) & recall.going
+        writing = tick.event & (tick.writing | ~self.gated) & (request.mode == WRITE) & ~recall.done
+        reading = tick.event & (~tick.writing | ~self.gated) & recall.going
         synapses, recall = self._learn(synapses, recall, request, tick, writing)
         return MemoryState(synapses, self._next(synapses, recall, request, reading)), state.recall
 
@@ -270,9 +269,7 @@ class ThetaGammaMemory(System):
 
         return jax.lax.cond(due & recall.going, renew, lambda: recall.context)
 
-    def _learn(
-        self, synapses: Synapses, recall: Recall, request: Request, tick: Tick, writing: Any
-    ) -> tuple[Synapses, Recall]:
+    def _learn(self, synapses: Synapses, recall: Recall, request: Request, tick: Tick, writing: Any) -> tuple[Synapses, Recall]:
         """What the encoding half does with a request to write."""
 
         def once(_: Any, carry: tuple[Synapses, Recall]) -> tuple[Synapses, Recall]:
@@ -283,7 +280,7 @@ class ThetaGammaMemory(System):
                 up=synapses.up.store(item, request.context),
                 down=synapses.down.store(request.context, item),
             )
-            gate = tick.encode if self.gated else 0.5
+            gate = jnp.where(self.gated, tick.encode, 0.5)
             synapses = self.write(synapses, request.previous, item, request.label, gate, request.linked)
             return synapses, recall._replace(item=item, done=jnp.ones((), bool))
 
@@ -294,9 +291,7 @@ class ThetaGammaMemory(System):
         """What the retrieving half does: one item more."""
 
         def read() -> Recall:
-            item, going = self.retrieve(
-                synapses, recall.item, request.label, recall.context, request.mode == REVERSE
-            )
+            item, going = self.retrieve(synapses, recall.item, request.label, recall.context, request.mode == REVERSE)
             item = jnp.where(going, item, recall.item)
             return recall._replace(item=item, going=going, count=recall.count + going)
 
@@ -311,10 +306,10 @@ class ThetaGammaMemory(System):
 
 def _links(key: PRNGKeyArray, inputs: int, keys: int, count: int) -> Bool[Array, "inputs keys"]:
     """`count` random inputs for each conjunctive unit."""
-    if not 0 < count <= inputs:
-        raise InputError(f"ThetaGammaMemory: {count} links a unit from {inputs} units.")
-    chosen = SparseCode(inputs, count).draw(key, keys) if count < inputs else jnp.tile(jnp.arange(inputs), (keys, 1))
-    return jnp.zeros((inputs, keys), bool).at[chosen, jnp.arange(keys)[:, None]].set(True)
+    if not 0 < count < inputs:
+        raise InputError(f"ThetaGammaMemory: {count} links a unit from {inputs} units; fewer links than units are wanted.")
+    code = SparseCode(inputs, count)
+    return jnp.asarray(code.bits(code.draw(key, keys)).T)
 
 
 @eqx.filter_jit
@@ -330,9 +325,7 @@ def _encode(memory: ThetaGammaMemory, synapses: Synapses, sequences: Array, labe
             return jax.vmap(jax.vmap(lambda item: memory.key_of(item, None)))(items)
         return jax.vmap(jax.vmap(memory.key_of))(items, repeated)
 
-    learned = synapses._replace(
-        auto=synapses.auto.store(sequences), following=synapses.following.store(keys(before), after)
-    )
+    learned = synapses._replace(auto=synapses.auto.store(sequences), following=synapses.following.store(keys(before), after))
     if synapses.preceding is not None:
         learned = learned._replace(preceding=synapses.preceding.store(keys(after), before))
     if labels is None:
@@ -342,9 +335,7 @@ def _encode(memory: ThetaGammaMemory, synapses: Synapses, sequences: Array, labe
 
 
 @eqx.filter_jit
-def _read(
-    memory: ThetaGammaMemory, cue: Array, context: Array | None, reverse: bool, steps: int
-) -> tuple[Array, Array]:
+def _read(memory: ThetaGammaMemory, cue: Array, context: Array | None, reverse: bool, steps: int) -> tuple[Array, Array]:
     def one(carry: tuple[Array, Array], label: Array | None) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         item, going = carry
         found, accepted = memory.retrieve(memory.synapses, item, label, label, reverse)

@@ -1,8 +1,8 @@
 """An agent whose model of the world is a theta-gamma memory: it writes what it meets, sweeps ahead, and replays on reward.
 
-Ours, after a position paper that gives no equations (arXiv 2105.07284). Clock, memory, agent and world are four Moore systems in
-one wiring; a step is one gamma cycle. The agent knows of the world only what the memory recalls: places are the codes that it
-recognises, transitions what sweeps read. It keeps a value for each code that it has met.
+Ours, after a position paper that gives no equations (arXiv 2105.07284). Clock, memory, agent and world are four Moore systems
+in one wiring; a step is one gamma cycle. The agent knows of the world only what the memory recalls: places are the codes that
+it recognises, transitions what sweeps read. It keeps a value for each code that it has met.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from broadsheet.dynamics import Lens, System, fixed, parallel, wire
+from broadsheet.dynamics import Lens, System, fixed, parallel, rollout, wire
 from broadsheet.dynamics.phases import Clock, Ticks
 from broadsheet.dynamics.system import as_array
 from broadsheet.errors import InputError
-from broadsheet.networks.graph_worlds import RESTART, WAIT, GraphWorld, Observation
+from broadsheet.networks.graph_worlds import RESTART, WAIT, GraphWorld, Observation, relearned
 from broadsheet.networks.theta_gamma import FORWARD, REVERSE, WRITE, Recall, Request, ThetaGammaMemory
 from broadsheet.numerics.sparse_codes import SparseCode
 
 LOOKING, ENCODING, SWEEPING, REPLAYING = range(4)
 """What the agent is at."""
+DIRECTIONS = {"reverse": -1, "none": 0, "forward": 1}
+"""Of a replay."""
 
 
 class AgentState(NamedTuple):
@@ -36,6 +39,7 @@ class AgentState(NamedTuple):
     tag: Int[Array, ""]  # the code with the reward, -1 for none
     here: Int[Array, ""]
     took: Int[Array, ""]  # the last action
+    heading: Int[Array, ""]  # the last one that was not random
     moves: Int[Array, ""]  # of the last observation that was taken up
     episode: Int[Array, ""]
     option: Int[Array, ""]  # that the present sweep is about
@@ -51,14 +55,15 @@ class AgentState(NamedTuple):
 class TGA(System):
     """The agent alone: a Moore system from (`Recall`, `Observation`) to (`Request`, action).
 
-    At each place: the observation is written in the encoding half of theta; then one sweep for each action reads what the memory
-    says will follow if it is kept to. An action's value is the largest discounted value on its sweep, or `curiosity`, discounted,
-    where the sweep came to an end because nothing is known. Equal values: the last action again, with probability `persist`, else any.
-    On reward the trail of this episode is replayed once and each place gets the discounted value of the next, if that is more; where
-    the reward is missing, its tag and all values are dropped.
+    At each place: the observation is written in the encoding half of theta; then one sweep for each action reads what the
+    memory says will follow if it is kept to. An action's value is the largest discounted value on its sweep, or `curiosity`,
+    discounted, where the sweep came to an end because nothing is known. Of equal values the last action that was not random is
+    taken again, with probability `persist`, else any. On reward the trail of this episode is replayed once and each place gets
+    the discounted value of the next, if that is more; where the reward is missing, or is found elsewhere, its tag and all
+    values are dropped.
 
-    **Arguments:** `actions`: how many; `places`: the most codes that it can know; `sweep`: items a sweep reads at most; `replay`:
-    "reverse", "forward" or "none"; `trail`: longest trail; `explore`: share of random actions.
+    **Arguments:** `actions`: how many; `places`: the most codes that it can know; `sweep`: items a sweep reads at most;
+    `replay`: "reverse", "forward" or "none"; `trail`: longest trail; `explore`: share of random actions.
     """
 
     action_codes: Int[Array, "actions context_active"] = fixed()
@@ -66,12 +71,12 @@ class TGA(System):
     explore: Float[Array, ""] = fixed(converter=as_array)
     persist: Float[Array, ""] = fixed(converter=as_array)
     curiosity: Float[Array, ""] = fixed(converter=as_array)
+    direction: Int[Array, ""] = fixed()  # of the replay: -1 reverse, 1 forward, 0 none
     items: SparseCode = eqx.field(static=True)
     actions: int = eqx.field(static=True)
     places: int = eqx.field(static=True)
     sweep: int = eqx.field(static=True)
     trail: int = eqx.field(static=True)
-    replay: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -85,18 +90,18 @@ class TGA(System):
         trail: int = 128,
         discount: float = 0.95,
         explore: float = 0.05,
-        persist: float = 0.9,
-        curiosity: float = 0.0,
+        persist: float = 1.0,
+        curiosity: float = 0.1,
         key: PRNGKeyArray,
     ) -> None:
-        if replay not in ("reverse", "forward", "none"):
+        if replay not in DIRECTIONS:
             raise InputError(f"TGA: replay is {replay!r}; 'reverse', 'forward' or 'none' is wanted.")
         if min(actions, places, sweep, trail) < 1 or not 0 < discount < 1:
             raise InputError("TGA: actions, places, sweep and trail are at least 1, and the discount lies between 0 and 1.")
         self.action_codes = contexts.draw(key, actions)
         self.discount, self.explore, self.persist, self.curiosity = map(as_array, (discount, explore, persist, curiosity))
         self.items, self.actions, self.places = items, actions, places
-        self.sweep, self.trail, self.replay = sweep, trail, replay
+        self.sweep, self.trail, self.direction = sweep, trail, jnp.asarray(DIRECTIONS[replay])
 
     def init(self, key: PRNGKeyArray | None = None) -> AgentState:
         none, false = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
@@ -112,6 +117,7 @@ class TGA(System):
             tag=none - 1,
             here=none,
             took=none,
+            heading=none,
             moves=none - 1,
             episode=none - 1,
             option=none,
@@ -162,7 +168,7 @@ class TGA(System):
         best = shared.argmax().astype(jnp.int32)
         return best, shared[best] >= 0.7 * self.items.active
 
-    def _ask(self, state: AgentState, mode: int, item: Array, label: Array, **changes: Any) -> AgentState:
+    def _ask(self, state: AgentState, mode: Any, item: Array, label: Array, **changes: Any) -> AgentState:
         number = state.request.number + 1
         asked = state.request._replace(number=number, mode=jnp.asarray(mode, jnp.int32), item=item, label=label, **changes)
         return state._replace(request=asked, read=jnp.zeros((), jnp.int32))
@@ -197,7 +203,8 @@ class TGA(System):
             return jnp.where(full, jnp.roll(trail, -1), trail).at[at].set(value)
 
         missing = (here == state.tag) & ~observation.reward
-        values = jnp.where(missing, 0.0, state.values)
+        elsewhere = observation.reward & (state.tag >= 0) & (here != state.tag)
+        values = jnp.where(missing | elsewhere, 0.0, state.values)
         state = state._replace(
             known=state.known.at[here].set(jnp.where(known, state.known[here], recall.item)),
             count=state.count + ~known,
@@ -209,7 +216,7 @@ class TGA(System):
             values=values.at[here].set(jnp.where(observation.reward, 1.0, values[here])),
         )
         return jax.lax.cond(
-            observation.reward, lambda: self._replay_from_end(state), lambda: self._sweep(state, jnp.zeros((), jnp.int32))
+            observation.reward, lambda: self._begin_replay(state), lambda: self._sweep(state, jnp.zeros((), jnp.int32))
         )
 
     def _sweep(self, state: AgentState, option: Array) -> AgentState:
@@ -235,51 +242,47 @@ class TGA(System):
         )
 
     def _choose(self, state: AgentState, key: PRNGKeyArray) -> AgentState:
-        action = choose(state.predicted, state.took, self.explore, self.persist, key)
-        return state._replace(mode=jnp.asarray(LOOKING, jnp.int32), action=action, took=action)
+        action, heading = choose(state.predicted, state.heading, self.explore, self.persist, key)
+        return state._replace(mode=jnp.asarray(LOOKING, jnp.int32), action=action, took=action, heading=heading)
 
-    def _replay_from_end(self, state: AgentState) -> AgentState:
-        if self.replay == "none":
-            return self._restart(state)
-        start = jnp.where(self.replay == "reverse", state.length - 1, 0)
+    def _begin_replay(self, state: AgentState) -> AgentState:
+        start = jnp.where(self.direction < 0, state.length - 1, 0)
         return self._replay(state._replace(at=start, current=state.trail[start]), state.known[state.trail[start]])
 
     def _replay(self, state: AgentState, item: Array) -> AgentState:
         """Asks for the next item of the trail, in the direction of the replay, or ends it."""
-        reverse = self.replay == "reverse"
-        over = state.at <= 0 if reverse else state.at >= state.length - 1
-        label = self.action_codes[state.trail_actions[state.at if reverse else state.at + 1]]
-        asked = self._ask(state, REVERSE if reverse else FORWARD, item, label)
-        return jax.lax.cond(
-            over, lambda: self._restart(state), lambda: asked._replace(mode=jnp.asarray(REPLAYING, jnp.int32))
-        )
+        reverse = self.direction < 0
+        over = jnp.where(reverse, state.at <= 0, state.at >= state.length - 1) | (self.direction == 0)
+        label = self.action_codes[state.trail_actions[jnp.where(reverse, state.at, state.at + 1)]]
+        asked = self._ask(state, jnp.where(reverse, REVERSE, FORWARD), item, label)
+        return jax.lax.cond(over, lambda: self._restart(state), lambda: asked._replace(mode=jnp.asarray(REPLAYING, jnp.int32)))
 
     def learn(self, state: AgentState, recall: Recall) -> AgentState:
         """One step of the replay: `V(x) <- max(V(x), discount V(x'))`, x' being what follows x."""
         place, known = self.place_of(state, recall.item)
-        reverse = self.replay == "reverse"
-        earlier, later = (place, state.current) if reverse else (state.current, place)
+        reverse = self.direction < 0
+        earlier, later = jnp.where(reverse, jnp.stack([place, state.current]), jnp.stack([state.current, place]))
         better = jnp.maximum(state.values[earlier], self.discount * state.values[later])
-        learned = state._replace(
-            values=state.values.at[earlier].set(better), current=place, at=state.at + (-1 if reverse else 1)
-        )
-        return jax.lax.cond(
-            known & recall.going, lambda: self._replay(learned, recall.item), lambda: self._restart(state)
-        )
+        learned = state._replace(values=state.values.at[earlier].set(better), current=place, at=state.at + self.direction)
+        return jax.lax.cond(known & recall.going, lambda: self._replay(learned, recall.item), lambda: self._restart(state))
 
     def _restart(self, state: AgentState) -> AgentState:
         return state._replace(mode=jnp.asarray(LOOKING, jnp.int32), action=jnp.asarray(RESTART, jnp.int32))
 
 
-def choose(predicted: Float[Array, " actions"], last: Any, explore: Any, persist: Any, key: PRNGKeyArray) -> Int[Array, ""]:
-    """An action with the largest value, any with probability `explore`; of equal ones the last one with probability `persist`."""
+def choose(
+    predicted: Float[Array, " actions"], heading: Any, explore: Any, persist: Any, key: PRNGKeyArray
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """(the action, the heading to keep): an action of the largest value, of equal ones the heading with probability `persist`;
+    with probability `explore` any action, which does not change the heading."""
     any_key, tie_key, keep_key = jax.random.split(key, 3)
     ties = predicted >= predicted.max() - 1e-9
-    keep = ties[last] & (jax.random.uniform(keep_key) < persist)
-    best = jnp.where(keep, last, jnp.where(ties, jax.random.uniform(tie_key, predicted.shape), -1.0).argmax())
+    keep = ties[heading] & (jax.random.uniform(keep_key) < persist)
+    best = jnp.where(keep, heading, jnp.where(ties, jax.random.uniform(tie_key, predicted.shape), -1.0).argmax())
     roll = jax.random.uniform(any_key, (2,))
     other = jnp.floor(roll[1] * len(predicted)).astype(jnp.int32)
-    return jnp.where(roll[0] < explore, other, best).astype(jnp.int32)
+    best = best.astype(jnp.int32)
+    return jnp.where(roll[0] < explore, other, best), best
 
 
 def inhabit(clock: Clock, memory: ThetaGammaMemory, agent: TGA, world: GraphWorld) -> System:
@@ -292,12 +295,42 @@ def inhabit(clock: Clock, memory: ThetaGammaMemory, agent: TGA, world: GraphWorl
     return wire(Lens(lambda outputs: outputs, inputs), parallel(Ticks(clock), memory, agent, world))
 
 
-def check_sizes(agent: TGA, world: GraphWorld) -> None:
-    """Raises `InputError` where an agent and a world do not fit."""
-    if agent.actions != world.neighbours.shape[1] or agent.items != world.items:
+class Life(NamedTuple):
+    """What an agent did in a world."""
+
+    taken: np.ndarray  # steps of each episode
+    shortest: np.ndarray  # that the shortest way takes
+    relearned: int  # episodes after the goal moved, all that the world keeps where it was not relearned
+    values: np.ndarray  # of the codes that the agent met
+    events: int  # gamma cycles
+
+
+def live(system: System, key: PRNGKeyArray, moved: int, events: int = 60_000, chunk: int = 2000) -> Life:
+    """Runs `inhabit(…)` until the goal that moved at episode `moved` is relearned (see `relearned`), for all episodes that the
+    world keeps, or for so many gamma events; it looks after each chunk of events.
+
+    **Raises:** `InputError` where the agent does not fit the world.
+    """
+    _, _, agent, world = system.system.systems
+    if agent.actions != len(world.neighbours[0]) or agent.items != world.items:
         raise InputError(
-            f"The agent has {agent.actions} actions and codes of {agent.items}, the world {world.neighbours.shape[1]} and {world.items}."
+            f"The agent has {agent.actions} actions and {agent.items}, the world {len(world.neighbours[0])} and {world.items}."
         )
+    state, reached, made = system.init(jax.random.fold_in(key, 2**31 - 1)), np.array([], int), 0
+    while not len(reached) and made < events:
+        state = _live(system, state, key, jnp.asarray(made), min(chunk, events))
+        made += min(chunk, events)
+        after = state[0][3]
+        episodes = min(int(after.seen.episode), world.episodes)
+        taken, shortest = (np.asarray(x)[:episodes] for x in (after.taken, after.shortest))
+        reached = np.flatnonzero(relearned(taken, shortest, moved))
+        if episodes == world.episodes:
+            break
+    count = int(reached[0]) + 1 - moved if len(reached) else world.episodes - moved
+    values = np.asarray(state[0][2].values)[: int(state[0][2].count)]
+    return Life(taken, shortest, count, values, made)
 
 
-__all__ = ["TGA", "AgentState", "check_sizes", "choose", "inhabit"]
+@eqx.filter_jit
+def _live(system: System, state: Any, key: PRNGKeyArray, start: Array, events: int) -> Any:
+    return rollout(system, steps=events, state=state, key=key, start=start, record=lambda *_: None)[0]

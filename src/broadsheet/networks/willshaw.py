@@ -18,6 +18,9 @@ from broadsheet.errors import InputError
 from broadsheet.numerics.checks import concrete
 from broadsheet.numerics.sparse_codes import k_winners
 
+DENSE = 1000
+"""Synapses of a pair from which on pairs are stored by a product of matrices."""
+
 
 class Willshaw(eqx.Module):
     """Binary synapses from `inputs` to `outputs` units; `auto` for patterns with themselves, without a synapse onto itself.
@@ -59,6 +62,8 @@ class Willshaw(eqx.Module):
             known = concrete(codes)
             if known is not None and known.size and not (known.min() >= 0 and known.max() < size):
                 raise InputError(f"Willshaw.store: the codes name units outside 0 to {size - 1}, the memory's {name}.")
+        if x.ndim == 2 and x.shape[1] * y.shape[1] > DENSE:
+            return self._store_dense(x, y, on)
         rows, columns = x[..., :, None], y[..., None, :]
         allowed = jnp.asarray(on, bool)
         if self.auto:
@@ -66,6 +71,19 @@ class Willshaw(eqx.Module):
         if self.mask is not None:
             allowed = allowed & self.mask[rows, columns]
         learned = self.weights.at[rows, columns].max(jnp.broadcast_to(allowed, jnp.broadcast_shapes(rows.shape, columns.shape)))
+        return eqx.tree_at(lambda memory: memory.weights, self, learned)
+
+    def _store_dense(self, x: Int[Array, "pairs active_in"], y: Int[Array, "pairs active_out"], on: Any) -> Willshaw:
+        """The same by a product of matrices, for pairs with many synapses each."""
+        at = jnp.arange(len(x))[:, None]
+        left, right = (
+            jnp.zeros((len(x), size)).at[at, codes].set(1.0) for codes, size in zip((x, y), self.weights.shape, strict=True)
+        )
+        learned = self.weights | ((left.T @ right > 0) & on)
+        if self.auto:
+            learned = learned & ~jnp.eye(len(learned), dtype=bool)
+        if self.mask is not None:
+            learned = learned & self.mask
         return eqx.tree_at(lambda memory: memory.weights, self, learned)
 
     def store_bits(self, x: Int[Array, " active_in"], y: Bool[Array, " outputs"]) -> Willshaw:
@@ -107,7 +125,7 @@ class Willshaw(eqx.Module):
 
 def bit_density(pairs: Any, outputs: int, inputs: int, active_out: int, active_in: int) -> np.ndarray:
     """Expected share of synapses after so many random pairs: 1 - (1 - k k' / N N')^M."""
-    return 1 - (1 - active_out * active_in / (outputs * inputs)) ** np.asarray(pairs, float)
+    return np.asarray(1 - (1 - active_out * active_in / (outputs * inputs)) ** np.asarray(pairs, float))
 
 
 def spurious_units(outputs: int, active: int, density: Any) -> np.ndarray:
@@ -115,7 +133,7 @@ def spurious_units(outputs: int, active: int, density: Any) -> np.ndarray:
 
     Those of one column are not (their unit was active in a number of patterns that varies), so that there are more.
     """
-    return (outputs - active) * np.asarray(density, float) ** active
+    return np.asarray((outputs - active) * np.asarray(density, float) ** active)
 
 
 def spurious_units_by_usage(pairs: int, outputs: int, inputs: int, active: int) -> float:
