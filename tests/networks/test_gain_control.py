@@ -19,7 +19,7 @@ from broadsheet.networks.gain_control import (
     ridge_decoder,
     without_recurrence,
 )
-from broadsheet.networks.orientations import biased, drives, ring_network, circulant_weights, uniform, weights_between
+from broadsheet.networks.orientations import biased, circulant_weights, drives, ring_network, uniform, weights_between
 
 
 def lopsided(neurons=5, stimuli=7, seed=0):

@@ -176,6 +176,7 @@ class Identities(Ring):
               checks=[at_most("steady_error", 1e-6)]),
     ],
     precision="float64",
+    deterministic=True,
     cost=6.0,
 )  # fmt: skip
 def identities(config: Identities, key, log: Log) -> Report:
@@ -433,10 +434,10 @@ class Scan(Ring):
     presets={"smoke": Scan(8, 8, points=4), "quick": Scan(), "paper": Scan(255, 510, points=200)},
     claims=[
         Claim("AG7", "adaptation decorrelates responses over stimuli", kind="paper", where="abstract",
-              ablation="no-recurrence", null=("weber", "co-activity"),
+              ablation="no-recurrence", null="co-activity",
               reason="of all random points none lowers correlations by a hundredth: gains scale rows, and the little that "
               "recurrence mixes in goes up as often as down. Gains of 1 / mean response, which differ more, get below the "
-              "bound at single points. Covariances do fall, by up to an eighth, and without recurrence as far",
+              "bound at single points. Covariances do fall, by about an eighth at most, and without recurrence as far",
               answers_to={"no-recurrence": "gains that only scale a row cannot change a correlation, whatever they are"},
               checks=[at_most("least_correlation_ratio", both(0.95))]),
     ],
@@ -731,7 +732,7 @@ class Recorded(Ring):
               checks=[at_most("gain_error", {"quick": 0.03})]),
         Claim("AG13", "gains within a network explain more of how responses changed than gains alone", kind="paper",
               where="abstract", ablation="no-recurrence", null="uniform-gain",
-              checks=[at_least("explained", {"paper": 0.0}, minus="no-recurrence"), at_least("explained", {"paper": 0.0})]),
+              checks=[at_least("explained", {"paper": 0.01}, minus="no-recurrence"), at_least("explained", {"paper": 0.0})]),
     ],
     precision="float64",
     data="data",
