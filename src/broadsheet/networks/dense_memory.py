@@ -183,13 +183,13 @@ class DenseHebbian(System):
         state = self._moved(state, external, draws)
         return state, state
 
-    def field(self, sigma: Float[Array, " neurons"]) -> Float[Array, " neurons"]:
-        """h on each neuron, for spins or for their means between -1 and 1."""
+    def field(self, sigma: Any) -> Float[Array, " neurons"]:
+        """h on each neuron, for spins (neurons,) or for their means between -1 and 1."""
         u = jnp.asarray(sigma, self.patterns.dtype) / self.neurons
         return self._noise_field(u) + self.scale * self._over_patterns(lambda rows: self._pattern_field(rows, u))
 
-    def energy(self, sigma: Float[Array, " neurons"]) -> Float[Array, ""]:
-        """H of spins, or of their means."""
+    def energy(self, sigma: Any) -> Float[Array, ""]:
+        """H of spins (neurons,), or of their means."""
         u = jnp.asarray(sigma, self.patterns.dtype) / self.neurons
         learned = self.scale * self._over_patterns(lambda rows: self._pattern_energy(rows, u))
         return learned - self.neurons * jnp.sum(u * self._noise_field(u)) / math.factorial(self.order)
@@ -223,7 +223,7 @@ class DenseHebbian(System):
         whole = count // rows
         total = function(self.patterns[whole * rows :]) if count % rows else 0.0
 
-        def add(block: Array, total: Array) -> Array:
+        def add(block: Any, total: Any) -> Array:
             return total + function(jax.lax.dynamic_slice_in_dim(self.patterns, block * rows, rows))
 
         return add(0, total) if whole == 1 else jax.lax.fori_loop(1, whole, add, add(0, total))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from broadsheet.errors import InputError
 from broadsheet.networks.dense_memory import stored_numbers
 
 
-def nearest(patterns: Any, cues: Any) -> Float[np.ndarray, "cues neurons"]:
+def nearest(patterns: Any, cues: Any) -> Shaped[np.ndarray, "cues neurons"]:
     """The pattern of largest overlap with each cue."""
     patterns, cues = np.asarray(patterns), np.asarray(cues)
     return patterns[np.argmax(cues @ patterns.T, axis=-1)]

@@ -222,13 +222,13 @@ def _largest(function: Callable[[Any], Any], grid: np.ndarray) -> tuple[float, f
     return max((float(-found.fun), float(found.x)), (float(values[best]), float(grid[best])))
 
 
-def _ground_load(ratio: np.ndarray, order: int, rho: float) -> np.ndarray:
+def _ground_load(ratio: Any, order: int, rho: float) -> Any:
     """Load at temperature 0 whose solution has this ratio of signal to sqrt(2) times the noise."""
     field = (order / 2) * (1 + rho) ** (order / 2 - 1) * _ground_overlap(ratio, rho) ** (order - 1)
     return 4 * field**2 * (1 / (2 * ratio**2) - rho) / (order * math.factorial(order))
 
 
-def _ground_overlap(ratio: np.ndarray, rho: float) -> np.ndarray:
+def _ground_overlap(ratio: Any, rho: float) -> Any:
     """n at temperature 0."""
     return (erf(ratio) + rho * 2 * ratio / np.sqrt(np.pi) * np.exp(-(ratio**2))) / (1 + rho)
 
@@ -238,7 +238,7 @@ def _load(n: Any, order: int, rho: float, temperature: float) -> tuple[Any, Any]
     n = np.asarray(n, float)
     kappa = (order / 2) * (1 + rho) ** (order / 2 - 1) * n ** (order - 1) / temperature
 
-    def excess(spread: np.ndarray) -> np.ndarray:
+    def excess(spread: Any) -> Any:
         m, q = _moments(kappa, spread)
         return m + rho * kappa * (1 - q) - (1 + rho) * n
 
