@@ -150,7 +150,9 @@ class GainNetwork:
 
         Steps stay within bounds and within stability; on a bound a gain is held while the gradient pushes it outwards.
 
-        It stops where a step would lower L by no more than rounding does. **Arguments:** `start`: by default 1.
+        It stops where a step would lower L by no more than rounding does.
+
+        **Arguments:** `start`: by default 1.
 
         **Raises:** `InputError` where alpha or gamma is negative, where bounds leave no room or p does not fit, and where the
         gains do not settle in `max_steps`.
@@ -271,7 +273,7 @@ def _descent(gradient: np.ndarray, hessian: np.ndarray) -> np.ndarray:
         factor, failed = scipy.linalg.lapack.dpotrf(shifted)
         if not failed:
             return -scipy.linalg.cho_solve((factor, False), gradient)
-        shift = max(10 * shift, 1e-6 * size)
+        shift = max(10 * shift, 1e-6 * size, 1e-12)
 
 
 def response_cost(F: np.ndarray, H: np.ndarray, D: np.ndarray, p: Ensemble) -> Cost:
