@@ -114,11 +114,11 @@ def field(config: Field, key, log: Log) -> Report:
             for order in config.orders:
                 x, sigma = rng.standard_normal((config.patterns, neurons)), rng.choice([-1.0, 1.0], neurons)
                 h, energy = _brute_force(x, sigma, order)
-                net = DenseHebbian(x, order, distinct=distinct)
-                found.append((np.abs(net.field(sigma) - h).max(), abs(float(net.energy(sigma)) - energy)))
+                ours, its_energy = _field_and_energy(DenseHebbian(x, order, distinct=distinct), jnp.asarray(sigma))
+                found.append((np.abs(ours - h).max(), abs(float(its_energy) - energy)))
         x = archetypes(rng, config.large_patterns, config.large).astype(float)
         probes, sigma = rng.choice(config.large, 10, replace=False), rng.choice([-1.0, 1.0], config.large)
-        h = np.asarray(DenseHebbian(x, distinct=distinct).field(sigma))[probes]
+        h = np.asarray(_field(DenseHebbian(x, distinct=distinct), jnp.asarray(sigma)))[probes]
         wanted = _extended_field(x, sigma, probes)
         arms[name] = {
             "max_error": max(row[0] for row in found), "energy_error": max(row[1] for row in found),
@@ -126,6 +126,16 @@ def field(config: Field, key, log: Log) -> Report:
         }  # fmt: skip
         errors.append([max(row[0], 1e-18) for row in found])
     return Report(arms=arms, arrays={"errors": errors})
+
+
+@eqx.filter_jit
+def _field(net: DenseHebbian, sigma: Any) -> Any:
+    return net.field(sigma)
+
+
+@eqx.filter_jit
+def _field_and_energy(net: DenseHebbian, sigma: Any) -> Any:
+    return net.field(sigma), net.energy(sigma)
 
 
 def _brute_force(x: np.ndarray, sigma: np.ndarray, order: int) -> tuple[np.ndarray, float]:
@@ -194,11 +204,11 @@ class Theory:
 def theory(config: Theory, key, log: Log) -> Report:
     """Capacities, derivatives of the pressure, and phase diagrams."""
     point = {"order": 4, "load": 0.02, "rho": 0.2, "temperature": 0.2}
-    slope = jax.grad(rs_pressure, argnums=(0, 1))
+    slope = jax.jit(jax.grad(lambda n, q: rs_pressure(n, q, **point), argnums=(0, 1)))
     solved = rs_solve(**point)
     blind = rs_solve(4, 0.02, 0.0, 0.2)
     gradients = {
-        name: [abs(float(each)) for each in slope(jnp.asarray(n), jnp.asarray(q), **point)]
+        name: [abs(float(each)) for each in slope(jnp.asarray(n), jnp.asarray(q))]
         for name, n, q in (("system", solved.n, solved.q), ("no-example-noise", blind.n / 1.2, blind.q))
     }
     closed = {order: _closed_capacity(order) for order in (3, 4)}
@@ -314,11 +324,6 @@ def signal(config: Signal, key, log: Log) -> Report:
         arms={arm: {name: abs(a - b) for name, a, b in zip(names, law, means, strict=True)} for arm, law in laws.items()},
         arrays={"simulated": means, "standard_error": spreads, **laws},
     )
-
-
-@eqx.filter_jit
-def _field(net: DenseHebbian, sigma: Any) -> Any:
-    return net.field(sigma)
 
 
 @signal.figure
