@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from broadsheet.cli.networks_fixed_points import fixed_points
 from broadsheet.cli.networks_laziness import laziness
+from broadsheet.cli.networks_memory import memory
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import DataError, InputError
@@ -303,4 +305,6 @@ def _place_figure(path: Path, curves: dict[str, Any], scores: Any) -> Path:
     return path
 
 
+app.command("fixed-points")(fixed_points)
 app.command("laziness")(laziness)
+app.command("memory")(memory)

@@ -15,12 +15,29 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
+from broadsheet.dynamics.system import System
 from broadsheet.errors import InputError
 
 Update = Callable[[Array, Array], Array]
 """State (units,) and input (inputs,) to the next state."""
+
+
+class FlatUpdate(eqx.Module):
+    """The step of a system as an update of one array, whatever its state is made of (an LSTM's has two parts)."""
+
+    system: System
+
+    def start(self) -> Float[Array, " units"]:
+        """The system's first state."""
+        return ravel_pytree(self.system.init(jax.random.key(0)))[0]
+
+    def __call__(self, state: Float[Array, " units"], inputs: Float[Array, " inputs"]) -> Float[Array, " units"]:
+        whole = ravel_pytree(self.system.init(jax.random.key(0)))[1](state)
+        return ravel_pytree(self.system.step(whole, inputs)[0])[0]
 
 
 @dataclass(frozen=True)
@@ -59,8 +76,8 @@ class FixedPoints:
 
 def find_fixed_points(
     update: Update,
-    starts: Float[Array, "starts units"],
-    inputs: Float[Array, " inputs"] | Float[Array, "starts inputs"],
+    starts: ArrayLike,
+    inputs: ArrayLike,
     *,
     steps: int = 2000,
     rate: float = 0.02,
@@ -78,7 +95,7 @@ def find_fixed_points(
 
     **Arguments:**
 
-    - `inputs`: one for all starts, or one each.
+    - `starts` (starts, units); `inputs` (inputs,) for all of them, or (starts, inputs).
     - `steps`, `rate`: of Adam, whose rate falls to a hundredth; it stops where all starts are at fixed points.
     - `newton`: steps of Newton's method, halved until the speed falls.
     - `tolerance`: largest speed of a fixed point, as a share of `1 + |h|`; `slow`: the same of a slow point.
@@ -128,8 +145,8 @@ def find_fixed_points(
 
 def spectra(
     update: Update,
-    states: Float[Array, "states units"],
-    inputs: Float[Array, " inputs"] | Float[Array, "states inputs"],
+    states: ArrayLike,
+    inputs: ArrayLike,
     *,
     memory: float = 2e8,
 ) -> np.ndarray:
@@ -193,7 +210,7 @@ def _descend(
     def polish(h: Array, x: Array) -> tuple[Array, Array]:
         lengths = 0.5 ** jnp.arange(8)
 
-        def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        def step(_: int | Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             h, value = carry
             jacobian = jax.jacfwd(residual)(h, x)
             move = jnp.linalg.solve(jacobian - 1e-9 * jnp.eye(len(h)), -residual(h, x))

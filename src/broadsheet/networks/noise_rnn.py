@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 
 from broadsheet.errors import InputError
 from broadsheet.learn.training import Fit, fit
 from broadsheet.networks.rates import Activation, RateRNN
 from broadsheet.numerics.markov_chains import CategoricalHMM
-from broadsheet.numerics.sinkhorn import sinkhorn_divergence
+from broadsheet.numerics.sinkhorn import half_squared, plan_of, sinkhorn, sinkhorn_divergence
 
 
 class Emitted(NamedTuple):
@@ -77,10 +78,7 @@ class NoiseRNN(eqx.Module):
         self, key: PRNGKeyArray, sequences: int, length: int, sigma: float | Float[Array, ""] = 1.0, warm_up: int = 0
     ) -> Emitted:
         """As many sequences from h = 0, without their first `warm_up` steps."""
-        noise_key, symbol_key = jax.random.split(key)
-        h = self.states(noise_key, sequences, warm_up + length, sigma)[:, warm_up:]
-        logits = self.net.output(h)
-        return Emitted(h, logits, jax.random.categorical(symbol_key, logits))
+        return _rollout(self, key, sequences, length, jnp.asarray(sigma, self.net.w_in.dtype), warm_up)
 
     def emit(
         self, key: PRNGKeyArray, sequences: int, length: int, tau: float = 1.0
@@ -92,6 +90,14 @@ class NoiseRNN(eqx.Module):
         soft = jax.nn.softmax(noisy / tau)
         hard = jax.nn.one_hot(noisy.argmax(-1), self.symbols)
         return soft + jax.lax.stop_gradient(hard - soft)
+
+
+@eqx.filter_jit
+def _rollout(model: NoiseRNN, key: PRNGKeyArray, sequences: int, length: int, sigma: Array, warm_up: int) -> Emitted:
+    noise_key, symbol_key = jax.random.split(key)
+    h = model.states(noise_key, sequences, warm_up + length, sigma)[:, warm_up:]
+    logits = model.net.output(h)
+    return Emitted(h, logits, jax.random.categorical(symbol_key, logits))
 
 
 class SequenceDivergence(eqx.Module):
@@ -113,23 +119,26 @@ class SequenceDivergence(eqx.Module):
     def floor(self, key: PRNGKeyArray, teacher: CategoricalHMM, batch: int, length: int, times: int = 8) -> float:
         """Between two batches of the teacher, on average: what a perfect model would score."""
 
-        def one(key: PRNGKeyArray) -> Array:
-            first, second = jax.random.split(key)
-            x, y = (jax.nn.one_hot(teacher.sample(k, batch, length)[0], teacher.symbols) for k in (first, second))
-            return self.between(x, y)
+        found = []
+        for k in jax.random.split(key, times):
+            both = (teacher.sample(each, batch, length)[0] for each in jax.random.split(k))
+            found.append(float(self.between(*(jax.nn.one_hot(each, teacher.symbols) for each in both))))
+        return float(np.mean(found))
 
-        return float(jnp.mean(jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(key, times))))
+
+def matched_distance(x: ArrayLike, y: ArrayLike, symbols: int, epsilon: float = 0.1, sweeps: int = 200) -> float:
+    """Mean Euclidean distance from each sequence of y to the one of x that transport, at the cost of that distance, moves most
+    to it; sequences as flattened one-hot vectors."""
+    flat = [jax.nn.one_hot(jnp.asarray(each), symbols).reshape(len(each), -1) for each in (x, y)]
+    return float(_matched(*flat, epsilon, sweeps))
 
 
-class TeacherBatches(eqx.Module):
-    """Fresh sequences of a hidden Markov model in each step."""
-
-    teacher: CategoricalHMM
-    size: int
-    length: int
-
-    def __call__(self, key: PRNGKeyArray) -> Int[Array, "size length"]:
-        return self.teacher.sample(key, self.size, self.length)[0]
+@functools.partial(jax.jit, static_argnames=("epsilon", "sweeps"))
+def _matched(x: Array, y: Array, epsilon: float, sweeps: int) -> Array:
+    costs = jnp.sqrt(2 * half_squared(x, y))
+    found = sinkhorn(costs, epsilon=epsilon, sweeps=sweeps, tolerance=1e-3)
+    best = plan_of(costs, found, epsilon=epsilon).argmax(axis=0)
+    return jnp.take_along_axis(costs, best[None], axis=0).mean()
 
 
 def fit_sequences(

@@ -95,7 +95,6 @@ def plan_of(
     return a[:, None] * b * jnp.exp((found.f[:, None] + found.g - costs) / epsilon)
 
 
-@functools.partial(jax.jit, static_argnames=("blur", "scaling", "cost", "sweeps", "debiased"))
 def sinkhorn_divergence(
     x: Float[Array, "n d"],
     y: Float[Array, "m d"],
@@ -128,9 +127,16 @@ def sinkhorn_divergence(
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise InputError(f"The samples have shapes {x.shape} and {y.shape}; (points, dimensions) of one dimension are wanted.")
-    epsilon = blur**2
-    _check(epsilon, scaling)
-    a, b = _weights(a, len(x), x), _weights(b, len(y), y)
+    _check(blur, scaling)
+    return _divergence(
+        x, y, _weights(a, len(x), x), _weights(b, len(y), y), jnp.asarray(blur, x.dtype) ** 2, sweeps, scaling, cost, debiased
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("scaling", "cost", "debiased"))
+def _divergence(
+    x: Array, y: Array, a: Array, b: Array, epsilon: Array, sweeps: int | Array, scaling: float, cost: Cost, debiased: bool
+) -> Array:
     held_x, held_y = jax.lax.stop_gradient((x, y))
     costs = cost(held_x, held_y)
     if cost is half_squared:
@@ -138,7 +144,7 @@ def sinkhorn_divergence(
         first = ((both.max(0) - both.min(0)) ** 2).sum()
     else:
         first = costs.max()
-    f, g = _both_sides(costs, _logs(a, b), jnp.asarray(epsilon), scaling, first, sweeps, 0.0)
+    f, g = _both_sides(costs, _logs(a, b), epsilon, scaling, first, sweeps, 0.0)
     # each side's points move in a matrix of their own, and that side's potentials alone see it: row sums are then exact
     found = _last_sweep(cost(x, held_y), cost(held_x, y), a, b, f, g, epsilon)
     if not debiased:
@@ -181,7 +187,7 @@ def _stages(first: Array, epsilon: Array, scaling: float) -> Int[Array, ""]:
 
 
 def _annealed(
-    sweep: Callable, begin: tuple, first: Array, epsilon: Array, scaling: float, sweeps: int, tolerance: float
+    sweep: Callable, begin: tuple, first: Array, epsilon: Array, scaling: float, sweeps: int | Array, tolerance: float
 ) -> tuple[Array, ...]:
     """Potentials after all sweeps; `sweep(potentials, epsilon)` makes one."""
     stages = _stages(first, epsilon, scaling)
@@ -189,8 +195,6 @@ def _annealed(
         0, stages, lambda k, found: sweep(found, first * jnp.asarray(scaling, first.dtype) ** (2 * k)), begin
     )
     made = sweep(made, epsilon)
-    if sweeps == 0:
-        return made
 
     def more(carry: tuple) -> tuple:
         k, found, _ = carry
@@ -203,7 +207,13 @@ def _annealed(
 
 
 def _both_sides(
-    costs: Array, log_weights: tuple[Array, ...], epsilon: Array, scaling: float, first: Array, sweeps: int, tolerance: float
+    costs: Array,
+    log_weights: tuple[Array, ...],
+    epsilon: Array,
+    scaling: float,
+    first: Array,
+    sweeps: int | Array,
+    tolerance: float,
 ) -> tuple[Array, Array]:
     log_a, log_b = log_weights
     epsilon, first = epsilon.astype(costs.dtype), jnp.maximum(first, epsilon).astype(costs.dtype)
@@ -220,18 +230,17 @@ def _both_sides(
 
 
 def _own_potential(
-    points: Array, held: Array, weights: Array, epsilon: float, scaling: float, first: Array, sweeps: int, cost: Cost
+    points: Array, held: Array, weights: Array, epsilon: Array, scaling: float, first: Array, sweeps: int | Array, cost: Cost
 ) -> Array:
     """Of a sample with itself, where both potentials are one."""
     costs, (fixed,) = cost(held, held), _logs(weights)
-    eps = jnp.asarray(epsilon, costs.dtype)
 
     def sweep(found: tuple[Array], eps: Array) -> tuple[Array]:
         return ((found[0] + _soft_min(costs, fixed, found[0], eps)) / 2,)
 
-    first = jnp.maximum(first, eps)
+    first = jnp.maximum(first, epsilon)
     begin = (_soft_min(costs, fixed, jnp.zeros_like(costs[0]), first),)
-    (f,) = _annealed(sweep, begin, first, eps, scaling, sweeps, 0.0)
+    (f,) = _annealed(sweep, begin, first, epsilon, scaling, sweeps, 0.0)
     return _soft_min(cost(points, held), fixed, f, epsilon)
 
 

@@ -1,0 +1,661 @@
+"""Mechanistic interpretability of RNNs emulating hidden Markov models, arXiv 2510.25674.
+
+A network of rectifiers that noise alone drives is trained, by optimal transport between whole sequences, to emit what a hidden
+Markov model emits, and is then taken apart. Controls: the network untrained, without recurrent weights, with random weights
+scaled up; a first-order Markov chain and independent symbols fitted to the same sequences; a gated network by maximum
+likelihood; the hidden Markov model itself as the ceiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.decomposition import PCA
+
+from broadsheet.errors import InputError
+from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most, equals
+from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
+from broadsheet.networks import stochastic_mechanism as mechanism
+from broadsheet.networks.noise_rnn import NoiseRNN, SequenceDivergence, fit_sequences, matched_distance
+from broadsheet.networks.symbol_gru import fit_symbols
+from broadsheet.numerics.markov_chains import (
+    CategoricalHMM,
+    TeacherBatches,
+    cyclic,
+    fit_chain,
+    fully_connected,
+    lagged,
+    linear_chain,
+    pair_counts,
+    run_lengths,
+    symbol_statistics,
+)
+from broadsheet.numerics.sinkhorn import half_squared, sinkhorn_divergence
+
+paper = Paper(
+    slug="rnn-hmm",
+    arxiv="2510.25674",
+    title="Mechanistic Interpretability of RNNs emulating Hidden Markov Models",
+    published="2025-10-29",
+    authors=5,
+    basis="code",
+    code="github.com/EliaTorre/hmmrnn (MIT)",
+    summary="A recurrent network driven by noise alone is trained to emit the sequences of a hidden Markov model, then taken "
+    "apart: noise moves it between slow regions along paths that a few kick neurons open.",
+    topics=("recurrent networks", "hidden Markov models", "interpretability"),
+    parts=(
+        "broadsheet.networks.noise_rnn.NoiseRNN",
+        "broadsheet.networks.stochastic_mechanism.report",
+        "broadsheet.numerics.sinkhorn.sinkhorn_divergence",
+        "broadsheet.dynamics.fixed_points.find_fixed_points",
+    ),
+    verbs=("broadsheet networks fixed-points MODEL --inputs FILE",),
+    notes=(
+        "Rectifiers without biases are homogeneous: from h = 0, twice the noise gives exactly twice the states, so that the "
+        "symbol of the largest logit does not depend on the size of the noise, and a resonance over it cannot be. What changes "
+        "is how sharply symbols are drawn: mean dwell rises with the noise.",
+        "Trained on windows of 30 steps, small networks often grow without noise as well, slowly enough to stay within the "
+        "window; windows of 60 (the authors: 100) do away with that, so that the quick size trains on 60 and counts in 30.",
+        "Two-state symbols are a first-order Markov chain but for 1 % of them: the chain fitted to them meets every bound on "
+        "bigrams and changes. What tells a network from it is memory beyond one symbol, which chains of three states have.",
+        "A step draws fresh sequences of the hidden Markov model where the authors draw batches of 4096 of 10 000 kept ones; "
+        "their trained weights are not in the public copy of the repository.",
+        "The untrained network's symbols are independent; the loss of a perfect model is not 0 and is subtracted as the floor, "
+        "found with the same solver settings.",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Sampled hidden Markov models against their closed forms."""
+
+    sequences: int = 16_000  # at 4000 the shares of slow chains have a standard error of half the bound
+    names: tuple[str, ...] = ("chain 2", "chain 3", "chain 4", "chain 5", "fully", "cyclic")
+
+
+TEACHERS: dict[str, tuple[Callable[[], CategoricalHMM], int]] = {
+    "chain 2": (lambda: linear_chain(2), 100),
+    "chain 3": (lambda: linear_chain(3), 30),
+    "chain 4": (lambda: linear_chain(4), 30),
+    "chain 5": (lambda: linear_chain(5), 40),
+    "fully": (fully_connected, 30),
+    "cyclic": (cyclic, 40),
+}
+"""The six models and the lengths of their sequences."""
+
+
+@paper.experiment(
+    presets={"smoke": Teachers(200, ("cyclic",)), "quick": Teachers(), "paper": Teachers(30_000)},
+    claims=[
+        Claim("RH1", "sampled symbols have the frequencies, bigrams and changes that the matrices say", kind="check",
+              reference="closed forms from the stationary distribution; controls: states for symbols, and symbols in random "
+              "order", ablation=("noiseless", "memoryless"),
+              checks=[at_most("frequency_error", 0.01), at_most("bigram_error", 0.02), at_most("volatility_error", 0.03)]),
+    ],
+    cost=2.0,
+)  # fmt: skip
+def teachers(config: Teachers, key, log: Log) -> Report:
+    """Frequencies, bigrams and changes of six hidden Markov models, counted and in closed form."""
+    errors: dict[str, list[list[float]]] = {"system": [], "noiseless": [], "memoryless": []}
+    drawn, exact = [], []
+    for k, name in enumerate(config.names):
+        teacher, length = TEACHERS[name][0](), TEACHERS[name][1]
+        symbols, states = map(np.asarray, teacher.sample(jax.random.fold_in(key, k), config.sequences, length))
+        own = teacher.emissions.argmax(axis=1)
+        shuffled = np.random.default_rng(k).permuted(symbols, axis=0)
+        for arm, counted in (("system", symbols), ("noiseless", np.asarray(own)[states]), ("memoryless", shuffled)):
+            found = symbol_statistics(counted, teacher.symbols)
+            often = np.asarray(teacher.frequencies()) > 0.05  # rows of rare symbols are counted too rarely for a bound
+            errors[arm].append([
+                float(np.abs(found.frequencies - teacher.frequencies()).max()),
+                float(np.abs(found.bigrams - teacher.bigrams())[often].max()),
+                float(abs(found.volatility / teacher.volatility(length) - 1)),
+            ])  # fmt: skip
+            if arm == "system":
+                drawn.append(found.volatility)
+                exact.append(float(teacher.volatility(length)))
+        log.progress((k + 1) / len(config.names))
+    names = ("frequency_error", "bigram_error", "volatility_error")
+    arms = {arm: dict(zip(names, np.max(rows, axis=0), strict=True)) for arm, rows in errors.items()}
+    return Report(arms=arms, arrays={"counted": drawn, "exact": exact, "names": config.names})
+
+
+@teachers.figure
+def changes(runs: Runs):
+    """Changes of symbol in a sequence: sampled, and in closed form."""
+    data = runs["system"].arrays
+    fig, axis = figure()
+    place = np.arange(len(data["names"]))
+    axis.bar(place - 0.2, data["counted"], 0.4, color=SYSTEM_COLOUR, label="sampled")
+    axis.bar(place + 0.2, data["exact"], 0.4, color=CONTROL_COLOUR, label="closed form")
+    axis.set_xticks(place, data["names"], rotation=30)
+    label(axis, "hidden Markov model", "changes of symbol a sequence")
+    return fig
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The loss on points whose divergence is known."""
+
+    points: int = 12
+    dimensions: int = 5
+
+
+@paper.experiment(
+    presets={"smoke": Divergence(4, 2), "quick": Divergence(), "paper": Divergence(40, 20)},
+    claims=[
+        Claim("RH2", "the loss is a divergence, and its gradient that of the value", kind="check", ablation="without-own-terms",
+              reference="0 between a sample and itself; 1 - eps log 2 for two pairs of corners at cost 1; central differences "
+              "of the converged value; control: entropic transport without the terms of each sample with itself",
+              checks=[at_most("of_itself", 1e-6), at_most("known_error", 1e-6), at_most("gradient_error", 0.01)]),
+    ],
+    precision="float64",
+    cost=3.0,
+)  # fmt: skip
+def divergence(config: Divergence, key, log: Log) -> Report:
+    """A sample with itself, two pairs of corners, and the gradient against central differences; the value over blurs."""
+    corners = jnp.eye(4)
+    x, y = jax.random.normal(key, (2, config.points, config.dimensions))
+    y = y + 0.5
+    move = jax.random.normal(jax.random.fold_in(key, 1), x.shape)
+    arms = {}
+    for arm, debiased in (("system", True), ("without-own-terms", False)):
+        value = jax.jit(lambda x, debiased=debiased: sinkhorn_divergence(x, y, blur=1.0, sweeps=500, debiased=debiased))
+        gradient = float((jax.grad(value)(x) * move).sum())
+        exact = float((value(x + 1e-4 * move) - value(x - 1e-4 * move)) / 2e-4)
+        known = sinkhorn_divergence(corners[:2], corners[2:], blur=0.2, sweeps=500, debiased=debiased)
+        arms[arm] = {
+            "of_itself": float(abs(sinkhorn_divergence(x, x, blur=1.0, sweeps=500, debiased=debiased))),
+            "known_error": float(abs(known - (1 - 0.04 * np.log(2)))),
+            "gradient_error": abs(gradient / exact - 1),
+        }
+    blurs = np.array([0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
+    curves = [[float(sinkhorn_divergence(x, y, blur=float(b), debiased=d)) for b in blurs] for d in (True, False)]
+    limits = [float(half_squared(x.mean(0)[None], y.mean(0)[None])[0, 0]), float(half_squared(x, y).mean())]
+    return Report(arms=arms, arrays={"blurs": blurs, "divergence": curves[0], "transport": curves[1], "limits": limits})
+
+
+@divergence.figure
+def blurred(runs: Runs):
+    """The divergence and plain entropic transport as the blur grows, with their limits."""
+    data = runs["system"].arrays
+    fig, axis = figure()
+    axis.semilogx(data["blurs"], data["divergence"], "o-", color=SYSTEM_COLOUR, label="Sinkhorn divergence")
+    axis.semilogx(data["blurs"], data["transport"], "s-", color=CONTROL_COLOUR, label="entropic transport")
+    axis.axhline(data["limits"][0], color=SYSTEM_COLOUR, lw=0.6, ls=":")
+    axis.axhline(data["limits"][1], color=CONTROL_COLOUR, lw=0.6, ls=":")
+    label(axis, "blur (units of the points; ε = blur²)", "cost (dotted: limits of large blur)")
+    return fig
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network that learns the two-state chain."""
+
+    units: int = 64
+    noise: int = 10  # normals a step
+    length: int = 60  # of training sequences
+    window: int = 30  # of counted sequences
+    batch: int = 128
+    steps: int = 500
+    rate: float = 2e-3
+    clip: float = 0.9
+    recurrent: bool = True  # without: no memory from step to step
+    tested: int = 1000  # sequences
+    long: int = 400  # steps, for runs of a symbol
+
+
+def _trained(config: Any, teacher: CategoricalHMM, key: Any, **options: Any) -> tuple[NoiseRNN, NoiseRNN]:
+    """The network before and after training; of the models seen, the one of least loss on held-out sequences."""
+    model_key, fit_key, held_key = jax.random.split(key, 3)
+    model = NoiseRNN(config.units, config.noise, teacher.symbols, key=model_key)
+    if not getattr(config, "recurrent", True):
+        options["project"] = _without_recurrence
+        model = _without_recurrence(model)
+    batches = TeacherBatches(teacher, config.batch, config.length)
+    held = teacher.sample(held_key, config.batch, config.length)[0]
+    found = fit_sequences(
+        model, batches, steps=config.steps, key=fit_key, rate=config.rate, clip=config.clip, validate=held, **options
+    )
+    return model, found.model
+
+
+def _without_recurrence(model: NoiseRNN) -> NoiseRNN:
+    return eqx.tree_at(lambda made: made.net.w_rec, model, jnp.zeros_like(model.net.w_rec))
+
+
+def _with_radius(model: NoiseRNN, radius: float) -> NoiseRNN:
+    return eqx.tree_at(lambda made: made.net.w_rec, model, model.net.w_rec * radius / _radius(model))
+
+
+def _radius(model: NoiseRNN) -> float:
+    return float(np.abs(np.linalg.eigvals(np.asarray(model.net.w_rec))).max())
+
+
+Sampler = Callable[[Any, int, int], Any]
+"""(key, sequences, length) to symbols."""
+
+
+def _emitted(model: NoiseRNN, sigma: float = 1.0) -> Sampler:
+    return lambda key, sequences, length: model.rollout(key, sequences, length, sigma, warm_up=10).symbols
+
+
+def _samplers(teacher: CategoricalHMM, key: Any, config: Any) -> dict[str, Sampler]:
+    """Of the null models, fitted to sequences of the teacher, and of the teacher itself."""
+    seen = np.asarray(teacher.sample(key, 4096, config.length)[0])
+    shares = np.bincount(seen.ravel(), minlength=teacher.symbols) / seen.size
+    chain, alone = fit_chain(seen, teacher.symbols), CategoricalHMM(np.tile(shares, (teacher.symbols, 1)), start=shares)
+    return {name: lambda *args, of=made: of.sample(*args)[0] for name, made in
+            (("markov", chain), ("independent", alone), ("hmm", teacher))}  # fmt: skip
+
+
+def _statistics(sampler: Sampler, teacher: CategoricalHMM, key: Any, config: Any, floor: float) -> dict[str, float]:
+    """What is counted of a model's sequences, beside what the teacher says."""
+    keys = jax.random.split(key, 4)
+    symbols = np.asarray(sampler(keys[0], config.tested, config.window))
+    found = symbol_statistics(symbols, teacher.symbols)
+    long = np.asarray(sampler(keys[1], max(config.tested // 10, 10), config.long))
+    runs = run_lengths(long, 0)
+    grid = np.arange(1, 61)
+    lasts = np.array([(runs >= length).mean() if len(runs) else 0.0 for length in grid])
+    loss = SequenceDivergence()
+    sides = (sampler(keys[2], config.batch, config.length), teacher.sample(keys[3], config.batch, config.length)[0])
+    made, given = (jax.nn.one_hot(side, teacher.symbols) for side in sides)
+    chain = CategoricalHMM(teacher.bigrams(), start=teacher.frequencies())
+    likelier = _log_likelihoods(teacher, symbols) - _log_likelihoods(chain, symbols)
+    return {
+        "b00": found.bigrams[0, 0], "b22": found.bigrams[2, 2], "volatility": found.volatility,
+        "lag5": lagged(pair_counts(long, teacher.symbols, 5)), "log_ratio": float(likelier.mean()) / config.window,
+        "dwell": float(runs.mean()) if len(runs) else 0.0,
+        "dwell_gap": float(np.abs(lasts - np.asarray(teacher.survival(0, 60))).max()),
+        "excess": float(loss.between(made, given)) - floor,
+    }  # fmt: skip
+
+
+@jax.jit
+def _log_likelihoods(model: CategoricalHMM, sequences: Any) -> Any:
+    return jax.vmap(model.log_likelihood)(sequences)
+
+
+@paper.experiment(
+    presets={
+        "smoke": Training(units=8, noise=2, length=12, window=12, batch=8, steps=3, tested=40, long=30),
+        "quick": Training(),
+        "paper": Training(units=150, noise=100, length=100, window=100, batch=4096, steps=1500, rate=1e-3, tested=4000),
+    },
+    variants={"no-recurrence": {"recurrent": False}},
+    claims=[
+        Claim("RH3", "a small network learns the states: symbols persist, and change as rarely as they should", kind="paper",
+              where="emission statistics", ablation="no-recurrence", null=("markov", "independent"), grows="steps",
+              reason="a first-order Markov chain fitted to the sequences meets it: symbols of the two-state chain are one, but "
+              "for 1 % of them; claim RH10 looks beyond one symbol",
+              checks=[at_least("b00", 0.8), at_least("b22", 0.8), at_most("volatility", 4.0)]),
+        Claim("RH4", "noise is needed: without it everything falls to one point, although the spectral radius is above 1",
+              kind="paper", where="abstract", ablation="untrained", null="scaled-up", grows="steps",
+              reason="random weights, scaled until their spectral radius is 1.2, meet it too: half of the rectifiers are shut, "
+              "so that random networks die away up to about 1.4; claim RH4b asks that noise sustains states as well",
+              checks=[at_most("rest", 1e-6), at_least("radius", 1.0), at_least("volatility", 1.0)]),
+        Claim("RH4b", "what falls to one point without noise has states that last with it", kind="paper", where="abstract",
+              ablation="untrained", null="scaled-up", grows="steps",
+              checks=[at_most("rest", 1e-6), at_least("radius", 1.0), at_least("volatility", 1.0), at_most("volatility", 4.0)]),
+        Claim("RH5", "more noise, shorter dwelling; at the noise of the training it lasts as in the model", kind="paper",
+              where="orbits against noise", ablation="untrained", null="independent-logits",
+              reason="from h = 0 a bias-free network of rectifiers scales with its noise, so that dwelling cannot shorten",
+              checks=[at_most("dwell_ratio", {"paper": 1.0}), at_most("dwell_error", {"paper": 0.4})]),
+        Claim("RH8", "sequences are matched to the model's as closely as its own are", kind="paper", where="official code",
+              ablation="no-recurrence", null=("markov", "independent"), checks=[at_most("matched_ratio", {"paper": 1.15})]),
+        Claim("RH9", "states scale with the noise, and the symbols of largest logit do not change", kind="check",
+              ablation="biased", reference="the rectifier's homogeneity; control: the same network with a bias in each unit",
+              checks=[at_most("scaling_error", 1e-4), at_most("symbols_changed", 1e-3)]),
+    ],
+    cost=15.0,
+)  # fmt: skip
+def emulation(config: Training, key, log: Log) -> Report:
+    """The two-state chain: statistics of the network's symbols beside those of null models, and what noise does."""
+    teacher = linear_chain(2)
+    keys = jax.random.split(key, 8)
+    untrained, model = _trained(config, teacher, keys[0])
+    log.progress(0.5)
+    floor = SequenceDivergence().floor(keys[1], teacher, config.batch, config.length)
+    reference = np.asarray(teacher.sample(keys[2], config.batch, config.window)[0])
+    own = matched_distance(reference, np.asarray(teacher.sample(keys[3], config.batch, config.window)[0]), teacher.symbols)
+
+    def row(sampler: Sampler) -> dict[str, float]:
+        sequences = np.asarray(sampler(keys[4], config.batch, config.window))
+        ratio = matched_distance(reference, sequences, teacher.symbols) / max(own, 1e-9)
+        return _statistics(sampler, teacher, keys[5], config, floor) | {"matched_ratio": ratio}
+
+    arms = {"system": row(_emitted(model))}
+    if not config.recurrent:
+        return Report(arms["system"])
+    arms |= {name: row(sampler) for name, sampler in _samplers(teacher, keys[6], config).items()}
+    gru, losses = fit_symbols(TeacherBatches(teacher, config.batch, config.length), steps=config.steps // 2 + 1, key=keys[7])
+    arms["gru"] = row(lambda key, sequences, length: gru.sample(key, sequences, length)) | {"nats": float(losses[-10:].mean())}
+    log.progress(0.8)
+    for arm, net in (("system", model), ("untrained", untrained), ("scaled-up", _with_radius(untrained, 1.2))):
+        norms = mechanism.at_rest(net, keys[1])
+        dwells = {s: _dwell(net, keys[2], s, config) for s in (0.5, 1.0, 2.0)}
+        found = {"rest": float(norms[:, -1].max()), "radius": _radius(net), "dwell_ratio": dwells[2.0] / dwells[0.5],
+                 "dwell_error": abs(dwells[1.0] * (1 - float(teacher.bigrams()[0, 0])) - 1)}  # fmt: skip
+        arms[arm] = (arms[arm] if arm == "system" else row(_emitted(net))) | found
+    dwell = 1 / (1 - float(teacher.frequencies()[0]))
+    arms["independent-logits"] = {"dwell_ratio": 1.0, "dwell_error": abs(dwell * (1 - float(teacher.bigrams()[0, 0])) - 1)}
+    biased = eqx.tree_at(lambda made: made.net.b, model, jnp.full(config.units, 0.3), is_leaf=lambda leaf: leaf is None)
+    for arm, net in (("system", model), ("biased", biased)):
+        arms.setdefault(arm, {}).update(_scaling(net, keys[3], config.window))
+    return Report(arms=arms, arrays=_orbits(model, keys[4], config.long) | _matrices(model, teacher, keys[5], config))
+
+
+def _dwell(model: NoiseRNN, key: Any, sigma: float, config: Training) -> float:
+    """Mean length of runs of the first symbol."""
+    runs = run_lengths(_emitted(model, sigma)(key, max(config.tested // 10, 10), config.long), 0)
+    return float(runs.mean()) if len(runs) else float(config.long)
+
+
+def _scaling(model: NoiseRNN, key: Any, steps: int) -> dict[str, float]:
+    """How far states at twice the noise are from twice the states, and the share of symbols that are others."""
+    one, two = (model.rollout(key, 50, steps, sigma) for sigma in (1.0, 2.0))
+    changed = one.logits.argmax(-1) != two.logits.argmax(-1)
+    return {
+        "scaling_error": float(jnp.abs(two.h - 2 * one.h).max() / jnp.abs(two.h).max()),
+        "symbols_changed": float(changed.mean()),
+    }
+
+
+def _matrices(model: NoiseRNN, teacher: CategoricalHMM, key: Any, config: Training) -> dict[str, Any]:
+    found = symbol_statistics(_emitted(model)(key, config.tested, config.window), teacher.symbols)
+    return {"bigrams": found.bigrams, "bigrams_hmm": teacher.bigrams()}
+
+
+def _orbits(model: NoiseRNN, key: Any, steps: int) -> dict[str, Any]:
+    """States at three sizes of noise and without, in the plane of the first two components of those at size 1."""
+    made = {sigma: np.asarray(model.rollout(key, 1, steps, sigma).h)[0] for sigma in (0.5, 1.0, 2.0)}
+    plane = PCA(2).fit(made[1.0])
+    quiet = np.asarray(model.states(key, 1, 40, 0.0, jnp.asarray(made[1.0][-1:])))[0]
+    return {f"orbit_{sigma:g}": plane.transform(h) for sigma, h in made.items()} | {
+        "orbit_0": plane.transform(np.concatenate([made[1.0][-1:], quiet]))
+    }
+
+
+@emulation.figure
+def statistics(runs: Runs):
+    """Transitions between symbols, and what tells models apart."""
+    system = runs["system"]
+    fig, axes = figure(4, width=3.4)
+    for axis, name, title in zip(axes, ("bigrams_hmm", "bigrams"), ("hidden Markov model", "network"), strict=False):
+        image = axis.imshow(system.arrays[name], vmin=0, vmax=1, cmap="viridis")
+        for (i, j), value in np.ndenumerate(system.arrays[name]):
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.6 else "k", fontsize="small")
+        label(axis, "next symbol", "symbol", title)
+    fig.colorbar(image, ax=axes[1], label="probability")
+    arms = ("system", "hmm", "gru", "markov", "independent", "untrained")
+    colours = [SYSTEM_COLOUR, *[CONTROL_COLOUR] * (len(arms) - 1)]
+    for axis, name, text in (
+        (axes[2], "volatility", "changes of symbol a sequence"),
+        (axes[3], "excess", "loss above the floor"),
+    ):
+        axis.bar(arms, [system.arms[arm][name] for arm in arms], color=colours)
+        axis.tick_params("x", rotation=60)
+        label(axis, "model", text)
+    return fig
+
+
+@emulation.figure
+def orbits(runs: Runs):
+    """The network's path at three sizes of noise, and without."""
+    data = runs["system"].arrays
+    fig, axes = figure(4, width=3.2)
+    reach = max(np.abs(data["orbit_2"]).max(), 1e-9) * 1.1
+    for axis, sigma in zip(axes, ("0", "0.5", "1", "2"), strict=True):
+        path = data[f"orbit_{sigma}"]
+        axis.plot(*path.T, color=CONTROL_COLOUR if sigma == "0" else SYSTEM_COLOUR, lw=0.6, marker=".", ms=2)
+        axis.plot(*path[-1], "o", color=COLOURS[1], label="last state")
+        axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
+        label(axis, "first component", "second component", f"noise {sigma}")
+    return fig
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A trained network taken apart, and its training watched."""
+
+    units: int = 64
+    noise: int = 10
+    length: int = 60
+    batch: int = 128
+    steps: int = 500
+    rate: float = 2e-3
+    clip: float = 0.9
+    states: int = 1000  # of the run that is looked at
+    rollouts: int = 10
+    draws: int = 4
+    every: int = 50  # steps between looks at the training
+
+
+@paper.experiment(
+    presets={
+        "smoke": Circuit(units=8, noise=2, length=12, batch=8, steps=4, states=60, rollouts=2, draws=1),
+        "quick": Circuit(),
+        "paper": Circuit(units=150, noise=100, length=100, batch=4096, steps=1500, rate=1e-3, states=5000, rollouts=20,
+                         draws=20),
+    },
+    claims=[
+        Claim("RH6", "where the network dwells it gathers noise, and where it crosses it does not", kind="paper",
+              where="noise sensitivity", ablation="untrained", null="by-size",
+              checks=[at_least("spread_ratio", {"paper": 2.0}, over="mean")]),
+        Claim("RH7", "a few kick neurons open the way out: silenced, transitions cease", kind="paper", where="abstract",
+              ablation="random-units", null="alike-units", checks=[
+                  at_most("rate_left", {"paper": 0.3}, over="mean"),
+                  at_least("rate_left", {"paper": 0.7}, of="random-units", over="mean")]),
+    ],
+    cost=12.0,
+)  # fmt: skip
+def circuit(config: Circuit, key, log: Log) -> Report:
+    """Fixed points, residency times, linearisation, noise sensitivity and kick units of a network, and how they came."""
+    train_key, look_key, report_key = jax.random.split(key, 3)
+    looks: list[tuple[float, ...]] = []
+
+    def watch(done: int, model: NoiseRNN) -> None:
+        looks.append((done, *_regularity(model, look_key, config)))
+        log.progress(0.7 * done / config.steps)
+
+    untrained, model = _trained(config, linear_chain(2), train_key, watch=watch, chunk=config.every)
+    found = mechanism.report(model, report_key, states=config.states, rollouts=config.rollouts, draws=config.draws)
+    final = {name: float(each.trace[:, -1].mean()) for name, each in found.spread.items()}
+    effects = np.array([tuple(each) for each in found.effect.values()]).reshape(-1, 3)
+    left = effects.mean(axis=0) if len(effects) else np.ones(3)
+    regularity = np.array(looks)
+    arms = {
+        "system": {
+            "spread_ratio": final["cluster"] / max(final["transition"], 1e-12), "rate_left": left[0],
+            "rest": float(found.norms[:, -1].max()), "fixed_points": float(found.points.fixed.sum()),
+            "slow_points": float((~found.points.fixed).sum()), "rate": found.run.rate,
+            "unstable_in_clusters": found.unstable("cluster"), "unstable_in_transitions": found.unstable("transition"),
+            "critical_in_clusters": found.critical("cluster"), "critical_in_transitions": found.critical("transition"),
+            "in_clusters": found.share("cluster"), "kick_units": float(sum(map(len, found.kicks.values()))),
+            "regularity": float(regularity[-1, 3]), "noise_over_rest": float(regularity[-1, 2]),
+        },
+        "alike-units": {"rate_left": left[1]}, "random-units": {"rate_left": left[2]},
+        "by-size": {"spread_ratio": _spread_by_size(model, report_key)},
+        "untrained": {"spread_ratio": _spread_by_size(untrained, report_key)},
+    }  # fmt: skip
+    order, names = _sorted_units(found)
+    return Report(arms=arms, arrays={
+        "path": PCA(2).fit_transform(found.run.h), "residency": found.residency, "region": found.region, "at": found.at,
+        "eigenvalues_real": found.eigenvalues.real, "eigenvalues_imaginary": found.eigenvalues.imag, "training": regularity,
+        "weights": np.asarray(model.net.w_rec)[np.ix_(order, order)], "named": names, "effects": effects,
+        "spread_cluster": found.spread["cluster"].trace.mean(axis=0),
+        "spread_transition": found.spread["transition"].trace.mean(axis=0),
+    })  # fmt: skip
+
+
+def _regularity(model: NoiseRNN, key: Any, config: Circuit) -> tuple[float, float, float]:
+    """Transitions a step, how much more a state moves in a step with noise than without, and 1 / CV of dwell times."""
+    try:
+        seen = mechanism.run(model, key, max(config.states, 50))
+    except InputError:  # it blows up at this point of its training
+        return 0.0, 0.0, 0.0
+    moved = np.linalg.norm(np.diff(seen.h, axis=0), axis=1).mean()
+    quiet = np.asarray(jax.vmap(model.net.update)(jnp.asarray(seen.h), jnp.zeros_like(jnp.asarray(seen.noise))))
+    alone = np.linalg.norm(quiet - seen.h, axis=1).mean()
+    dwells = seen.dwells
+    regular = float(dwells.mean() / max(dwells.std(), 1e-9)) if len(dwells) > 2 else 0.0
+    return seen.rate, float(moved / max(alone, 1e-12)), min(regular, 1e3)
+
+
+def _spread_by_size(model: NoiseRNN, key: Any, steps: int = 1000) -> float:
+    """Noise sensitivity of the tenth of states with the largest |h| over that of the tenth with the smallest."""
+    seen = mechanism.run(model, key, steps)
+    order = np.argsort(np.linalg.norm(seen.h[: len(seen.h) - 8], axis=1))
+    tenth = max(1, len(order) // 10)
+    large, small = (mechanism.spread_of(model, key, seen, np.sort(part)) for part in (order[-tenth:], order[:tenth]))
+    return float(large.trace[:, -1].mean() / max(small.trace[:, -1].mean(), 1e-12))
+
+
+def _sorted_units(found: mechanism.Mechanism) -> tuple[np.ndarray, np.ndarray]:
+    """Units with the kick units of each direction first, and the direction of each of these (0, 1, …; -1 else)."""
+    units = found.run.h.shape[1]
+    named = np.full(units, -1)
+    for k, kicks in enumerate(found.kicks.values()):
+        named[kicks] = k
+    order = np.lexsort((np.arange(units), np.where(named < 0, units, named)))
+    return order, named[order]
+
+
+@circuit.figure
+def regions(runs: Runs):
+    """How long the symbol lasts from each state, and the eigenvalues of the Jacobian there."""
+    data = runs["system"].arrays
+    fig, (left, middle, right) = figure(3)
+    image = left.scatter(*data["path"].T, c=data["residency"], s=4, cmap="viridis")
+    fig.colorbar(image, ax=left, label="steps until the symbol changes")
+    label(left, "first component", "second component")
+    for k, name in enumerate(mechanism.REGIONS):
+        chosen = data["region"][data["at"]] == k
+        if chosen.any():
+            z = data["eigenvalues_real"][chosen] + 1j * data["eigenvalues_imaginary"][chosen]
+            middle.plot(z.real.ravel(), z.imag.ravel(), ".", ms=2, label=name)
+            right.hist((np.abs(z) > 1).sum(axis=1), bins=np.arange(8) - 0.5, density=True, histtype="step", label=name)
+    turn = np.linspace(0, 2 * np.pi, 200)
+    middle.plot(np.cos(turn), np.sin(turn), color="k", lw=0.6)
+    middle.set_aspect("equal")
+    label(middle, "real part of eigenvalues", "imaginary part (line: unit circle)")
+    label(right, "eigenvalues outside the unit circle", "share of states")
+    return fig
+
+
+@circuit.figure
+def kicks(runs: Runs):
+    """Recurrent weights with kick units first, what silencing does, and how noise spreads."""
+    data = runs["system"].arrays
+    fig, (left, middle, right) = figure(3)
+    edge = np.abs(data["weights"]).max()
+    image = left.imshow(data["weights"], cmap="RdBu_r", vmin=-edge, vmax=edge)
+    fig.colorbar(image, ax=left, label="recurrent weight")
+    for k in range(int(data["named"].max()) + 1):
+        left.axhline(np.flatnonzero(data["named"] == k).max() + 0.5, color="k", lw=0.6)
+    label(left, "from unit (kick units first)", "to unit (lines: ends of kick groups)")
+    effects = data["effects"].reshape(-1, 3)
+    for k, (kick, alike, random) in enumerate(effects):
+        bars = middle.bar(np.arange(3) + 4 * k, (kick, alike, random), color=(SYSTEM_COLOUR, "#c9c9c9", CONTROL_COLOUR))
+        bars.set_label(f"direction {k + 1}")
+    middle.axhline(1.0, color="k", lw=0.6)
+    middle.set_xticks(
+        [n + 4 * k for k in range(len(effects)) for n in range(3)], ["kick", "alike", "random"] * len(effects), rotation=60
+    )
+    label(middle, "silenced units, by direction", "transition rate (share of untouched)", legend=False)
+    steps = np.arange(1, len(data["spread_cluster"]) + 1)
+    right.semilogy(steps, data["spread_cluster"], "o-", color=SYSTEM_COLOUR, label="from clusters")
+    right.semilogy(steps, data["spread_transition"], "s-", color=CONTROL_COLOUR, label="from transitions")
+    label(right, "steps of fresh noise", "trace of the states' covariance")
+    return fig
+
+
+@circuit.figure
+def training(runs: Runs):
+    """How transitions come in the course of training: their rate, their regularity, and what noise adds to a step."""
+    data = runs["system"].arrays["training"]
+    fig, axes = figure(3)
+    texts = ("transitions a step", "step with noise / step without", "mean dwell / its spread (1 / CV)")
+    for axis, values, text in zip(axes, data.T[1:], texts, strict=True):
+        axis.plot(data[:, 0], values, "o-", color=SYSTEM_COLOUR)
+        label(axis, "training step", text)
+    return fig
+
+
+@dataclass(frozen=True)
+class Architectures:
+    """Networks that learn chains of more states, and others."""
+
+    names: tuple[str, ...] = ("chain 3", "fully", "cyclic")
+    units: int = 64
+    noise: int = 10
+    length: int = 30
+    window: int = 30
+    batch: int = 256
+    steps: int = 600
+    rate: float = 4e-3
+    tested: int = 1000
+    long: int = 300
+
+
+@paper.experiment(
+    presets={
+        "smoke": Architectures(names=("chain 3",), units=8, noise=2, length=12, batch=8, steps=3, tested=40, long=30,
+                               window=12, rate=2e-3),
+        "quick": Architectures(),
+        "paper": Architectures(names=("chain 3", "chain 4", "chain 5", "fully", "cyclic"), units=150, noise=100, batch=4096,
+                               steps=1500, rate=1e-3, tested=4000),
+    },
+    claims=[
+        Claim("RH10", "memory beyond one symbol: five steps apart, symbols of the three-state chain go together as in the "
+              "model", kind="paper", where="emission statistics", ablation="untrained", null=("markov", "independent"),
+              grows="steps", checks=[equals("chain_3_lag5", 0.092, tol=0.045)]),
+    ],
+    cost=20.0,
+)  # fmt: skip
+def architectures(config: Architectures, key, log: Log) -> Report:
+    """Linear chains, a fully connected and a cyclic model: statistics of the network's symbols beside those of null models."""
+    arms: dict[str, dict[str, float]] = {}
+    for k, name in enumerate(config.names):
+        keys = jax.random.split(jax.random.fold_in(key, k), 4)
+        teacher, length = TEACHERS[name][0](), min(TEACHERS[name][1], config.length) if name != "fully" else config.length
+        sized = Training(
+            units=config.units, noise=config.noise, length=length, window=config.window, batch=config.batch, steps=config.steps,
+            rate=config.rate, clip=0.9 if name.startswith("chain") else 0.3, tested=config.tested, long=config.long,
+        )  # fmt: skip
+        untrained, model = _trained(sized, teacher, keys[0])
+        floor = SequenceDivergence().floor(keys[1], teacher, sized.batch, sized.length)
+        samplers = {"system": _emitted(model), "untrained": _emitted(untrained), **_samplers(teacher, keys[2], sized)}
+        for arm, sampler in samplers.items():
+            found = _statistics(sampler, teacher, keys[3], sized, floor)
+            found["volatility_ratio"] = found["volatility"] / float(teacher.volatility(config.window))
+            chosen = ("lag5", "log_ratio", "excess", "volatility_ratio", "dwell_gap")
+            arms.setdefault(arm, {}).update({f"{name.replace(' ', '_')}_{metric}": found[metric] for metric in chosen})
+        log.progress((k + 1) / len(config.names))
+    return Report(arms=arms)
+
+
+@architectures.figure
+def memory(runs: Runs):
+    """Symbols five steps apart, and changes of symbol, by model."""
+    arms = runs["system"].arms
+    names = [metric.removesuffix("_lag5") for metric in arms["system"] if metric.endswith("_lag5")]
+    shown = ("system", "hmm", "markov", "independent", "untrained")
+    fig, axes = figure(2, width=5)
+    texts = {"lag5": "p(same symbol 5 steps on) above chance", "volatility_ratio": "changes of symbol (share of the model's)"}
+    for axis, (metric, text) in zip(axes, texts.items(), strict=True):
+        for k, arm in enumerate(shown):
+            colour = (SYSTEM_COLOUR, COLOURS[1], "#707070", CONTROL_COLOUR, "#c9c9c9")[k]
+            values = [arms[arm][f"{name}_{metric}"] for name in names]
+            axis.bar(np.arange(len(names)) + 0.16 * (k - 2), values, 0.16, color=colour, label=arm)
+        axis.set_xticks(np.arange(len(names)), [name.replace("_", " ") for name in names])
+        label(axis, "hidden Markov model", text)
+    return fig

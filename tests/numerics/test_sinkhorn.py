@@ -1,0 +1,84 @@
+"""Entropic transport against GeomLoss, a linear programme, and central differences."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from broadsheet.errors import InputError
+from broadsheet.numerics.sinkhorn import half_squared, plan_of, sinkhorn, sinkhorn_divergence
+
+GIVEN = json.loads((Path(__file__).parents[1] / "references" / "hmmrnn.json").read_text())["divergence"]
+
+
+@pytest.mark.parametrize("blur", [0.2, 0.5])
+def test_value_and_gradient_of_geomloss(blur):
+    x, y = (jnp.asarray(GIVEN[name], jnp.float32) for name in "xy")
+    value, gradient = jax.value_and_grad(lambda x: sinkhorn_divergence(x, y, blur=blur))(x)
+    wanted = GIVEN[str(blur)]
+    assert value == pytest.approx(wanted["value"], rel=1e-4)
+    assert np.abs(np.asarray(gradient) - wanted["gradient"]).max() < 1e-3 * np.abs(wanted["gradient"]).max()
+
+
+def test_known_values():
+    corners = jnp.eye(4)
+    assert float(sinkhorn_divergence(corners[:2], corners[2:], blur=0.2)) == pytest.approx(1 - 0.04 * np.log(2), abs=1e-6)
+    assert float(sinkhorn_divergence(corners[:2], corners[:2], blur=0.2)) == 0
+
+
+def test_small_epsilon_is_the_assignment():
+    x, y = np.random.default_rng(0).standard_normal((2, 8, 3)).astype(np.float32)
+    costs = half_squared(jnp.asarray(x), jnp.asarray(y))
+    exact = np.asarray(costs)[linear_sum_assignment(costs)].mean()
+    found = sinkhorn(costs, epsilon=0.005, sweeps=5000, tolerance=1e-7)
+    assert float(found.cost) == pytest.approx(exact, rel=1e-2)
+    assert np.asarray(plan_of(costs, found, epsilon=0.005)).argmax(axis=1).tolist() == linear_sum_assignment(costs)[1].tolist()
+
+
+def test_weights_marginals_and_gradients():
+    rng = np.random.default_rng(1)
+    with jax.enable_x64(True):
+        costs = jnp.asarray(rng.random((6, 4)))
+        a, b = (jnp.asarray(rng.dirichlet(np.ones(n))) for n in (6, 4))
+        a = a.at[0].set(0.0) / a.at[0].set(0.0).sum()
+        options = {"epsilon": 0.2, "sweeps": 5000, "tolerance": 1e-14}
+        found = sinkhorn(costs, a, b, **options)
+        plan = np.asarray(plan_of(costs, found, a, b, epsilon=0.2))
+        assert np.allclose(plan.sum(1), a, atol=1e-12)
+        assert np.allclose(plan.sum(0), b, atol=1e-12)
+        assert float(found.row_error) < 1e-12
+        relative = plan[1:] * np.log(plan[1:] / (a[1:, None] * b))
+        assert float(found.cost) == pytest.approx(float((plan * costs).sum() + 0.2 * relative.sum()), abs=1e-12)
+        to_costs, to_a = jax.grad(lambda c, a: sinkhorn(c, a, b, **options).cost, (0, 1))(costs, a)
+        assert np.allclose(to_costs, plan, atol=1e-12)
+        assert np.allclose(to_a, found.f, atol=1e-12)
+
+
+def test_any_cost_and_its_gradient():
+    def city(x, y):
+        return jnp.abs(x[:, None] - y).sum(-1)
+
+    rng = np.random.default_rng(2)
+    with jax.enable_x64(True):
+        x, y, move = (jnp.asarray(rng.standard_normal((5, 2))) for _ in range(3))
+
+        def value(x):
+            return sinkhorn_divergence(x, y, blur=1.0, cost=city, sweeps=300)
+
+        slope = float((jax.grad(value)(x) * move).sum())
+        assert slope == pytest.approx(float(value(x + 1e-5 * move) - value(x - 1e-5 * move)) / 2e-5, rel=1e-5)
+
+
+def test_what_is_refused():
+    with pytest.raises(InputError, match="one dimension"):
+        sinkhorn_divergence(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+    with pytest.raises(InputError, match="scaling is 1"):
+        sinkhorn(jnp.zeros((2, 2)), epsilon=1.0, scaling=1.0)
+    with pytest.raises(InputError, match="above 0"):
+        sinkhorn(jnp.zeros((2, 2)), epsilon=0.0)
+    with pytest.raises(InputError, match="one weight a point"):
+        sinkhorn(jnp.zeros((2, 2)), jnp.ones(3), epsilon=1.0)
