@@ -1,4 +1,4 @@
-"""Tracked particles."""
+"""Tracked particles, cells that pull on what they lie on, and charmonium on the nucleon."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from broadsheet.cli.matter_forces import forces
+from broadsheet.cli.matter_photoproduction import photoproduction
 from broadsheet.cli.output import console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import InputError
@@ -77,3 +79,7 @@ def msd(
     for note in notes:
         print(f"{note[0].upper()}{note[1:]}.")
     print(f"Late diffusion constant (slope / {2 * dim}): {number(diffusion)}")
+
+
+app.command("forces")(forces)
+app.command("photoproduction")(photoproduction)

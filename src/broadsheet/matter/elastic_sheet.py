@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -159,7 +159,7 @@ def _each(function, outputs: int):
     return batched
 
 
-def _prepared(h: float, mask: np.ndarray, Y: np.ndarray, alpha: np.ndarray):
+def _prepared(h: float, mask: np.ndarray, Y: np.ndarray, alpha: float) -> tuple[_Lattice, _Factor | None]:
     """Lattice and factor, or none where the matrix would not be positive: NaN then stands for the solution."""
     key = mask.tobytes()
     lattice = _lattice(key, mask.shape)
@@ -194,7 +194,7 @@ def _gradient(h: float, mask, Y, alpha, u, g) -> tuple[np.ndarray, np.ndarray, n
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def node_displacement(
-    h: float, mask: ArrayLike, Y: Float[Array, "height width"], active: Float[Array, "3 height width"], alpha: Float[Array, ""]
+    h: float, mask: ArrayLike, Y: Float[Array, "height width"], active: Float[Array, "3 height width"], alpha: ArrayLike
 ) -> Float[Array, "2 height+1 width+1"]:
     """Displacement of the corners of pixels, 0 outside the mask; differentiable in Y, active (xx, yy, xy) and alpha.
 
@@ -228,7 +228,7 @@ def _backward(h, kept, g):
 node_displacement.defvjp(_forward, _backward)
 
 
-def pixel_means(corners: Float[Array, "2 height+1 width+1"]) -> Float[Array, "2 height width"]:
+def pixel_means(corners: Float[ArrayLike, "2 rows columns"]) -> Float[ArrayLike, "2 rows-1 columns-1"]:
     """Mean over each pixel of a field that is bilinear between corners."""
     return (corners[:, :-1, :-1] + corners[:, 1:, :-1] + corners[:, :-1, 1:] + corners[:, 1:, 1:]) / 4
 
@@ -340,7 +340,7 @@ def checked_mask(mask: ArrayLike, what: str = "ElasticSheet") -> np.ndarray:
     return mask
 
 
-def penetration_length(Y: ArrayLike, alpha: float) -> np.ndarray:
+def penetration_length(Y: ArrayLike, alpha: float) -> Any:
     """How far a boundary is felt, sqrt((1 + alpha) / Y), µm."""
     return np.sqrt((1 + alpha) / np.asarray(Y, float))
 

@@ -1,7 +1,7 @@
-"""Formulas for tractions: local functions of the image, convolved with a few kernels, and a sparse regression over what they make.
+"""Formulas for tractions: local functions of the image, convolved with a few kernels, and a sparse regression over them.
 
-F = sum c_a grad P_a + sum c_ab P_a grad P_b, where each potential P is one of six sources convolved with one kernel of the distance,
-after the published code of arXiv 2303.00176.
+F = sum c_a grad P_a + sum c_ab P_a grad P_b, where each potential P is one of six sources convolved with one kernel of the
+distance, after the published code of arXiv 2303.00176.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
-from broadsheet.matter.force_metrics import nmse
 from broadsheet.matter.traction_baselines import ForceEstimator, as_images, paired
+from broadsheet.matter.traction_errors import nmse
 
 SOURCES = ("z", "|grad z|^2", "lap z", "z^2", "z |grad z|^2", "z lap z")
 """Local functions of an image z."""
@@ -56,7 +57,7 @@ def kernel_modes(size: tuple[int, int], kernels: tuple[str, ...], lengths: tuple
     return list(made), np.stack([np.fft.rfft2(each / np.linalg.norm(each)) for each in made.values()])
 
 
-class SparseGreens(ForceEstimator):
+class SparseGreens(ForceEstimator, BaseEstimator):
     """Tractions by a formula of few terms, chosen by an elastic net.
 
     **Parameters:**

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
-from broadsheet.matter.force_metrics import as_forces, nmse
+from broadsheet.matter.traction_errors import as_forces, nmse
 
 
 def as_images(X: Any, channels: int | None = None) -> Float[np.ndarray, "cells channels height width"]:
@@ -38,7 +38,7 @@ def paired(X: Any, F: Any, channels: int | None = None) -> tuple[np.ndarray, np.
     return X, F
 
 
-class ForceEstimator(RegressorMixin, BaseEstimator):
+class ForceEstimator(RegressorMixin):
     """What predicts tractions from images. `score` is 1 less the mean normalised squared error."""
 
     def fit(self, X: Any, y: Any) -> ForceEstimator:
@@ -51,7 +51,7 @@ class ForceEstimator(RegressorMixin, BaseEstimator):
         return float(1 - np.average(nmse(y, self.predict(X)), weights=sample_weight))
 
 
-class WienerForce(ForceEstimator):
+class WienerForce(ForceEstimator, BaseEstimator):
     """The best linear filter from images to forces, the same everywhere: F(q) = H(q) Z(q), with a ridge.
 
     **Parameters:** `noise`: the ridge, as shares of the images' mean power; of several the one that predicts blocks of held-out
@@ -104,11 +104,11 @@ class WienerForce(ForceEstimator):
         return np.transpose(found, (3, 2, 0, 1))
 
 
-class CentralForce(ForceEstimator):
+class CentralForce(ForceEstimator, BaseEstimator):
     """Forces towards the middle of the cell and away from its nearest edge, by the distance from that edge.
 
-    By least squares: an amount for each ring of distances, and with `images` one that is proportional to each channel too. It is
-    the strongest explanation without any mechanics: a mean field, scaled by what the image shows. The last channel is the mask.
+    By least squares: an amount for each ring of distances, and with `images` one that is proportional to each channel too. It
+    is the strongest explanation without mechanics: a mean field, scaled by the image. The last channel is the mask.
 
     **Parameters:** `images`; `rings`: how many, up to `depth` pixels from the edge and one beyond; `ridge`.
 

@@ -1,7 +1,7 @@
 """Tractions from images, learned: a U-Net, a physical bottleneck and a Green's function network as scikit-learn estimators.
 
-Images are (cells, channels, height, width); forces (cells, 2, height, width) in kPa, x along columns before y along rows. What is
-learned is saved as safetensors (`save_forces`, `load_forces`).
+Images are (cells, channels, height, width); forces (cells, 2, height, width) in kPa, x along columns before y along rows. What
+is learned is saved as safetensors (`save_forces`, `load_forces`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
@@ -117,7 +118,7 @@ class NetForce(ForceEstimator):
         return jnp.asarray(np.moveaxis(self._padded(X / self.image_scale_[:, None, None]), 1, -1))
 
     def _check(self, X: np.ndarray, F: np.ndarray) -> None:
-        if self.steps < 1 or self.batch < 1:
+        if self.steps + getattr(self, "pretrain", 0) < 1 or min(self.steps, self.batch - 1) < 0:
             raise InputError(f"{type(self).__name__}: steps = {self.steps}, batch = {self.batch}; 1 at least is wanted.")
         self._check_images(X)
 
@@ -153,14 +154,14 @@ def _field(net: Any, X: Array, polar: bool) -> Array:
     return found
 
 
-class UNetForce(NetForce):
+class UNetForce(NetForce, BaseEstimator):
     """Tractions by the ConvNext U-Net, straight from the image.
 
     **Parameters:**
 
     - `channels`: at full size, twice as many at each of the `stages`, each of which is 4 times smaller; `blocks`: in a row.
-    - `target`: `"xy"`, the two components, or `"polar"`: amount and angle, the published loss (angles are learned where there is
-      a force: set weak ones to 0).
+    - `target`: `"xy"`, the two components, or `"polar"`: amount and angle, the published loss (angles are learned where there
+      is a force: set weak ones to 0).
     - `steps`, `batch`, `rate`, `decay` (of weights); `turn`: turn and mirror cells at random; `random_state`.
 
     **Attributes:** `network_`; `losses_`; `image_scale_`; `force_scale_`.
@@ -245,7 +246,7 @@ class SheetLoss(eqx.Module):
 
 
 class StiffnessLoss(eqx.Module):
-    """First, without mechanics: stiffness in proportion to the measured amount of force, and tension and alpha of 1 and 0.37."""
+    """First, without mechanics: stiffness in proportion to the amount of force, sigma_a = 1 and alpha = 1/e."""
 
     physics: SheetPhysics
     scale: float = eqx.field(static=True)
@@ -270,15 +271,16 @@ def _sheet_fields(physics: SheetPhysics, net: SheetNet, X: Array) -> tuple[Array
     return physics.fields(net, X)
 
 
-class PBNN(NetForce):
-    """The physical bottleneck: a network says how stiff the adhesions are and how strongly the cell contracts, and an elastic sheet
-    does the rest, so that its forces are always in balance. The last channel of the images is the mask.
+class PBNN(NetForce, BaseEstimator):
+    """The physical bottleneck: a network says how stiff the adhesions are and how strongly the cell contracts, and an elastic
+    sheet does the rest, so that its forces are always in balance. The last channel of the images is the mask.
 
     **Parameters:**
 
     - `h`: µm a pixel; `blur`: of the stiffness, µm; `floor`: least stiffness, 1/µm²: without it a cell could float.
     - `channels`, `blocks`, `kernel` of the network.
-    - `pretrain`: steps towards a stiffness in proportion to the measured force, up to `stiffness` (1/µm²), before the mechanics.
+    - `pretrain`: steps towards a stiffness in proportion to the measured force, up to `stiffness` (1/µm²), before the
+      mechanics.
     - `steps`, `batch`, `rate`, `turn`, `random_state`.
 
     **Attributes:** `network_`; `losses_` of both stages.
@@ -324,6 +326,8 @@ class PBNN(NetForce):
         if self.pretrain:
             rule = _adamw(self.rate, 0.0, self.pretrain)
             net = self._run(net, StiffnessLoss(self._physics, self.stiffness), data, rule, self.pretrain, report, stage=1)
+        if not self.steps:
+            return net
         return self._run(net, SheetLoss(self._physics), data, _adamw(self.rate, 0.0, self.steps), self.steps, report)
 
     def _forces(self, images: Array) -> Array:
@@ -350,14 +354,14 @@ class KernelLoss(eqx.Module):
         return error + self.beta * (power.sum() - power[:, 0, 0].sum()) / power.size
 
 
-class GFNN(NetForce):
-    """The Green's function network: F = grad phi + psi grad chi, where each potential is a local function of the image, convolved
-    with a learned kernel.
+class GFNN(NetForce, BaseEstimator):
+    """The Green's function network: F = grad phi + psi grad chi, where each potential is a local function of the image,
+    convolved with a learned kernel.
 
     **Parameters:**
 
-    - `channels`: of the local network; `kernels`: `"modes"` (one number a Fourier mode), `"radial"` (the same in all directions)
-      or `"none"` (no reach: the control).
+    - `channels`: of the local network; `kernels`: `"modes"` (one number a Fourier mode), `"radial"` (the same in all
+      directions) or `"none"` (no reach: the control).
     - `beta`: penalty on the kernels' power; `rate`, `kernel_rate`: of network and kernels.
     - `steps`, `batch`, `turn`, `random_state`.
 
@@ -365,8 +369,9 @@ class GFNN(NetForce):
     """
 
     def __init__(
-        self, channels: int = 64, *, kernels: Literal["modes", "radial", "none"] = "modes", beta: float = 0.1, steps: int = 1000,
-        batch: int = 8, rate: float = 1e-3, kernel_rate: float = 1e-2, turn: bool = True, random_state: int = 0,
+        self, channels: int = 64, *, kernels: Literal["modes", "radial", "none"] = "modes", beta: float = 0.1,
+        steps: int = 1000, batch: int = 8, rate: float = 1e-3, kernel_rate: float = 1e-2, turn: bool = True,
+        random_state: int = 0,
     ) -> None:  # fmt: skip
         self.channels = channels
         self.kernels = kernels

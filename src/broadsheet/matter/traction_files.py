@@ -1,7 +1,8 @@
-"""Frames of cells from files: the layout of the authors' movies (arXiv 2303.00176), or plain images with masks and forces beside.
+"""Frames of cells from files: the layout of the movies of arXiv 2303.00176, or plain images with masks and forces beside.
 
-A frame of theirs is an array `[C, L, L]` with 7 or 8 channels: u_x, u_y, F_x, F_y, mask, force mask, zyxin, and perhaps a second
-protein; forces are in Pa there. A movie is a folder of them, numbered; a data set is a folder of such folders, one a cell.
+A frame of theirs is an array `[C, L, L]` with 7 or 8 channels: u_x, u_y, F_x, F_y, mask, force mask, zyxin, and perhaps a
+second protein; forces are in Pa there. A movie is a folder of them, numbered; a data set is a folder of such folders, one a
+cell.
 """
 
 from __future__ import annotations
@@ -64,9 +65,8 @@ class Frames:
         )  # fmt: skip
 
     def normalised(self) -> Frames:
-        """Images such that, over all frames of a cell, the mean outside the mask is 0 and that inside is 1, cut at 0; as published.
-
-        Without masks they stay as they are.
+        """Images such that over all frames of a cell the mean outside the mask is 0 and that inside is 1, cut at 0, as
+        published; without masks as they are.
         """
         if self.masks is None:
             return self
@@ -110,8 +110,9 @@ def read_frames(
         found = _file(path, layout, masks, forces)
     else:
         if masks is not None or forces is not None:
-            raise InputError(f"{path} is a folder of movies, which hold masks and forces themselves; --masks and --forces belong to "
-                             "a file of plain images.")  # fmt: skip
+            raise InputError(
+                f"{path} is a folder of movies, which hold masks and forces; those of files belong to plain images."
+            )
         found = _folder(path, "movie" if layout == "auto" else layout)
     return found
 

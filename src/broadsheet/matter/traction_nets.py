@@ -1,8 +1,8 @@
 """Networks from images of cells to tractions, or to what the mechanics of the sheet needs: U-Net, PBNN and GFNN.
 
 Images are (cells, height, width, channels) in here. Depthwise convolutions go through the Fourier transform, where on CPUs a
-grouped one takes 20 to 100 times as long. Structure after the published code of arXiv 2303.00176, with the normalisation over
-channels of the original ConvNext in place of that over batches, which does not work with a batch of one cell.
+grouped one takes 20 to 100 times as long. Structure after the published code of arXiv 2303.00176, with a normalisation over
+each image in place of that over batches, which does not work with a batch of one cell.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.fft import next_fast_len
 
-from broadsheet.learn.layers import Dense, LayerNorm
+from broadsheet.learn.layers import Dense
 
-Images = Float[Array, "cells height width channels"]
+Images = Float[Array, "cells _ _ _"]
 
 
 class Depthwise(eqx.Module):
@@ -70,11 +70,24 @@ class Convolution(eqx.Module):
         return jax.lax.conv_general_dilated(x, self.weight, (1, 1), "SAME", dimension_numbers=numbers) + self.bias
 
 
+class ImageNorm(eqx.Module):
+    """Zero mean, unit variance over all of an image, then scaled and shifted by channel: an empty background stays quiet."""
+
+    weight: Float[Array, " channels"]
+    bias: Float[Array, " channels"]
+
+    def __init__(self, channels: int):
+        self.weight, self.bias = jnp.ones(channels), jnp.zeros(channels)
+
+    def __call__(self, x: Images) -> Images:
+        return jax.nn.standardize(x, axis=(1, 2, 3), epsilon=1e-5) * self.weight + self.bias
+
+
 class ConvNext(eqx.Module):
     """Depthwise k x k, to `factor` times the channels, GELU or sine, back; added to what goes in, or not."""
 
     depthwise: Depthwise
-    norm: LayerNorm | None
+    norm: ImageNorm | None
     up: Dense
     down: Dense
     sine: bool = eqx.field(static=True)
@@ -83,7 +96,7 @@ class ConvNext(eqx.Module):
         self, rng: np.random.Generator, channels: int, kernel: int = 7, factor: int = 4, sine: bool = False,
     ):  # fmt: skip
         self.depthwise = Depthwise(rng, channels, kernel, edge=sine)
-        self.norm = None if sine else LayerNorm(channels)
+        self.norm = None if sine else ImageNorm(channels)
         self.up, self.down = Dense(rng, channels, factor * channels), Dense(rng, factor * channels, channels)
         self.sine = sine
 
@@ -260,7 +273,7 @@ class GreensNet(eqx.Module):
         sides = (2 * size[0], 2 * size[1])
         modes = jnp.fft.rfft2(sources, sides) * self.transfer(size)
         qy, qx = _wavenumbers(size)
-        slope = 2j * jnp.pi * jnp.stack([qx, qy])[:, None]
+        slope = 2j * jnp.pi * jnp.stack(jnp.broadcast_arrays(qx, qy))[:, None]
 
         def back(values):
             return jnp.fft.irfft2(values, sides)[..., : size[0], : size[1]]
