@@ -54,7 +54,7 @@ class Astrocyte(System):
     - `normalise`: divide what is released by one and the calcium that is probed.
     """
 
-    raw_tau: Float[Array, " heads"]
+    raw_tau: Float[Array, "*layers heads"]
     normalise: Float[Array, ""] = fixed()  # 1 or 0
     channels: int = eqx.field(static=True)
     learn_tau: bool = eqx.field(static=True)
@@ -71,7 +71,7 @@ class Astrocyte(System):
         return super().held if self.learn_tau else super().held | {"raw_tau"}
 
     @property
-    def tau(self) -> Float[Array, " heads"]:
+    def tau(self) -> Float[Array, "*layers heads"]:
         """Time constants, steps."""
         return jax.nn.softplus(self.raw_tau)
 

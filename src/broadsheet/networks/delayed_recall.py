@@ -70,7 +70,7 @@ class Answers(eqx.Module):
         return optax.softmax_cross_entropy_with_integer_labels(logits, answers).mean()
 
 
-def accuracies(model: Any, sets: list[Batch]) -> list[float]:
+def accuracies(model: Any, sets: list[tuple]) -> list[float]:
     """Share of right answers on sets of examples of any lengths, by one pass over all of them.
 
     Shorter ones are filled up behind their query, which no answer sees.

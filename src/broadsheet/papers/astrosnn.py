@@ -225,7 +225,7 @@ def membrane(runs: Runs):
     axis.plot(steps, data["u_0.19"], color=CONTROL_COLOUR, label="current 0.19")
     axis.plot(steps[data["u_0.3"] >= 1], data["u_0.3"][data["u_0.3"] >= 1], "o", color=COLOURS[1], ms=4, label="spikes")
     axis.axhline(1, color="k", lw=0.6, ls=":")
-    axis.set_ylim(0, 1.35)
+    axis.set_ylim(0, 1.7)
     label(axis, "step (token)", "membrane potential (thresholds)")
     return fig
 
