@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 from broadsheet.errors import DataError, InputError
 
+FAMILIES: tuple[Literal["recurrent", "input", "output"], ...] = ("recurrent", "input", "output")
 MOST_ROWS = 12_000
 """Of a kernel: examples x steps x outputs; its numbers take 4 bytes each, 0.6 GB at most."""
 
@@ -54,11 +55,12 @@ def laziness(
         said = ", ".join(f"{each.dtype} of {each.shape}" for each in arrays) or "nothing"
         raise DataError(f"{inputs} holds {said}; one array of real numbers (examples, time, inputs) is wanted.")
     x = np.asarray(arrays[0], np.float32)
-    check_pair(*nets, x)
+    check_pair(nets[0], nets[1], x)
     time = x.shape[1]
     if not -time <= step < time:
         raise InputError(f"--step {step}: the inputs have {time} steps.")
-    chosen = sorted({round(float(each)) for each in np.linspace(time - 1, 0, min(kernel_steps, time), endpoint=time == 1)})
+    count = min(kernel_steps, time)
+    chosen = sorted(time - 1 - k * time // count for k in range(count))
     with bar("weights, features and three kernels") as show:
         found = _compared(nets, x, step, chosen, examples, lambda share: show(share, f"{share:.0%}"))
     result = {"before": str(before), "after": str(after), "inputs": str(inputs), **found}
@@ -73,8 +75,7 @@ def laziness(
 def _compared(nets: list[Any], x: Any, step: int, steps: list[int], examples: int, report: Any) -> dict[str, Any]:
     import numpy as np
 
-    from broadsheet.learn.tangent_kernels import kernel_alignment
-    from broadsheet.networks.laziness import hidden_states, network_kernel, weights_of, with_shuffled
+    from broadsheet.networks.laziness import alignment_or_nan, hidden_states, network_kernel, weights_of, with_shuffled
 
     outputs = len(weights_of(nets[0], "output"))
     few = x[:examples]
@@ -89,13 +90,13 @@ def _compared(nets: list[Any], x: Any, step: int, steps: list[int], examples: in
     dead = [not (gram[step] != 0).any() for gram in grams]
     if any(dead):
         raise DataError(f"No unit is active at step {step} {'before' if dead[0] else 'after'} training, on no example.")
-    by_step = [_or_nan(kernel_alignment, old, new) for old, new in zip(*grams, strict=True)]
+    by_step = [alignment_or_nan(old, new) for old, new in zip(*grams, strict=True)]
     other = with_shuffled(nets[1], 0)
     kernels: dict[str, dict[str, float]] = {}
-    for k, family in enumerate(("recurrent", "input", "output")):
+    for k, family in enumerate(FAMILIES):
         first, last, chance = (network_kernel(net, few, weights=family, steps=steps) for net in (*nets, other))
-        kernels[family] = {"alignment": _or_nan(kernel_alignment, first, last),
-                           "shuffled": _or_nan(kernel_alignment, first, chance)}  # fmt: skip
+        kernels[family] = {"alignment": alignment_or_nan(first, last),
+                           "shuffled": alignment_or_nan(first, chance)}  # fmt: skip
         report((k + 1) / 3)
     features = {
         "step": step, "representation": by_step[step],
@@ -109,14 +110,6 @@ def _compared(nets: list[Any], x: Any, step: int, steps: list[int], examples: in
     }  # fmt: skip
 
 
-def _or_nan(alignment: Any, first: Any, last: Any) -> float:
-    """NaN where a kernel is zero: nothing depends on these weights."""
-    try:
-        return float(alignment(first, last))
-    except InputError:
-        return float("nan")
-
-
 def _weights(nets: list[Any]) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
     """Change of each family of weights, and the singular values of the recurrent ones and of their change."""
     import numpy as np
@@ -127,9 +120,10 @@ def _weights(nets: list[Any]) -> tuple[dict[str, dict[str, float]], dict[str, li
     def rank(matrix: Any) -> float:
         return effective_rank(matrix) if matrix.any() else float("nan")
 
-    changes, spectra = {}, {}
-    for family in ("recurrent", "input", "output"):
-        old, new = (np.asarray(weights_of(net, family), float) for net in nets)  # type: ignore[arg-type]
+    changes: dict[str, dict[str, float]] = {}
+    spectra: dict[str, list[float]] = {}
+    for family in FAMILIES:
+        old, new = (np.asarray(weights_of(net, family), float) for net in nets)
         norm = np.linalg.norm(old)
         changes[family] = {
             "change": float(np.linalg.norm(new - old)),

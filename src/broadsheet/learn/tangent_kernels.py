@@ -50,7 +50,7 @@ def run_kernel(
     *,
     weights: Weights = "recurrent",
     steps: Sequence[int] | None = None,
-) -> Float[Array, "batch*steps*outputs batch*steps*outputs"]:
+) -> Float[Array, "rows rows"]:
     """The exact tangent kernel of a recurrent network's outputs, by one family of its weights.
 
     Takes of the order of B² Q n T (T + Q) operations and B Q T n numbers of memory, for B examples with Q = steps x outputs
@@ -111,7 +111,7 @@ def tangent_kernel(
     where: Callable[[Any], Any] | None = None,
     function: Callable[[Any, Any], Array] | None = None,
     block: int | None = None,
-) -> Float[Array, "batch*outputs batch*outputs"]:
+) -> Float[Array, "rows rows"]:
     """The empirical tangent kernel of any model, by the Jacobians of its outputs, (batch x outputs, weights) in memory.
 
     **Arguments:** `inputs`: examples, first axis of each leaf; `where`: model -> the leaf or leaves to differentiate by, by
@@ -141,7 +141,12 @@ def tangent_kernel(
     return jnp.concatenate(rows, axis=0)
 
 
-def kernel_alignment(first: Float[Array, "n n"], second: Float[Array, "n n"], *, centred: bool = False) -> float:
+def kernel_alignment(
+    first: Float[Array | np.ndarray, "rows columns"],
+    second: Float[Array | np.ndarray, "rows2 columns2"],
+    *,
+    centred: bool = False,
+) -> float:
     """`<A, B> / (|A| |B|)`, from 0 to 1 for kernels; 1 for kernels that differ in scale alone.
 
     `centred`: without the mean of the features (Cortes et al., JMLR 13, 795 (2012)), as in CKA.

@@ -1,8 +1,8 @@
 """Short trials of cognitive tasks for networks that answer at every step, and images row by row.
 
-Timing as in arXiv 2310.08513: 8 steps of 100 ms. The trials are those of NeuroGym 0.0.2 (PerceptualDecisionMaking-v0,
-DelayMatchSample-v0, ContextDecisionMaking-v0) with that timing: a fixation cue until the decision, noise of deviation
-`1 / sqrt(dt)`, dt in ms, on the evidence while it is shown. The answer is 0 (fixate) until the decision.
+Timing as in arXiv 2310.08513: 8 steps of 100 ms. The trials are after NeuroGym's PerceptualDecisionMaking-v0,
+DelayMatchSample-v0 and ContextDecisionMaking-v0 with that timing: noise of deviation `1 / sqrt(dt)`, dt in ms, on the evidence
+while it is shown, and a fixation cue until the decision. The answer is 0 (fixate) until then.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -144,7 +145,7 @@ def chain_weights(
 
 def wired_weights(
     wiring: Float[np.ndarray, "units units"],
-    signs: Float[np.ndarray, " units"],
+    signs: np.ndarray | Sequence[float] | Sequence[int],
     *,
     gain: float = 1.25,
 ) -> Float[np.ndarray, "units units"]:

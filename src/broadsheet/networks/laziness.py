@@ -41,7 +41,7 @@ class Laziness(NamedTuple):
     signs: float
 
 
-def linearised(net: RateRNN, inputs: Float[Array, "batch time inputs"]) -> LinearisedRun:
+def linearised(net: RateRNN, inputs: Float[Array | np.ndarray, "batch time inputs"]) -> LinearisedRun:
     """A rate network along its runs over a batch of inputs, from the state 0."""
     return _linearised(net, jnp.asarray(inputs))
 
@@ -56,7 +56,7 @@ def _linearised(net: RateRNN, inputs: Array) -> LinearisedRun:
     return LinearisedRun(inputs, start, states, net.alpha * slope, 1 - net.alpha)
 
 
-def weights_of(net: Network, family: Weights) -> Array | None:
+def weights_of(net: Network, family: Weights) -> Any:
     """The recurrent, input or output weights, or the units' biases, of a network; None for biases that it lacks."""
     return _PLACES[type(net)][family](net)
 
@@ -70,10 +70,10 @@ _PLACES: dict[type, dict[str, Callable[[Any], Any]]] = {
 
 
 @eqx.filter_jit
-def hidden_states(net: Network, inputs: Float[Array, "batch time inputs"]) -> Float[Array, "batch time units"]:
+def hidden_states(net: Network, inputs: Float[Array | np.ndarray, "batch time inputs"]) -> Float[Array, "batch time units"]:
     """The hidden states after each step, from the state 0."""
     if isinstance(net, RateRNN):
-        return jax.vmap(net.states)(inputs)
+        return jax.vmap(net.states)(jnp.asarray(inputs))
 
     def hidden(state: Any, output: Array) -> Array:
         return state[0] if isinstance(state, tuple) else state
@@ -83,11 +83,11 @@ def hidden_states(net: Network, inputs: Float[Array, "batch time inputs"]) -> Fl
 
 def network_kernel(
     net: Network,
-    inputs: Float[Array, "batch time inputs"],
+    inputs: Float[Array | np.ndarray, "batch time inputs"],
     *,
     weights: Weights = "recurrent",
     steps: Sequence[int] | None = None,
-) -> Float[Array, "batch*steps*outputs batch*steps*outputs"]:
+) -> Float[Array, "rows rows"]:
     """The tangent kernel of a recurrent network's outputs by one family of its weights, at some steps or at all.
 
     Of a rate network exact and without Jacobians (`broadsheet.learn.tangent_kernels.run_kernel`), of an LSTM or a GRU by them.
@@ -96,7 +96,7 @@ def network_kernel(
     if isinstance(net, RateRNN):
         return run_kernel(linearised(net, inputs), net.w_rec, net.w_out, weights=weights, steps=steps)
     chosen = jnp.arange(inputs.shape[1]) if steps is None else jnp.asarray(steps)
-    rows = len(chosen) * net.head.weight.shape[0] * weights_of(net, weights).size  # type: ignore[union-attr]
+    rows = len(chosen) * net.head.weight.shape[0] * weights_of(net, weights).size
     return tangent_kernel(
         net, inputs, where=_PLACES[Recurrent][weights], function=lambda net, one: rollout(net, one)[1][chosen],
         block=max(1, JACOBIAN_NUMBERS // rows),
@@ -110,7 +110,7 @@ def with_shuffled(net: Network, key: Any) -> Network:
     return eqx.tree_at(_PLACES[type(net)]["recurrent"], net, jnp.asarray(mixed))
 
 
-def check_pair(before: Network, after: Network, inputs: Float[Array, "batch time inputs"]) -> None:
+def check_pair(before: Network, after: Network, inputs: Float[Array | np.ndarray, "batch time inputs"]) -> None:
     """Raises `InputError` where two networks are no two states of one, or where inputs do not fit them."""
     said = []
     for net in (before, after):
@@ -119,7 +119,7 @@ def check_pair(before: Network, after: Network, inputs: Float[Array, "batch time
         said.append(f"{kind}, weights of {', '.join(map(str, shapes))}")
     if said[0] != said[1]:
         raise InputError(f"Two states of one network are wanted; before: {said[0]}; after: {said[1]}.")
-    wide = weights_of(before, "input").shape[1]  # type: ignore[union-attr]
+    wide = weights_of(before, "input").shape[1]
     if np.ndim(inputs) != 3 or np.shape(inputs)[2] != wide or not np.size(inputs) or not np.isfinite(inputs).all():
         raise InputError(f"Inputs of {np.shape(inputs)}; (examples, time, {wide}) of finite numbers are wanted.")
 
@@ -127,12 +127,12 @@ def check_pair(before: Network, after: Network, inputs: Float[Array, "batch time
 def laziness_report(
     before: Network,
     after: Network,
-    inputs: Float[Array, "batch time inputs"],
+    inputs: Float[Array | np.ndarray, "batch time inputs"],
     *,
     step: int = -1,
     steps: Sequence[int] | None = None,
     kernel_batch: int = 32,
-    kernel: Float[Array, "rows rows"] | None = None,
+    kernel: Float[Array | np.ndarray, "rows rows"] | None = None,
 ) -> Laziness:
     """How far a network moved in training, on a batch of inputs (arXiv 2310.08513).
 
@@ -140,8 +140,9 @@ def laziness_report(
     in the kernel, by default all; `kernel_batch`: so many first examples make the kernel; `kernel`: that of `before`, where
     it is known.
 
-    **Raises:** `InputError` for networks that are not two states of one, for inputs that do not fit, and where no unit of a
-    network is active.
+    An alignment is NaN where no unit of a network is active, or where the network has diverged.
+
+    **Raises:** `InputError` for networks that are not two states of one, and for inputs that do not fit.
     """
     check_pair(before, after, inputs)
     inputs = jnp.asarray(inputs, jnp.float32)
@@ -152,7 +153,15 @@ def laziness_report(
     change = float(np.linalg.norm(became - was))
     return Laziness(
         weight_change=change, relative_change=change / float(np.linalg.norm(was)),
-        representation=kernel_alignment(old @ old.T, new @ new.T),
-        kernel=kernel_alignment(first, network_kernel(after, few, steps=steps)),
+        representation=alignment_or_nan(old @ old.T, new @ new.T),
+        kernel=alignment_or_nan(first, network_kernel(after, few, steps=steps)),
         signs=float((np.sign(old) == np.sign(new)).mean()),
     )  # fmt: skip
+
+
+def alignment_or_nan(first: Float[Array | np.ndarray, "n n"], second: Float[Array | np.ndarray, "n n"]) -> float:
+    """`kernel_alignment`, NaN where it is not defined: of a kernel that is zero or not finite."""
+    try:
+        return kernel_alignment(first, second)
+    except InputError:
+        return float("nan")

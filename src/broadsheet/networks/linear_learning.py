@@ -105,9 +105,7 @@ def low_rank_net(key: Any, hidden: int, inputs: int, rank: int, norm: float, *, 
     return _net(norm / rank**0.5 * u @ v.T, readout * norm * rng.standard_normal(hidden))
 
 
-def rank_one_net(
-    key: Any, hidden: int, direction: Float[np.ndarray, " inputs"], norm: float, *, readout: float = 1.0
-) -> LinearNet:
+def rank_one_net(key: Any, hidden: int, direction: np.ndarray, norm: float, *, readout: float = 1.0) -> LinearNet:
     """`W = norm u bᵀ` and `a = readout norm u`, with b the unit vector along `direction` and u a random one.
 
     With `readout = 1` it is balanced. Where `direction` is the teacher's it is also aligned: M is then proportional to
@@ -117,7 +115,7 @@ def rank_one_net(
     return _net(norm * np.outer(u, b), readout * norm * u)
 
 
-def unit(vector: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def unit(vector: np.ndarray) -> np.ndarray:
     """The vector at length 1."""
     return np.asarray(vector) / np.linalg.norm(vector)
 
@@ -139,7 +137,7 @@ def expected_alignment(effective_rank: float | np.ndarray, inputs: int) -> np.nd
     From a small start flow ends at `W = sqrt|β| u bᵀ`, `a = sqrt|β| u`, so that `M_f ∝ b bᵀ + I`, of norm `sqrt(d + 3)`. With
     `<b bᵀ> = I / d` the mean of `bᵀ M0 b + Tr M0` is `(1 + 1/d) Tr M0`, and `Tr M0 / |M0|` is `sqrt(er)` by its definition.
     """
-    return (inputs + 1) / (inputs * np.sqrt(inputs + 3)) * np.sqrt(effective_rank)
+    return np.asarray((inputs + 1) / (inputs * np.sqrt(inputs + 3)) * np.sqrt(effective_rank))
 
 
 def predicted_alignment(start: Float[Array, "n n"], beta: Float[Array, " n"]) -> Array:

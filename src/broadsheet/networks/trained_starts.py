@@ -47,11 +47,14 @@ class TrainedStarts(NamedTuple):
 
 def member(stacked: RateRNN, k: int) -> RateRNN:
     """One of the networks that are stacked along the first axis of each leaf."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[k], stacked)  # of NumPy: JAX compiles a slice for each k
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[k]), stacked)  # JAX would compile a slice for each k
 
 
 class _StartsLoss(eqx.Module):
-    """The sum of the networks' losses: their gradients do not meet. Recurrent weights of frozen ones learn nothing."""
+    """The sum of the networks' losses: their gradients do not meet. Recurrent weights of frozen ones learn nothing.
+
+    The loss of one that diverged is left out, so that the others go on.
+    """
 
     frozen: Array
 
@@ -62,7 +65,8 @@ class _StartsLoss(eqx.Module):
             held = jnp.where(frozen, jax.lax.stop_gradient(net.w_rec), net.w_rec)
             return step_loss(jax.vmap(eqx.tree_at(lambda net: net.w_rec, net, held))(inputs), labels)
 
-        return jax.vmap(one)(nets, self.frozen).sum()
+        losses = jax.vmap(one)(nets, self.frozen)
+        return jnp.where(jnp.isfinite(losses), losses, 0.0).sum()
 
 
 @functools.lru_cache(maxsize=8)
@@ -98,7 +102,9 @@ def train_starts(
     **Arguments:** `starts`: by name, recurrent weights, or whole networks of one shape; `probe`: trials on which loss and
     accuracy are followed, `looks` times; `frozen`: starts whose recurrent weights do not learn.
 
-    **Raises:** `InputError` where no start is given, where a start is of another size, and where training diverges.
+    The losses of a start from which training diverges are NaN from then on.
+
+    **Raises:** `InputError` where no start is given, and where a start is of another size.
     """
     if not starts:
         raise InputError("train_starts: no start was given; one or more are wanted.")

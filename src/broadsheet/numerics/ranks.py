@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from broadsheet.errors import InputError
@@ -13,7 +12,7 @@ from broadsheet.errors import InputError
 RankKind = Literal["participation", "entropy"]
 
 
-def effective_rank(matrix: Float[ArrayLike, "rows columns"], kind: RankKind = "participation") -> float:
+def effective_rank(matrix: ArrayLike, kind: RankKind = "participation") -> float:
     """The effective rank of a matrix with singular values s: from 1 to its rank, whatever its scale.
 
     - `"participation"`: `(Σ s²)² / Σ s⁴`, the participation ratio of the squared singular values (Gao et al., bioRxiv 214262);
