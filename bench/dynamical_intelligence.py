@@ -119,7 +119,7 @@ def spiking(case, given):
     def use():
         state, found = made[:, 0], []
         for _ in range(case["length"] - 1):
-            spikes, potential = neuron(state @ weights, neuron.init_leaky())
+            spikes, _ = neuron(state @ weights, neuron.init_leaky())
             winners = (spikes * (state @ weights)).topk(k, dim=1).indices
             state = torch.zeros_like(state).scatter_(1, winners, 1.0)
             found.append(winners.numpy())

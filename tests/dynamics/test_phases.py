@@ -54,7 +54,7 @@ def test_a_population_is_the_plain_sum_over_pairs():
 
 def test_events_are_crossings_in_slots():
     clock = Clock()
-    events = clock.events(1.0)
+    events = clock.events(1.005)
     assert len(events.slot) == 56
     assert (np.diff(events.slot) == 1).all()
     assert np.allclose(events.time, np.arange(1, 57) / 56, atol=1e-4)  # by crossing, not in whole steps of 0.5 ms

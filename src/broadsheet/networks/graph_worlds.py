@@ -198,11 +198,13 @@ def ring_of_grids(rooms: int, rows: int, columns: int) -> Layout:
 def relearned(taken: np.ndarray, shortest: np.ndarray, moved: int, window: int = 5, share: float = 0.9) -> np.ndarray:
     """For each episode, whether by its end the shortest over the actual length has averaged `share` in the last `window`
     episodes, all of them after the goal moved at episode `moved`."""
+    if not len(taken):
+        return np.zeros(0, bool)
     ratio = np.asarray(shortest) / np.maximum(taken, 1)
     means = np.convolve(np.where(np.arange(len(ratio)) < moved, 0.0, ratio), np.full(window, 1 / window))[: len(ratio)]
     return (means >= share - 1e-12) & (np.arange(1, len(ratio) + 1) >= moved + window)
 
 
-def random_goals(layout: Layout, count: int, key: Any) -> np.ndarray:
+def random_goals(layout: Layout, count: int, key: Any) -> list[int]:
     """Different goals, one after the other."""
-    return generator(key).choice(len(layout.rooms), count, replace=False)
+    return generator(key).choice(len(layout.rooms), count, replace=False).tolist()
