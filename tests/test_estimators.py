@@ -13,6 +13,15 @@ from sklearn.model_selection import GridSearchCV
 
 import broadsheet
 from broadsheet.conversion import DynamicConfidence
+from broadsheet.matter import (
+    GFNN,
+    PBNN,
+    CentralForce,
+    PhotoproductionFit,
+    SparseGreens,
+    UNetForce,
+    WienerForce,
+)
 from broadsheet.networks import ContinualClassifier, SNNClassifier
 from broadsheet.neurons import DendriticNeuron, ELMNeuron
 from broadsheet.plasticity import Tempotron
@@ -39,6 +48,9 @@ LOGITS = np.cumsum(RNG.normal(size=(24, 5, 2)) + 0.5 * np.eye(2)[LABELS][:, None
 SERIES = RNG.normal(size=(4, 30, 3))
 PLACES = RNG.random((1, 4, 7, 7))
 WEIGHTS = np.triu(RNG.random((8, 8)), 1)
+PHOTONS = np.linspace(8.5, 11.0, 6)[:, None]  # GeV
+CELLS = RNG.random((4, 2, 16, 16)) * np.pad(np.ones((8, 8)), 4)
+PULLS = CELLS[:, :1] * np.array([1.0, -1.0])[:, None, None]
 FILMS = RNG.integers(0, 256, (6, 3, 8, 8)).astype(np.uint8)
 
 CASES = {
@@ -78,6 +90,15 @@ CASES = {
         (FrameEncoder(kind, 2, steps=2, batch=4), FILMS, np.arange(6), "transform", {"latents": [2, 3]}) for kind in ("pca", "dynamic")
     ],
     "VideoPredictor": [(VideoPredictor(slots, 2, context=2, steps=2, batch=4), FILMS, np.arange(6), "transform", {"steps": [2]}) for slots in (0, 2)],
+    "WienerForce": [(WienerForce(), CELLS, PULLS, "predict", {"noise": [(0.1,), (1.0,)]})],
+    "CentralForce": [(CentralForce(), CELLS, PULLS, "predict", {"images": [True, False]})],
+    "SparseGreens": [(SparseGreens((3.0,), ()), CELLS[:, :1], PULLS, "predict", {"l1_ratio": [0.5, 0.9]})],
+    "UNetForce": [(UNetForce(2, stages=1, blocks=0, steps=2, batch=2), CELLS, PULLS, "predict", {"batch": [2]})],
+    "PBNN": [(PBNN(channels=2, blocks=0, pretrain=0, steps=2, batch=2), CELLS, PULLS, "predict", {"batch": [2]})],
+    "GFNN": [(GFNN(2, kernels="none", steps=2, batch=2), CELLS, PULLS, "predict", {"batch": [2]})],
+    "PhotoproductionFit": [
+        (PhotoproductionFit(nodes=6, waves=1), PHOTONS, np.full((6, 2), (0.5, 0.2)), "predict", {"mu": [0.3, 0.6]})
+    ],
     "Neuroformer": [
         (Neuroformer(width=4, steps=1, batch=2, tuning_steps=0), RNG.poisson(0.2, (6, 40, 2)), None, "score", {"rate": [0.01]})
     ],
