@@ -11,7 +11,6 @@ from broadsheet.cli.findings import Findings, check_findings, write_findings
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
 
-
 OTHERS = {"vmd": "The photon as a J/psi", "loop": "The quark loop", "power law": "A power of the distance to threshold"}
 """How the models beside the fit are called."""
 
@@ -25,9 +24,7 @@ def photoproduction(
             "header has units in brackets (E_gamma [GeV], sigma [nb], stat, sys).",
         ),
     ],
-    kind: Annotated[
-        Literal["1Y", "2Y"], typer.Option(help="One Yukawa, or two whose difference is finite at the origin.")
-    ] = "1Y",
+    kind: Annotated[Literal["1Y", "2Y"], typer.Option(help="One Yukawa, or the difference of two.")] = "1Y",
     mu: Annotated[float, typer.Option(min=0.05, max=3, help="Inverse range of the potential, GeV.")] = 0.3,
     free_range: Annotated[bool, typer.Option("--free-range", help="Fit mu as well.")] = False,
     born: Annotated[
@@ -64,9 +61,8 @@ def photoproduction(
         show(0.4, "intervals")
         intervals = {name: model.profile(name) for name in model.parameters_}
         show(0.7, "other models")
-        rival = PhotoproductionFit(**shape, free=free, born="vmd" if born == "loop" else "loop", fsi=fsi).fit(
-            energies, measured
-        )
+        other = "vmd" if born == "loop" else "loop"
+        rival = PhotoproductionFit(**shape, free=free, born=other, fsi=fsi).fit(energies, measured)
     curve = power_law(energies, measured, exponent=None if len(energies) > 2 else 2.0)
     fitted, scale = model.predict(energies), model.parameters_.get("scale", 1.0)
     result: dict[str, Any] = {
@@ -142,10 +138,7 @@ def _print(result: dict[str, Any]) -> None:
     if result["scattering_length"] > 0 < result["parameters"].get("alpha", {"value": 0.0})["value"]:
         print("The length is positive: the potential is so strong that it binds.")
     for name, each in result["others"].items():
-        text = {"vmd": "The photon as a J/psi", "loop": "The quark loop", "power law": "A power of the distance to threshold"}[
-            name
-        ]
-        print(f"{text}: chi squared {number(each['chi2'])} for {each['degrees_of_freedom']}.")
+        print(f"{OTHERS[name]}: chi squared {number(each['chi2'])} for {each['degrees_of_freedom']}.")
     for note in result["notes"]:
         print(f"{note[0].upper()}{note[1:]}.")
     written = [result[key] for key in ("findings", "figure") if key in result]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -78,13 +79,16 @@ class CharmoniumState:
         """Root of the mean squared distance of the quarks, fm."""
         return HBARC * float(np.sqrt(np.sum(self.density * self.r**2)))
 
-    def wave_function(self, k: np.ndarray) -> np.ndarray:
-        """Momentum-space wave function at relative momenta `k`, GeV; GeV^(-3/2), its square integrates to 1 over d³k."""
+    def wave_function(self, k: Any) -> Any:
+        """Momentum-space wave function at relative momenta `k`, GeV; GeV^(-3/2), its square integrates to 1 over d³k.
+
+        Up to about 100 GeV; beyond, the grid does not resolve it.
+        """
         k = np.asarray(k, float)
         bessel = np.sinc(k[..., None] * self.r / np.pi)
         return bessel @ (self.r * self.u) * (self.r[1] - self.r[0]) / (np.pi * np.sqrt(2))
 
-    def form_factor(self, q: np.ndarray) -> np.ndarray:
+    def form_factor(self, q: Any) -> Any:
         """Fourier transform of the density of one quark about the centre of mass, at momentum transfers `q`, GeV; 1 at 0.
 
         From a spline that is right to 1e-9; above 200 GeV it is 0.

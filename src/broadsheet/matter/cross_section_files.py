@@ -146,8 +146,8 @@ def _numbers(path: Path, table: _Table, notes: list[str], threshold: float | Non
         raise DataError(f"{path}: {table.name} has no point.")
     parts = ", ".join(sorted(label or "unnamed" for label in labels))
     notes.append(f"errors of a point are the quadratic sum of: {parts}" if len(labels) > 1 else f"errors are: {parts}")
-    columns = np.array(sorted(rows)).T
-    return CrossSections(*columns, table.name, tuple(notes))
+    energies, sigmas, ups, downs = np.array(sorted(rows)).T
+    return CrossSections(energies, sigmas, ups, downs, table.name, tuple(notes))
 
 
 def _value(path: Path, point: _Point, text: str, what: str) -> float:

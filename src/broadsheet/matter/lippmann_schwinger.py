@@ -28,6 +28,13 @@ def momentum_grid(nodes: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     return scale * (1 + x) / (1 - x), 2 * scale * weight / (1 - x) ** 2
 
 
+def stretched_grid(nodes: int, top: float, scale: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes and weights on 0 to `top`, GeV, even in asinh(p / scale)."""
+    x, weight = np.polynomial.legendre.leggauss(nodes)
+    half = np.arcsinh(top / scale) / 2
+    return scale * np.sinh(half * (1 + x)), weight * half * scale * np.cosh(half * (1 + x))
+
+
 def transfer_grid(p_out: np.ndarray, p_in: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Momentum transfers, cosines and weights of `∫ dx` between momenta of these sizes, each (…, nodes).
 
@@ -91,6 +98,15 @@ def propagator(body: TwoBody, k: Any, p: np.ndarray, weight: np.ndarray) -> np.n
     return np.concatenate([regular, subtracted], axis=-1)
 
 
+def bordered(inner: Any, edge: Any) -> Any:
+    """Matrices (…, nodes + 1, nodes + 1) of a symmetric `V_l`, from its part on the grid (nodes, nodes), which all energies
+    share, and its on-shell row (…, nodes + 1), for NumPy and JAX arrays."""
+    xp = edge.__array_namespace__()
+    inner = xp.broadcast_to(inner, (*edge.shape[:-1], *inner.shape[-2:]))
+    upper = xp.concatenate([inner, edge[..., :-1, None]], axis=-1)
+    return xp.concatenate([upper, edge[..., None, :]], axis=-2)
+
+
 def k_matrix(V: Any, g: Any) -> Any:
     """Column K(p, k) of the K matrix (…, nodes + 1), whose last entry is on shell.
 
@@ -113,6 +129,7 @@ class LippmannSchwinger:
     ) -> None:  # fmt: skip
         self.potential, self.body, self.transfers = potential, TwoBody(m1, m2, relativistic), transfers
         self.p, self.weight = momentum_grid(nodes, scale)
+        self._inner: dict[int, np.ndarray] = {}
 
     def partial_wave(self, p_out: np.ndarray, p_in: np.ndarray, l: int) -> np.ndarray:
         """`V_l(p_out, p_in)`, GeV⁻²."""
@@ -120,8 +137,9 @@ class LippmannSchwinger:
         return 2 * np.pi * np.sum(weight * eval_legendre(l, cosine) * self.potential(q), axis=-1)
 
     def _matrix(self, k: float, l: int) -> np.ndarray:
-        p = np.append(self.p, k)
-        return self.partial_wave(p[:, None], p, l)
+        if l not in self._inner:
+            self._inner[l] = self.partial_wave(self.p[:, None], self.p, l)
+        return bordered(self._inner[l], self.partial_wave(np.append(self.p, k), np.array(k), l))
 
     def k(self, W: float, l: int = 0) -> float:
         """On-shell K matrix, GeV⁻², at the total energy `W`, GeV."""

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import eval_legendre
 
 from broadsheet.errors import InputError
 from broadsheet.matter.charmonium import CharmoniumCQM, CharmoniumState
-from broadsheet.matter.lippmann_schwinger import LippmannSchwinger, TwoBody, k_matrix, momentum_grid, propagator, transfer_grid
+from broadsheet.matter.lippmann_schwinger import (
+    LippmannSchwinger,
+    TwoBody,
+    bordered,
+    k_matrix,
+    momentum_grid,
+    propagator,
+    stretched_grid,
+    transfer_grid,
+)
 from broadsheet.matter.pomeron import CHARGE, NUCLEON_MASS, Pomeron
 from broadsheet.matter.quark_nucleon import FoldedPotential, QuarkNucleonPotential, yukawa
 
@@ -29,7 +38,7 @@ JPSI_MASS, PSI2S_MASS = 3.0969, 3.6861
 LOOP_ENDS = (4.8, 7.0)
 """GeV; between these energies W the loop is turned off: it keeps growing, and Pomeron exchange would count twice."""
 
-Born = Literal["loop", "vmd"]
+BORN = ("loop", "vmd")
 
 
 def photon_energy(W: Any) -> Any:
@@ -54,8 +63,10 @@ class Tables(NamedTuple):
     seen_transfer: Any  # (energies, angles), GeV
     seen: Any  # (energies, angles)
     legendre: Any  # (waves, energies, angles), times (2 l + 1) / 4 pi
-    exchange: Any  # (energies, momenta, momenta, nodes), GeV: momentum transfers of the folded potential
-    exchange_waves: Any  # (waves, energies, momenta, momenta, nodes)
+    exchange: Any  # (grid, grid, nodes), GeV: momentum transfers of the folded potential between momenta off shell
+    exchange_waves: Any  # (waves, grid, grid, nodes)
+    edge: Any  # (energies, momenta, nodes), GeV: those to the momentum on shell
+    edge_waves: Any  # (waves, energies, momenta, nodes)
     propagator: Any  # (energies, momenta)
     rho: Any  # (energies,)
     pomeron: Any  # (energies, angles): spin sum of |T|²
@@ -83,8 +94,9 @@ def amplitudes(tables: Tables, potential: Any, fsi: bool = True) -> Waves:
     born = waves[..., -1]
     if not fsi:
         return Waves(seen + 0j, born + 0j, born)
-    V = xp.sum(tables.exchange_waves * yukawa(tables.exchange, *potential), axis=-1)
-    K = k_matrix(V, tables.propagator)
+    inner = xp.sum(tables.exchange_waves * yukawa(tables.exchange, *potential), axis=-1)
+    edge = xp.sum(tables.edge_waves * yukawa(tables.edge, *potential), axis=-1)
+    K = k_matrix(bordered(inner[:, None], edge), tables.propagator)
     rescattered = born + xp.sum(K * tables.propagator * waves, axis=-1)
     full = rescattered / (1 + 1j * np.pi * tables.rho * K[..., -1])
     return Waves(seen + xp.sum(tables.legendre * (full - born)[..., None], axis=0), full, born)
@@ -115,7 +127,7 @@ class Photoproduction:
 
     state: CharmoniumState = field(default_factory=lambda: CharmoniumCQM().solve())
     mass: float = JPSI_MASS
-    born: Born = "loop"
+    born: str = "loop"
     fsi: bool = True
     pomeron: Pomeron | None = field(default_factory=Pomeron)
     waves: int = 2
@@ -124,18 +136,22 @@ class Photoproduction:
     colour: float = 3**0.5
     angles: int = 32
 
+    def __post_init__(self) -> None:
+        if self.born not in BORN:
+            raise InputError(f"The amplitude is {self.born!r}; {' and '.join(BORN)} are known.")
+
     @cached_property
     def body(self) -> TwoBody:
         """Nucleon and charmonium."""
         return TwoBody(NUCLEON_MASS, self.mass)
 
-    def loop(self, k: np.ndarray, transfer: np.ndarray, along: np.ndarray, radial: int = 40) -> np.ndarray:
+    def loop(self, k: np.ndarray, transfer: np.ndarray, along: np.ndarray, radial: int = 24) -> np.ndarray:
         """The integral over the pair's relative momentum, GeV^(1/2), for a photon of momentum `k` and a momentum transfer of
         size `transfer` with cosine `along` to it; all of one shape.
 
         The polar axis lies along the transfer; the energy denominator never vanishes, as k < 2 E_c always.
         """
-        y, weight = momentum_grid(radial, 0.8)
+        y, weight = stretched_grid(radial, 40.0)  # beyond, the wave function adds 1e-4, and the grid in r does not resolve it
         weight = weight * y**2 * self.state.wave_function(y)
         cosine, cosine_weight = np.polynomial.legendre.leggauss(8)
         azimuth = np.cos(np.pi * (np.arange(6) + 0.5) / 6)
@@ -162,6 +178,12 @@ class Photoproduction:
         vertex = self.colour * np.sqrt(2) * 2 / 3 * CHARGE / ((2 * np.pi) ** 1.5 * np.sqrt(2 * k))
         return fade * vertex * 2 * self.loop(k, transfer, np.clip(along, -1, 1))
 
+    def _exchange(self, p_out: np.ndarray, p_in: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Momentum transfers, and the weights that make `V_l` of v there."""
+        transfer, cosine, weight = transfer_grid(p_out, p_in, 16)
+        folded = 2 * np.pi * weight * 2 * self.state.form_factor(transfer)
+        return transfer, np.stack([folded * eval_legendre(l, cosine) for l in range(self.waves)])
+
     def tables(self, W: np.ndarray, cosine: np.ndarray | None = None) -> Tables:
         """Tables for total energies `W`, GeV, and cosines (energies, angles); by default those that integrate to the total.
 
@@ -179,14 +201,14 @@ class Photoproduction:
         p = np.concatenate([np.broadcast_to(grid, (len(W), self.nodes)), q[:, None]], axis=1)
         degrees = range(self.waves)
         transfer, inner, inner_weight = transfer_grid(p, k[:, None], 16)
-        spread = [np.broadcast_to(each, transfer.shape) for each in (W[:, None, None], k[:, None, None], p[..., None])]
+        W_inner, k_inner, p_inner = np.broadcast_arrays(W[:, None, None], k[:, None, None], p[..., None], transfer)[:3]
         seen_transfer, seen_cosine, seen_weight = transfer_grid(q, k, self.angles)
         if cosine is not None:
             seen_cosine, seen_weight = np.asarray(cosine, float), np.ones(np.shape(cosine))
             seen_transfer = np.sqrt(np.maximum(q[:, None] ** 2 + k[:, None] ** 2 - 2 * (q * k)[:, None] * seen_cosine, 0))
         k_seen, q_seen, W_seen = (np.broadcast_to(each[:, None], seen_cosine.shape) for each in (k, q, W))
-        exchange, exchange_cosine, exchange_weight = transfer_grid(p[:, :, None], p[:, None, :], 16)
-        folded = 2 * np.pi * exchange_weight * 2 * self.state.form_factor(exchange)
+        exchange, exchange_waves = self._exchange(grid[:, None], grid)
+        edge, edge_waves = self._exchange(p, q[:, None])
         nucleon = np.sqrt(NUCLEON_MASS**2 + k**2)
         flux = (2 * np.pi) ** 4 * nucleon / W * self.body.rho(q) * NANOBARN
         squared, overlap = np.zeros(seen_cosine.shape), np.zeros(seen_cosine.shape, complex)
@@ -194,11 +216,11 @@ class Photoproduction:
             sums, unit = self.pomeron.spin_sums(k_seen, q_seen, seen_cosine), self.pomeron.normalisation(k_seen, q_seen)
             squared, overlap = unit**2 * sums.squared, unit * sums.overlap
         return Tables(
-            transfer, self._born(*spread, transfer, inner),
+            transfer, self._born(W_inner, k_inner, p_inner, transfer, inner),
             2 * np.pi * np.stack([inner_weight * eval_legendre(l, inner) for l in degrees]),
             seen_transfer, self._born(W_seen, k_seen, q_seen, seen_transfer, seen_cosine),
             np.stack([(2 * l + 1) / (4 * np.pi) * eval_legendre(l, seen_cosine) for l in degrees]),
-            exchange, np.stack([folded * eval_legendre(l, exchange_cosine) for l in degrees]),
+            exchange, exchange_waves, edge, edge_waves,
             propagator(self.body, q, grid, weight), self.body.rho(q), squared, overlap, seen_cosine,
             2 * np.pi * flux[:, None] * seen_weight,
         )  # fmt: skip

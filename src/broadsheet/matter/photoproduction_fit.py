@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq, least_squares
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -34,13 +35,13 @@ def jpsi() -> CharmoniumState:
 def _predicted(tables: Tables, vector: Any, core: Any, ratio: Any, fsi: bool) -> tuple[Any, Any]:
     """Cross sections, nb, and their slopes by each of `PARAMETERS`."""
 
-    def sigma(vector: Any) -> tuple[Any, Any]:
-        alpha, mu, strength, scale = vector
-        found = scale * total(tables, (alpha, mu, core, ratio), fsi, strength)
+    def sigma(shape: Any) -> tuple[Any, Any]:
+        alpha, mu, strength = shape
+        found = total(tables, (alpha, mu, core, ratio), fsi, strength)
         return found, found
 
-    slopes, values = jax.jacfwd(sigma, has_aux=True)(vector)
-    return values, slopes
+    slopes, values = jax.jacfwd(sigma, has_aux=True)(vector[:3])
+    return vector[3] * values, jnp.concatenate([vector[3] * slopes, values[:, None]], axis=1)
 
 
 class PhotoproductionFit(RegressorMixin, BaseEstimator):
@@ -78,19 +79,23 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
 
     def fit(self, energies: Any, measured: Any) -> PhotoproductionFit:
         """**Arguments:** `energies`: of the photons, GeV; `measured`: as `check_measured` takes them."""
+        problem = self.problem(energies, measured)
+        values = min((problem.minimise(start) for start in problem.starts()), key=lambda found: found.cost)
+        self._finish(problem, values)
+        return self
+
+    def problem(self, energies: Any, measured: Any) -> FitProblem:
+        """What `fit` minimises; raises `InputError` where data or parameters do not do."""
         energies, measured = check_measured(energies, measured)
-        names = [*self.free, *(["scale"] if self.scale_error else [])]
         unknown = [name for name in self.free if name not in PARAMETERS[:3]]
         if unknown or not self.free:
             raise InputError(f"free is {tuple(self.free)}; one or more of {', '.join(PARAMETERS[:3])} is wanted.")
         if len(energies) <= len(self.free):
             raise InputError(f"{len(energies)} cross sections cannot determine {len(self.free)} parameters.")
-        problem = _Problem(self, self.model().tables(total_energy(energies)), measured, names)
-        values = min((problem.minimise(start) for start in problem.starts()), key=lambda found: found.cost)
-        self._finish(problem, values)
-        return self
+        names = [*self.free, *(["scale"] if self.scale_error else [])]
+        return FitProblem(self, self.model().tables(total_energy(energies)), measured, names)
 
-    def _finish(self, problem: _Problem, found: Any) -> None:
+    def _finish(self, problem: FitProblem, found: Any) -> None:
         self.parameters_ = dict(zip(problem.names, (float(each) for each in found.x), strict=True))
         information = found.jac.T @ found.jac
         self.covariance_ = np.linalg.pinv(information)
@@ -112,7 +117,8 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
                 slopes.append(0.0)
                 continue
             step = 1e-4 * known[name]
-            ends = [self._length(replace(self.potential_, **{name: known[name] + sign * step})) for sign in (1, -1)]
+            pair = [{name: known[name] + sign * step} for sign in (1, -1)]
+            ends = [self._length(replace(self.potential_, **changed)) for changed in pair]  # type: ignore[arg-type]
             slopes.append((ends[0] - ends[1]) / (2 * step))
         self.scattering_length_error_ = float(np.sqrt(np.array(slopes) @ self.covariance_ @ np.array(slopes)))
 
@@ -175,7 +181,7 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
         return ends[0], ends[1]
 
 
-class _Problem:
+class FitProblem:
     """Residuals of a fit, with their slopes by JAX in float64, for SciPy's least squares."""
 
     def __init__(self, owner: PhotoproductionFit, tables: Tables, measured: np.ndarray, names: list[str]) -> None:

@@ -8,7 +8,7 @@ z, so that the spins are the same as in a model that is not relativistic. Units:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,12 +66,12 @@ class Pomeron:
     beta_ud: float = 2.07  # GeV⁻¹
     mu_0_squared: float = 1.1  # GeV²
 
-    def vertex(self, t: np.ndarray) -> np.ndarray:
+    def vertex(self, t: Any) -> Any:
         """Form factor of the vertex with the quark loop, GeV⁻²."""
         mass = self.vector_mass**2
         return 1 / (mass - t) * 2 * self.mu_0_squared / (2 * self.mu_0_squared + mass - t)
 
-    def strength(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    def strength(self, s: Any, t: Any) -> Any:
         """All that multiplies the Dirac structure."""
         four = 4 * NUCLEON_MASS**2
         isoscalar = (four - 2.8 * t) / ((four - t) * (1 - t / 0.71) ** 2)

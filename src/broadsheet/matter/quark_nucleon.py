@@ -7,14 +7,14 @@ contain (2π)⁻³ and are in GeV⁻²; distances are in GeV⁻¹.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from broadsheet.errors import InputError
 from broadsheet.matter.charmonium import CharmoniumState
 
-Kind = Literal["1Y", "2Y"]
+KINDS = ("1Y", "2Y")
 
 
 def yukawa(q: Any, alpha: Any, mu: Any, core: Any = 0.0, ratio: Any = 2.0) -> Any:
@@ -27,20 +27,20 @@ def yukawa(q: Any, alpha: Any, mu: Any, core: Any = 0.0, ratio: Any = 2.0) -> An
 class QuarkNucleonPotential:
     """`-alpha (exp(-mu r) - core exp(-ratio mu r)) / r`; "1Y" has no core. `mu` in GeV."""
 
-    kind: Kind = "1Y"
+    kind: str = "1Y"
     alpha: float = 0.03
     mu: float = 0.3
     core: float = 1.0
     ratio: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("1Y", "2Y"):
+        if self.kind not in KINDS:
             raise InputError(f"The potential is of kind {self.kind!r}; 1Y and 2Y are known.")
         if not (self.mu > 0 and self.ratio > 1 and np.isfinite(self.alpha)):
             raise InputError("A quark-nucleon potential has a positive mu (GeV), a ratio above 1 and a finite alpha.")
 
     @classmethod
-    def with_tail(cls, strength: float, mu: float, state: CharmoniumState, kind: Kind = "1Y", **shape: float) -> Any:
+    def with_tail(cls, strength: float, mu: float, state: CharmoniumState, kind: str = "1Y", **shape: float) -> Any:
         """The potential whose folding with `state` has the tail `-strength exp(-mu r)/r`, as lattice QCD gives it."""
         return cls(kind, strength / (2 * state.tail_factor(mu)), mu, **shape)
 
@@ -53,7 +53,7 @@ class QuarkNucleonPotential:
         """At momentum transfers `q`, GeV."""
         return yukawa(q, *self.parameters)
 
-    def at(self, r: np.ndarray) -> np.ndarray:
+    def at(self, r: Any) -> Any:
         """At distances `r`, GeV⁻¹; GeV."""
         alpha, mu, core, ratio = self.parameters
         return -alpha * (np.exp(-mu * r) - core * np.exp(-ratio * mu * r)) / r
@@ -70,18 +70,18 @@ class FoldedPotential:
     quark: QuarkNucleonPotential
     state: CharmoniumState
 
-    def __call__(self, q: np.ndarray) -> np.ndarray:
+    def __call__(self, q: Any) -> Any:
         """At momentum transfers `q`, GeV; GeV⁻²."""
         return 2 * self.quark(q) * self.state.form_factor(q)
 
-    def at(self, r: np.ndarray) -> np.ndarray:
+    def at(self, r: Any) -> Any:
         """At distances `r`, GeV⁻¹; GeV. A Yukawa's mean over a sphere is known in closed form, the rest is a sum."""
         r = np.asarray(r, float)
         alpha, mu, core, ratio = self.quark.parameters
         radius = self.state.r / 2
         below, above = np.minimum(r[..., None], radius), np.maximum(r[..., None], radius)
 
-        def mean(mass: float) -> np.ndarray:  # sinh(m a)/(m a) exp(-m b)/b, without overflow
+        def mean(mass: float) -> Any:  # sinh(m a)/(m a) exp(-m b)/b, without overflow
             return (
                 np.exp(mass * (below - above)) * -np.expm1(-2 * mass * below) / (2 * mass * below * above) @ self.state.density
             )

@@ -271,7 +271,7 @@ def production(config: Production, key, log: Log) -> Report:
     anchors = np.array([4.05, 4.5, float(total_energy(8.5))])
     tables = loop.tables(anchors)
     born, full = (total(tables, potential.parameters, fsi) for fsi in (False, True))
-    pushed = total(tables, potential.scaled(-1).parameters)
+    pushed = total(tables, potential.scaled(-1.0).parameters)
     short = QuarkNucleonPotential.with_tail(*TAILS[1], jpsi()).parameters
     other = total(tables, short) / total(tables, short, fsi=False)
     pair = loop.scattering(potential)
@@ -510,20 +510,18 @@ def _measured(config: Fits, key: Any) -> tuple[np.ndarray, np.ndarray]:
             "10.17182/hepdata.140802, total cross section) with --data FILE.csv, and at high energy (H1 2013, arXiv 1304.5162, "
             "elastic J/psi photoproduction against W) with --set high=FILE.csv; CSV and YAML are read."
         )
-    tables = []
-    for path in (config.data, config.high):
-        if path:
-            found = read_cross_sections(path, THRESHOLD)
-            tables.append(np.stack([found.energy, found.sigma, (found.up + found.down) / 2], axis=1))
-        else:
-            tables.append(None)
-    near = GLUEX_2019 if tables[0] is None else tables[0]
-    if tables[1] is not None:
-        return near, tables[1]
+    near = _read(config.data) if config.data else GLUEX_2019
+    if config.high:
+        return near, _read(config.high)
     W = np.array([12.0, 20.0, 40.0, 80.0, 150.0, 250.0])  # no file: draws from Pomeron exchange
     exact = Photoproduction(jpsi(), nodes=8, waves=1).sigma(W, QuarkNucleonPotential(alpha=0.0))
     drawn = exact * (1 + 0.1 * generator(key).standard_normal(len(W)))
     return near, np.stack([photon_energy(W), drawn, 0.1 * exact], axis=1)
+
+
+def _read(path: str) -> np.ndarray:
+    found = read_cross_sections(path, THRESHOLD)
+    return np.stack([found.energy, found.sigma, (found.up + found.down) / 2], axis=1)
 
 
 @fits.figure

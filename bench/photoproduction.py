@@ -1,0 +1,99 @@
+"""J/psi on the nucleon: phase shifts against the variable-phase equation, and a fit against SciPy's finite differences."""
+
+import numpy as np
+
+from harness import Comparison
+
+NUCLEON, JPSI = 0.938272, 3.0969  # GeV
+STRENGTH, MU = 0.1, 0.6  # of the Yukawa potential; GeV
+
+
+def inputs(case):
+    """Momenta of the phase shifts, or photon energies of cross sections; GeV."""
+    if "momenta" in case:
+        return {"k": np.linspace(0.05, 1.2, case["momenta"])}
+    return {"photons": np.linspace(8.35, 11.6, case["energies"])}
+
+
+comparison = Comparison(
+    "Phase shifts, and fits of cross sections",
+    {
+        "20 phase shifts": {"momenta": 20},
+        "fit of two parameters, 12 cross sections": {"energies": 12, "nodes": 24, "waves": 1},
+        "fit of two parameters, 60 cross sections": {"energies": 60, "nodes": 48, "waves": 2},
+    },
+    inputs,
+    text="S-wave phase shifts of a Yukawa potential, from the K matrix with 80 momenta here, by SciPy's DOP853 on Calogero's equation "
+    "there, to eight digits each. Fits of strength and range to pseudo-data without noise, by SciPy's least squares from the same "
+    "start: here with values and slopes from one compiled program, there the same tables with finite differences in NumPy. "
+    "Tables of the loop integral are made before.",
+    agree={"result": 1e-4},
+    shown={"evaluations": "evaluations"},
+)
+
+
+@comparison.side("broadsheet", packages=("jax", "numpy"))
+def ours(case, given):
+    if "momenta" in case:
+        from broadsheet.matter import LippmannSchwinger, QuarkNucleonPotential
+
+        pair = LippmannSchwinger(QuarkNucleonPotential("1Y", STRENGTH, MU), NUCLEON, JPSI, 80, relativistic=False)
+        energies = [float(pair.body.energy(k)) for k in given["k"]]
+        return lambda: {"result": sum(pair.phase(W) for W in energies), "evaluations": len(energies)}
+    problem, _ = _problem(case, given)
+
+    def run():
+        problem.evaluations, problem.last = 0, None
+        found = problem.minimise(np.array([0.03, 0.3]))
+        return {"result": float(found.x.sum()), "evaluations": problem.evaluations}
+
+    return run
+
+
+@comparison.side("SciPy", packages=("scipy",))
+def scipy(case, given):
+    if "momenta" in case:
+        from scipy.integrate import solve_ivp
+
+        mass = NUCLEON * JPSI / (NUCLEON + JPSI)
+
+        def phase(k):
+            def slope(r, delta):
+                return 2 * mass * STRENGTH * np.exp(-MU * r) / (r * k) * np.sin(k * r + delta) ** 2
+
+            return solve_ivp(slope, (1e-8, 60), [0.0], method="DOP853", rtol=1e-9, atol=1e-11).y[0, -1]
+
+        return lambda: {"result": float(sum(phase(k) for k in given["k"])), "evaluations": len(given["k"])}
+    from scipy.optimize import least_squares
+
+    from broadsheet.matter.photoproduction import total
+
+    problem, measured = _problem(case, given)
+
+    def residuals(values):
+        return (total(problem.tables, (*values, 0.0, 2.0)) - measured[:, 0]) / measured[:, 1]
+
+    def run():
+        count = 0
+
+        def counted(values):
+            nonlocal count
+            count += 1
+            return residuals(values)
+
+        bounds = ([1e-6, 0.05], [2.0, 3.0])
+        found = least_squares(counted, [0.03, 0.3], bounds=bounds, x_scale="jac", xtol=1e-12, ftol=1e-12, gtol=1e-10)
+        return {"result": float(found.x.sum()), "evaluations": count}
+
+    return run
+
+
+def _problem(case, given):
+    """The fit that both sides make, and its data: strength 0.025 and range 0.5 GeV, errors of a tenth."""
+    from broadsheet.matter import PhotoproductionFit, QuarkNucleonPotential
+    from broadsheet.matter.photoproduction import total_energy
+
+    fit = PhotoproductionFit(free=("alpha", "mu"), nodes=case["nodes"], waves=case["waves"])
+    exact = fit.model().sigma(total_energy(given["photons"]), QuarkNucleonPotential(alpha=0.025, mu=0.5))
+    measured = np.stack([exact, 0.1 * exact, 0.1 * exact], axis=1)
+    return fit.problem(given["photons"], measured), measured
