@@ -95,10 +95,10 @@ def test_glauber_dynamics_has_the_boltzmann_distribution():
     weights = np.exp([-sums(x, s, 3)[1] * 3 / temperature for s in states])  # beta = P! / (2 T')
     weights /= weights.sum()
     net = DenseHebbian(x, 3, temperature=temperature)
-    start = np.tile(states, (64, 1))
+    start = np.tile(states, (48, 1))
     ends = np.asarray(net.glauber(jax.random.key(0), start, 40))
     found = np.array([np.mean((ends == s).all(axis=1)) for s in states])
-    assert np.abs(found - weights).sum() < 0.1
+    assert np.abs(found - weights).sum() < 0.2
     np.testing.assert_allclose(ends.mean(axis=0), weights @ states, atol=0.08)
 
 
@@ -115,17 +115,24 @@ def test_it_is_a_system_with_an_external_field_and_a_parallel_mode():
     assert net.init(jax.random.key(1)).shape == (9,)
 
 
-def test_reaction_brings_plefkas_means_nearer_to_monte_carlo():
+def test_plefkas_means_solve_their_equation_near_monte_carlo():
     xi = archetypes(7, 1250, 50)
     net = DenseHebbian(xi, 4, temperature=0.5)
     start = xi[0].astype(float)
-    spins = net.glauber(jax.random.key(0), np.repeat(start[None], 64, axis=0), 9)
+    spins = net.glauber(jax.random.key(0), np.repeat(start[None], 32, axis=0), 6)
     found = []
     for k in range(1, 6):
-        spins = net.glauber(jax.random.key(k), spins, 3)
+        spins = net.glauber(jax.random.key(k), spins, 2)
         found.append(np.mean(np.asarray(spins) * start))
-    full, naive = (np.mean(np.asarray(net.plefka(start, 80, load=each)) * start) for each in (None, 0.0))
-    assert 0.9 < np.mean(found) < full < naive
+    full, naive = (np.asarray(net.plefka(start, 40, load=each), float) for each in (None, 0.0))
+    y = xi @ full / 50
+    q, twos, threes = np.mean(full**2), np.mean(full**2) / 50, xi @ full**3 / 50**3  # power sums of x m / N
+    h = 6 * xi.T @ ((y**3 - 3 * y * twos + 2 * threes) / 6) - 3 * full / 50 * np.sum(y**2 - twos)
+    h += 6 * (full / 50) ** 2 * (xi.T @ y) - 6 * (full / 50) ** 3 * len(xi)
+    reaction = full * (1250 / 50**3) * 24 * 4 * 3 / 4 * q**2 * (1 - q) / 0.25
+    np.testing.assert_allclose(np.arctanh(full), 2 * h / 0.5 - reaction, rtol=2e-3)
+    assert np.mean(full * start) < np.mean(naive * start)
+    assert np.mean(full * start) == pytest.approx(np.mean(found), abs=0.02)
     with pytest.raises(InputError, match="temperature is 0"):
         DenseHebbian(xi).plefka(start)
 

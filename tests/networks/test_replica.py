@@ -57,7 +57,8 @@ def test_order_parameters_are_a_root_by_quadrature(order, load, rho, temperature
 def test_the_pressures_derivatives_vanish_and_its_value_is_that_of_quadrature():
     with jax.enable_x64(True):
         state = rs_solve(4, 0.02, 0.2, 0.2)
-        slopes = jax.grad(rs_pressure, argnums=(0, 1))(jnp.asarray(state.n), jnp.asarray(state.q), 4, 0.02, 0.2, 0.2)
+        slope = jax.jit(jax.grad(lambda n, q: rs_pressure(n, q, 4, 0.02, 0.2, 0.2), argnums=(0, 1)))
+        slopes = slope(jnp.asarray(state.n), jnp.asarray(state.q))
         assert max(abs(float(each)) for each in slopes) < 1e-10
     beta, noise = 5.0, 24 * 0.02
     field = 2 * 1.2 * state.n**3
@@ -72,7 +73,6 @@ def test_capacity_without_noise_has_a_closed_form(order):
     best = minimize_scalar(lambda t: -(erf(t) ** (2 * (order - 1))) / (2 * t**2), bounds=(0.5, 4), method="bounded",
                            options={"xatol": 1e-10})  # fmt: skip
     assert alpha_c(order) == pytest.approx(-best.fun / math.factorial(order - 1), rel=1e-8)
-    assert alpha_c(order, 0.0, 0.02) == pytest.approx(alpha_c(order), rel=0.05)
 
 
 @pytest.mark.parametrize(("order", "rho", "temperature"), [(4, 0.1, 0.2), (4, 2.0, 0.0), (3, 0.3, 0.3)])
@@ -99,6 +99,7 @@ def test_limits_of_low_load():
     state = rs_solve(4, 0.0, 0.0, 0.8)
     assert state.m == pytest.approx(math.tanh(2 / 0.8 * state.m**3), abs=1e-12)
     assert [round(highest_temperature(order), 4) for order in (3, 4, 6)] == [0.8739, 0.9916, 1.2682]
+    assert alpha_c(4, 0.0, 0.05) == pytest.approx(alpha_c(4), rel=0.04)
     assert alpha_c(4, 0.0, 1.0) == 0
     assert rs_solve(4, 0.01, 0.0, 1.0).m == 0
 
@@ -113,7 +114,7 @@ def test_the_glass_solves_its_equation_and_begins_where_said():
 
 
 def test_phases_agree_with_the_solutions_on_either_side_of_the_lines():
-    found = phase_diagram(4, 0.1, [0.1, 0.5], np.linspace(0, 0.045, 10))
+    found = phase_diagram(4, 0.1, [0.2, 0.5], np.linspace(0, 0.045, 5))
     for temperature, row, end in zip(found.temperatures, found.phase, found.spinodal, strict=True):
         retrieves = [rs_solve(4, load, 0.1, temperature).m > 0 for load in found.loads]
         np.testing.assert_array_equal(row >= 2, retrieves)
@@ -131,7 +132,7 @@ def test_one_step_laws_agree_for_many_examples_and_their_inverse_is_one():
     needed = examples_needed(4, 0.01, 0.3, 0.9)
     assert snr(4, 0.01, neurons=50, rho=(1 - 0.09) / (needed * 0.09)) == pytest.approx(0.9)
     assert examples_needed(4, 0.1, 0.3, 0.99) == math.inf
-    assert effective_load(4, 0.5, neurons=48, exponent=1, omega=9.6) == pytest.approx(24 * (1 + 9.6**2) / 48**3)
+    assert effective_load(4, 0.5, neurons=48, exponent=1.0, omega=9.6) == pytest.approx(24 * (1 + 9.6**2) / 48**3)
     assert snr(4, 0.0, neurons=48) == 1
 
 

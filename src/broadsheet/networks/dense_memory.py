@@ -102,7 +102,7 @@ def coupling_noise(key: Any, neurons: int, order: int, dtype: Any = np.float32) 
     if neurons**order > LARGEST_TENSOR:
         raise InputError(f"A tensor of {neurons}^{order} couplings is too large; at most {LARGEST_TENSOR:,} are held.")
     index = np.array(list(combinations(range(neurons), order))).T
-    values = generator(key).standard_normal(index.shape[1]).astype(dtype)
+    values = generator(key).standard_normal(index[0].shape)
     tensor = np.zeros((neurons,) * order, dtype)
     for each in permutations(range(order)):
         tensor[tuple(index[list(each)])] = values
@@ -237,7 +237,8 @@ class DenseHebbian(System):
         powers = range(1, self.order + 1)
         ones = jnp.ones(len(rows), u.dtype)
         back = self._products(rows, [e[self.order - k] * ones for k in powers])
-        return math.factorial(self.order - 1) * sum((-u) ** (k - 1) * each for k, each in zip(powers, back, strict=True))
+        signed = [(-u) ** (k - 1) * each for k, each in zip(powers, back, strict=True)]
+        return math.factorial(self.order - 1) * jnp.sum(jnp.stack(signed), axis=0)
 
     def _pattern_energy(self, rows: Array, u: Array) -> Array:
         e = self._elementary(rows, u, self.order)

@@ -135,7 +135,7 @@ def recall_table(
     same neurons, by pairwise networks of as many numbers in all (where not too many), and by search for the nearest."""
     rng = generator(key)
     wanted = patterns[rng.permutation(len(patterns))[:cues]]
-    networks = {
+    networks: dict[str, DenseHebbian | PairwiseBank] = {
         f"dense, order {order}": DenseHebbian(patterns, order, temperature=temperature),
         "pairwise, same neurons": DenseHebbian(patterns, 2, temperature=temperature),
     }

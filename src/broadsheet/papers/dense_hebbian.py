@@ -203,7 +203,7 @@ class Theory:
 )  # fmt: skip
 def theory(config: Theory, key, log: Log) -> Report:
     """Capacities, derivatives of the pressure, and phase diagrams."""
-    point = {"order": 4, "load": 0.02, "rho": 0.2, "temperature": 0.2}
+    point: dict[str, Any] = {"order": 4, "load": 0.02, "rho": 0.2, "temperature": 0.2}
     slope = jax.jit(jax.grad(lambda n, q: rs_pressure(n, q, **point), argnums=(0, 1)))
     solved = rs_solve(**point)
     blind = rs_solve(4, 0.02, 0.0, 0.2)
@@ -305,7 +305,8 @@ def signal(config: Signal, key, log: Log) -> Report:
     order, rng = 3, generator(key)
     load = config.interference / math.factorial(order - 1)
     count = round(load * config.neurons ** (order - 1))
-    means, spreads, laws = [], [], {"system": [], "no-power": [], "binomial": []}
+    means, spreads = [], []
+    laws: dict[str, list[float]] = {"system": [], "no-power": [], "binomial": []}
     for quality, examples in config.settings:
         found = []
         for _ in range(config.samples):
@@ -404,6 +405,8 @@ def storage(config: Storage, key, log: Log) -> Report:
     arms = {arm: {name: np.mean(values) for name, values in row.items()} for arm, row in found.items()}
     end = alpha_c(order, 0.0, config.temperature)
     theory_m = np.array([rs_solve(order, load, 0.0, config.temperature).m for load in config.loads])
+    fine = np.linspace(0, max(config.loads), 46)
+    theory_line = [rs_solve(order, load, 0.0, config.temperature).m for load in fine]
     curves = []
     for k, neurons in enumerate(config.sizes):
         curves.append(_load_curve(config, neurons, rng))
@@ -416,7 +419,8 @@ def storage(config: Storage, key, log: Log) -> Report:
     return Report(
         arms=arms,
         arrays={
-            "loads": config.loads, "theory": theory_m, "sizes": config.sizes, "monte_carlo": [each[0] for each in curves],
+            "loads": config.loads, "theory": theory_line, "theory_loads": fine, "sizes": config.sizes,
+            "monte_carlo": [each[0] for each in curves],
             "spread": [each[1] for each in curves], "plefka": full, "naive": naive, "capacity": end,
         },
     )  # fmt: skip
@@ -437,7 +441,8 @@ def _load_curve(config: Storage, neurons: int, rng: np.random.Generator) -> tupl
     most = round(max(config.loads) * cells)
     rows = []
     for load in config.loads:
-        count, values = round(load * cells), {"glauber": [], "plefka": [], "naive": []}
+        count = round(load * cells)
+        values: dict[str, list] = {"glauber": [], "plefka": [], "naive": []}
         for _ in range(config.samples):
             xi = archetypes(rng, count, neurons)
             padded = np.zeros((most, neurons), np.float32)
@@ -458,7 +463,7 @@ def load_curves(runs: Runs):
     """Overlap against load: sizes beside theory; and how memories compare at 23 archetypes a neuron."""
     data = runs["system"].arrays
     fig, axis = figure(width=5.2, height=3.4)
-    axis.plot(data["loads"], data["theory"], color="black", label="theory, N → ∞")
+    axis.plot(data["theory_loads"], data["theory"], color="black", label="theory, N → ∞")
     axis.axvline(float(data["capacity"]), color="black", lw=0.8, ls=":")
     for size, m, error, colour in zip(data["sizes"], data["monte_carlo"], data["spread"], COLOURS, strict=False):
         axis.errorbar(data["loads"], m, error, fmt="o", ms=4, color=colour, label=f"Monte Carlo, N = {size}")
@@ -536,11 +541,12 @@ def detection(config: Detection, key, log: Log) -> Report:
             net = DenseHebbian(xi, order, noise=noise, noise_scale=width * size * np.sqrt(len(xi)))
             curves[k, j] = overlaps(_settle(net, start, rng, config.sweeps), start).mean()
         log.progress((k + 1) / len(config.sizes))
-    interference = [6 * effective_load(4, 0.5, neurons=48, exponent=1.0, omega=48 * width) for width in config.widths]
-    theory_m = [rs_solve(order, each / 6).m for each in interference]
+    fine = np.linspace(0, max(config.widths), 101)
+    loads = [effective_load(order, 0.5, neurons=neurons, exponent=1.0, omega=neurons * width) for width in fine]
+    theory_m = [rs_solve(order, load).m for load in loads]
     return Report(
         arms={arm: {name: np.mean(values) for name, values in row.items()} for arm, row in found.items()},
-        arrays={"sizes": config.sizes, "widths": config.widths, "curves": curves, "theory": theory_m},
+        arrays={"sizes": config.sizes, "widths": config.widths, "curves": curves, "theory": theory_m, "fine": fine},
     )
 
 
@@ -551,7 +557,7 @@ def noise_curves(runs: Runs):
     fig, axis = figure()
     for size, curve, colour in zip(data["sizes"], data["curves"], COLOURS, strict=False):
         axis.plot(data["widths"], curve, "o-", ms=4, lw=0.8, color=colour, label=f"N = {size}, K = {size // 2}")
-    axis.plot(data["widths"], data["theory"], color="black", label="theory, N → ∞")
+    axis.plot(data["fine"], data["theory"], color="black", label="theory, N → ∞")
     axis.set_ylim(-0.05, 1.05)
     label(axis, "noise in the couplings, ω / N", "overlap with the archetype", title="started on it, no thermal noise")
     return fig
@@ -812,5 +818,6 @@ def time_of_a_field(runs: Runs):
     left.loglog(data["tensor_sizes"], data["tensor"], "s-", color=CONTROL_COLOUR, label="tensor, P = 4, built before")
     label(left, "neurons N", "time of a field, s")
     right.loglog(data["counts"], data["by_count"], "o-", color=SYSTEM_COLOUR, label="power sums, 200 neurons")
+    right.minorticks_off()
     label(right, "patterns K", "time of a field, s")
     return fig
