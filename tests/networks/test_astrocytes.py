@@ -104,9 +104,9 @@ def test_files_say_what_they_hold(model, tmp_path):
     arrays = load_file(path)
     (key,) = note
     for change, said in (
-        (lambda a, n: a.pop("readout"), "readout is missing"),
+        (lambda a, n: a.pop("head"), "head is missing"),
         (lambda a, n: a.update(extra=np.zeros(2, np.float32)), "1 arrays more"),
-        (lambda a, n: a.update(readout=np.full((13, 8), np.nan, np.float32)), "not finite"),
+        (lambda a, n: a.update(head=np.full((13, 8), np.nan, np.float32)), "not finite"),
         (lambda a, n: n.update({key: json.dumps(json.loads(n[key]) | {"width": 10**6})}), "not of the sizes"),
         (lambda a, n: n.update({key: "[]"}), "describes no AstroSNN"),
         (lambda a, n: n.clear(), "describes no AstroSNN"),
@@ -142,8 +142,9 @@ def test_tokens_outside_the_vocabulary_are_refused(model):
             model.generate(jax.random.key(0), tokens, 3)
     with pytest.raises(InputError, match="temperature"):
         model.generate(jax.random.key(0), [1], 3, temperature=float("nan"))
+    astrocyte, silence = Astrocyte(2, [8.0]), jnp.zeros((3, 1, 2))
     with pytest.raises(InputError, match="chunk = 0"):
-        Astrocyte(2, [8.0]).sequence(None, None, None, None, chunk=0)
+        astrocyte.sequence(astrocyte.init(jax.random.key(0)), silence, silence, silence, chunk=0)
 
 
 def test_time_constants_are_trained_where_asked():

@@ -52,7 +52,7 @@ class AstroSNN(System):
     embedding: Float[Array, "vocab width"]
     blocks: Block  # of all layers, along the first axis of its arrays
     norm: RMSNorm
-    readout: Float[Array, "vocab width"]
+    head: Float[Array, "vocab width"]
 
     def __init__(
         self, vocab: int, width: int = 64, layers: int = 2, heads: int = 4, *, tau: Sequence[float] = (8.0, 512.0),
@@ -66,13 +66,13 @@ class AstroSNN(System):
         first, *rest = split(key, 2 * layers + 1)
         rng = generator(first)
         self.embedding = jnp.asarray(rng.standard_normal((vocab, width)), jnp.result_type(float))
-        neurons = {"beta": beta, "theta": theta, "soft": soft}
-        synapses = {"tau": tau, "alpha": alpha, "learn_tau": learn_tau, "normalise": normalise}
+        neurons: dict[str, Any] = {"beta": beta, "theta": theta, "soft": soft}
+        synapses: dict[str, Any] = {"tau": tau, "alpha": alpha, "learn_tau": learn_tau, "normalise": normalise}
         units = [AMSU(width, heads, **synapses, **neurons, key=k) for k in rest[::2]]
         mlps = [SpikingMLP(width, **neurons, key=k) for k in rest[1::2]]
         blocks = [Block(unit, mlp) for unit, mlp in zip(units, mlps, strict=True)]
         self.blocks = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *blocks)  # on the host: nothing is compiled
-        self.norm, self.readout = RMSNorm(width), uniform_weights(rng, width, vocab)
+        self.norm, self.head = RMSNorm(width), uniform_weights(rng, width, vocab)
 
     def init(self, key: PRNGKeyArray) -> PyTree:
         first = jax.tree.map(lambda leaf: leaf[0], self.blocks).init(key)
@@ -87,7 +87,7 @@ class AstroSNN(System):
             return x, after
 
         x, state = jax.lax.scan(layer, self.embedding[inputs], (self.blocks, state))
-        return state, self.readout @ self.norm(x)
+        return state, self.head @ self.norm(x)
 
     def sequence(self, state: PyTree, tokens: Tokens) -> tuple[PyTree, Float[Array, "time vocab"], Trace]:
         """All tokens at once: the state after them, logits, and spikes."""
@@ -98,7 +98,7 @@ class AstroSNN(System):
             return x, (after, trace)
 
         x, (state, trace) = jax.lax.scan(layer, self.embedding[tokens], (self.blocks, state))
-        return state, self.norm(x) @ self.readout.T, Trace(*trace)
+        return state, self.norm(x) @ self.head.T, Trace(*trace)
 
     def logits(self, tokens: Tokens) -> Float[Array, "time vocab"]:
         """Of the token after each."""
@@ -257,7 +257,7 @@ def _described(path: Path, arrays: dict[str, np.ndarray]) -> AstroSNN:
     try:
         note = json.loads(raw or "")
         vocab, width, layers, heads = (int(note[name]) for name in ("vocab", "width", "layers", "heads"))
-        modes = {name: bool(note[name]) for name in ("soft", "learn_tau")}
+        modes: dict[str, Any] = {name: bool(note[name]) for name in ("soft", "learn_tau")}
         found = (arrays["embedding"].shape, arrays["blocks.unit.transmitter"].shape)
         if found != ((vocab, width), (layers, width, width)):
             raise DataError(f"{path}: its arrays are not of the sizes that it describes.")

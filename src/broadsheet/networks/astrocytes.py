@@ -79,9 +79,7 @@ class Astrocyte(System):
         heads = len(self.raw_tau)
         return Calcium(jnp.zeros((heads, self.channels, self.channels)), jnp.zeros((heads, self.channels)))
 
-    def step(
-        self, state: Calcium, inputs: tuple[Heads, Heads, Heads], key: PRNGKeyArray | None = None
-    ) -> tuple[Calcium, Heads]:
+    def step(self, state: Calcium, inputs: tuple[Heads, ...], key: PRNGKeyArray | None = None) -> tuple[Calcium, Heads]:
         a, b, v = inputs
         left = jnp.exp(-1 / self.tau)[:, None]
         state = Calcium(left[..., None] * state.bound + a[..., None] * v[:, None], left * state.free + a)
@@ -106,7 +104,7 @@ class Astrocyte(System):
             outputs.append(out)
         return state, outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)
 
-    def _chunk(self, state: Calcium, inputs: tuple[Sequences, Sequences, Sequences]) -> tuple[Calcium, Sequences]:
+    def _chunk(self, state: Calcium, inputs: tuple[Sequences, ...]) -> tuple[Calcium, Sequences]:
         a, b, v = inputs
         t, tau = jnp.arange(len(a)), self.tau[:, None]
         gap = t[:, None] - t
@@ -180,7 +178,7 @@ class AMSU(System):
         self.transmitter, self.release = (weights(rng, width, width) for _ in range(2))
         if not min(tau) > 0:
             raise InputError(f"tau = {tau}; the astrocyte's time constants are numbers of steps above 0.")
-        spread = tau if len(tau) == heads else np.geomspace(*tau, heads)
+        spread = tau if len(tau) == heads else np.geomspace(tau[0], tau[1], heads)
         self.astrocyte = Astrocyte(width // heads, spread, learn_tau=learn_tau, normalise=normalise)
         self.synaptic, self.output = (spiking_units(n, beta=beta, theta=theta, soft=soft) for n in (2 * width, width))
         self.alpha, self.chunk = as_array(alpha), chunk
@@ -210,9 +208,9 @@ class AMSU(System):
         before = jnp.concatenate([state.before[None], h[:-1]])
         synaptic, fired = rollout(self.synaptic, self._currents(h, before), state=state.synaptic)
         a, b = jnp.split(fired, 2, axis=-1)
-        parts = map(self._parts, (a, b, h @ self.transmitter.T))
-        calcium, parts = self.astrocyte.sequence(state.calcium, *parts, chunk=self.chunk)
-        released = self._released(parts.reshape(x.shape), a)
+        v = self._parts(h @ self.transmitter.T)
+        calcium, g = self.astrocyte.sequence(state.calcium, self._parts(a), self._parts(b), v, chunk=self.chunk)
+        released = self._released(g.reshape(x.shape), a)
         output, o = rollout(self.output, self.drive(h) + released @ self.release.T, state=state.output)
         return UnitState(h[-1], calcium, synaptic, output), x + o, UnitTrace(a, b, o, released)
 
@@ -305,7 +303,7 @@ def spiking_units(size: int, *, beta: Beta = 0.8, theta: float = 1.0, soft: bool
     if not theta > 0:
         raise InputError(f"theta = {theta}; a threshold above 0 is wanted.")
     taus = -1 / np.log(betas)
-    tau = np.geomspace(*taus, size) if len(betas) == 2 else np.full(size, taus[0])
+    tau = np.geomspace(taus[0], taus[1], size) if len(betas) == 2 else np.full(size, taus[0])
     reset, drop = (None, theta * np.exp(1 / tau)) if soft else (0.0, None)
     return LIF(
         size, tau=tau, rest=0.0, threshold=theta, reset=reset, drop=drop, spike=arctan(2.0, inclusive=True), dt=1.0,

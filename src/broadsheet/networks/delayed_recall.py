@@ -79,7 +79,7 @@ def accuracies(model: Any, sets: list[tuple]) -> list[float]:
     filled = [np.pad(np.asarray(tokens), ((0, 0), (0, longest - tokens.shape[1]))) for tokens, _ in sets]
     places = [np.full(len(answers), tokens.shape[1] - 1) for tokens, answers in sets]
     answers = np.concatenate([np.asarray(answers) for _, answers in sets])
-    right = np.asarray(_right(model, np.concatenate(filled), np.concatenate(places), answers))
+    right = np.asarray(_right(model, *map(jnp.asarray, (np.concatenate(filled), np.concatenate(places), answers))))
     ends = np.cumsum([len(answers) for _, answers in sets])
     return [float(part.mean()) for part in np.split(right, ends[:-1])]
 

@@ -157,7 +157,8 @@ def _loop(current: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
         u = 0.8 * u + current - s
         s = float(u >= 1)
         course.append((u, s))
-    return tuple(np.array(course).T)  # type: ignore[return-value]
+    membrane, spikes = np.array(course).T
+    return membrane, spikes
 
 
 def _forms(config: Exact, key: Any) -> dict[str, float]:
@@ -240,7 +241,7 @@ class Recall:
     delays: tuple[int, ...] = (10, 20, 40, 80, 160)
     pairs: int = 3
     steps: int = 300
-    key_steps: int = 600  # for symbols behind keys
+    key_steps: int = 1000  # for symbols behind keys
     batch: int = 32
     rate: float = 5e-3
     test: int = 200  # examples of each delay
@@ -276,7 +277,7 @@ def _model(arm: str, vocab: int, width: int, layers: int, key: Any) -> Any:
     if arm in NETWORKS:
         return AstroSNN(vocab, width, layers, key=key, **NETWORKS[arm])
     if arm == "traces":
-        return LeakyTraces(vocab, width, np.geomspace(8, 512, 4), key=key)
+        return LeakyTraces(vocab, width, (8.0, 32.0, 128.0, 512.0), key=key)
     parameters = count(AstroSNN(vocab, width, layers, key=key))
     if arm == "lstm":
         return matched(lambda w: TokenLSTM(vocab, w, layers, key=key), parameters, range(width // 2, 2 * width, 2))
@@ -292,7 +293,7 @@ def _state_growth(model: Any) -> float:
     return state_bytes(sizes[0]) / state_bytes(sizes[1])
 
 
-KEY_ARMS = ("system", "plain", "no-memory", "slow-membranes", "traces", "lstm", "transformer")
+KEY_ARMS = ("system", "no-memory", "slow-membranes", "traces", "lstm", "transformer")
 
 
 @paper.experiment(
@@ -316,7 +317,7 @@ KEY_ARMS = ("system", "plain", "no-memory", "slow-membranes", "traces", "lstm", 
                       at_least("recall_80", 0.9, over="mean", within=(0, 1), chance=0.125)]),
         Claim("A-11", "asked for one of three keys of 40 tokens ago, it recalls the symbol behind it, with a state that does "
               "not grow", kind="paper", where="abstract: memory retention and reduced memory usage; the task is ours",
-              ablation=("plain", "no-memory"), null=("traces", "slow-membranes", "lstm", "transformer"), grows="key_steps",
+              ablation="no-memory", null=("traces", "slow-membranes", "lstm", "transformer"), grows="key_steps",
               seeds=8,
               checks=[at_least("by_key_40", 0.9, over="mean", within=(0, 1), chance=0.125),
                       at_most("state_growth", 1.0)]),
@@ -330,7 +331,8 @@ def recall(config: Recall, key, log: Log) -> Report:
     filler = 1 - 2 * config.pairs
     one = [delayed_recall(jax.random.fold_in(test_key, d), config.test, d) for d in delays]
     keyed = [recall_by_key(jax.random.fold_in(test_key, d), config.test, config.pairs, d + filler) for d in delays]
-    arms, arrays = {}, {"delays": np.array(delays)}
+    arms: dict[str, dict[str, float]] = {}
+    arrays: dict[str, Any] = {"delays": np.array(delays)}
     jobs = [(arm, False) for arm in config.arms] + [(arm, True) for arm in KEY_ARMS]
     data = {by_key: _batches(config.pairs if by_key else 0, config.delay, config.batch,
                              config.key_steps if by_key else config.steps, fit_key) for by_key in (False, True)}  # fmt: skip
@@ -480,7 +482,8 @@ class Language:
               null=("slow-membranes", "n-gram"), grows="steps", seeds=8,
               answers_to={"plain": "it is what is subtracted, and so nothing"},
               checks=[at_most("bits", {"quick": -0.05, "paper": -0.05}, minus="plain")],
-              reason="N-grams of five bytes, counted on the same text, are better than either."),
+              reason="After 300 steps on windows of 64 bytes both know little more than the last few bytes, and the astrocyte "
+              "adds nothing; n-grams of five bytes, counted on the same text, are better than either."),
         Claim("A-10", "the estimated energy of a token is below that of a softmax-attention network of the same width, from "
               "256 tokens on", kind="paper", where="abstract: resource-constrained environments; the estimate is ours",
               ablation="all-fire", null="linear-attention",
