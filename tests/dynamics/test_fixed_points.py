@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import brentq, fsolve
+from scipy.optimize import brentq, root
 
 from broadsheet.dynamics.fixed_points import FlatUpdate, find_fixed_points, spectra
 from broadsheet.errors import InputError
@@ -21,7 +21,7 @@ def test_all_roots_and_their_spectra():
         starts = np.random.default_rng(0).uniform(-1, 1, (60, 2))
         found = find_fixed_points(tanh_pair, starts, np.zeros(2), steps=300, tolerance=1e-10, slow=1e-6)
     w = np.array([[1.5, 0.4], [0.2, 1.3]])
-    ends = [fsolve(lambda h: np.tanh(w @ h) - h, s, xtol=1e-12) for s in starts]
+    ends = [root(lambda h: np.tanh(w @ h) - h, s, tol=1e-12).x for s in starts]
     exact = {tuple(np.round(h, 6) + 0.0) for h in ends if np.abs(np.tanh(w @ h) - h).max() < 1e-9}
     assert {tuple(np.round(point, 6) + 0.0) for point in found.points} == exact
     assert len(exact) == len(found.points) >= 3
@@ -70,9 +70,9 @@ def test_spectra_of_rectifiers_and_flat_states():
 
 
 def test_bistable_against_brentq():
-    root = brentq(lambda h: np.tanh(2 * h) - h, 0.5, 1.5)
+    edge = brentq(lambda h: np.tanh(2 * h) - h, 0.5, 1.5)
     found = find_fixed_points(lambda h, x: jnp.tanh(2 * h + x), np.linspace(-1, 1, 5)[:, None], np.zeros(1), steps=300)
-    assert sorted(found.points[:, 0]) == pytest.approx([-root, 0, root], abs=1e-4)
+    assert sorted(found.points[:, 0]) == pytest.approx([-edge, 0, edge], abs=1e-4)
 
 
 def test_what_is_refused():

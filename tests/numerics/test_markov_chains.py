@@ -78,9 +78,9 @@ def test_whole_runs_alone_are_counted():
 
 
 def test_what_is_refused():
-    with pytest.raises(InputError, match="2 to 5 are wanted"):
+    with pytest.raises(InputError, match="2 to 5 states are wanted"):
         linear_chain(6)
-    with pytest.raises(InputError, match="2 to 5 are wanted"):
+    with pytest.raises(InputError, match="2 to 5 states are wanted"):
         linear_chain(1)
     with pytest.raises(InputError, match="rows that are distributions"):
         CategoricalHMM([[0.5, 0.4], [0.5, 0.5]])

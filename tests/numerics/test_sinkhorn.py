@@ -35,7 +35,7 @@ def test_small_epsilon_is_the_assignment():
     costs = half_squared(jnp.asarray(x), jnp.asarray(y))
     exact = np.asarray(costs)[linear_sum_assignment(costs)].mean()
     found = sinkhorn(costs, epsilon=0.005, sweeps=5000, tolerance=1e-7)
-    assert float(found.cost) == pytest.approx(exact, rel=1e-2)
+    assert float(found.cost) == pytest.approx(exact + 0.005 * np.log(8), rel=1e-3)  # a permutation's entropy
     assert np.asarray(plan_of(costs, found, epsilon=0.005)).argmax(axis=1).tolist() == linear_sum_assignment(costs)[1].tolist()
 
 
@@ -59,15 +59,15 @@ def test_weights_marginals_and_gradients():
 
 
 def test_any_cost_and_its_gradient():
-    def city(x, y):
-        return jnp.abs(x[:, None] - y).sum(-1)
+    def rounded(x, y):  # a distance without its kink at 0
+        return jnp.sqrt(((x[:, None] - y) ** 2).sum(-1) + 0.01)
 
     rng = np.random.default_rng(2)
     with jax.enable_x64(True):
         x, y, move = (jnp.asarray(rng.standard_normal((5, 2))) for _ in range(3))
 
         def value(x):
-            return sinkhorn_divergence(x, y, blur=1.0, cost=city, sweeps=300)
+            return sinkhorn_divergence(x, y, blur=1.0, cost=rounded, sweeps=300)
 
         slope = float((jax.grad(value)(x) * move).sum())
         assert slope == pytest.approx(float(value(x + 1e-5 * move) - value(x - 1e-5 * move)) / 2e-5, rel=1e-5)

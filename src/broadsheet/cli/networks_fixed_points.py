@@ -93,7 +93,7 @@ def fixed_points(
             for k, x in enumerate(held):
                 pool = visited[k if given.ndim == 2 else slice(None), ..., warm_up:, :].reshape(-1, visited.shape[-1])
                 drawn = pool[rng.integers(len(pool), size=starts)]
-                drawn = drawn + spread * pool.std() * rng.standard_normal(drawn.shape)
+                drawn = drawn + spread * (visited.std() or 1.0) * rng.standard_normal(drawn.shape)
                 found.append(find_fixed_points(update, jnp.asarray(drawn), jnp.asarray(x), slow=slow, tolerance=1e-8))
                 show((k + 1) / len(held), f"{len(found[-1].points)} points")
     points = [_point(each, i, k) for k, each in enumerate(found) for i in range(len(each.points))]

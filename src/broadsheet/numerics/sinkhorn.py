@@ -45,8 +45,8 @@ class Potentials(NamedTuple):
 
 def sinkhorn(
     costs: Float[Array, "n m"],
-    a: Float[Array, " n"] | None = None,
-    b: Float[Array, " m"] | None = None,
+    a: Float[Array, " _"] | None = None,
+    b: Float[Array, " _"] | None = None,
     *,
     epsilon: float | Float[Array, ""],
     scaling: float = 0.5,
@@ -85,8 +85,8 @@ def sinkhorn(
 def plan_of(
     costs: Float[Array, "n m"],
     found: Potentials,
-    a: Float[Array, " n"] | None = None,
-    b: Float[Array, " m"] | None = None,
+    a: Float[Array, " _"] | None = None,
+    b: Float[Array, " _"] | None = None,
     *,
     epsilon: float,
 ) -> Float[Array, "n m"]:
@@ -97,9 +97,9 @@ def plan_of(
 
 def sinkhorn_divergence(
     x: Float[Array, "n d"],
-    y: Float[Array, "m d"],
-    a: Float[Array, " n"] | None = None,
-    b: Float[Array, " m"] | None = None,
+    y: Float[Array, "m e"],
+    a: Float[Array, " _"] | None = None,
+    b: Float[Array, " _"] | None = None,
     *,
     blur: float = 0.05,
     scaling: float = 0.5,
@@ -113,7 +113,7 @@ def sinkhorn_divergence(
     makes about log(diameter / blur) / log(1 / scaling) + 2 sweeps: where costs are far above epsilon that is far from
     converged, and a value is to be compared only with values of the same settings.
 
-    **Arguments:** as of `sinkhorn`; `cost`: any function of two samples to the matrix of costs, by default `half_squared`;
+    **Arguments:** as of `sinkhorn`; `cost`: any function of two samples to the matrix of costs, smooth where they meet;
     `debiased`: whether the two terms of a sample with itself are subtracted.
 
     **Raises:** `InputError` where the samples differ in dimension, or settings are out of range.

@@ -208,8 +208,8 @@ class Training:
     rate: float = 2e-3
     clip: float = 0.9
     recurrent: bool = True  # without: no memory from step to step
-    tested: int = 1000  # sequences
-    long: int = 400  # steps, for runs of a symbol
+    tested: int = 100  # long sequences, cut into windows
+    long: int = 300  # steps of each
 
 
 def _trained(config: Any, teacher: CategoricalHMM, key: Any, **options: Any) -> tuple[NoiseRNN, NoiseRNN]:
@@ -249,24 +249,31 @@ def _emitted(model: NoiseRNN, sigma: float = 1.0) -> Sampler:
 
 def _samplers(teacher: CategoricalHMM, key: Any, config: Any) -> dict[str, Sampler]:
     """Of the null models, fitted to sequences of the teacher, and of the teacher itself."""
-    seen = np.asarray(teacher.sample(key, 4096, config.length)[0])
+    seen = np.asarray(teacher.sample(key, config.tested, config.long)[0])
     shares = np.bincount(seen.ravel(), minlength=teacher.symbols) / seen.size
     chain, alone = fit_chain(seen, teacher.symbols), CategoricalHMM(np.tile(shares, (teacher.symbols, 1)), start=shares)
     return {name: lambda *args, of=made: of.sample(*args)[0] for name, made in
             (("markov", chain), ("independent", alone), ("hmm", teacher))}  # fmt: skip
 
 
+def _windows(long: Any, window: int) -> np.ndarray:
+    """Long sequences cut into short ones."""
+    rows = np.asarray(long)
+    count = rows.shape[1] // window
+    return rows[:, : count * window].reshape(-1, window)
+
+
 def _statistics(sampler: Sampler, teacher: CategoricalHMM, key: Any, config: Any, floor: float) -> dict[str, float]:
     """What is counted of a model's sequences, beside what the teacher says."""
-    keys = jax.random.split(key, 4)
-    symbols = np.asarray(sampler(keys[0], config.tested, config.window))
+    keys = jax.random.split(key, 3)
+    long = np.asarray(sampler(keys[0], config.tested, config.long))
+    symbols = _windows(long, config.window)
     found = symbol_statistics(symbols, teacher.symbols)
-    long = np.asarray(sampler(keys[1], max(config.tested // 10, 10), config.long))
     runs = run_lengths(long, 0)
     grid = np.arange(1, 61)
     lasts = np.array([(runs >= length).mean() if len(runs) else 0.0 for length in grid])
     loss = SequenceDivergence()
-    sides = (sampler(keys[2], config.batch, config.length), teacher.sample(keys[3], config.batch, config.length)[0])
+    sides = (sampler(keys[1], config.batch, config.length), teacher.sample(keys[2], config.batch, config.length)[0])
     made, given = (jax.nn.one_hot(side, teacher.symbols) for side in sides)
     chain = CategoricalHMM(teacher.bigrams(), start=teacher.frequencies())
     likelier = _log_likelihoods(teacher, symbols) - _log_likelihoods(chain, symbols)
@@ -286,9 +293,9 @@ def _log_likelihoods(model: CategoricalHMM, sequences: Any) -> Any:
 
 @paper.experiment(
     presets={
-        "smoke": Training(units=8, noise=2, length=12, window=12, batch=8, steps=3, tested=40, long=30),
+        "smoke": Training(units=8, noise=2, length=16, window=8, batch=8, steps=3, tested=8, long=16),
         "quick": Training(),
-        "paper": Training(units=150, noise=100, length=100, window=100, batch=4096, steps=1500, rate=1e-3, tested=4000),
+        "paper": Training(units=150, noise=100, length=100, window=100, batch=4096, steps=1500, rate=1e-3, tested=1000),
     },
     variants={"no-recurrence": {"recurrent": False}},
     claims=[
@@ -324,11 +331,11 @@ def emulation(config: Training, key, log: Log) -> Report:
     untrained, model = _trained(config, teacher, keys[0])
     log.progress(0.5)
     floor = SequenceDivergence().floor(keys[1], teacher, config.batch, config.length)
-    reference = np.asarray(teacher.sample(keys[2], config.batch, config.window)[0])
-    own = matched_distance(reference, np.asarray(teacher.sample(keys[3], config.batch, config.window)[0]), teacher.symbols)
+    reference = np.asarray(teacher.sample(keys[2], config.batch, config.length)[0])
+    own = matched_distance(reference, np.asarray(teacher.sample(keys[3], config.batch, config.length)[0]), teacher.symbols)
 
     def row(sampler: Sampler) -> dict[str, float]:
-        sequences = np.asarray(sampler(keys[4], config.batch, config.window))
+        sequences = np.asarray(sampler(keys[4], config.batch, config.length))
         ratio = matched_distance(reference, sequences, teacher.symbols) / max(own, 1e-9)
         return _statistics(sampler, teacher, keys[5], config, floor) | {"matched_ratio": ratio}
 
@@ -349,19 +356,19 @@ def emulation(config: Training, key, log: Log) -> Report:
     arms["independent-logits"] = {"dwell_ratio": 1.0, "dwell_error": abs(dwell * (1 - float(teacher.bigrams()[0, 0])) - 1)}
     biased = eqx.tree_at(lambda made: made.net.b, model, jnp.full(config.units, 0.3), is_leaf=lambda leaf: leaf is None)
     for arm, net in (("system", model), ("biased", biased)):
-        arms.setdefault(arm, {}).update(_scaling(net, keys[3], config.window))
-    return Report(arms=arms, arrays=_orbits(model, keys[4], config.long) | _matrices(model, teacher, keys[5], config))
+        arms.setdefault(arm, {}).update(_scaling(net, keys[3], config))
+    return Report(arms=arms, arrays=_orbits(model, keys[4], config) | _matrices(model, teacher, keys[5], config))
 
 
 def _dwell(model: NoiseRNN, key: Any, sigma: float, config: Training) -> float:
     """Mean length of runs of the first symbol."""
-    runs = run_lengths(_emitted(model, sigma)(key, max(config.tested // 10, 10), config.long), 0)
+    runs = run_lengths(_emitted(model, sigma)(key, config.tested, config.long), 0)
     return float(runs.mean()) if len(runs) else float(config.long)
 
 
-def _scaling(model: NoiseRNN, key: Any, steps: int) -> dict[str, float]:
+def _scaling(model: NoiseRNN, key: Any, config: Training) -> dict[str, float]:
     """How far states at twice the noise are from twice the states, and the share of symbols that are others."""
-    one, two = (model.rollout(key, 50, steps, sigma) for sigma in (1.0, 2.0))
+    one, two = (model.rollout(key, config.tested, config.long, sigma, warm_up=10) for sigma in (1.0, 2.0))
     changed = one.logits.argmax(-1) != two.logits.argmax(-1)
     return {
         "scaling_error": float(jnp.abs(two.h - 2 * one.h).max() / jnp.abs(two.h).max()),
@@ -370,13 +377,15 @@ def _scaling(model: NoiseRNN, key: Any, steps: int) -> dict[str, float]:
 
 
 def _matrices(model: NoiseRNN, teacher: CategoricalHMM, key: Any, config: Training) -> dict[str, Any]:
-    found = symbol_statistics(_emitted(model)(key, config.tested, config.window), teacher.symbols)
+    found = symbol_statistics(_emitted(model)(key, config.tested, config.long), teacher.symbols)
     return {"bigrams": found.bigrams, "bigrams_hmm": teacher.bigrams()}
 
 
-def _orbits(model: NoiseRNN, key: Any, steps: int) -> dict[str, Any]:
+def _orbits(model: NoiseRNN, key: Any, config: Training) -> dict[str, Any]:
     """States at three sizes of noise and without, in the plane of the first two components of those at size 1."""
-    made = {sigma: np.asarray(model.rollout(key, 1, steps, sigma).h)[0] for sigma in (0.5, 1.0, 2.0)}
+    made = {
+        sigma: np.asarray(model.rollout(key, config.tested, config.long, sigma, warm_up=10).h[0]) for sigma in (0.5, 1.0, 2.0)
+    }
     plane = PCA(2).fit(made[1.0])
     quiet = np.asarray(model.states(key, 1, 40, 0.0, jnp.asarray(made[1.0][-1:])))[0]
     return {f"orbit_{sigma:g}": plane.transform(h) for sigma, h in made.items()} | {
@@ -441,7 +450,7 @@ class Circuit:
 
 @paper.experiment(
     presets={
-        "smoke": Circuit(units=8, noise=2, length=12, batch=8, steps=4, states=60, rollouts=2, draws=1),
+        "smoke": Circuit(units=8, noise=2, length=16, batch=8, steps=4, states=60, rollouts=2, draws=1),
         "quick": Circuit(),
         "paper": Circuit(units=150, noise=100, length=100, batch=4096, steps=1500, rate=1e-3, states=5000, rollouts=20,
                          draws=20),
@@ -602,17 +611,17 @@ class Architectures:
     batch: int = 256
     steps: int = 600
     rate: float = 4e-3
-    tested: int = 1000
+    tested: int = 100
     long: int = 300
 
 
 @paper.experiment(
     presets={
-        "smoke": Architectures(names=("chain 3",), units=8, noise=2, length=12, batch=8, steps=3, tested=40, long=30,
-                               window=12, rate=2e-3),
+        "smoke": Architectures(names=("chain 3",), units=8, noise=2, length=16, batch=8, steps=3, tested=8, long=16,
+                               window=8, rate=2e-3),
         "quick": Architectures(),
         "paper": Architectures(names=("chain 3", "chain 4", "chain 5", "fully", "cyclic"), units=150, noise=100, batch=4096,
-                               steps=1500, rate=1e-3, tested=4000),
+                               steps=1500, rate=1e-3, tested=1000),
     },
     claims=[
         Claim("RH10", "memory beyond one symbol: five steps apart, symbols of the three-state chain go together as in the "
