@@ -22,7 +22,7 @@ comparison = Comparison(
     {"200 sequences, 1000 units": sized(200), "800 sequences, 1000 units": sized(800),
      "2000 sequences, 4000 units": sized(2000, 4000, 12)},
     inputs,
-    text="Each sequence of seven is read from its first item, one item after another. Ours has one bit a synapse and reads the "
+    text="Each sequence of seven is read from its first item, one item after another. Ours has one bit a synapse, kept in a byte, and reads the "
     "rows of active inputs; dense retrieval is the same memory by products of float32 matrices; a modern Hopfield network keeps "
     "every item and compares the cue with all of them, with as many patterns as fit into as many bits, a spiking memory is one "
     "of leaky neurons in snnTorch with the same synapses, and the GRU has as many float32 weights as fit into the bits of ours "
@@ -57,7 +57,7 @@ def ours(case, given):
 
     def use():
         found = memory.read(codes[:, 0], steps=case["length"] - 1)[0]
-        return {"exact": exact(found, given["codes"]), "samples": 1, "megabits": 2 * case["units"] ** 2 / 1e6}
+        return {"exact": exact(found, given["codes"]), "samples": 1, "megabits": 16 * case["units"] ** 2 / 1e6}
 
     return use
 

@@ -43,7 +43,7 @@ def test_the_order_of_infinitely_many_oscillators_solves_the_self_consistency():
 
 
 def test_a_population_is_the_plain_sum_over_pairs():
-    frequencies = lorentzian_frequencies(6, 0.5)
+    frequencies = jnp.asarray(lorentzian_frequencies(6, 0.5))
     system = Kuramoto(frequencies, 2.0)
     phases = np.asarray(system.init(jax.random.key(0)))
     after, mean = system.step(jnp.asarray(phases))

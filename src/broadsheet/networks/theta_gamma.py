@@ -54,7 +54,7 @@ class Recall(NamedTuple):
     number: Int[Array, ""]  # of the request that it is about
     item: Int[Array, " active"]  # the last item read; after writing, the item as it was recognised
     context: Int[Array, " context_active"]  # of the last item, taken up at the end of a theta cycle
-    count: Int[Array, ""]  # items read
+    found: Int[Array, ""]  # items read
     going: Bool[Array, ""]  # false after an item that nothing is known to follow
     done: Bool[Array, ""]  # of writing
     cycle: Int[Array, ""]  # of theta, in the last step
@@ -128,12 +128,12 @@ class ThetaGammaMemory(System):
         Each multiplies its two inputs, as coincidences do. With their sum, keys of one label share a third of their units,
         and a few labels with many items each, such as actions, are then confused.
         """
-        if self.keys is None:
+        if self.keys is None or self.item_links is None or self.context_links is None:
             return item
         drive = self.item_links[item].sum(0) + 0.5
         if label is not None:
             drive = drive * (self.context_links[label].sum(0) + 0.5)
-        return k_winners(drive + self.order, self.keys.active)
+        return k_winners(drive + jnp.asarray(self.order), self.keys.active)
 
     def write(
         self,
@@ -248,7 +248,7 @@ class ThetaGammaMemory(System):
             number=request.number,
             item=jnp.where(fresh, request.item, recall.item),
             context=jnp.where(fresh, request.context, recall.context),
-            count=jnp.where(fresh, 0, recall.count),
+            found=jnp.where(fresh, 0, recall.found),
             going=jnp.where(fresh, request.mode >= FORWARD, recall.going),
             done=~fresh & recall.done,
             cycle=tick.cycle,
@@ -293,7 +293,7 @@ class ThetaGammaMemory(System):
         def read() -> Recall:
             item, going = self.retrieve(synapses, recall.item, request.label, recall.context, request.mode == REVERSE)
             item = jnp.where(going, item, recall.item)
-            return recall._replace(item=item, going=going, count=recall.count + going)
+            return recall._replace(item=item, going=going, found=recall.found + going)
 
         return jax.lax.cond(reading, read, lambda: recall)
 

@@ -34,7 +34,7 @@ class AgentState(NamedTuple):
     action: Int[Array, ""]
     request: Request
     known: Int[Array, "places active"]  # codes met so far; what is not there yet names no unit
-    count: Int[Array, ""]
+    met: Int[Array, ""]  # how many of them
     values: Float[Array, " places"]
     tag: Int[Array, ""]  # the code with the reward, -1 for none
     here: Int[Array, ""]
@@ -112,7 +112,7 @@ class TGA(System):
             action=none + WAIT,
             request=Request(none, none, item, label, label, item, false),
             known=jnp.full((self.places, self.items.active), self.items.size),
-            count=none,
+            met=none,
             values=jnp.zeros(self.places),
             tag=none - 1,
             here=none,
@@ -145,8 +145,8 @@ class TGA(System):
             [
                 observation.moves != state.moves,
                 answered & recall.done,
-                answered & ((recall.count > state.read) | ~recall.going),
-                answered & ((recall.count > 0) | ~recall.going),
+                answered & ((recall.found > state.read) | ~recall.going),
+                answered & ((recall.found > 0) | ~recall.going),
             ]
         )[state.mode]
         after = jax.lax.switch(
@@ -195,7 +195,7 @@ class TGA(System):
     def _arrive(self, state: AgentState, recall: Recall, observation: Observation) -> AgentState:
         """The place has a code now: keeps the trail, and goes on to a sweep or, on reward, to a replay."""
         found, known = self.place_of(state, recall.item)
-        here = jnp.where(known, found, jnp.minimum(state.count, self.places - 1))
+        here = jnp.where(known, found, jnp.minimum(state.met, self.places - 1))
         full = state.length == self.trail
         at = jnp.minimum(state.length, self.trail - 1)
 
@@ -207,7 +207,7 @@ class TGA(System):
         values = jnp.where(missing | elsewhere, 0.0, state.values)
         state = state._replace(
             known=state.known.at[here].set(jnp.where(known, state.known[here], recall.item)),
-            count=state.count + ~known,
+            met=state.met + ~known,
             here=here,
             trail=kept(state.trail, here),
             trail_actions=kept(state.trail_actions, state.took),
@@ -228,13 +228,13 @@ class TGA(System):
     def act(self, state: AgentState, recall: Recall, key: PRNGKeyArray) -> AgentState:
         """One item more of a sweep; after the last option's sweep, the choice."""
         place, known = self.place_of(state, recall.item)
-        steps = recall.count.astype(self.discount.dtype)
-        seen = jnp.where(known & (recall.count > state.read), self.discount**steps * state.values[place], 0.0)
+        steps = recall.found.astype(self.discount.dtype)
+        seen = jnp.where(known & (recall.found > state.read), self.discount**steps * state.values[place], 0.0)
         unknown = jnp.where(recall.going, 0.0, self.curiosity * self.discount ** (steps + 1))
-        stays = (recall.count == 1) & (place == state.here)
+        stays = (recall.found == 1) & (place == state.here)
         predicted = jnp.where(stays, -1.0, jnp.maximum(state.predicted[state.option], jnp.maximum(seen, unknown)))
-        state = state._replace(predicted=state.predicted.at[state.option].set(predicted), read=recall.count)
-        over = (recall.count >= self.sweep) | ~recall.going | stays
+        state = state._replace(predicted=state.predicted.at[state.option].set(predicted), read=recall.found)
+        over = (recall.found >= self.sweep) | ~recall.going | stays
         last = state.option == self.actions - 1
         return jax.lax.switch(
             jnp.where(over, jnp.where(last, 2, 1), 0),
@@ -305,7 +305,7 @@ class Life(NamedTuple):
     events: int  # gamma cycles
 
 
-def live(system: System, key: PRNGKeyArray, moved: int, events: int = 60_000, chunk: int = 2000) -> Life:
+def live(system: Any, key: PRNGKeyArray, moved: int, events: int = 60_000, chunk: int = 2000) -> Life:
     """Runs `inhabit(…)` until the goal that moved at episode `moved` is relearned (see `relearned`), for all episodes that the
     world keeps, or for so many gamma events; it looks after each chunk of events.
 
@@ -316,7 +316,8 @@ def live(system: System, key: PRNGKeyArray, moved: int, events: int = 60_000, ch
         raise InputError(
             f"The agent has {agent.actions} actions and {agent.items}, the world {len(world.neighbours[0])} and {world.items}."
         )
-    state, reached, made = system.init(jax.random.fold_in(key, 2**31 - 1)), np.array([], int), 0
+    state: Any = system.init(jax.random.fold_in(key, 2**31 - 1))
+    reached, made = np.array([], int), 0
     while not len(reached) and made < events:
         state = _live(system, state, key, jnp.asarray(made), min(chunk, events))
         made += min(chunk, events)
@@ -327,7 +328,7 @@ def live(system: System, key: PRNGKeyArray, moved: int, events: int = 60_000, ch
         if episodes == world.episodes:
             break
     count = int(reached[0]) + 1 - moved if len(reached) else world.episodes - moved
-    values = np.asarray(state[0][2].values)[: int(state[0][2].count)]
+    values = np.asarray(state[0][2].values)[: int(state[0][2].met)]
     return Life(taken, shortest, count, values, made)
 
 

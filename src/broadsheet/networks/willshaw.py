@@ -44,7 +44,7 @@ class Willshaw(eqx.Module):
         if not 0 < connectivity <= 1 or (connectivity < 1 and key is None):
             raise InputError(f"Willshaw: connectivity is {connectivity}; a share in (0, 1] is wanted, below 1 with a key.")
         self.weights = jnp.zeros((inputs, outputs), bool)
-        self.mask = None if connectivity == 1 else jax.random.bernoulli(key, connectivity, (inputs, outputs))
+        self.mask = None if connectivity == 1 or key is None else jax.random.bernoulli(key, connectivity, (inputs, outputs))
         self.auto = auto
 
     def store(

@@ -175,7 +175,7 @@ class Synchrony:
 )  # fmt: skip
 def synchrony(config: Synchrony, key, log: Log) -> Report:
     """Order of a Kuramoto population over the strength of its coupling."""
-    frequencies = lorentzian_frequencies(config.oscillators, config.width)
+    frequencies = jnp.asarray(lorentzian_frequencies(config.oscillators, config.width))
     critical = 2 * config.width
     strengths = np.append(np.linspace(0.4, 3.0, config.strengths), config.strength)
 
@@ -258,7 +258,7 @@ def _clocked_reading(config: Slots, clock: Clock, code_key, run_key) -> tuple[An
 
     system = wire(Lens(lambda outputs: outputs, inputs), parallel(Ticks(clock), memory))
     ticks, recalls = jax.jit(lambda: rollout(system, steps=6 * clock.n, key=run_key)[1])()
-    return jax.tree.map(np.asarray, ticks), np.asarray(recalls.count)
+    return jax.tree.map(np.asarray, ticks), np.asarray(recalls.found)
 
 
 @slots.figure
