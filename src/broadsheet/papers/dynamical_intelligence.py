@@ -731,17 +731,20 @@ TABLES: dict[str, dict[str, Any]] = {
         Claim("DI9", "an agent that learns by interacting relearns a moved reward in a third of Q-learning's episodes",
               kind="paper", where=POSITION, seeds=8, grows="rooms",
               ablation=("no-replay", "dense", "forward", "uncoupled", "ungated"), null=("iterated", "dyna-q", "q-heading"),
-              reason="forward replay meets it, and so does a table, even one that learns by Q-learning alone, if of equal "
-              "actions it keeps to the last as the agent does: most of the gain is how ties are broken",
+              reason="a table meets it, even one that learns by Q-learning alone, if of equal actions it keeps to the last as the "
+              "agent does: most of the gain is how ties are broken",
               checks=[at_most("share", 0.3, over="mean")]),
         Claim("DI9b", "reverse replay relearns sooner than forward replay", kind="paper", where=POSITION, seeds=8,
               ablation="forward", null="no-replay", grows="rooms",
               checks=[at_most("episodes", -0.5, minus="forward", over="mean")]),
     ],
-    cost=35.0,
+    cost=60.0,
 )  # fmt: skip
 def learning(config: Learning, key, log: Log) -> Report:
-    """Episodes until a moved reward is relearned: the agent, without one of its parts each, and tabular agents."""
+    """Episodes until a moved reward is relearned: the agent, without one of its parts each, and tabular agents.
+
+    An agent that has not relearned within its episodes and gamma cycles is charged with as many as the tables may take.
+    """
     layout = ring_of_paths(config.rooms, config.places)
     goal_key, table_key, life_key = jax.random.split(key, 3)
     goals = random_goals(layout, 2, goal_key)
@@ -756,7 +759,12 @@ def learning(config: Learning, key, log: Log) -> Report:
     arrays = {}
     for k, (name, options) in enumerate(ABLATIONS.items()):
         found = live(_agent(config, goals, life_key, **options), jax.random.fold_in(life_key, 1), config.moved, config.events)
-        arms[name] = {"episodes": found.relearned, "events": found.events, "moves": int(found.taken.sum())}
+        in_time = found.relearned < config.after
+        arms[name] = {
+            "episodes": found.relearned if in_time else config.tabular,
+            "events": found.events,
+            "moves": int(found.taken.sum()),
+        }
         ratio = found.shortest / np.maximum(found.taken, 1)
         arrays[name] = np.pad(ratio, (0, config.moved + config.after - len(ratio)), constant_values=np.nan)
         log.progress((k + 1) / len(ABLATIONS))
