@@ -134,9 +134,11 @@ def linear(config: Theory, key, log: Log) -> Report:
     starts = nets(config.norm) + nets(config.norm, full=True) + nets(1.0)
     first, last, _ = _trained(starts, np.tile(same, (3, 1)), config.rate)
     small, full, large = np.split(np.arange(len(starts)), 3)
-    others = full.reshape(size)[:, np.roll(np.arange(config.teachers), 1)].ravel()
+    turned = np.roll(np.arange(config.teachers), 1)
+    others, large_others = (each.reshape(size)[:, turned].ravel() for each in (full, large))
     pairs = {"system": (first[small], last[small]), "full-rank": (first[full], last[full]),
              "large": (first[large], last[large]),
+             "large-another": (first[large], last[large_others]),
              "another-teacher": (first[small], last[others]), "identity": (first[small], jnp.eye(d)[None])}  # fmt: skip
     found = {arm: np.asarray(matrix_alignment(*pair)).reshape(size) for arm, pair in pairs.items()}
     formula = expected_alignment(np.array(config.ranks), d)
@@ -182,13 +184,14 @@ def alignment_by_rank(runs: Runs):
         left.errorbar(data["ranks"], data[arm].mean(axis=1), data[arm].std(axis=1), fmt=mark, color=colour, ms=4, label=text)
     left.set_xscale("log")
     label(left, "effective rank of the start", "kernel alignment", "before and after learning")
-    for arm, colour, text in (("system", SYSTEM_COLOUR, "small start"), ("large", COLOURS[1], "start of norm 1")):
-        beyond = data[arm] - data["another_teacher"]
+    for arm, other, colour, text in (("system", "another_teacher", SYSTEM_COLOUR, "small start"),
+                                     ("large", "large_another", COLOURS[1], "start of norm 1")):  # fmt: skip
+        beyond = data[arm] - data[other]
         error = beyond.std(axis=1) / data[arm].shape[1] ** 0.5
         right.errorbar(data["ranks"], beyond.mean(axis=1), error, fmt="o-", color=colour, ms=4, label=text)
     right.axhline(0, color="k", lw=0.8, ls=":")
     right.set_xscale("log")
-    label(right, "effective rank of the start", "alignment beyond that with another's", "what is the network's own")
+    label(right, "effective rank of the start", "alignment beyond another's", "what is the network's own")
     return fig
 
 
