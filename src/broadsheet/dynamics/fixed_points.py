@@ -152,7 +152,8 @@ def spectra(
 ) -> np.ndarray:
     """Eigenvalues (states, units) of the Jacobian of the update at each state, complex, largest size first."""
     states = jnp.atleast_2d(jnp.asarray(states))
-    held = jnp.broadcast_to(jnp.asarray(inputs), (len(states), jnp.shape(inputs)[-1]))
+    held = jnp.asarray(inputs)
+    held = jnp.broadcast_to(held, (len(states), held.shape[-1]))
     units = states.shape[1]
     chunk = int(np.clip(memory / (2 * states.dtype.itemsize * units**2), 1, max(len(states), 1)))
     rows = [np.zeros((0, units), complex)]

@@ -129,7 +129,7 @@ class SequenceDivergence(eqx.Module):
 def matched_distance(x: ArrayLike, y: ArrayLike, symbols: int, epsilon: float = 0.1, sweeps: int = 200) -> float:
     """Mean Euclidean distance from each sequence of y to the one of x that transport, at the cost of that distance, moves most
     to it; sequences as flattened one-hot vectors."""
-    flat = [jax.nn.one_hot(jnp.asarray(each), symbols).reshape(len(each), -1) for each in (x, y)]
+    flat = [jax.nn.one_hot(each, symbols).reshape(len(each), -1) for each in (jnp.asarray(x), jnp.asarray(y))]
     return float(_matched(*flat, epsilon, sweeps))
 
 
