@@ -731,8 +731,8 @@ TABLES: dict[str, dict[str, Any]] = {
         Claim("DI9", "an agent that learns by interacting relearns a moved reward in a third of Q-learning's episodes",
               kind="paper", where=POSITION, seeds=8, grows="rooms",
               ablation=("no-replay", "dense", "forward", "uncoupled", "ungated"), null=("iterated", "dyna-q", "q-heading"),
-              reason="a table meets it, even one that learns by Q-learning alone, if of equal actions it keeps to the last as the "
-              "agent does: most of the gain is how ties are broken",
+              reason="a table meets it, even one that learns by Q-learning alone, if of equal actions it keeps to the last as "
+              "the agent does: most of the gain is how ties are broken",
               checks=[at_most("share", 0.3, over="mean")]),
         Claim("DI9b", "reverse replay relearns sooner than forward replay", kind="paper", where=POSITION, seeds=8,
               ablation="forward", null="no-replay", grows="rooms",
