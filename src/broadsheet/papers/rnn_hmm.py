@@ -402,6 +402,7 @@ def statistics(runs: Runs):
         image = axis.imshow(system.arrays[name], vmin=0, vmax=1, cmap="viridis")
         for (i, j), value in np.ndenumerate(system.arrays[name]):
             axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.6 else "k", fontsize="small")
+        axis.set(xticks=range(3), yticks=range(3))
         label(axis, "next symbol", "symbol", title)
     fig.colorbar(image, ax=axes[1], label="probability")
     arms = ("system", "hmm", "gru", "markov", "independent", "untrained")
