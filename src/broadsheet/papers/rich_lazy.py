@@ -137,9 +137,9 @@ def linear(config: Theory, key, log: Log) -> Report:
     turned = np.roll(np.arange(config.teachers), 1)
     others, large_others = (each.reshape(size)[:, turned].ravel() for each in (full, large))
     pairs = {"system": (first[small], last[small]), "full-rank": (first[full], last[full]),
-             "large": (first[large], last[large]),
-             "large-another": (first[large], last[large_others]),
-             "another-teacher": (first[small], last[others]), "identity": (first[small], jnp.eye(d)[None])}  # fmt: skip
+             "large": (first[large], last[large]), "large-another": (first[large], last[large_others]),
+             "another-teacher": (first[small], last[others]),
+             "identity": (first[small], jnp.broadcast_to(jnp.eye(d), first[small].shape))}  # fmt: skip
     found = {arm: np.asarray(matrix_alignment(*pair)).reshape(size) for arm, pair in pairs.items()}
     formula = expected_alignment(np.array(config.ranks), d)
     arms = {
@@ -423,7 +423,7 @@ def _learned(
     few, steps = probe[0][: config.kernel], (-1,) if rows else None
     first, last = ({name: network_kernel(each, few, steps=steps) for name, each in nets.items()}
                    for nets in (found.before, found.after))  # fmt: skip
-    target = np.nanmax([found.loss(name)[-1] for name in alike])
+    target = float(np.nanmax([found.loss(name)[-1] for name in alike]))
 
     def moved(name: str, after: RateRNN) -> Laziness:
         return laziness_report(found.before[name], after, probe[0], steps=steps, kernel_batch=config.kernel, kernel=first[name])
