@@ -82,6 +82,23 @@ def test_plain_tables_in_other_units(tmp_path, header, factor):
 
 
 @pytest.mark.parametrize(
+    ("header", "total"),
+    [
+        (r"$W_{\gamma p}$", True), (r"$W_{\gamma\text{p}}$", True), ("W(GAMMA P)", True), ("SQRT(S)", True), ("W", True),
+        (r"$E_{\gamma}$", False), ("E(GAMMA)", False), ("Photon beam energy", False), (r"$\langle E_\gamma \rangle$", False),
+        ("T", None),
+    ],
+)  # fmt: skip
+def test_names_of_the_energy(tmp_path, header, total):
+    path = written(tmp_path, f"{header} [GeV],sigma [nb],stat\n10.5,0.2,0.1\n")
+    if total is None:
+        with pytest.raises(DataError, match="energy of a photon or W"):
+            read_cross_sections(path)
+    else:
+        assert read_cross_sections(path).energy[0] == pytest.approx(photon_energy(10.5) if total else 10.5)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("E_gamma [GeV],sigma [nb]\n8.5,0.2\n", "line 2: the cross section has no error"),

@@ -23,11 +23,9 @@ ENERGY_UNITS = {"mev": 1e-3, "gev": 1.0, "tev": 1e3}
 AREA_UNITS = {"fb": 1e-6, "pb": 1e-3, "nb": 1.0, "mub": 1e3, "ub": 1e3, "µb": 1e3, "microbarn": 1e3, "mb": 1e6}
 """In nb."""
 
-TOTAL = ("w", "sqrt(s)", "sqrts", "cms energy", "w(gamma p)", "w_gamma p", "energy cm")
-PHOTON = (
-    "e_gamma", "egamma", "e(gamma)", "e(p=1)", "photon energy", "beam energy", "photon beam energy", "energy", "e", "plab",
-    "e_beam", "eg",
-)  # fmt: skip
+TOTAL = re.compile(r"<?w(\b|_|gamma|>).*|sqrt\(?s\)?.*|cms energy|energy cm")
+PHOTON = re.compile(r"<?e(_|\()?(gamma|γ|g)\b.*|e\(p=1\)|(photon )?(beam )?energy|e|e_?beam|plab")
+"""Names of the energy, without unit and markup, in small letters."""
 
 
 class CrossSections(NamedTuple):
@@ -103,11 +101,11 @@ def _bare(header: str) -> str:
     text = re.sub(r"\s*(\[[^\]]*\]|\bin\s+[gmt]ev)\s*$", "", header, flags=re.IGNORECASE)
     if _unit(header, ENERGY_UNITS) is not None and text == header:
         text = re.sub(r"\s*\([^)]*\)\s*$", "", header)
-    return re.sub(r"[\\${}]", "", text).strip().lower()
+    return re.sub(r"\\(text|mathrm|rm|langle|rangle)\b|[\\${}]", "", text).strip().lower()
 
 
 def _is_energy(header: str) -> bool:
-    return _unit(header, ENERGY_UNITS) is not None and _bare(header) in TOTAL + PHOTON
+    return _unit(header, ENERGY_UNITS) is not None and any(names.fullmatch(_bare(header)) for names in (TOTAL, PHOTON))
 
 
 def _numbers(path: Path, table: _Table, notes: list[str], threshold: float | None) -> CrossSections:
@@ -135,7 +133,7 @@ def _numbers(path: Path, table: _Table, notes: list[str], threshold: float | Non
         if sigma < 0:
             raise DataError(f"{path}, {point.where}: the cross section is negative ({sigma:g}).")
         energy *= scale
-        if _bare(table.energy) in TOTAL:
+        if TOTAL.fullmatch(_bare(table.energy)):
             energy = photon_energy(energy)
         if threshold is not None and not energy > threshold:
             raise DataError(
