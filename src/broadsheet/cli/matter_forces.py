@@ -159,7 +159,7 @@ def _calibrated(
     X, F = _inputs(ready, kind), np.asarray(ready.forces, float)
     cells = np.unique(ready.cells)
     held = np.isin(ready.cells, cells[::5]) if len(cells) > 1 else np.arange(len(X)) < max(1, len(X) // 5)
-    scores = {}
+    scores: dict[str, float] = {}
     with bar("calibrating") as show:
         first = _network(kind, pixel * shrink, steps, channels, seed)
         first.fit(X[~held], F[~held], report=lambda share, loss: show(share / 2, f"loss {loss:.3f}"))

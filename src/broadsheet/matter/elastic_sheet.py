@@ -152,8 +152,8 @@ def _each(function, outputs: int):
     def batched(h: float, mask, *arguments):
         mask = np.asarray(mask, bool)
         lead = mask.shape[:-2]
-        arguments = [np.asarray(each, float) for each in arguments]
-        found = [function(h, mask[at], *(each[at] for each in arguments)) for at in np.ndindex(*lead)]
+        given = [np.asarray(each, float) for each in arguments]
+        found = [function(h, mask[at], *(each[at] for each in given)) for at in np.ndindex(*lead)]
         return tuple(np.stack([one[k] for one in found]).reshape(lead + np.shape(found[0][k])) for k in range(outputs))
 
     return batched
@@ -228,8 +228,8 @@ def _backward(h, kept, g):
 node_displacement.defvjp(_forward, _backward)
 
 
-def pixel_means(corners: Float[ArrayLike, "2 rows columns"]) -> Float[ArrayLike, "2 rows-1 columns-1"]:
-    """Mean over each pixel of a field that is bilinear between corners."""
+def pixel_means(corners: Any) -> Any:
+    """Mean over each pixel (2, height, width) of a field that is bilinear between corners (2, height + 1, width + 1)."""
     return (corners[:, :-1, :-1] + corners[:, 1:, :-1] + corners[:, :-1, 1:] + corners[:, 1:, 1:]) / 4
 
 
@@ -287,7 +287,7 @@ class ElasticSheet:
         stress = jnp.stack([pull, pull, jnp.zeros_like(pull)])
         if active is not None:
             stress = stress + jnp.asarray(active, float)
-        u = pixel_means(node_displacement(self.h, self.mask, Y, stress, jnp.asarray(alpha, float))) * self.mask
+        u: Array = pixel_means(node_displacement(self.h, self.mask, Y, stress, jnp.asarray(alpha, float))) * self.mask
         return u, Y * u
 
     def equilibrium(

@@ -40,13 +40,13 @@ def _misfit(h: float, logs: Array, mask: Array, Y: Array, F: Array) -> Array:
 def recover_tensions(sheet: ElasticSheet, Y: ArrayLike, F: ArrayLike, start: tuple[float, float] = (0.5, 0.2)) -> Tensions:
     """Active stress and alpha with which the sheet's tractions come closest to F: L-BFGS on their logarithms with the
     adjoint gradient. The precision is JAX's: with float64 both are found to about 1e-5 where F has no noise."""
-    F = as_forces(F)[0]
-    if F.shape[1:] != sheet.mask.shape or not F[:, sheet.mask].any():
+    force = as_forces(F)[0]
+    if force.shape[1:] != sheet.mask.shape or not force[:, sheet.mask].any():
         raise InputError(
-            f"recover_tensions: tractions of shape {F.shape}, not all 0 in the mask of {sheet.mask.shape}, are wanted."
+            f"recover_tensions: tractions of shape {force.shape}, not all 0 in the mask of {sheet.mask.shape}, are wanted."
         )
     Y = np.where(sheet.mask, np.asarray(Y, float), 0.0)
-    given = [jnp.asarray(each) for each in (sheet.mask, Y, F * sheet.mask)]
+    given = [jnp.asarray(each) for each in (sheet.mask, Y, force * sheet.mask)]
 
     def objective(logs: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = _misfit(sheet.h, jnp.asarray(logs), *given)

@@ -124,13 +124,14 @@ class CentralForce(ForceEstimator, BaseEstimator):
     def fit(self, X: Any, y: Any) -> CentralForce:
         X, F = paired(X, y)
         self.n_channels_ = X.shape[1]
-        gram, cross = 0.0, 0.0
+        size = (self.rings + 1) * 2 * (X.shape[1] if self.images else 1)
+        gram, cross = np.zeros((size, size)), np.zeros(size)
         for image, force in zip(X, F, strict=True):
             inside, rows = self._features(image)
             target = force[:, inside].reshape(-1)
             gram, cross = gram + rows @ rows.T, cross + rows @ target
-        size = np.trace(gram) / len(gram)
-        self.coefficients_ = np.linalg.solve(gram + self.ridge * size / len(gram) * np.eye(len(gram)), cross)
+        ridge = self.ridge * np.trace(gram) / size**2
+        self.coefficients_ = np.linalg.solve(gram + ridge * np.eye(size), cross)
         return self
 
     def predict(self, X: Any) -> Float[np.ndarray, "cells 2 height width"]:

@@ -72,7 +72,10 @@ def _adamw(rate: float, decay: float, steps: int, kernels: float = 0.0) -> optax
 class NetForce(ForceEstimator):
     """What the three have in common: scales, training, prediction in batches. `report(share, loss)` is called as it trains."""
 
-    multiple = 1
+    @property
+    def multiple(self) -> int:
+        """Images are padded to a multiple of so many pixels."""
+        return 1
 
     def fit(self, X: Any, y: Any, report: Progress | None = None) -> NetForce:
         X, F = paired(X, y)
@@ -99,7 +102,7 @@ class NetForce(ForceEstimator):
             made.append(np.moveaxis(force, -1, 1)[:, :, :height, :width])
         return np.concatenate(made)
 
-    def _run(self, net: Any, loss: eqx.Module, data: Samples, optimiser: Any, steps: int, report: Progress | None,
+    def _run(self, net: Any, loss: Any, data: Samples, optimiser: Any, steps: int, report: Progress | None,
              stage: int = 0) -> Any:  # fmt: skip
         whole = self.steps + getattr(self, "pretrain", 0)
         done = whole - steps if stage == 0 else 0
@@ -230,7 +233,8 @@ class SheetPhysics(eqx.Module):
             ends = [(reach, reach) if k == axis else (0, 0) for k in range(3)]
             wide = jnp.pad(image, ends, mode="edge")
             side = image.shape[axis]
-            image = sum(kernel[k] * jax.lax.slice_in_dim(wide, k, k + side, axis=axis) for k in range(2 * reach + 1))
+            parts = [kernel[k] * jax.lax.slice_in_dim(wide, k, k + side, axis=axis) for k in range(2 * reach + 1)]
+            image = functools.reduce(jnp.add, parts)
         return image
 
 
@@ -286,8 +290,6 @@ class PBNN(NetForce, BaseEstimator):
     **Attributes:** `network_`; `losses_` of both stages.
     """
 
-    multiple = 4
-
     def __init__(
         self, h: float = 1.0, *, channels: int = 8, blocks: int = 1, kernel: int = 15, blur: float = 0.5, floor: float = 1e-3,
         stiffness: float = 0.1, pretrain: int = 100, steps: int = 300, batch: int = 8, rate: float = 3e-3, turn: bool = True,
@@ -314,6 +316,10 @@ class PBNN(NetForce, BaseEstimator):
         self._check_images(X)
         mask, Y, sigma_a, alpha = map(np.asarray, _sheet_fields(self._physics, self.network_, self._scaled(X)))
         return (mask * Y)[:, : X.shape[2], : X.shape[3]], sigma_a * self.force_scale_, alpha
+
+    @property
+    def multiple(self) -> int:
+        return 4
 
     @property
     def _physics(self) -> SheetPhysics:
@@ -343,14 +349,14 @@ class PBNN(NetForce, BaseEstimator):
 class KernelLoss(eqx.Module):
     """Squared error, with a penalty on the power of the kernels: what an image does not need of them goes."""
 
-    beta: float
+    beta: Array
 
     def __call__(self, net: GreensNet, batch: Batch, key: Array) -> Array:
         X, F = batch
         error = jnp.mean(jnp.sum((net(X) - F) ** 2, axis=-1))
         if net.kernels == "none":
             return error
-        power = jnp.abs(net.transfer(X.shape[1:3])) ** 2
+        power = jnp.abs(net.transfer((X.shape[1], X.shape[2]))) ** 2
         return error + self.beta * (power.sum() - power[:, 0, 0].sum()) / power.size
 
 

@@ -268,7 +268,7 @@ class GreensNet(eqx.Module):
         return jnp.moveaxis(self.heads(_through(self.sources, self.widen(x))), -1, 1)
 
     def __call__(self, x: Images) -> Images:
-        size = x.shape[1:3]
+        size = (x.shape[1], x.shape[2])
         sources = self.scalars(x)
         sides = (2 * size[0], 2 * size[1])
         modes = jnp.fft.rfft2(sources, sides) * self.transfer(size)
