@@ -399,7 +399,8 @@ class GFNN(NetForce, BaseEstimator):
         count = min(self.shape_)
         inside = ring < count
         weight = np.bincount(ring[inside], minlength=count)
-        return np.arange(count), np.stack([np.bincount(ring[inside], each[inside], count) / weight for each in kernels])
+        means = np.stack([np.bincount(ring[inside], each[inside], count) / weight for each in kernels])
+        return np.arange(count, dtype=float), means
 
     def _check_images(self, X: np.ndarray) -> None:
         if self.kernels not in ("modes", "radial", "none"):
