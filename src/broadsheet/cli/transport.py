@@ -1,4 +1,4 @@
-"""Laws of a user's own data: drawn from, and carried between snapshots."""
+"""Laws of a user's own data, learnt and drawn from."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ paper = Paper(
         "The photon's vertex is the leading one of slow quarks, the paper's is Dirac's; the colour factor of the loop is √3. "
         "The authors' parameters could not be read: strengths come from lattice tails or from fits of our own.",
         "An independent model (arXiv 2503.09995, abstract) finds the final-state term one to two orders below the Born term. "
-        "Squared by itself our final-state term is 0.07 of the Born term at W = 4.05 GeV and 0.01 at 4.5 GeV, which agrees; "
-        "the sum rises by a half all the same, as both interfere.",
+        "Squared by itself our final-state term is 0.07 of the Born term at W = 4.05 GeV and 0.01 at 4.5 GeV, which "
+        "agrees if theirs is meant squared; the sum rises by a half at 4.05 GeV all the same, as both interfere.",
         "Fitted to GlueX 2019 with one parameter each, the photon as a J/psi (chi squared 6 for 10 points) describes the "
         "totals better than the quark loop (14), and so does a power law of two parameters (6.5): these data do not ask for "
         "the loop.",

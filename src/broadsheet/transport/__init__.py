@@ -1,4 +1,4 @@
-"""Laws carried into one another: multiplicative diffusion of positive data, and bridges between snapshots."""
+"""Laws carried into one another by stochastic processes: multiplicative diffusion of positive data."""
 
 import lazy_loader
 
