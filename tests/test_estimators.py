@@ -36,6 +36,8 @@ from broadsheet.recordings import (
     WeightedSBM,
 )
 from broadsheet.recordings.worm import GRUForecaster, RidgeVAR
+from broadsheet.transport import PositiveDiffusion
+from broadsheet.transport.additive_diffusion import AdditiveDiffusion
 from broadsheet.vision import ModularVPR, MotionDetector
 from broadsheet.vision.event_movies import Movie
 
@@ -80,6 +82,13 @@ CASES = {
     "WeightedSBM": [(WeightedSBM(n_starts=1), WEIGHTS + WEIGHTS.T, None, "fit_predict", {})],
     "DynamicConnectome": [
         (DynamicConnectome(2, n_starts=1), RNG.normal(size=(3, 40, 4)), None, "transform", {"rank": [1, 2]})
+    ],
+    "PositiveDiffusion": [
+        (PositiveDiffusion(hidden=3, depth=1, steps=2, batch=4), WEIGHTS + 0.1, None, "score", {"sigma": [0.8, 1.0]})
+    ],
+    "AdditiveDiffusion": [
+        (AdditiveDiffusion(kind, log=log, hidden=3, depth=1, steps=2, batch=4), WEIGHTS + 0.1, None, "score", {"sigma": [0.8, 1.0]})
+        for kind, log in (("preserving", True), ("exploding", False))
     ],
     "ModularVPR": [(ModularVPR(2, 4, epochs=1), PLACES, None, "responses", {})],
     "LatentPredictor": [

@@ -52,10 +52,11 @@ def _largest_gain(network: GainNetwork) -> float:
 def weber_gains(network: GainNetwork, p: Ensemble, reference: Ensemble, gains: Gains) -> Gains:
     """Gains as the reciprocal of each neuron's mean response: `gains`, times its mean under `reference` over that under p.
 
-    Nothing is optimised and nothing is free. Where the network would leave stability all are shrunk until it does not.
+    Nothing is optimised and nothing is free. Gains stay within the bounds of adapted ones, also where inhibition turns a mean
+    response negative; where the network would leave stability all are shrunk until it does not.
     """
     responses = network.steady(gains)
-    out = gains * (responses @ reference) / (responses @ p)
+    out = np.clip(gains * (responses @ reference) / (responses @ p), *BOUNDS)
     while not network.stable(out):
         out = 0.99 * out
     return out

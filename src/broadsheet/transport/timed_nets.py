@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,13 +24,18 @@ def time_features(t: Float[Array, ""]) -> Float[Array, " features"]:
 class TimedMLP(eqx.Module):
     """Dense layers with SiLU between: (d,) and () to (d,)."""
 
-    layers: eqx.nn.MLP
+    layers: tuple[eqx.nn.Linear, ...]
 
     def __init__(self, d: int, hidden: int, depth: int, *, key: PRNGKeyArray) -> None:
-        self.layers = eqx.nn.MLP(d + 2 * WAVES + 1, d, hidden, depth, activation=jax.nn.silu, key=key)
+        sizes = (d + 2 * WAVES + 1, *(hidden,) * depth, d)
+        keys = jax.random.split(key, depth + 1)
+        self.layers = tuple(eqx.nn.Linear(a, b, key=k) for (a, b), k in zip(pairwise(sizes), keys, strict=True))
 
     def __call__(self, x: Float[Array, " d"], t: Float[Array, ""]) -> Float[Array, " d"]:
-        return self.layers(jnp.concatenate([x, time_features(t)]))
+        x = jnp.concatenate([x, time_features(t)])
+        for layer in self.layers[:-1]:
+            x = jax.nn.silu(layer(x))
+        return self.layers[-1](x)
 
 
 class _Block(eqx.Module):
