@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from broadsheet.dynamics.rollout import rollout
-from broadsheet.dynamics.system import System, fixed, split, trainable
+from broadsheet.dynamics.system import System, fixed, trainable
 from broadsheet.errors import InputError
 from broadsheet.learn.layers import Dense, FeedForward, RMSNorm
 from broadsheet.numerics import generator
@@ -31,10 +31,9 @@ class TokenLSTM(System):
     head: Dense
 
     def __init__(self, vocab: int, width: int, layers: int = 1, *, key: PRNGKeyArray) -> None:
-        first, *rest = split(key, layers + 1)
-        rng = generator(first)
+        rng = generator(key)
         self.embedding = jnp.asarray(rng.standard_normal((vocab, width)), float)
-        self.cells = tuple(eqx.nn.LSTMCell(width, width, key=k) for k in rest)
+        self.cells = tuple(_cell(rng, width) for _ in range(layers))
         self.head = Dense(rng, width, vocab)
 
     def init(self, key: PRNGKeyArray) -> PyTree:
@@ -50,6 +49,13 @@ class TokenLSTM(System):
 
     def logits(self, tokens: Tokens) -> Float[Array, "time vocab"]:
         return rollout(self, tokens)[1]
+
+
+def _cell(rng: np.random.Generator, width: int) -> eqx.nn.LSTMCell:
+    """Uniform weights within 1 / sqrt(width) as Equinox has them, drawn on the host: nothing is compiled for a width."""
+    shapes = eqx.filter_eval_shape(eqx.nn.LSTMCell, width, width, key=jax.random.key(0))
+    bound = 1 / np.sqrt(width)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(-bound, bound, leaf.shape), leaf.dtype), shapes)
 
 
 class Cache(NamedTuple):
