@@ -66,15 +66,20 @@ def test_sequences_go_on_where_they_were_cut(model):
     run = eqx.filter_jit(lambda model, state, tokens: model.sequence(state, tokens)[:2])
     state, first = run(model, model.init(jax.random.key(0)), tokens[:12])
     _, second = run(model, state, tokens[12:])
-    stepped = np.asarray(rollout(model, tokens)[1])
-    np.testing.assert_allclose(np.concatenate([first, second]), stepped, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([first, second]), _stepped(model, tokens), atol=1e-5)
+
+
+@eqx.filter_jit
+def _stepped(model, tokens):
+    """Logits of a sequence, token by token."""
+    return rollout(model, tokens)[1]
 
 
 def test_generation_takes_the_likeliest_and_its_state_does_not_grow(model):
     written = model.generate(jax.random.key(3), [1, 2, 3], 6, temperature=0.0)
     text = [1, 2, 3]
     for _ in range(6):
-        text.append(int(np.argmax(np.asarray(rollout(model, jnp.asarray(text + [0] * (9 - len(text))))[1])[len(text) - 1])))
+        text.append(int(np.argmax(_stepped(model, jnp.asarray(text + [0] * (24 - len(text))))[len(text) - 1])))
     np.testing.assert_array_equal(written, text[3:])
     # last input, calcium of two heads of 4 x 4, its trace, three kinds of membranes and those of the MLP
     assert state_bytes(model) == 4 * (8 + 2 * 16 + 8 + 3 * 8 + 16)
@@ -83,7 +88,9 @@ def test_generation_takes_the_likeliest_and_its_state_does_not_grow(model):
 def test_energy_is_counted_from_spikes(model):
     tokens = np.random.default_rng(2).integers(0, 13, 30)
     found = energy_report(model, tokens)
-    trace = model.sequence(model.init(jax.random.key(0)), jnp.asarray(tokens))[2]
+    trace = eqx.filter_jit(lambda model, tokens: model.sequence(model.init(jax.random.key(0)), tokens)[2])(
+        model, jnp.asarray(tokens)
+    )
     a, b, o, h = (np.asarray(x).sum() / 30 for x in (*trace.units[:3], trace.hidden))
     assert found.additions == pytest.approx((a + b) * 5 + o + h * 8)
     assert found.multiplications == 5 * 64 + 8 * 5 + 16 + 8 * 16 + 40 + 24 + 16 + 16 + 8 * 13

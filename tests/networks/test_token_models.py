@@ -16,16 +16,16 @@ from broadsheet.networks.token_models import LeakyTraces, TokenLSTM, TokenTransf
 
 
 def test_the_answers_stand_in_the_tokens():
-    tokens, answers = map(np.asarray, delayed_recall(jax.random.key(0), 50, 7))
+    tokens, answers = map(np.asarray, jax.jit(delayed_recall, static_argnums=(1, 2))(jax.random.key(0), 50, 7))
     assert tokens.shape == (50, 9)
     np.testing.assert_array_equal(tokens[:, 0], answers)
     assert np.all((tokens[:, 1:-1] >= SYMBOLS) & (tokens[:, 1:-1] < QUERY))
     assert np.all(tokens[:, -1] == QUERY)
-    tokens, answers = map(np.asarray, selective_copy(jax.random.key(1), 50, 7))
+    tokens, answers = map(np.asarray, jax.jit(selective_copy, static_argnums=(1, 2))(jax.random.key(1), 50, 7))
     for row, answer in zip(tokens.tolist(), answers, strict=True):
         assert row[row.index(SYMBOLS) + 1] == answer
         assert row.count(SYMBOLS) == 1
-    tokens, answers = map(np.asarray, recall_by_key(jax.random.key(2), 50, 3, 5))
+    tokens, answers = map(np.asarray, jax.jit(recall_by_key, static_argnums=(1, 2, 3))(jax.random.key(2), 50, 3, 5))
     assert tokens.shape == (50, 12)
     for row, answer in zip(tokens.tolist(), answers, strict=True):
         assert dict(zip(row[0:6:2], row[1:6:2], strict=True))[row[-1]] == answer
@@ -49,17 +49,18 @@ def test_impossible_tasks_are_refused(make, said):
 
 def test_steps_of_a_transformer_and_filling_change_nothing():
     model = TokenTransformer(13, 8, 1, 2, context=9, key=jax.random.key(0))
-    tokens, answers = delayed_recall(jax.random.key(1), 6, 7)
-    np.testing.assert_allclose(rollout(model, tokens[0])[1], model.logits(tokens[0]), atol=1e-5)
-    short = delayed_recall(jax.random.key(2), 4, 3)
-    wanted = [np.mean(np.argmax(jax.vmap(model.logits)(t)[:, -1], axis=1) == y) for t, y in (short, (tokens, answers))]
-    assert accuracies(model, [short, (tokens, answers)]) == pytest.approx(wanted)
+    tokens = np.random.default_rng(0).integers(0, 13, (6, 9))
+    logits = jax.jit(jax.vmap(model.logits))
+    np.testing.assert_allclose(jax.jit(lambda row: rollout(model, row)[1])(tokens[0]), logits(tokens)[0], atol=1e-5)
+    short, long = (np.argmax(logits(rows)[:, -1], axis=1) for rows in (tokens[:, :5], tokens))
+    sets = [(tokens[:, :5], short), (tokens, (long + (np.arange(6) < 2)) % 13)]
+    assert accuracies(model, sets) == pytest.approx([1, 4 / 6])
 
 
 def test_traces_are_exponential_sums():
     model = LeakyTraces(5, 3, (2.0, 20.0), key=jax.random.key(0))
     tokens = np.array([1, 4, 0, 0, 2])
-    state, _ = rollout(model, jnp.asarray(tokens))
+    state = jax.jit(lambda tokens: rollout(model, tokens)[0])(jnp.asarray(tokens))
     x = np.asarray(model.embedding)[tokens]
     for tau, found in zip((2.0, 20.0), state, strict=True):
         np.testing.assert_allclose(found, (np.exp(-np.arange(4, -1, -1) / tau)[:, None] * x).sum(axis=0), rtol=1e-5)

@@ -5,6 +5,7 @@ Each has `logits(tokens)` for a sequence and `step(state, token)`, as `broadshee
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -174,5 +175,7 @@ def count(model: Any) -> int:
 
 
 def matched(make: Callable[[int], Any], parameters: int, widths: Sequence[int]) -> Any:
-    """Of the models that `make` makes of these widths, the one whose number of parameters is nearest."""
-    return min((make(width) for width in widths), key=lambda model: abs(count(model) - parameters))
+    """Of the models that `make` makes of these widths, in rising order, the one whose number of parameters is nearest."""
+    above = bisect_left(widths, parameters, key=lambda width: count(make(width)))
+    near = [make(width) for width in widths[max(above - 1, 0) : above + 1]]
+    return min(near, key=lambda model: abs(count(model) - parameters))

@@ -240,13 +240,13 @@ class Recall:
     delay: int = 40  # tokens, in training
     delays: tuple[int, ...] = (10, 20, 40, 80, 160)
     pairs: int = 3
-    steps: int = 300
+    steps: int = 200
     key_steps: int = 600  # for symbols behind keys
     batch: int = 32
     rate: float = 5e-3
     test: int = 200  # examples of each delay
-    arms: tuple[str, ...] = ("system", "plain", "no-memory", "slow-membranes", "short", "no-normaliser", "traces", "lstm",
-                             "transformer")  # of the recall of one symbol  # fmt: skip
+    arms: tuple[str, ...] = ("system", "plain", "no-memory", "slow-membranes", "short", "no-normaliser", "traces", "lstm")
+    """Of the recall of one symbol."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -323,7 +323,10 @@ KEY_ARMS = ("system", "no-memory", "slow-membranes", "traces", "lstm", "transfor
               ablation="no-memory", null=("traces", "slow-membranes", "lstm", "transformer"), grows="key_steps",
               seeds=8,
               checks=[at_least("by_key_40", 0.9, over="mean", within=(0, 1), chance=0.125),
-                      at_most("state_growth", 1.0)]),
+                      at_most("state_growth", 1.0)],
+              reason="Each of five networks learns it, in its own time: after 600 steps three have it and two are at 0.8, so that "
+              "the mean, 0.91, is not safely above the bound; after 1000 it is 0.96. A Transformer is right as often, with a "
+              "state that grows; an LSTM of that size learns nothing in 1000 steps."),
     ],
     cost=45.0,
 )  # fmt: skip
@@ -413,7 +416,7 @@ class LongDelay:
               where="abstract: long-term dependencies; the time constants are ours", ablation="short", null="one-long",
               grows="steps", seeds=8, answers_to={"short": "it is what is subtracted, and so nothing"},
               checks=[at_least("accuracy", {"quick": 0.2, "paper": 0.2}, minus="short", within=(0, 1))],
-              reason="One time constant of 512 does it too: what counts is a long one, not several."),
+              reason="One time constant of 512 does it too, and is learnt sooner: what counts is a long one, not several."),
     ],
     cost=14.0,
 )  # fmt: skip
