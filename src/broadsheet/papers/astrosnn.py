@@ -324,9 +324,9 @@ KEY_ARMS = ("system", "no-memory", "slow-membranes", "traces", "lstm", "transfor
               seeds=8,
               checks=[at_least("by_key_40", 0.9, over="mean", within=(0, 1), chance=0.125),
                       at_most("state_growth", 1.0)],
-              reason="Each of five networks learns it, in its own time: after 600 steps three have it and two are at 0.8, so that "
-              "the mean, 0.91, is not safely above the bound; after 1000 it is 0.96. A Transformer is right as often, with a "
-              "state that grows; an LSTM of that size learns nothing in 1000 steps."),
+              reason="Each of five networks learns it, in its own time: after 600 steps three have it and two are at 0.8, so "
+              "that the mean, 0.91, is not safely above the bound; after 1000 it is 0.96. A Transformer is right as often, "
+              "with a state that grows; an LSTM of that size learns nothing in 1000 steps."),
     ],
     cost=45.0,
 )  # fmt: skip
