@@ -369,6 +369,7 @@ def delays(runs: Runs):
             if f"{task}:{arm}" in data:
                 axis.plot(data["delays"], data[f"{task}:{arm}"], "o-", ms=3, color=styles[arm], label=name)
         axis.axhline(1 / 8, color="k", lw=0.6, ls=":")
+        axis.set_ylim(0, 1.05)
         axis.set_xscale("log")
         axis.set_xticks(data["delays"], [str(d) for d in data["delays"]])
         axis.minorticks_off()
