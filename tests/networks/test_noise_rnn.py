@@ -64,6 +64,9 @@ def test_a_training_is_repeatable_and_keeps_the_best():
     found = [fit_sequences(model, data, steps=3, key=jax.random.key(1), validate=held) for _ in range(2)]
     assert found[0].losses.tolist() == found[1].losses.tolist()
     assert not np.allclose(found[0].model.net.w_rec, model.net.w_rec)
+    held_still = fit_sequences(model, data, steps=3, key=jax.random.key(1), validate=held, recurrent=0.0).model.net
+    assert (held_still.w_rec == model.net.w_rec).all()
+    assert not np.allclose(held_still.w_in, model.net.w_in)
 
 
 def test_matched_distance():

@@ -17,11 +17,37 @@ GIVEN = json.loads((Path(__file__).parents[1] / "references" / "hmmrnn.json").re
 
 @pytest.mark.parametrize("blur", [0.2, 0.5])
 def test_value_and_gradient_of_geomloss(blur):
-    x, y = (jnp.asarray(GIVEN[name], jnp.float32) for name in "xy")
-    value, gradient = jax.value_and_grad(lambda x: sinkhorn_divergence(x, y, blur=blur))(x)
-    wanted = GIVEN[str(blur)]
-    assert value == pytest.approx(wanted["value"], rel=1e-4)
-    assert np.abs(np.asarray(gradient) - wanted["gradient"]).max() < 1e-3 * np.abs(wanted["gradient"]).max()
+    with jax.enable_x64(True):
+        x, y = (jnp.asarray(GIVEN[name]) for name in "xy")
+        value, gradient = jax.value_and_grad(lambda x: sinkhorn_divergence(x, y, blur=blur))(x)
+        wanted = GIVEN[str(blur)]
+        assert float(value) == pytest.approx(wanted["value"], rel=1e-12)
+        assert np.abs(np.asarray(gradient) - wanted["gradient"]).max() < 1e-12
+
+
+def test_geomloss_schedule_is_far_from_converged_and_more_sweeps_are_not():
+    """What the divergence is says a plain loop of 5000 rescalings of the kernel, in float64."""
+    x, y = (np.asarray(GIVEN[name]) for name in "xy")
+
+    def transport(x, y, eps=0.04):
+        costs = ((x[:, None] - y) ** 2).sum(-1) / 2
+        kernel, v = np.exp(-costs / eps) / costs.size, np.ones(len(y))
+        for _ in range(5000):
+            u = 1 / len(x) / (kernel @ v)
+            v = 1 / len(y) / (kernel.T @ u)
+        plan = u[:, None] * kernel * v
+        value = eps * (np.log(u).mean() + np.log(v).mean())
+        return value, (plan[:, :, None] * (x[:, None] - y)).sum(axis=1)
+
+    (between, to_x), (own, to_own), (other, _) = transport(x, y), transport(x, x), transport(y, y)
+    exact, slope = between - own / 2 - other / 2, to_x - to_own
+    with jax.enable_x64(True):
+        points = jnp.asarray(x)
+        value, gradient = jax.value_and_grad(lambda x: sinkhorn_divergence(x, jnp.asarray(y), blur=0.2, sweeps=5000))(points)
+    assert float(value) == pytest.approx(exact, rel=1e-9)
+    assert np.allclose(gradient, slope, atol=1e-7)
+    assert GIVEN["0.2"]["value"] < 0.985 * exact
+    assert np.abs(GIVEN["0.2"]["gradient"] - slope).max() > 0.4 * np.abs(slope).max()
 
 
 def test_known_values():

@@ -12,7 +12,7 @@ from quiet import Quiet
 def test_a_first_order_chain_meets_rh3_and_not_rh10():
     emulation, architectures = (paper.experiments[name] for name in ("emulation", "architectures"))
     bounds = {check.metric: check for claim in emulation.claims if claim.id == "RH3" for check in claim.checks}
-    samplers = _samplers(linear_chain(2), jax.random.key(0), Training(length=30))
+    samplers = _samplers(linear_chain(2), jax.random.key(0), Training())
     found = symbol_statistics(samplers["markov"](jax.random.key(1), 1000, 30), 3)
     for metric, value in (("b00", found.bigrams[0, 0]), ("b22", found.bigrams[2, 2]), ("volatility", found.volatility)):
         assert bounds[metric].distance(float(value), "quick") > 0

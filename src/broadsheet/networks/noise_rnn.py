@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from broadsheet.errors import InputError
 from broadsheet.learn.training import Fit, fit
 from broadsheet.networks.rates import Activation, RateRNN
-from broadsheet.numerics.markov_chains import CategoricalHMM
+from broadsheet.numerics.random import generator
 from broadsheet.numerics.sinkhorn import half_squared, plan_of, sinkhorn, sinkhorn_divergence
 
 
@@ -74,11 +74,14 @@ class NoiseRNN(eqx.Module):
             h = jnp.zeros((sequences, self.net.units))
         return jax.vmap(self.net.states)(noise, h)
 
-    def rollout(
-        self, key: PRNGKeyArray, sequences: int, length: int, sigma: float | Float[Array, ""] = 1.0, warm_up: int = 0
-    ) -> Emitted:
-        """As many sequences from h = 0, without their first `warm_up` steps."""
-        return _rollout(self, key, sequences, length, jnp.asarray(sigma, self.net.w_in.dtype), warm_up)
+    def rollout(self, key: PRNGKeyArray, sequences: int, length: int, sigma: float = 1.0, warm_up: int = 0) -> Emitted:
+        """As many sequences from h = 0, without their first `warm_up` steps; not within `jit`: noise is drawn by NumPy, which
+        spares a compilation of seconds for each size."""
+        rng = generator(key)
+        noise = sigma * rng.standard_normal((sequences, warm_up + length, self.net.w_in.shape[1]), np.float32)
+        h, logits = _driven(self, noise)
+        h, logits = h[:, warm_up:], logits[:, warm_up:]
+        return Emitted(h, logits, jnp.argmax(logits + rng.gumbel(size=logits.shape).astype(np.float32), axis=-1))
 
     def emit(
         self, key: PRNGKeyArray, sequences: int, length: int, tau: float = 1.0
@@ -93,11 +96,9 @@ class NoiseRNN(eqx.Module):
 
 
 @eqx.filter_jit
-def _rollout(model: NoiseRNN, key: PRNGKeyArray, sequences: int, length: int, sigma: Array, warm_up: int) -> Emitted:
-    noise_key, symbol_key = jax.random.split(key)
-    h = model.states(noise_key, sequences, warm_up + length, sigma)[:, warm_up:]
-    logits = model.net.output(h)
-    return Emitted(h, logits, jax.random.categorical(symbol_key, logits))
+def _driven(model: NoiseRNN, noise: Float[Array, "sequences length inputs"]) -> tuple[Array, Array]:
+    h = jax.vmap(model.net.states)(noise)
+    return h, model.net.output(h)
 
 
 class SequenceDivergence(eqx.Module):
@@ -115,15 +116,6 @@ class SequenceDivergence(eqx.Module):
         """Of two batches of one-hot sequences."""
         flat = (each.reshape(len(each), -1) for each in (x, y))
         return sinkhorn_divergence(*flat, blur=self.blur, scaling=self.scaling)
-
-    def floor(self, key: PRNGKeyArray, teacher: CategoricalHMM, batch: int, length: int, times: int = 8) -> float:
-        """Between two batches of the teacher, on average: what a perfect model would score."""
-
-        found = []
-        for k in jax.random.split(key, times):
-            both = (teacher.sample(each, batch, length)[0] for each in jax.random.split(k))
-            found.append(float(self.between(*(jax.nn.one_hot(each, teacher.symbols) for each in both))))
-        return float(np.mean(found))
 
 
 def matched_distance(x: ArrayLike, y: ArrayLike, symbols: int, epsilon: float = 0.1, sweeps: int = 200) -> float:
@@ -149,6 +141,7 @@ def fit_sequences(
     key: PRNGKeyArray,
     rate: float = 1e-3,
     clip: float = 0.9,
+    recurrent: float = 1.0,
     loss: SequenceDivergence | None = None,
     validate: Int[Array, "sequences length"] | None = None,
     watch: Callable[[int, NoiseRNN], None] | None = None,
@@ -158,29 +151,55 @@ def fit_sequences(
 
     **Arguments:**
 
+    - `recurrent`: steps of the recurrent weights are multiplied by it; 0 leaves them as they are.
     - `validate`: held-out sequences; the model with the smallest loss on them comes back, tried after each chunk of steps.
     - `watch`: called with (steps made, the model then); further options as of `broadsheet.learn.fit`.
     """
     loss = SequenceDivergence() if loss is None else loss
     lowest, best, held_key = np.inf, None, jax.random.fold_in(key, 2**31 - 2)
+    held = None if validate is None else jax.nn.one_hot(validate, model.symbols)
 
     def after(done: int, found: Fit) -> None:
         nonlocal lowest, best
-        if validate is not None and (value := float(_score(loss, found.model, validate, held_key))) < lowest:
-            lowest, best = value, found.model
+        if held is not None:
+            made = jax.nn.one_hot(found.model.rollout(held_key, *held.shape[:2]).symbols, model.symbols)
+            if (value := float(loss.between(made, held))) < lowest:
+                lowest, best = value, found.model
         if watch is not None:
             watch(done, found.model)
 
-    fitted = fit(model, loss, data, optimiser=_adam(rate, clip), steps=steps, key=key, watch=after, **options)
+    fitted = fit(
+        model,
+        loss,
+        data,
+        optimiser=_adam(rate=rate, clip=clip, recurrent=recurrent),
+        steps=steps,
+        key=key,
+        watch=after,
+        **options,
+    )
     return fitted if best is None else fitted._replace(model=best)
 
 
-@eqx.filter_jit
-def _score(loss: SequenceDivergence, model: NoiseRNN, batch: Array, key: PRNGKeyArray) -> Array:
-    return loss(model, batch, key)
+@functools.lru_cache(maxsize=1)
+def _clipped_adam() -> optax.GradientTransformation:
+    """With its numbers among its state, so that all trainings of one shape are one program."""
+
+    def made(rate: Array, clip: Array, recurrent: Array) -> optax.GradientTransformation:
+        def slowed(updates: NoiseRNN, _: Any) -> NoiseRNN:
+            return eqx.tree_at(lambda model: model.net.w_rec, updates, recurrent * updates.net.w_rec)
+
+        adam = optax.adam(rate, b1=0.9, b2=0.9)
+        return optax.chain(optax.clip_by_global_norm(clip), adam, optax.stateless(slowed))
+
+    return optax.inject_hyperparams(made)(rate=1.0, clip=1.0, recurrent=1.0)
 
 
-@functools.lru_cache(maxsize=32)
-def _adam(rate: float, clip: float) -> optax.GradientTransformation:
-    """One object for equal settings, so that `fit` compiles once."""
-    return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate, b1=0.9, b2=0.9))
+def _adam(**numbers: float) -> optax.GradientTransformation:
+    """`rate`, `clip`, and `recurrent`, by which steps of the recurrent weights are multiplied."""
+    whole = _clipped_adam()
+
+    def init(weights: NoiseRNN) -> Any:
+        return whole.init(weights)._replace(hyperparams={name: jnp.asarray(each, float) for name, each in numbers.items()})
+
+    return optax.GradientTransformation(init, whole.update)

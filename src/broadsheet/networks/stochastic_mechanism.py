@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from broadsheet.dynamics.fixed_points import FixedPoints, find_fixed_points, spectra
 from broadsheet.errors import InputError
 from broadsheet.networks.noise_rnn import NoiseRNN
+from broadsheet.numerics.random import generator
 
 REGIONS = ("transition", "kick zone", "cluster", "between")
 """Where a state is, by how long its symbol lasts from there."""
@@ -54,12 +55,12 @@ def run(model: NoiseRNN, key: PRNGKeyArray, steps: int, warm_up: int = 50, sigma
 
     **Raises:** `InputError` where states grow beyond all bounds: the spectral radius is past what the rectifiers hold.
     """
-    noise = sigma * jax.random.normal(key, (warm_up + steps, model.net.w_in.shape[1]))
+    noise = sigma * generator(key).standard_normal((warm_up + steps, model.net.w_in.shape[1]), np.float32)
     h = _states(model, noise)[warm_up:]
     if not bool(jnp.isfinite(h).all()):
         radius = float(np.abs(np.linalg.eigvals(np.asarray(model.net.w_rec))).max())
         raise InputError(f"The network's states grow without bound within {steps} steps (spectral radius {radius:.3g}).")
-    return Run(np.asarray(noise)[warm_up:], np.asarray(h), np.asarray(model.net.output(h)).argmax(axis=1))
+    return Run(noise[warm_up:], np.asarray(h), np.asarray(model.net.output(h)).argmax(axis=1))
 
 
 @eqx.filter_jit
@@ -69,13 +70,14 @@ def _states(model: NoiseRNN, noise: Float[Array, "length inputs"]) -> Float[Arra
 
 def at_rest(model: NoiseRNN, key: PRNGKeyArray, starts: int = 20, steps: int = 500) -> Float[np.ndarray, "starts steps"]:
     """|h| of as many starts from N(0, 1), step by step without noise."""
-    first = jax.random.normal(key, (starts, model.net.units))
+    first = generator(key).standard_normal((starts, model.net.units), np.float32)
     return np.linalg.norm(np.asarray(_quiet(model, first, steps)), axis=2)
 
 
 @eqx.filter_jit
 def _quiet(model: NoiseRNN, first: Float[Array, "starts units"], steps: int) -> Float[Array, "starts steps units"]:
-    return model.states(jax.random.key(0), len(first), steps, 0.0, first)
+    nothing = jnp.zeros((steps, model.net.w_in.shape[1]))
+    return jax.vmap(lambda h: model.net.states(nothing, h))(first)
 
 
 def residency(
@@ -143,9 +145,8 @@ def noise_spread(
     if len(at) == 0 or at.max() + steps >= len(run.h):
         raise InputError(f"{steps} steps after each of {len(at)} states are wanted, within a run of {len(run.h)}.")
     noise = run.noise[at[:, None] + 1 + np.arange(steps)]
-    fresh = jax.random.normal(key, (len(at), rollouts, *noise.shape[1:]))
-    mixed = (1 - mix) * jnp.asarray(noise)[:, None] + mix * fresh
-    h = np.asarray(_replay(model, jnp.asarray(run.h[at]), mixed))
+    fresh = generator(key).standard_normal((len(at), rollouts, *noise.shape[1:]), np.float32)
+    h = np.asarray(_replay(model, jnp.asarray(run.h[at]), jnp.asarray((1 - mix) * noise[:, None] + mix * fresh)))
     off = h - h.mean(axis=1, keepdims=True)
     return Spread((off**2).sum(axis=(1, 3)) / (rollouts - 1), np.linalg.norm(off, axis=3).mean(axis=1))
 
@@ -207,15 +208,10 @@ def scaled(model: NoiseRNN, units: Int[np.ndarray, " chosen"], gain: float) -> N
 
 def transition_rate(model: NoiseRNN, key: PRNGKeyArray, sequences: int = 32, steps: int = 300, warm_up: int = 50) -> float:
     """Transitions a step, over runs side by side; where states grow without bound, as long as they are finite."""
-    symbols, finite = (np.asarray(each)[:, warm_up:] for each in _symbols(model, key, sequences, warm_up + steps))
-    changes = (np.diff(symbols, axis=1) != 0) & finite[:, 1:]
-    return float(changes.sum() / max(finite[:, 1:].sum(), 1))
-
-
-@eqx.filter_jit
-def _symbols(model: NoiseRNN, key: PRNGKeyArray, sequences: int, steps: int) -> tuple[Array, Array]:
-    logits = model.net.output(model.states(key, sequences, steps))
-    return logits.argmax(-1), jnp.isfinite(logits).all(-1)
+    logits = np.asarray(model.rollout(key, sequences, steps, warm_up=warm_up).logits)
+    finite = np.isfinite(logits).all(axis=-1)[:, 1:]
+    changes = (np.diff(logits.argmax(axis=-1), axis=1) != 0) & finite
+    return float(changes.sum() / max(finite.sum(), 1))
 
 
 class Silenced(NamedTuple):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from broadsheet.learn.training import fit
 from broadsheet.networks.recurrent import Recurrent
-from broadsheet.numerics.markov_chains import TeacherBatches
+from broadsheet.numerics.markov_chains import KeptSequences, TeacherBatches
 
 
 class SymbolGRU(eqx.Module):
@@ -55,10 +55,10 @@ _ADAM = optax.adam(1e-2)
 
 
 def fit_symbols(
-    data: TeacherBatches, *, units: int = 16, steps: int = 300, key: PRNGKeyArray
+    data: TeacherBatches | KeptSequences, *, units: int = 16, steps: int = 300, key: PRNGKeyArray
 ) -> tuple[SymbolGRU, Float[np.ndarray, " steps"]]:
     """A network fitted to batches of sequences, and its loss at each step (nats a symbol)."""
     model_key, fit_key = jax.random.split(key)
-    model = SymbolGRU(units, data.teacher.symbols, key=model_key)
+    model = SymbolGRU(units, data.symbols, key=model_key)
     found = fit(model, NextSymbol(), data, optimiser=_ADAM, steps=steps, key=fit_key)
     return found.model, found.losses

@@ -131,8 +131,24 @@ class TeacherBatches(eqx.Module):
     size: int
     length: int
 
+    @property
+    def symbols(self) -> int:
+        """How many symbols there are."""
+        return self.teacher.symbols
+
     def __call__(self, key: PRNGKeyArray) -> Int[Array, "size length"]:
         return self.teacher.sample(key, self.size, self.length)[0]
+
+
+class KeptSequences(eqx.Module):
+    """`size` of some sequences in each step; a training on them is one program, whatever they were drawn from."""
+
+    sequences: Int[Array, "kept length"]
+    symbols: int
+    size: int
+
+    def __call__(self, key: PRNGKeyArray) -> Int[Array, "size length"]:
+        return self.sequences[jax.random.randint(key, (self.size,), 0, len(self.sequences))]
 
 
 class SymbolStatistics(NamedTuple):

@@ -110,8 +110,9 @@ def sinkhorn_divergence(
     """S(x, y) = OT(x, y) - OT(x, x) / 2 - OT(y, y) / 2 at epsilon = blur², never negative once the sweeps converge.
 
     With `sweeps=0` the value and its gradient are those of `geomloss.SamplesLoss("sinkhorn", p=2, blur=…, scaling=…)`, which
-    makes about log(diameter / blur) / log(1 / scaling) + 2 sweeps: where costs are far above epsilon that is far from
-    converged, and a value is to be compared only with values of the same settings.
+    makes about log(diameter / blur) / log(1 / scaling) + 3 sweeps: where costs are far above epsilon that is far from
+    converged, and a value is to be compared only with values of the same settings. For 7 and 6 one-hot sequences of 10 symbols
+    at blur 0.2 it is 2 % below the value of 20 000 more sweeps, and the gradient off by half its largest entry.
 
     **Arguments:** as of `sinkhorn`; `cost`: any function of two samples to the matrix of costs, smooth where they meet;
     `debiased`: whether the two terms of a sample with itself are subtracted.
@@ -191,9 +192,8 @@ def _annealed(
 ) -> tuple[Array, ...]:
     """Potentials after all sweeps; `sweep(potentials, epsilon)` makes one."""
     stages = _stages(first, epsilon, scaling)
-    made = jax.lax.fori_loop(
-        0, stages, lambda k, found: sweep(found, first * jnp.asarray(scaling, first.dtype) ** (2 * k)), begin
-    )
+    fall = jnp.asarray(scaling, first.dtype)  # GeomLoss sweeps twice at the first epsilon
+    made = jax.lax.fori_loop(0, stages + 1, lambda k, found: sweep(found, first * fall ** (2 * jnp.maximum(k - 1, 0))), begin)
     made = sweep(made, epsilon)
 
     def more(carry: tuple) -> tuple:
