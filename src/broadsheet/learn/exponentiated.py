@@ -20,7 +20,7 @@ def exponentiated_gradient(learning_rate: optax.ScalarOrSchedule) -> optax.Gradi
         >>> rule = exponentiated_gradient(0.5)
         >>> w = jnp.array([1.0, -1.0])
         >>> updates, _ = rule.update(jnp.array([2.0, 2.0]), rule.init(w), w)
-        >>> (w + updates).round(3).tolist()
+        >>> [round(x, 3) for x in (w + updates).tolist()]
         [0.368, -2.718]
     """
 
