@@ -79,7 +79,7 @@ class NoiseRNN(eqx.Module):
         spares a compilation of seconds for each size."""
         rng = generator(key)
         noise = sigma * rng.standard_normal((sequences, warm_up + length, self.net.w_in.shape[1]), np.float32)
-        h, logits = _driven(self, noise)
+        h, logits = _driven(self, jnp.asarray(noise))
         h, logits = h[:, warm_up:], logits[:, warm_up:]
         return Emitted(h, logits, jnp.argmax(logits + rng.gumbel(size=logits.shape).astype(np.float32), axis=-1))
 

@@ -56,7 +56,7 @@ def run(model: NoiseRNN, key: PRNGKeyArray, steps: int, warm_up: int = 50, sigma
     **Raises:** `InputError` where states grow beyond all bounds: the spectral radius is past what the rectifiers hold.
     """
     noise = sigma * generator(key).standard_normal((warm_up + steps, model.net.w_in.shape[1]), np.float32)
-    h = _states(model, noise)[warm_up:]
+    h = _states(model, jnp.asarray(noise))[warm_up:]
     if not bool(jnp.isfinite(h).all()):
         radius = float(np.abs(np.linalg.eigvals(np.asarray(model.net.w_rec))).max())
         raise InputError(f"The network's states grow without bound within {steps} steps (spectral radius {radius:.3g}).")
@@ -71,7 +71,7 @@ def _states(model: NoiseRNN, noise: Float[Array, "length inputs"]) -> Float[Arra
 def at_rest(model: NoiseRNN, key: PRNGKeyArray, starts: int = 20, steps: int = 500) -> Float[np.ndarray, "starts steps"]:
     """|h| of as many starts from N(0, 1), step by step without noise."""
     first = generator(key).standard_normal((starts, model.net.units), np.float32)
-    return np.linalg.norm(np.asarray(_quiet(model, first, steps)), axis=2)
+    return np.linalg.norm(np.asarray(_quiet(model, jnp.asarray(first), steps)), axis=2)
 
 
 @eqx.filter_jit

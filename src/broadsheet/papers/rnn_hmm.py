@@ -67,6 +67,9 @@ paper = Paper(
         "bigrams and changes. What tells a network from it is memory beyond one symbol, which chains of three states have.",
         "Batches are drawn from 10 000 kept sequences, as the authors'; their trained weights are not in the public copy of "
         "the repository.",
+        "Of the other models, the fully connected one is not learnt in 600 steps on 30: the network grows without noise and "
+        "stays with one symbol (its changes are 1 to 33 % of the model's), and the cyclic one in part (58 to 93 %); the metrics "
+        "on rest and late changes say which networks grow.",
         "The untrained network's symbols are independent; the loss of a perfect model is not 0 and is subtracted as the floor, "
         "found with the same solver settings.",
     ),
@@ -151,7 +154,7 @@ class Divergence:
 
 
 @paper.experiment(
-    presets={"smoke": Divergence(4, 2), "quick": Divergence(), "paper": Divergence(40, 20)},
+    presets={"smoke": Divergence(2, 4), "quick": Divergence(), "paper": Divergence(40, 20)},
     claims=[
         Claim("RH2", "the loss is a divergence, and its gradient that of the value", kind="check", ablation="without-own-terms",
               reference="0 between a sample and itself; 1 - eps log 2 for two pairs of corners at cost 1; central differences "
@@ -169,7 +172,10 @@ def divergence(config: Divergence, key, log: Log) -> Report:
     move = jax.random.normal(jax.random.fold_in(key, 1), x.shape)
     arms = {}
     for arm, debiased in (("system", True), ("without-own-terms", False)):
-        value = jax.jit(lambda x, debiased=debiased: sinkhorn_divergence(x, y, blur=1.0, sweeps=500, debiased=debiased))
+
+        def value(x, debiased=debiased):
+            return sinkhorn_divergence(x, y, blur=1.0, sweeps=500, debiased=debiased)
+
         gradient = float((jax.grad(value)(x) * move).sum())
         exact = float((value(x + 1e-4 * move) - value(x - 1e-4 * move)) / 2e-4)
         known = sinkhorn_divergence(corners[:2], corners[2:], blur=0.2, sweeps=500, debiased=debiased)
@@ -637,7 +643,9 @@ class Architectures:
     claims=[
         Claim("RH10", "memory beyond one symbol: five steps apart, symbols of the three-state chain go together as in the "
               "model", kind="paper", where="emission statistics", ablation="untrained", null=("markov", "independent"),
-              grows="steps", checks=[equals("chain_3_lag5", 0.092, tol=0.045)]),
+              grows="steps", checks=[equals("chain_3_lag5", 0.092, tol=0.045)],
+              reason="the networks have such memory, and most have too much of it: 0.11 to 0.14 for 0.09; no null model has it "
+              "(0.02 and 0)"),
     ],
     cost=20.0,
 )  # fmt: skip
