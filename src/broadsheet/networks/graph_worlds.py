@@ -99,35 +99,28 @@ class GraphWorld(System):
     def step(self, state: WorldState, inputs: Any, key: PRNGKeyArray | None = None) -> tuple[WorldState, Observation]:
         if key is None:
             raise InputError("A GraphWorld draws starts and noise: run it with a key.")
-        after = jax.lax.switch(
-            jnp.where(inputs >= 0, 1, jnp.where(inputs == RESTART, 2, 0)),
-            (lambda: state, lambda: self._move(state, inputs, key), lambda: self._begin(state, key)),
-        )
-        return after, state.seen
+        return jax.lax.cond(inputs == WAIT, lambda: state, lambda: self._act(state, inputs, key)), state.seen
 
     def readout(self, state: WorldState) -> Observation:
         return state.seen
 
-    def _move(self, state: WorldState, action: Array, key: PRNGKeyArray) -> WorldState:
-        place = self.neighbours[state.place, action]
-        reward = place == self._goal(state.seen.episode)
-        seen = self._look(key, place, reward, state.seen.moves + 1, state.seen.episode)
-        moved = state._replace(place=place, seen=seen, steps=state.steps + 1)
-        over = (moved.steps >= self.limit) & ~reward
-        return jax.lax.cond(over, lambda: self._begin(moved, jax.random.fold_in(key, 1)), lambda: moved)
-
-    def _begin(self, state: WorldState, key: PRNGKeyArray) -> WorldState:
-        """Keeps the episode that is over and starts the next."""
-        episode = state.seen.episode
-        place = self._start(key, episode + 1)
-        seen = self._look(jax.random.fold_in(key, 1), place, jnp.zeros((), bool), state.seen.moves + 1, episode + 1)
+    def _act(self, state: WorldState, action: Array, key: PRNGKeyArray) -> WorldState:
+        """A move; where the episode is over by it, or by `RESTART`, that is kept and the next one starts."""
+        start_key, seen_key = jax.random.split(key)
+        moving, episode = action >= 0, state.seen.episode
+        place = jnp.where(moving, self.neighbours[state.place, action], state.place)
+        reward = moving & (place == self._goal(episode))
+        steps = state.steps + moving
+        over = ~moving | ((steps >= self.limit) & ~reward)
+        after = episode + over
+        place = jnp.where(over, self._start(start_key, after), place)
         return WorldState(
             place,
-            seen,
-            jnp.zeros((), jnp.int32),
-            self.distances[self._index(episode + 1), place],
-            state.taken.at[episode].set(state.steps, mode="drop"),
-            state.shortest.at[episode].set(state.optimal, mode="drop"),
+            self._look(seen_key, place, reward, state.seen.moves + 1, after),
+            jnp.where(over, 0, steps),
+            jnp.where(over, self.distances[self._index(after), place], state.optimal),
+            state.taken.at[jnp.where(over, episode, self.episodes)].set(steps, mode="drop"),
+            state.shortest.at[jnp.where(over, episode, self.episodes)].set(state.optimal, mode="drop"),
         )
 
     def _index(self, episode: Array) -> Array:

@@ -215,7 +215,7 @@ class ThetaGammaMemory(System):
     def read(
         self,
         cue: Int[Array, "*cues active"],
-        context: Int[Array, "*cues context_active"] | None = None,
+        context: Int[Array, "... context_active"] | None = None,
         direction: str = "forward",
         steps: int = 6,
     ) -> tuple[Int[Array, "*cues steps active"], Bool[Array, "*cues steps"]]:
@@ -230,7 +230,7 @@ class ThetaGammaMemory(System):
             raise InputError(f"ThetaGammaMemory.read: a cue of {cue.shape[-1]} units; {self.items.active} are wanted.")
         if context is not None and context.ndim == cue.ndim:
             context = jnp.broadcast_to(context[..., None, :], (*cue.shape[:-1], steps, context.shape[-1]))
-        return _read(self, cue, context, direction == "reverse", steps)
+        return _read(self, cue, context, jnp.asarray(direction == "reverse"), steps)
 
     def init(self, key: PRNGKeyArray | None = None) -> MemoryState:
         none = jnp.zeros((), jnp.int32)
@@ -253,10 +253,11 @@ class ThetaGammaMemory(System):
             done=~fresh & recall.done,
             cycle=tick.cycle,
         )
-        recall = recall._replace(context=self._context(synapses, recall, tick.cycle != state.recall.cycle))
         writing = tick.event & (tick.writing | ~self.gated) & (request.mode == WRITE) & ~recall.done
         reading = tick.event & (~tick.writing | ~self.gated) & recall.going
         synapses, recall = self._learn(synapses, recall, request, tick, writing)
+        # after the writing: synapses that are read before they change would be copied
+        recall = recall._replace(context=self._context(synapses, recall, tick.cycle != state.recall.cycle))
         return MemoryState(synapses, self._next(synapses, recall, request, reading)), state.recall
 
     def _context(self, synapses: Synapses, recall: Recall, due: Any) -> Int[Array, " context_active"]:
@@ -335,7 +336,7 @@ def _encode(memory: ThetaGammaMemory, synapses: Synapses, sequences: Array, labe
 
 
 @eqx.filter_jit
-def _read(memory: ThetaGammaMemory, cue: Array, context: Array | None, reverse: bool, steps: int) -> tuple[Array, Array]:
+def _read(memory: ThetaGammaMemory, cue: Array, context: Array | None, reverse: Array, steps: int) -> tuple[Array, Array]:
     def one(carry: tuple[Array, Array], label: Array | None) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         item, going = carry
         found, accepted = memory.retrieve(memory.synapses, item, label, label, reverse)

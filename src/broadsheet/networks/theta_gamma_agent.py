@@ -300,14 +300,15 @@ class Life(NamedTuple):
 
     taken: np.ndarray  # steps of each episode
     shortest: np.ndarray  # that the shortest way takes
-    relearned: int  # episodes after the goal moved, all that the world keeps where it was not relearned
+    relearned: int | None  # episodes after the goal moved, where it was relearned
     values: np.ndarray  # of the codes that the agent met
     events: int  # gamma cycles
 
 
-def live(system: Any, key: PRNGKeyArray, moved: int, events: int = 60_000, chunk: int = 2000) -> Life:
+def live(system: Any, key: PRNGKeyArray, moved: int, events: int = 200_000, chunk: int = 2000) -> Life:
     """Runs `inhabit(…)` until the goal that moved at episode `moved` is relearned (see `relearned`), for all episodes that the
-    world keeps, or for so many gamma events; it looks after each chunk of events.
+    world keeps, or for so many gamma events; it looks after each chunk of events. It gives up where the last five episodes all
+    ran into the world's limit of steps: binary synapses only fill, and a memory that is lost stays so.
 
     **Raises:** `InputError` where the agent does not fit the world.
     """
@@ -325,9 +326,10 @@ def live(system: Any, key: PRNGKeyArray, moved: int, events: int = 60_000, chunk
         episodes = min(int(after.seen.episode), world.episodes)
         taken, shortest = (np.asarray(x)[:episodes] for x in (after.taken, after.shortest))
         reached = np.flatnonzero(relearned(taken, shortest, moved))
-        if episodes == world.episodes:
+        lost = episodes >= moved + 5 and (taken[-5:] >= world.limit).all()
+        if episodes == world.episodes or lost:
             break
-    count = int(reached[0]) + 1 - moved if len(reached) else world.episodes - moved
+    count = int(reached[0]) + 1 - moved if len(reached) else None
     values = np.asarray(state[0][2].values)[: int(state[0][2].met)]
     return Life(taken, shortest, count, values, made)
 

@@ -64,6 +64,8 @@ class Willshaw(eqx.Module):
                 raise InputError(f"Willshaw.store: the codes name units outside 0 to {size - 1}, the memory's {name}.")
         if x.ndim == 2 and x.shape[1] * y.shape[1] > DENSE:
             return self._store_dense(x, y, on)
+        if x.ndim == 1 and len(x) * len(y) > DENSE:
+            return self.store_bits(x, jnp.zeros(self.weights.shape[1], bool).at[y].set(jnp.asarray(on, bool)))
         rows, columns = x[..., :, None], y[..., None, :]
         allowed = jnp.asarray(on, bool)
         if self.auto:
@@ -88,6 +90,13 @@ class Willshaw(eqx.Module):
 
     def store_bits(self, x: Int[Array, " active_in"], y: Bool[Array, " outputs"]) -> Willshaw:
         """The memory with one pair more, whose output may have any number of active units."""
+        if len(x) * len(y) > 100 * DENSE:  # all synapses at once, rather than so many one by one
+            rows = jnp.zeros(len(self.weights), bool).at[x].set(True)[:, None] & y
+            if self.auto:
+                rows = rows & ~jnp.eye(len(y), dtype=bool)
+            if self.mask is not None:
+                rows = rows & self.mask
+            return eqx.tree_at(lambda memory: memory.weights, self, self.weights | rows)
         rows = jnp.broadcast_to(y, (len(x), len(y)))
         if self.auto:
             rows = rows & (jnp.arange(len(y)) != x[:, None])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +45,9 @@ class SparseCode:
         np.put_along_axis(vectors, np.asarray(codes), True, axis=-1)
         return vectors
 
-    def noisy(self, key: PRNGKeyArray, code: Int[Array, " active"], moved: int) -> Int[Array, " active"]:
-        """A code with `moved` of its active units replaced by units that were silent."""
-        leave, enter = jax.random.split(key)
-        silent = jax.random.uniform(enter, (self.size,)).at[code].set(-1.0)
-        which = jax.lax.top_k(jax.random.uniform(leave, (self.active,)), moved)[1]
-        return code.at[which].set(jax.lax.top_k(silent, moved)[1])
+    def noisy(self, key: PRNGKeyArray, code: Int[Array, "*codes active"], moved: Any) -> Int[Array, "*codes active"]:
+        """Codes with `moved` of the active units of each replaced by units that were silent."""
+        return _noisy(key, code, jnp.asarray(moved), self.size)
 
     def project(self, key: PRNGKeyArray, rows: Float[Array, "count features"]) -> Int[Array, "count active"]:
         """Real vectors (pixels, say) to codes: a random projection of the rows less their mean, and its `active` winners.
@@ -61,6 +60,17 @@ class SparseCode:
         centred = rows - rows.mean(axis=0)
         directions = jax.random.normal(key, (rows.shape[1], self.size)) / jnp.sqrt(rows.shape[1])
         return k_winners(centred @ directions, self.active)
+
+
+@partial(jax.jit, static_argnums=3)
+def _noisy(key: PRNGKeyArray, code: Array, moved: Array, size: int) -> Array:
+    if code.ndim > 1:
+        return jax.vmap(lambda key, code: _noisy(key, code, moved, size))(jax.random.split(key, len(code)), code)
+    drawn = jax.random.uniform(key, (size + code.size,))
+    silent = drawn[:size].at[code].set(-1.0)
+    entering = k_winners(silent, min(code.size, size - code.size))
+    leaving = jnp.argsort(drawn[size:])[: entering.size]
+    return code.at[leaving].set(jnp.where(jnp.arange(entering.size) < moved, entering, code[leaving]))
 
 
 def k_winners(
@@ -77,7 +87,8 @@ def k_winners(
     drive = drive.astype(jnp.result_type(float))  # sorting integers is much slower
     if key is not None:
         drive = drive + tie * jax.random.uniform(key, drive.shape)
-    return jax.lax.top_k(drive, k)[1]
+    # XLA sorts all units where it sees that only some of the winners are used; behind the barrier it can't
+    return jax.lax.optimization_barrier(jax.lax.top_k(drive, k)[1])
 
 
 def shared(a: Int[Array, "... k"], b: Int[Array, "... k"]) -> Int[Array, "..."]:

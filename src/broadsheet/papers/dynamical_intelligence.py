@@ -310,6 +310,7 @@ def storage(config: Storage, key, log: Log) -> Report:
     one, other, *rest = jax.random.split(key, 2 + len(config.actives))
     code = SparseCode(n, k)
     x, y = code.draw(one, config.many), code.draw(other, config.many)
+    reaches = jax.jit(lambda memory, cues, k: jax.vmap(lambda cue: (memory.drive(cue) >= k).sum())(cues))
     arms = {}
     for arm, auto in (("system", False), ("auto", True)):
 
@@ -318,7 +319,7 @@ def storage(config: Storage, key, log: Log) -> Report:
 
         density = float(stored(config.few).density)
         full = stored(config.many)
-        reached = jax.jit(jax.vmap(lambda cue, memory=full: (memory.drive(cue) >= k - memory.auto).sum()))(x[: config.cues])
+        reached = reaches(full, x[: config.cues], k - auto)
         arms[arm] = {
             "density_error": abs(density / bit_density(config.few, n, n, k, k) - 1),
             "spurious": float(jnp.maximum(reached - k, 0).mean()),
@@ -337,7 +338,7 @@ def storage(config: Storage, key, log: Log) -> Report:
 def _capacity(config: Storage, active: int, key) -> np.ndarray:
     """Share of exact recalls of pairs stored so far, after each chunk."""
     code = SparseCode(config.units, active)
-    x, y = (code.draw(k, config.chunk * config.chunks).reshape(config.chunks, config.chunk, active)
+    x, y = (np.asarray(code.draw(k, config.chunk * config.chunks)).reshape(config.chunks, config.chunk, active)
             for k in jax.random.split(key))  # fmt: skip
     few = min(100, config.chunk)
 
@@ -420,9 +421,9 @@ def sequences(config: Sequences, key, log: Log) -> Report:
     arms["system"]["density"] = float(memory.synapses.following.density)
     curves = np.zeros((3, config.wrong + 1))
     for wrong in range(config.wrong + 1):
-        keys = jax.random.split(jax.random.fold_in(noise_key, wrong), config.sequences)
-        cues = jax.vmap(lambda k, code, wrong=wrong: sparse.noisy(k, code, wrong))(keys, items[:, 0]) if wrong else items[:, 0]
-        noisy = items.at[:, 0].set(cues)
+        cues = sparse.noisy(noise_key, items[:, 0], wrong)
+        noisy = np.asarray(items).copy()
+        noisy[:, 0] = cues
         found = memory.read(cues, steps=config.length - 1)[0]
         curves[:, wrong] = (_exact(found, items[:, 1:]), _table(items, noisy), _nearest(sparse.bits(items), sparse.bits(noisy)))
     return Report(arms=arms, arrays={"noisy": curves})
@@ -582,9 +583,7 @@ def gating(config: Gating, key, log: Log) -> Report:
     one, other, third = jax.random.split(key, 3)
     sparse = SparseCode(config.units, config.active)
     old, new = sparse.draw(one, 2 * config.old).reshape(config.old, 2, -1), sparse.draw(other, config.new)
-    keys = jax.random.split(third, config.new)
-    wrong = config.active - config.common
-    cues = jax.vmap(lambda k, code: sparse.noisy(k, code, wrong))(keys, old[jnp.arange(config.new) % config.old, 0])
+    cues = sparse.noisy(third, old[jnp.arange(config.new) % config.old, 0], config.active - config.common)
     pairs = jnp.concatenate([old, jnp.stack([cues, new], axis=1)])
     memory = ThetaGammaMemory(sparse, SparseCode(max(config.units // 4, 20), 8))
     seen = Clock().events(2.0)
@@ -701,10 +700,10 @@ class Learning:
     active: int = 10
     sweep: int = 7
     moved: int = 6  # episodes before the reward moves
-    after: int = 40  # at most, of the agent
-    tabular: int = 500  # at most, of the tables
+    after: int = 150  # at most, of the agent: from there on no share of 500 meets the bound
+    tabular: int = 500  # at most, of the tables; charged to each that has not relearned
     repeats: int = 8  # tables that are run
-    events: int = 60_000  # gamma cycles, at most
+    events: int = 100_000  # gamma cycles, at most
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -726,16 +725,17 @@ TABLES: dict[str, dict[str, Any]] = {
 @paper.experiment(
     presets={"smoke": Learning(rooms=2, places=3, units=24, active=6, sweep=2, moved=1, after=6, tabular=6, repeats=1,
                                events=60),
-             "quick": Learning(), "paper": Learning(units=4000, active=12, moved=20, after=200, repeats=50, events=400_000)},
+             "quick": Learning(), "paper": Learning(units=4000, active=12, moved=20, repeats=50, events=1_000_000)},
     claims=[
         Claim("DI9", "an agent that learns by interacting relearns a moved reward in a third of Q-learning's episodes",
               kind="paper", where=POSITION, seeds=8, grows="rooms",
               ablation=("no-replay", "dense", "forward", "uncoupled", "ungated"), null=("iterated", "dyna-q", "q-heading"),
               reason="a table meets it, even one that learns by Q-learning alone, if of equal actions it keeps to the last as "
-              "the agent does: most of the gain is how ties are broken",
+              "the agent does: most of the gain is how ties are broken; so does the agent without replay, coupling or gates",
               checks=[at_most("share", 0.3, over="mean")]),
         Claim("DI9b", "reverse replay relearns sooner than forward replay", kind="paper", where=POSITION, seeds=8,
               ablation="forward", null="no-replay", grows="rooms",
+              reason="on the seeds it was developed on, an agent that replays nothing was about as far ahead of forward replay",
               checks=[at_most("episodes", -0.5, minus="forward", over="mean")]),
     ],
     cost=60.0,
@@ -743,7 +743,7 @@ TABLES: dict[str, dict[str, Any]] = {
 def learning(config: Learning, key, log: Log) -> Report:
     """Episodes until a moved reward is relearned: the agent, without one of its parts each, and tabular agents.
 
-    An agent that has not relearned within its episodes and gamma cycles is charged with as many as the tables may take.
+    Agents and tables that have not relearned in time are all charged with as many episodes as the tables may take.
     """
     layout = ring_of_paths(config.rooms, config.places)
     goal_key, table_key, life_key = jax.random.split(key, 3)
@@ -759,9 +759,9 @@ def learning(config: Learning, key, log: Log) -> Report:
     arrays = {}
     for k, (name, options) in enumerate(ABLATIONS.items()):
         found = live(_agent(config, goals, life_key, **options), jax.random.fold_in(life_key, 1), config.moved, config.events)
-        in_time = found.relearned < config.after
         arms[name] = {
-            "episodes": found.relearned if in_time else config.tabular,
+            "episodes": config.tabular if found.relearned is None else found.relearned,
+            "late": found.relearned is None,
             "events": found.events,
             "moves": int(found.taken.sum()),
         }
@@ -848,7 +848,9 @@ def energy(config: Energy, key, log: Log) -> Report:
         items = code.draw(jax.random.fold_in(key, k), config.sequences * config.length)
         items = items.reshape(config.sequences, config.length, active)
         memory = ThetaGammaMemory(code, contexts).encode(items)
-        points.append(((2 * active + contexts.active) / n, _both_ways(memory, items)["forward"]))
+        points.append(
+            ((2 * active + contexts.active) / n, _exact(memory.read(items[:, 0], steps=config.length - 1)[0], items[:, 1:]))
+        )
         if k == 0:
             used = np.bincount(np.asarray(items).ravel(), minlength=n)
             index = used[np.asarray(items)].sum(axis=-1).mean() / n**2
