@@ -71,7 +71,7 @@ def _states(model: NoiseRNN, noise: Float[Array, "length inputs"]) -> Float[Arra
 def at_rest(model: NoiseRNN, key: PRNGKeyArray, starts: int = 20, steps: int = 500) -> Float[np.ndarray, "starts steps"]:
     """|h| of as many starts from N(0, 1), step by step without noise."""
     first = generator(key).standard_normal((starts, model.net.units), np.float32)
-    return np.linalg.norm(np.asarray(_quiet(model, jnp.asarray(first), steps)), axis=2)
+    return np.linalg.norm(np.asarray(_quiet(model, jnp.asarray(first), steps), np.float64), axis=2)
 
 
 @eqx.filter_jit

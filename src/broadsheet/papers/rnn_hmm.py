@@ -68,8 +68,8 @@ paper = Paper(
         "Batches are drawn from 10 000 kept sequences, as the authors'; their trained weights are not in the public copy of "
         "the repository.",
         "Of the other models, the fully connected one is not learnt in 600 steps on 30: the network grows without noise and "
-        "stays with one symbol (its changes are 1 to 33 % of the model's), and the cyclic one in part (58 to 93 %); the metrics "
-        "on rest and late changes say which networks grow.",
+        "stays with one symbol (its changes are 1 to 33 % of the model's), and the cyclic one in part (58 to 93 %); "
+        "the metrics on rest and late changes say which networks grow.",
         "The untrained network's symbols are independent; the loss of a perfect model is not 0 and is subtracted as the floor, "
         "found with the same solver settings.",
     ),
