@@ -24,7 +24,7 @@ comparison = Comparison(
     inputs,
     text="Each sequence of seven is read from its first item, one item after another. Ours has one bit a synapse, kept in a byte, and reads the "
     "rows of active inputs; dense retrieval is the same memory by products of float32 matrices; a modern Hopfield network keeps "
-    "every item and compares the cue with all of them, with as many patterns as fit into as many bits, a spiking memory is one "
+    "every item and compares the cue with all of them, with as many patterns as fit into as many bytes, a spiking memory is one "
     "of leaky neurons in snnTorch with the same synapses, and the GRU has as many float32 weights as fit into the bits of ours "
     "times 32, and is trained by gradient until 99 % of the items come out right, or for 300 passes. Samples are presentations "
     "of a sequence until then, one for the others; the GRU is given each true item before the next.",
@@ -83,14 +83,15 @@ def dense(case, given):
 
 @comparison.side("modern Hopfield")
 def hopfield(case, given):
-    """Softmax attention over stored transitions, as many as fit into the bits of ours at one bit a unit and pattern."""
+    """Softmax attention over stored transitions, as many as fit into the bytes of ours at one byte a unit and pattern."""
     codes, units, k = given["codes"], case["units"], case["active"]
     made = bits(codes, units)
     before, after = (made[:, part].reshape(-1, units) for part in (slice(None, -1), slice(1, None)))
     room = min(len(before), 2 * units**2 // (2 * units))
-    before, after = before[:room], after[:room]
+    stored = [part[:room].astype(bool) for part in (before, after)]
 
     def use():
+        before, after = (part.astype(np.float32) for part in stored)
         state, found = made[:, 0], []
         for _ in range(case["length"] - 1):
             similar = 4.0 * state @ before.T
@@ -98,7 +99,7 @@ def hopfield(case, given):
             winners = np.argpartition(-(weight @ after), k, axis=1)[:, :k]
             state = bits(winners, units)
             found.append(winners)
-        return {"exact": exact(np.stack(found, axis=1), codes), "samples": 1, "megabits": 2 * room * units / 1e6}
+        return {"exact": exact(np.stack(found, axis=1), codes), "samples": 1, "megabits": 16 * len(stored[0]) * units / 1e6}
 
     return use
 
