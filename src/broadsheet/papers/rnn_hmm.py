@@ -465,7 +465,7 @@ def statistics(runs: Runs):
     arms = [arm for arm in ("system", "hmm", "gru", "markov", "independent", "untrained") if arm in system.arms]
     colours = [SYSTEM_COLOUR, *[CONTROL_COLOUR] * (len(arms) - 1)]
     for axis, name, text in (
-        (axes[2], "volatility", "changes of symbol a sequence"),
+        (axes[2], "volatility", "changes a sequence"),
         (axes[3], "excess", "loss above the floor"),
     ):
         axis.bar(arms, [system.arms[arm][name] for arm in arms], color=colours)
@@ -595,7 +595,7 @@ def kicks(runs: Runs):
     middle.set_xticks(
         [n + 4 * k for k in range(len(effects)) for n in range(3)], ["kick", "alike", "random"] * len(effects), rotation=60
     )
-    label(middle, "silenced units, by direction", "transition rate (share of untouched)", legend=False)
+    label(middle, "silenced units, by direction", "transitions (share)", legend=False)
     steps = np.arange(1, len(data["spread_cluster"]) + 1)
     right.semilogy(steps, data["spread_cluster"], "o-", color=SYSTEM_COLOUR, label="from clusters")
     right.semilogy(steps, data["spread_transition"], "s-", color=CONTROL_COLOUR, label="from transitions")
@@ -683,7 +683,7 @@ def memory(runs: Runs):
     names = [metric.removesuffix("_lag5") for metric in arms["system"] if metric.endswith("_lag5")]
     shown = ("system", "hmm", "markov", "independent", "untrained")
     fig, axes = figure(2, width=5)
-    texts = {"lag5": "p(same symbol 5 steps on) above chance", "volatility_ratio": "changes of symbol (share of the model's)"}
+    texts = {"lag5": "same symbol after 5 steps, less chance", "volatility_ratio": "changes (share of the model's)"}
     for axis, (metric, text) in zip(axes, texts.items(), strict=True):
         for k, arm in enumerate(shown):
             colour = (SYSTEM_COLOUR, COLOURS[1], "#707070", CONTROL_COLOUR, "#c9c9c9")[k]
