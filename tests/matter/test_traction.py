@@ -1,5 +1,6 @@
 """Generated cells, networks, baselines, formulas and files of tractions."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +42,7 @@ def test_depthwise_is_a_convolution():
     x = RNG.normal(size=(1, 9, 11, 2)).astype(np.float32)
     for edge, mode in ((False, "constant"), (True, "nearest")):
         layer = Depthwise(RNG, 2, 5, edge=edge)
-        found = np.asarray(layer(jnp.asarray(x)))
+        found = np.asarray(eqx.filter_jit(layer)(jnp.asarray(x)))
         for c in range(2):
             kernel = np.asarray(layer.weight)[::-1, ::-1, c]
             np.testing.assert_allclose(found[0, :, :, c], convolve(x[0, :, :, c], kernel, mode=mode), atol=1e-5)
@@ -57,9 +58,10 @@ def test_greens_network_is_grad_phi_plus_psi_grad_chi():
     """Against the derivative of smooth potentials in space, far from the edge; x along columns."""
     net = GreensNet(np.random.default_rng(0), 1, (32, 32), channels=2, kernels="none")
     x = jnp.asarray(np.exp(-0.5 * ((np.arange(32) - 15.5) ** 2 / 16 + (np.arange(32)[:, None] - 12.5) ** 2 / 25)), jnp.float32)
-    sources = np.asarray(net.scalars(x[None, :, :, None]), float)[0]
+    scalars, forces = eqx.filter_jit(lambda n, x: (n.scalars(x), n(x)))(net, x[None, :, :, None])
+    sources = np.asarray(scalars, float)[0]
     phi, psi, chi = sources * np.exp(np.asarray(net.log_kernel, float))[:, :1, None]
-    found = np.asarray(net(x[None, :, :, None]))[0]
+    found = np.asarray(forces)[0]
     for k, axis in ((0, 1), (1, 0)):
         expected = np.gradient(phi, axis=axis) + psi * np.gradient(chi, axis=axis)
         inner = np.s_[6:-6, 6:-6]

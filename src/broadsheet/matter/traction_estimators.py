@@ -217,7 +217,10 @@ class SheetPhysics(eqx.Module):
         return mask, Y, jnp.exp(jnp.clip(numbers[:, 0], -8.0, 8.0)), jnp.exp(jnp.clip(numbers[:, 1] - 1, -5.0, 2.0))
 
     def forces(self, net: SheetNet, X: Array) -> Array:
-        mask, Y, sigma_a, alpha = self.fields(net, X)
+        return self.pulled(*self.fields(net, X))
+
+    def pulled(self, mask: Array, Y: Array, sigma_a: Array, alpha: Array) -> Array:
+        """Tractions of such fields."""
         pull = jnp.broadcast_to(sigma_a[:, None, None], Y.shape)
         active = jnp.stack([pull, pull, jnp.zeros_like(pull)], axis=1)
         nodes = jax.vmap(functools.partial(node_displacement, self.h))(mask, Y, active, alpha)
@@ -239,25 +242,23 @@ class SheetPhysics(eqx.Module):
 
 
 class SheetLoss(eqx.Module):
-    """Mean squared error of the sheet's tractions, inside masks only: the sheet has none outside."""
+    """Mean squared error of the sheet's tractions inside masks: the sheet has none outside. First, without mechanics where
+    `begins`: stiffness in proportion to the amount of force, up to `scale`, sigma_a = 1 and alpha = 1/e. One program."""
 
-    physics: SheetPhysics
-
-    def __call__(self, net: SheetNet, batch: Batch, key: Array) -> Array:
-        X, F = batch
-        inside = (X[..., -1:] > 0) * F
-        return jnp.mean(jnp.sum((self.physics.forces(net, X) - inside) ** 2, axis=-1))
-
-
-class StiffnessLoss(eqx.Module):
-    """First, without mechanics: stiffness in proportion to the amount of force, sigma_a = 1 and alpha = 1/e."""
-
+    begins: Array
     physics: SheetPhysics
     scale: float = eqx.field(static=True)
 
     def __call__(self, net: SheetNet, batch: Batch, key: Array) -> Array:
         X, F = batch
-        mask, Y, sigma_a, alpha = self.physics.fields(net, X)
+        fields = self.physics.fields(net, X)
+        return jax.lax.cond(self.begins, lambda: self._of_stiffness(fields, F), lambda: self._of_forces(fields, F))
+
+    def _of_forces(self, fields: tuple[Array, Array, Array, Array], F: Array) -> Array:
+        return jnp.mean(jnp.sum((self.physics.pulled(*fields) - fields[0][..., None] * F) ** 2, axis=-1))
+
+    def _of_stiffness(self, fields: tuple[Array, Array, Array, Array], F: Array) -> Array:
+        mask, Y, sigma_a, alpha = fields
         size = jnp.sqrt(jnp.sum(F**2, axis=-1))
         aim = self.physics.floor + self.scale * size / jnp.maximum(size.max(axis=(1, 2), keepdims=True), 1e-12)
         error = jnp.where(mask, jnp.log(Y) - jnp.log(aim), 0.0) ** 2
@@ -329,12 +330,11 @@ class PBNN(NetForce, BaseEstimator):
         return SheetNet(self._rng(), self.n_channels_, channels=self.channels, blocks=self.blocks, kernel=self.kernel)
 
     def _train(self, net: SheetNet, data: Samples, report: Progress | None) -> SheetNet:
-        if self.pretrain:
-            rule = _adamw(self.rate, 0.0, self.pretrain)
-            net = self._run(net, StiffnessLoss(self._physics, self.stiffness), data, rule, self.pretrain, report, stage=1)
-        if not self.steps:
-            return net
-        return self._run(net, SheetLoss(self._physics), data, _adamw(self.rate, 0.0, self.steps), self.steps, report)
+        for stage, steps in ((1, self.pretrain), (0, self.steps)):
+            if steps:
+                loss = SheetLoss(jnp.asarray(stage == 1), self._physics, self.stiffness)
+                net = self._run(net, loss, data, _adamw(self.rate, 0.0, steps), steps, report, stage)
+        return net
 
     def _forces(self, images: Array) -> Array:
         return _sheet_forces(self._physics, self.network_, images)

@@ -22,6 +22,11 @@ from broadsheet.learn.layers import Dense
 Images = Float[Array, "cells _ _ _"]
 
 
+def gelu(x: Array) -> Array:
+    """x times the normal distribution up to x; with erf, which CPUs compute faster than the erfc of `jax.nn.gelu`."""
+    return 0.5 * x * (1 + jax.lax.erf(x * np.float32(np.sqrt(0.5))))
+
+
 class Depthwise(eqx.Module):
     """A k x k convolution of each channel by itself, as large as what goes in; a single channel goes into many."""
 
@@ -105,7 +110,7 @@ class ConvNext(eqx.Module):
         y = self.up(y if self.norm is None else self.norm(y))
         if self.sine:
             return self.down(jnp.sin(y))
-        return x + self.down(jax.nn.gelu(y, approximate=False))
+        return x + self.down(gelu(y))
 
 
 class Stack(eqx.Module):
@@ -173,7 +178,7 @@ class UNet(eqx.Module):
         x, kept = self.head(x), []
         for level in self.levels:
             kept.append(_through(level.beside, x))
-            x = jax.nn.gelu(level.shrink(_through(level.down, x)), approximate=False)
+            x = gelu(level.shrink(_through(level.down, x)))
         x = _through(self.bottom, x)
         for level, beside in zip(self.levels[::-1], kept[::-1], strict=True):
             x = jnp.repeat(jnp.repeat(x, self.stride, axis=1), self.stride, axis=2)
@@ -215,7 +220,7 @@ class SheetNet(eqx.Module):
     def __call__(self, x: Images, mask: Float[Array, "cells height width"]) -> tuple[Array, Array]:
         """Log stiffness (cells, height, width) and the cells' two logarithms (cells, 2)."""
         x = jax.nn.relu(self.first(x))
-        small = _through(self.coarse, jax.nn.gelu(self.shrink(x), approximate=False))
+        small = _through(self.coarse, gelu(self.shrink(x)))
         large = jnp.repeat(jnp.repeat(small, 4, axis=1), 4, axis=2)
         field = self.join(jnp.concatenate([_through(self.fine, x), large], axis=-1))[..., 0]
         share = mask.reshape(len(mask), mask.shape[1] // 4, 4, mask.shape[2] // 4, 4).mean(axis=(2, 4))

@@ -293,8 +293,8 @@ class Gallery:
     channels: int = 8
     stages: int = 2
     blocks: int = 1
-    steps: int = 150
-    batch: int = 4
+    steps: int = 200
+    batch: int = 2
     rate: float = 1e-2
 
 
@@ -504,13 +504,13 @@ class Learning:
     stages: int = 2
     blocks: int = 1
     kernel: int = 15
-    unet_steps: int = 150
+    unet_steps: int = 200
     pbnn_steps: int = 60
     gfnn_steps: int = 80
     gfnn_channels: int = 8
     gfnn_rate: float = 1e-2
     kernel_rate: float = 0.1
-    batch: int = 4
+    batch: int = 2
 
 
 SMALL = "log_nmse_small"
@@ -584,7 +584,7 @@ def _models(
     greens: dict[str, Any] = {"steps": config.gfnn_steps, "rate": config.gfnn_rate, "kernel_rate": config.kernel_rate, **common}
     made: dict[str, tuple[ForceEstimator, tuple[str, ...]]] = {
         "system": (PBNN(h, channels=config.channels, blocks=config.blocks, kernel=config.kernel, steps=config.pbnn_steps,
-                        pretrain=config.pbnn_steps // 2, **common), ("zyxin", "mask")),
+                        pretrain=config.pbnn_steps, **common), ("zyxin", "mask")),
         "unet": (UNetForce(config.channels, stages=config.stages, blocks=config.blocks, steps=config.unet_steps, rate=1e-2,
                            **common), ("zyxin",)),
         "gfnn": (GFNN(config.gfnn_channels, **greens), ("zyxin",)),
