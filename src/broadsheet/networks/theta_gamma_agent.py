@@ -308,7 +308,7 @@ class Life(NamedTuple):
 def live(system: Any, key: PRNGKeyArray, moved: int, events: int = 200_000, chunk: int = 2000) -> Life:
     """Runs `inhabit(…)` until the goal that moved at episode `moved` is relearned (see `relearned`), for all episodes that the
     world keeps, or for so many gamma events; it looks after each chunk of events. It gives up where the last five episodes all
-    ran into the world's limit of steps: binary synapses only fill, and a memory that is lost stays so.
+    ran into the world's limit of steps: binary synapses only fill, so that a full memory hardly comes back.
 
     **Raises:** `InputError` where the agent does not fit the world.
     """

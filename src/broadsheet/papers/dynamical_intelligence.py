@@ -704,7 +704,7 @@ class Learning:
     active: int = 10
     sweep: int = 7
     moved: int = 6  # episodes before the reward moves
-    after: int = 150  # at most, of the agent: from there on no share of 500 meets the bound
+    after: int = 150  # episodes at most, of the agent; `events` mostly ends first
     tabular: int = 500  # at most, of the tables; charged to each that has not relearned
     repeats: int = 8  # tables that are run
     events: int = 100_000  # gamma cycles, at most
