@@ -317,8 +317,8 @@ class Gallery:
                   at_most("nmse", {"quick": 0.0, "paper": 0.0}, of="actin", minus="mask")],
               reason="Forces towards the middle of the cell, in proportion to the image and by the distance from the edge, "
               "meet all of it: 28 numbers and no network, with an error of 0.18 to 0.21 where the U-Net has 0.12 to 0.14. "
-              "What is left to say beyond that is Z4b. The other protein is close to its bound, at 0.52 and 0.53; with twice as "
-              "many cells a step it was 0.47 at the same seed as 0.52."),
+              "What is left to say beyond that is Z4b. The other protein is close to its bound, at 0.52 and 0.53; with twice "
+              "as many cells a step it was 0.47 at the same seed as 0.52."),
         Claim("Z4b", "the network knows more than forces towards the middle in proportion to the image", kind="paper",
               where="abstract: morphology matters beside local intensity", ablation=("actin", "mask"),
               null=("wiener", "central", "sparse"), grows="steps", seeds=8,
