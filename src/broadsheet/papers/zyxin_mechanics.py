@@ -491,7 +491,9 @@ def inputs(runs: Runs):
         for name, colour in (("following", SYSTEM_COLOUR), ("staying", CONTROL_COLOUR)):
             axes[1, 1].plot(data[f"{name}_true"], "-", color=colour, label=f"true, adhesions {name}")
             axes[1, 1].plot(data[f"{name}_guessed"], "o", color=colour, markersize=4, label=f"U-Net, adhesions {name}")
-        label(axes[1, 1], "frame", "contractile strength / first frame", "a drug comes and goes")
+        axes[1, 1].set_ylim(-0.5, 1.1)  # room for the legend
+        label(axes[1, 1], "frame", "contractile strength / first frame", "a drug comes and goes", legend=False)
+        axes[1, 1].legend(loc="lower center", ncols=2, fontsize="x-small")
     return fig
 
 
@@ -538,7 +540,8 @@ SMALL = "log_nmse_small"
               checks=[at_least("stiffness_r", {"paper": 0.8}, over="mean")]),
         Claim("Z7", "kernels with reach beat a local network of the same size", kind="paper", where="Green's function network",
               about="gfnn", ablation="local", null=("wiener", "central"), grows="gfnn_steps", seeds=8,
-              reason="Forces towards the middle of the cell, which have reach without any kernel, are better than both.",
+              reason="Forces towards the middle of the cell, which have reach without any kernel, are better than both: errors "
+              "of 0.18 and 0.21 at two seeds, where those with kernels are at 0.29 and 0.34 and local ones at 0.81.",
               checks=[at_most("log_nmse", {"quick": np.log(0.8), "paper": np.log(0.8)}, of="gfnn", minus="local")]),
     ],
     cost=40.0,
