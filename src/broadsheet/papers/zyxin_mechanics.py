@@ -646,8 +646,10 @@ def curves(runs: Runs):
              "wiener": "Wiener filter", "sparse": "formula"}  # fmt: skip
     for k, (arm, name) in enumerate(names.items()):
         control = arm in ("local", "central", "wiener")
-        marks = {"color": CONTROL_COLOUR, "ls": ("--", ":", "-.")[k % 3]} if control else {"color": COLOURS[k % len(COLOURS)]}
+        marks = {"color": CONTROL_COLOUR, "ls": ("--", ":", "-.")[k % 3]} if control else {"color": COLOURS[min(k, 3)]}
         axes[0, 0].loglog(data["train"], data[f"curve_{arm}"], marker="o", label=name, **marks)
+    axes[0, 0].set_xticks(data["train"], [f"{n}" for n in data["train"]])
+    axes[0, 0].set_xticks([], minor=True)
     low, top = axes[0, 0].get_ylim()
     axes[0, 0].set_ylim(low, top * (top / low) ** 0.8)  # room for the legend
     label(axes[0, 0], "cells learned from", "normalised squared error", legend=False)
