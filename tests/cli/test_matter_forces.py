@@ -22,7 +22,10 @@ def movies(tmp_path_factory):
     cells = SyntheticCells(0, size=48, h=64 / 48).sample(3)
     for k in range(3):
         write_frame(
-            folder / "movies" / f"cell_{k}" / "frame_0.npy", force=cells.force[k], mask=cells.mask[k], zyxin=100 + 50 * cells.zyxin[k]
+            folder / "movies" / f"cell_{k}" / "frame_0.npy",
+            force=cells.force[k],
+            mask=cells.mask[k],
+            zyxin=100 + 50 * cells.zyxin[k],
         )
     np.save(folder / "plain.npy", cells.zyxin)
     np.save(folder / "masks.npy", cells.mask)
