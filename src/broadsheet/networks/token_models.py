@@ -25,16 +25,20 @@ Tokens = Int[Array, " time"]
 
 
 class TokenLSTM(System):
-    """Embedding, layers of LSTM cells, read-out."""
+    """Embedding, layers of LSTM cells, read-out.
+
+    Forget gates start so that cells remember for 1 to `longest` tokens, `b_f = log U(1, longest - 1)`, `b_i = -b_f`: what an
+    LSTM needs to learn of delays at all (Tallec and Ollivier, arXiv 1804.11188).
+    """
 
     embedding: Float[Array, "vocab width"]
     cells: tuple[eqx.nn.LSTMCell, ...]
     head: Dense
 
-    def __init__(self, vocab: int, width: int, layers: int = 1, *, key: PRNGKeyArray) -> None:
+    def __init__(self, vocab: int, width: int, layers: int = 1, *, longest: int = 128, key: PRNGKeyArray) -> None:
         rng = generator(key)
         self.embedding = jnp.asarray(rng.standard_normal((vocab, width)), float)
-        self.cells = tuple(_cell(rng, width) for _ in range(layers))
+        self.cells = tuple(_cell(rng, width, longest) for _ in range(layers))
         self.head = Dense(rng, width, vocab)
 
     def init(self, key: PRNGKeyArray) -> PyTree:
@@ -52,11 +56,14 @@ class TokenLSTM(System):
         return rollout(self, tokens)[1]
 
 
-def _cell(rng: np.random.Generator, width: int) -> eqx.nn.LSTMCell:
+def _cell(rng: np.random.Generator, width: int, longest: int) -> eqx.nn.LSTMCell:
     """Uniform weights within 1 / sqrt(width) as Equinox has them, drawn on the host: nothing is compiled for a width."""
     shapes = eqx.filter_eval_shape(eqx.nn.LSTMCell, width, width, key=jax.random.key(0))
     bound = 1 / np.sqrt(width)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(-bound, bound, leaf.shape), leaf.dtype), shapes)
+    cell = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(-bound, bound, leaf.shape), leaf.dtype), shapes)
+    kept = np.log(rng.uniform(1, longest - 1, width))
+    bias = jnp.asarray(np.concatenate([-kept, kept, np.zeros(2 * width)]), cell.bias.dtype)  # input, forget, cell, output
+    return eqx.tree_at(lambda cell: cell.bias, cell, bias)
 
 
 class Cache(NamedTuple):
