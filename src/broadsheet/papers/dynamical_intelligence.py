@@ -199,7 +199,8 @@ def transition(runs: Runs):
     """Order over coupling, beside the closed form."""
     data = runs["system"].arrays
     fig, axis = figure()
-    axis.plot(data["strengths"], data["closed"], color="k", lw=0.8, label="infinitely many")
+    finely = np.linspace(np.min(data["strengths"]), np.max(data["strengths"]), 200)
+    axis.plot(finely, np.sqrt(np.maximum(0, 1 - 1 / finely)), color="k", lw=0.8, label="infinitely many")
     axis.plot(data["strengths"], data["order"], "o", color=SYSTEM_COLOUR, label="simulated")
     label(axis, "coupling K / K_c", "order parameter R")
     return fig
