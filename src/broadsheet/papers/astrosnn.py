@@ -316,6 +316,8 @@ KEY_ARMS = ("system", "no-memory", "slow-membranes", "traces", "lstm", "transfor
         Claim("A-5", "trained at a delay of 40, it recalls at 10 and at 80", kind="paper",
               where="abstract: long-term dependencies", ablation=("short", "plain"), null=("traces", "slow-membranes", "lstm"),
               grows="steps", seeds=8,
+              reason="An LSTM whose gates begin open has 0.9 or more at 80 on five of eight seeds in as many steps, and misses "
+              "the mean for two that have not learned yet: it is slower, not unable.",
               checks=[at_least("recall_10", 0.9, over="mean", within=(0, 1), chance=0.125),
                       at_least("recall_80", 0.9, over="mean", within=(0, 1), chance=0.125)]),
         Claim("A-11", "asked for one of three keys of 40 tokens ago, it recalls the symbol behind it, with a state that does "
@@ -324,9 +326,9 @@ KEY_ARMS = ("system", "no-memory", "slow-membranes", "traces", "lstm", "transfor
               seeds=8,
               checks=[at_least("by_key_40", 0.9, over="mean", within=(0, 1), chance=0.125),
                       at_most("state_growth", 1.0)],
-              reason="Each of five networks learns it, in its own time: after 600 steps three have it and two are at 0.8, so "
-              "that the mean, 0.91, is not safely above the bound; after 1000 it is 0.96. A Transformer is right as often, "
-              "with a state that grows; an LSTM of that size learns nothing in 1000 steps."),
+              reason="Networks learn it in their own time: eight after 600 steps are right in 0.80 of the cases in the mean, "
+              "two below one half and five above 0.9; five had 0.96 after 1000. A Transformer is right as often, with a state "
+              "that grows; an LSTM whose gates begin open has 0.44."),
     ],
     cost=45.0,
 )  # fmt: skip

@@ -322,6 +322,7 @@ class Gallery:
         Claim("Z4b", "the network knows more than forces towards the middle in proportion to the image", kind="paper",
               where="abstract: morphology matters beside local intensity", ablation=("actin", "mask"),
               null=("wiener", "central", "sparse"), grows="steps", seeds=8,
+              reason="it does, by 0.06 in the mean (at least 0.034), which eight seeds do not tell from the 0.05 asked",
               checks=[at_most("nmse", {"quick": -0.05, "paper": -0.05}, minus="central")]),
     ],
     cost=40.0,
