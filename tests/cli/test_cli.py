@@ -51,12 +51,11 @@ def test_dates_and_names_stay_whole_in_the_table(columns, monkeypatch):
 
 
 def test_a_paper_without_a_system_shows_what_there_is():
-    text = " ".join(call("show", "rich-lazy").stdout.split())
-    assert "github.com/Helena-Yuhan-Liu/BioRNN_RichLazy" in text
+    text = " ".join(call("show", "schrodinger-bridge").stdout.split())
+    assert "github.com/YunyiShen/SBIRR" in text
     assert "Nearest parts" not in text  # none is near
-    assert "Nearest parts: broadsheet.neurons.LIFLayer" in call("show", "astrosnn").stdout
-    assert "broadsheet new 2310.08513" in text
-    assert read("show", "rich-lazy")["claims"] == []
+    assert "broadsheet new 2408.06277" in text
+    assert read("show", "schrodinger-bridge")["claims"] == []
 
 
 def test_bibtex():
