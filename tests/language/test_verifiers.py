@@ -390,7 +390,8 @@ def test_a_label_that_is_none_is_the_datas_fault(name, label, said):
 @pytest.fixture
 def registered(monkeypatch):
     names()
-    monkeypatch.setattr(registry, "_verifiers", dict(registry._verifiers))
+    kept = {name: check for name, check in registry._verifiers.items() if name != "palindrome"}  # the guide's own example
+    monkeypatch.setattr(registry, "_verifiers", kept)
 
 
 def test_verifiers_of_others_are_asked_by_name(registered, monkeypatch):

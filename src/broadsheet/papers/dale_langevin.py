@@ -309,7 +309,7 @@ class Skewed:
 
 
 @paper.experiment(
-    presets={"smoke": Skewed(train=200, test=200, hidden=8, training_steps=20, steps=10), "quick": Skewed(),
+    presets={"smoke": Skewed(train=200, test=200, hidden=16, training_steps=1000, steps=20), "quick": Skewed(),
              "paper": Skewed(train=40_000, test=20_000, hidden=256, training_steps=20_000, steps=500)},
     claims=[
         Claim("D6", "on skewed positive data the multiplicative model is no worse than an additive one of its size, without "
@@ -477,7 +477,7 @@ def samples(runs: Runs):
     middle.imshow(_mosaic(np.clip(data["strip"], 0.5, 3), 0.5), cmap="gray_r", vmin=0.5, vmax=3)
     middle.set_xticks(side * (np.arange(len(STOPS)) + 0.5), [f"{t:g}" for t in STOPS[::-1]])
     middle.set_yticks([side / 2, 3 * side / 2], ["noised", "made again"])
-    label(middle, "time (below: from the right, 1 back to .001)", "")
+    label(middle, "time (below: from the right, 1 back to .001)", "direction")
     at, arm_names = np.arange(len(names)), [name.replace("_", "-") for name in names]
     for shift, (metric, text) in zip((-0.27, 0.0, 0.27), METRICS.items(), strict=True):
         right.barh(at + shift, [arms[name][metric] for name in arm_names], 0.25, label=text)
