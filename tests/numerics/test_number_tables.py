@@ -37,7 +37,13 @@ def test_arrays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a,b\n1\n", "line 2: 1 cells"), ("a,b\n1,x\n", "line 2, column b: 'x'"), ("\n", "is empty")]
+    ("text", "said"),
+    [
+        ("a,b\n1\n", "line 2: 1 cells"),
+        ("a,b\n1,x\n", "line 2, column b: 'x'"),
+        ("1,x\n1,2\n", "line 1, column 1: 'x'"),
+        ("\n", "is empty"),
+    ],
 )
 def test_what_is_no_table_is_refused_by_its_place(tmp_path, text, said):
     (tmp_path / "t.csv").write_text(text)

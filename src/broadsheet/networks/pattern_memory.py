@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int8
 
 from broadsheet.errors import DataError, InputError
-from broadsheet.files import MIB, existing, load_arrays, read_text
+from broadsheet.files import existing
 from broadsheet.networks.dense_memory import DenseHebbian, archetypes, corrupted
 from broadsheet.networks.memory_baselines import PairwiseBank, nearest, overlaps
 from broadsheet.networks.replica import alpha_c, check_order, rs_solve
 from broadsheet.numerics import generator
+from broadsheet.numerics.number_tables import read_numbers
 
-LARGEST_FILE = 512 * MIB
 LARGEST_RANDOM = 4_000_000
 """Numbers of the random patterns that a measured capacity takes at most."""
 
@@ -59,7 +58,7 @@ def read_patterns(path: str | Path, neurons: int | None = None) -> Int8[np.ndarr
     **Raises:** `DataError`, by row, for other values, rows of different lengths, none at all, one neuron, or not `neurons`.
     """
     path = existing(path)
-    values = _table(path) if path.suffix.lower() in (".csv", ".tsv", ".txt") else _array(path)
+    values = read_numbers(path).values
     if not values.size:
         raise DataError(f"{path} holds no patterns.")
     if neurons is not None and values.shape[1] != neurons:
@@ -75,36 +74,6 @@ def read_patterns(path: str | Path, neurons: int | None = None) -> Int8[np.ndarr
             "wanted."
         )
     return (2 * values - 1 if zeros else values).astype(np.int8)
-
-
-def _table(path: Path) -> np.ndarray:
-    rows = list(
-        csv.reader(read_text(path, LARGEST_FILE).splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    )
-    lines = [(line, row) for line, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
-        lines = lines[1:]
-    for line, row in lines:
-        if len(row) != len(lines[0][1]):
-            raise DataError(f"{path}, line {line}: {len(row)} cells; {len(lines[0][1])} are wanted, as before.")
-        if not all(map(_is_number, row)):
-            raise DataError(f"{path}, line {line}: a cell is no number.")
-    return np.array([[float(cell) for cell in row] for _, row in lines])
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _array(path: Path) -> np.ndarray:
-    arrays = list(load_arrays(path).values())
-    if len(arrays) != 1 or arrays[0].ndim != 2 or arrays[0].dtype.kind not in "biuf":
-        raise DataError(f"{path} should hold one array (patterns, neurons) of numbers.")
-    return arrays[0].astype(float)
 
 
 def check_patterns(path: str | Path, patterns: np.ndarray, order: int) -> None:

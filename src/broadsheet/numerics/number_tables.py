@@ -24,7 +24,7 @@ class NumberTable(NamedTuple):
 
 
 def read_numbers(path: str | Path) -> NumberTable:
-    """The table of a .csv or .tsv (comma, semicolon or tab; names in the first line where one of its cells is no number), or
+    """The table of a .csv or .tsv (comma, semicolon or tab; names in the first line where none of its cells is a number), or
     the one two-dimensional array of a .npy, .npz or .safetensors.
 
     **Raises:** `DataError` with the line and the column for a cell that is no number and for rows of another length, for
@@ -46,7 +46,7 @@ def read_numbers(path: str | Path) -> NumberTable:
     if not rows:
         raise DataError(f"{path} is empty.")
     names: tuple[str, ...] = tuple(map(str, range(len(rows[0][1]))))
-    if any(cell.strip() and not _is_number(cell) for cell in rows[0][1]):
+    if not any(map(_is_number, rows[0][1])):
         names = tuple(cell.strip() for cell in rows.pop(0)[1])
     values = np.empty((len(rows), len(names)))
     for made, (line, row) in zip(values, rows, strict=True):
