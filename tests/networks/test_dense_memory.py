@@ -212,8 +212,9 @@ def test_capacity_beside_theory():
         ("1,nan\n", "number 2 is nan"),
         ("1\n-1\n", "one neuron"),
         ("1,0,1\n1,0\n", "line 2: 2 cells"),
-        ("a,b\n1,x\n", "line 2: a cell is no number"),
-        ("", "no patterns"),
+        ("a,b\n1,x\n", "line 2, column b: 'x' is no number"),
+        ("", "is empty"),
+        ("a,b\n", "no patterns"),
     ],
 )
 def test_files_that_hold_no_patterns_are_refused(tmp_path, text, said):

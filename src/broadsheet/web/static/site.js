@@ -283,13 +283,21 @@
   }
 
   const source = new EventSource("/api/v1/events" + (slug ? `?slug=${encodeURIComponent(slug)}` : ""));
-  source.addEventListener("open", () => {
+  let old = false;  // what stands in the list was there before the connection
+  function clear() {
+    if (!old) return;
+    old = false;
     heard = true;
-    place.querySelector(".jobs").replaceChildren();  // all that runs or waits is told again
+    place.querySelector(".jobs").replaceChildren();
     jobs.clear();
     tell();
+  }
+  source.addEventListener("open", () => {
+    old = true;
+    setTimeout(clear, 2000);  // all that runs or waits is told again at once: after silence, nothing does
   });
   source.addEventListener("job", (message) => {
+    clear();
     const event = JSON.parse(message.data);
     if (document.body.hasAttribute("data-runs") && (event.kind === "start" || event.kind === "queued")) refresh();
     if (handle[event.kind]) handle[event.kind](event, job(event));
