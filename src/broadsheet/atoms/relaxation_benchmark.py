@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from broadsheet.atoms.labelled_sets import EvenSet, StreamedSet
 from broadsheet.atoms.labels import Method, label
 from broadsheet.atoms.potential import Potential, scaled
 from broadsheet.atoms.registry import build, kind, own_loss
 from broadsheet.atoms.relaxation import relax
-from broadsheet.atoms.structures import batch_atoms, energies_of, forces_of
-from broadsheet.atoms.training import LabelledSet, Trained, Training, predictions, train
+from broadsheet.atoms.structures import batch_atoms, bucket, energies_of, forces_of
+from broadsheet.atoms.training import Trained, Training, predictions, train
 from broadsheet.atoms.trajectories import TrajectorySet
 from broadsheet.errors import InputError
 
@@ -31,6 +32,12 @@ CUTOFF = 4.5
 """Å; the benchmark's."""
 FAR = 2.0
 """Å; a relaxation that moves an atom further has left the basin it began in."""
+FAILED = 1e6
+"""meV an atom above the minimum, and shares of the energy lost, where the reference method fails."""
+LARGE = 20_000
+"""Frames from which on neighbours are found batch by batch instead of kept."""
+PART = 4096
+"""Frames whose errors are found together."""
 
 
 def untrained(name: str, key: PRNGKeyArray | int, width: int | None = None) -> Potential:
@@ -49,14 +56,21 @@ def fitted(
     validation: TrajectorySet,
     settings: Training,
     key: PRNGKeyArray,
+    *,
+    scale_on: TrajectorySet | None = None,
 ) -> Trained:
-    """The network trained on frames of trajectories, its scale and element references fitted on them.
+    """The network trained on frames of trajectories.
 
     A network with an objective of its own, as an `AtomTransformer`, learns from that.
+
+    **Arguments:** `scale_on`: the frames on which the scale of forces and the element references are fitted, the training
+    frames by default; frames whose forces vanish tell no scale.
     """
-    structures = training.frames()
-    potential = scaled(network, structures)
-    first, second = (LabelledSet(part, potential) for part in (structures, validation.frames()))
+    potential = scaled(network, (training if scale_on is None else scale_on).frames())
+    first, second = (
+        StreamedSet(part, potential) if len(part) > LARGE else EvenSet(part.frames(), potential)
+        for part in (training, validation)
+    )
     return train(potential, first, second, settings, key, loss=own_loss(network, settings), devices=jax.devices()[:1])
 
 
@@ -70,7 +84,9 @@ class FrameErrors(NamedTuple):
 def frame_errors(potential: Potential, frames: Sequence[Atoms], *, size: int = 32) -> FrameErrors:
     """Errors of each labelled frame by itself, in the benchmark's metrics."""
     energy, force = [], []
-    for batch, found in predictions(potential, LabelledSet(frames, potential), size=size):
+    parts = (frames[k : k + PART] for k in range(0, len(frames), PART))
+    answers = (answer for part in parts for answer in predictions(potential, EvenSet(part, potential), size=size))
+    for batch, found in answers:
         real, graphs = np.asarray(batch.node_mask), np.asarray(batch.graph_mask)
         counts = np.bincount(batch.graph[real], minlength=batch.structures)[graphs]
         energy.append(np.abs(found.energy - np.asarray(batch.energy))[graphs] / counts)
@@ -100,13 +116,15 @@ class RelaxationReport(NamedTuple):
     relaxed: list[Atoms]
 
     def summary(self) -> dict[str, float]:
-        """Shares of successes, of `excess` below 30 meV an atom and of `gain` above 0.8, and medians."""
+        """Shares of successes, of `excess` below 30 meV an atom and of `gain` above 0.8, and medians; where the reference
+        method fails, `FAILED` stands for the energy.
+        """
         return {
             "success": float(self.success.mean()),
             "close": float((self.success & (self.excess < 30)).mean()),
             "relaxed": float((self.success & (self.excess < 30) & (self.gain > 0.8)).mean()),
-            "excess": float(np.median(np.nan_to_num(self.excess, nan=np.inf))),
-            "gain": float(np.median(np.nan_to_num(self.gain, nan=-np.inf))),
+            "excess": float(np.median(np.nan_to_num(self.excess, nan=FAILED))),
+            "gain": float(np.median(np.nan_to_num(self.gain, nan=-FAILED))),
             "rmsd": float(np.median(self.rmsd)), "steps": float(np.median(self.steps)),
         }  # fmt: skip
 
@@ -150,6 +168,18 @@ def relaxation_report(
             relaxed.append(atoms)
             converged.append(done)
             made.append(count)
+    return judge_relaxed(relaxed, converged, made, starts, ends, reference)
+
+
+def judge_relaxed(
+    relaxed: list[Atoms],
+    converged: Sequence[bool],
+    steps: Sequence[int],
+    starts: Sequence[Atoms],
+    ends: Sequence[Atoms],
+    reference: Method | Callable[[Sequence[Atoms]], list[Atoms]] = "gfn2",
+) -> RelaxationReport:
+    """The report on geometries that were relaxed by whatever means; arguments as of `relaxation_report`."""
     moved = np.array([
         np.linalg.norm(_aligned(a, b) - b.positions, axis=1).max() for a, b in zip(relaxed, starts, strict=True)
     ])  # fmt: skip
@@ -162,7 +192,7 @@ def relaxation_report(
         converged=np.array(converged), moved=moved, success=np.array(converged) & (moved < FAR),
         excess=1000 * (energy - last) / counts, gain=(first - energy) / np.maximum(first - last, 1e-9),
         residual=np.array(residual), rmsd=np.array([heavy_rmsd(a, b) for a, b in zip(relaxed, ends, strict=True)]),
-        steps=np.array(made), relaxed=relaxed,
+        steps=np.array(steps), relaxed=relaxed,
     )  # fmt: skip
 
 
@@ -178,7 +208,7 @@ def _aligned(structure: Atoms, reference: Atoms) -> np.ndarray:
 
 def _relaxed(potential: Potential, starts: Sequence[Atoms], fmax: float, steps: int) -> list[tuple[Atoms, bool, int]]:
     """Relaxed together; one by one where that fails, and where it fails for one, its start."""
-    batch = batch_atoms(starts)
+    batch = batch_atoms(starts, atoms=bucket(len(starts) * bucket(max(map(len, starts)), 4)))
     try:
         found = relax(potential, batch, fmax=fmax, steps=steps)
     except InputError:

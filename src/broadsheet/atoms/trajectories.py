@@ -126,12 +126,14 @@ class TrajectorySet:
         return self.take(np.concatenate(kept))
 
     def split(
-        self, shares: Sequence[float], rng: np.random.Generator, by: Literal["molecule", "frame"] = "molecule"
+        self, shares: Sequence[float], rng: np.random.Generator, by: Literal["molecule", "trajectory", "frame"] = "molecule"
     ) -> list[TrajectorySet]:
-        """Parts with these shares of the molecules; by frame, neighbours of a trained frame are tested, which flatters."""
+        """Parts with these shares of the molecules. By trajectory, tested molecules are known; by frame, neighbours of tested
+        frames are: both flatter.
+        """
         if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
             raise InputError(f"split: shares {tuple(shares)}; all above 0 and at most 1 together are wanted.")
-        group = self.molecule if by == "molecule" else np.arange(len(self))
+        group = {"molecule": self.molecule, "trajectory": self.trajectory, "frame": np.arange(len(self))}[by]
         order = rng.permutation(np.unique(group))
         bounds = np.round(np.cumsum(shares) * len(order)).astype(int)
         parts = np.split(order, bounds)[: len(shares)]
@@ -235,8 +237,9 @@ def g2_relaxations(
     stages: Sequence[tuple[Method, float]] = (("gfn2", 0.02),),
     rattle: float = 0.1,
     report: Callable[[float], None] | None = None,
+    seed: int = 0,
 ) -> TrajectorySet:
-    """Relaxations of rattled molecules as `make_trajectories` makes them, kept in the cache.
+    """Relaxations of rattled molecules as `make_trajectories` makes them, kept in the cache; the `seed` draws the rattling.
 
     Names that ASE's g2 collection does not have are taken as SMILES.
     """
@@ -246,11 +249,39 @@ def g2_relaxations(
     def build(folder: Path) -> None:
         made = embed_smiles([name for name in names if name not in g2.names])
         structures = {name: made[name] if name in made else molecule(name) for name in names}
-        found = make_trajectories(structures, stages, copies=copies, rattle=rattle, report=report)
+        found = make_trajectories(structures, stages, copies=copies, rattle=rattle, seed=seed, report=report)
         found.save(folder / "trajectories.npz")
 
     parameters = {"names": list(names), "copies": copies, "stages": [list(each) for each in stages], "rattle": rattle}
+    parameters |= {"seed": seed} if seed else {}
     return TrajectorySet.load(fixture("relaxations", parameters | {"version": 1}, build) / "trajectories.npz")
+
+
+def rattled(
+    data: TrajectorySet,
+    copies: int,
+    amplitude: float,
+    reference: Method | Callable[[Sequence[Atoms]], list[Atoms]] = "gfn2",
+    seed: int = 0,
+) -> TrajectorySet:
+    """Each frame, and `copies` of it whose atoms are moved by normal noise and labelled anew: states off equilibrium that no
+    relaxation went through.
+
+    The spread of the noise is drawn evenly from 0 to `amplitude` (Å) for each copy. **Arguments:** `reference`: the method of
+    the labels, or a function that labels structures.
+
+    **Raises:** `InputError` where the method fails on a structure.
+    """
+    rng = np.random.default_rng(seed)
+    made = data.take(np.repeat(np.arange(len(data)), copies + 1))
+    spread = np.where(np.arange(len(made)) % (copies + 1) > 0, amplitude * rng.random(len(made)), 0.0)
+    noise = np.repeat(spread, np.diff(made.first))[:, None] * rng.standard_normal(made.positions.shape)
+    made = replace(made, positions=made.positions + noise)
+    found = reference(made.frames()) if callable(reference) else label(made.frames(), reference)
+    return replace(
+        made, energy=np.array([each.get_potential_energy() for each in found]),
+        forces=np.concatenate([each.get_forces() for each in found]), trajectory=np.repeat(data.trajectory, copies + 1),
+    )  # fmt: skip
 
 
 def embed_smiles(smiles: Sequence[str], seed: int = 0) -> dict[str, Atoms]:

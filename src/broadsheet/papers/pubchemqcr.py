@@ -1,7 +1,8 @@
 """A benchmark for quantum chemistry relaxations via machine learning interatomic potentials, arXiv 2506.23008.
 
 Potentials learn from whole relaxations and are judged along them and as relaxers. The controls split by frame instead of by
-molecule, learn from relaxed geometries alone, see distances but no directions, or have not learned.
+molecule, learn from relaxed or rattled geometries alone, or see distances but no directions; a pair table that needs no
+training and a classical force field stand beside them.
 """
 
 from __future__ import annotations
@@ -9,27 +10,40 @@ from __future__ import annotations
 import gzip
 import pickle
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from broadsheet.atoms.compression import select
 from broadsheet.atoms.environments import describe_all
+from broadsheet.atoms.force_fields import relax_by_force_field
 from broadsheet.atoms.labels import Method, calculator
-from broadsheet.atoms.message_passing import MessageConfig
-from broadsheet.atoms.potential import Potential, scaled
+from broadsheet.atoms.message_passing import Edges, MessageConfig, MessagePassing
+from broadsheet.atoms.neighbours import Neighbours
+from broadsheet.atoms.pair_table import fit_pair_table
+from broadsheet.atoms.potential import Potential
 from broadsheet.atoms.potentials.escaip import EScAIP
-from broadsheet.atoms.potentials.painn import PaiNN
+from broadsheet.atoms.potentials.painn import PaiNN, PaiNNInteraction
 from broadsheet.atoms.potentials.schnet import SchNet
 from broadsheet.atoms.potentials.transip import AtomTransformer
 from broadsheet.atoms.registry import build
-from broadsheet.atoms.relaxation_benchmark import fitted, frame_errors, relaxation_report
+from broadsheet.atoms.relaxation_benchmark import fitted, frame_errors, judge_relaxed, relaxation_report
 from broadsheet.atoms.training import Training
-from broadsheet.atoms.trajectories import MOLECULES, TrajectorySet, g2_relaxations, label_from_atoms, read_pubchemqcr
+from broadsheet.atoms.trajectories import (
+    MOLECULES,
+    TrajectorySet,
+    g2_relaxations,
+    label_from_atoms,
+    rattled,
+    read_pubchemqcr,
+)
 from broadsheet.errors import InputError, MissingDataError
-from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator, seed_of
 
@@ -50,7 +64,7 @@ paper = Paper(
            "broadsheet.atoms.relaxation_report"),
     verbs=("broadsheet atoms benchmark pubchemqcr MODEL",),
     requires=("atoms",),
-    tasks={"relax molecules": "architectures:relaxed"},
+    tasks={"relax molecules": "potentials:relaxed"},
     notes=(
         "The trajectories of the quick size are GFN2-xTB relaxations of 48 of ASE's g2 molecules from rattled geometries. They "
         "start much farther from equilibrium than PubChemQC's, so that errors of forces are many times the published ones.",
@@ -98,7 +112,7 @@ class Ladder:
 )  # fmt: skip
 def trajectories(config: Ladder, key, log: Log) -> Report:
     """Trajectories as made, and with the steps of each stage shuffled."""
-    data = g2_relaxations(config.names, config.copies, config.stages, config.rattle, log.progress)
+    data = g2_relaxations(config.names, config.copies, config.stages, config.rattle, log.progress, seed_of(key))
     rng = generator(key)
     fmax = dict(config.stages)
     runs = data.trajectory * len(data.stages) + data.stage
@@ -253,25 +267,25 @@ class Learning:
         return self.stages[-1][0] if self.data is None else label_from_atoms
 
     def load(self, log: Log) -> TrajectorySet:
-        """The frames, thinned; `MissingDataError` where the published files are wanted and not given."""
+        """All frames; `MissingDataError` where the published files are wanted and not given."""
         if not self.names:
             if self.data is None:
                 raise MissingDataError("The paper's size needs PubChemQCR's LMDB files (divelab/PubChemQCR on the Hugging Face "
                                        "Hub): --data FOLDER --trust.")  # fmt: skip
-            return read_pubchemqcr(self.data, "1st", limit=self.limit).thinned(self.most)
-        return g2_relaxations(self.names, self.copies, self.stages, self.rattle, log.progress).thinned(self.most)
+            return read_pubchemqcr(self.data, "1st", limit=self.limit)
+        return g2_relaxations(self.names, self.copies, self.stages, self.rattle, log.progress)
 
 
 TINIEST = MessageConfig(width=8, interactions=1, basis=8)
 SMOKE: dict[str, Any] = {"names": ("C2H6", "CH4", "C2H2", "C2H4", "C3H4_D2d"), "copies": 1, "most": 3, "network": TINIEST,
                          "steps": 2, "batch": 2, "force_weight": 0.0, "shares": (0.4, 0.2, 0.4)}  # fmt: skip
 PUBLISHED_SIZE: dict[str, Any] = {"names": (), "most": 16, "network": MessageConfig(), "steps": 400_000, "batch": 32,
-                                  "learning_rate": 5e-4, "shares": (0.6, 0.2, 0.2)}  # fmt: skip
+                                  "learning_rate": 5e-4, "shares": (0.6, 0.2, 0.2), "limit": 41_000}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Leak(Learning):
-    """The same frames of few molecules split by molecule, and by frame."""
+    """The same frames of few molecules split by molecule, by trajectory and by frame."""
 
     names: tuple[str, ...] = MOLECULES[:24]
     shares: tuple[float, ...] = (0.5, 0.1, 0.4)  # many are tested: a few are too unlike each other
@@ -285,20 +299,21 @@ class Leak(Learning):
     data="data",
     claims=[
         Claim("C3", "a split by frame flatters: neighbours of tested frames are trained on", kind="check",
-              reference="the same network, steps and frames, split by molecule", about="by-frame", ablation="system",
+              reference="the same network, steps and frames, split by molecule; control: split by trajectory, so that tested "
+              "molecules are known and no neighbours of tested frames are", about="by-frame", ablation="by-trajectory",
               checks=[at_most("relative_energy_mae", 0.7, of="by-frame")]),
     ],
     cost=12.0,
 )  # fmt: skip
 def splits(config: Leak, key, log: Log) -> Report:
-    """Test errors of SchNet, split by molecule and by frame, over those by molecule."""
-    data = config.load(log)
+    """Test errors of SchNet, split by molecule, by trajectory and by frame, over those by molecule."""
+    data = config.load(log).thinned(config.most)
     errors = {}
-    for k, (name, by) in enumerate((("system", "molecule"), ("by-frame", "frame"))):
+    for k, (name, by) in enumerate((("system", "molecule"), ("by-trajectory", "trajectory"), ("by-frame", "frame"))):
         first, second, test = data.split(config.shares, generator(key), by)  # type: ignore[arg-type]
         trained = fitted(SchNet(config.network, key), first, second, config.training(), key)
         errors[name] = frame_errors(trained.potential, test.frames())
-        log.progress((k + 2) / 3)
+        log.progress((k + 2) / 4)
     whole = {name: (found.energy.mean(), found.force.mean()) for name, found in errors.items()}
     return Report(
         arms={name: {"energy_mae": energy, "force_rmse": force, "relative_energy_mae": energy / whole["system"][0]}
@@ -313,7 +328,9 @@ def flattered(runs: Runs):
     data = runs["system"].arrays
     fig, axis = figure()
     bins = np.geomspace(1, max(10.0, data["system"].max()), 24)
-    for name, colour, text in (("by_frame", CONTROL_COLOUR, "split by frame"), ("system", SYSTEM_COLOUR, "split by molecule")):
+    kinds = (("by_frame", CONTROL_COLOUR, "split by frame"), ("by_trajectory", COLOURS[1], "by trajectory"),
+             ("system", SYSTEM_COLOUR, "by molecule"))  # fmt: skip
+    for name, colour, text in kinds:
         share = np.full(len(data[name]), 1 / len(data[name]))
         axis.hist(np.maximum(data[name], 1), bins, weights=share, histtype="step", color=colour, label=text)
     axis.set_xscale("log")
@@ -321,71 +338,177 @@ def flattered(runs: Runs):
     return fig
 
 
-@dataclass(frozen=True)
-class Architectures(Learning):
-    """Networks under one protocol."""
+class WithoutDirections(PaiNNInteraction):
+    """PaiNN's interaction where no message carries a direction, so that all vectors stay zero."""
 
-    models: tuple[str, ...] = ("painn", "schnet")
-    relaxations: int = 16  # start geometries of unseen molecules
+    def __call__(self, features: Any, edges: Edges, neighbours: Neighbours) -> Any:
+        return super().__call__(features, eqx.tree_at(lambda e: e.unit, edges, jnp.zeros_like(edges.unit)), neighbours)
+
+
+class ScalarPaiNN(PaiNN):
+    """PaiNN without directions: as many weights, the same steps, all features invariant."""
+
+    def __init__(self, config: MessageConfig, key: Any):
+        MessagePassing.__init__(self, config, key, WithoutDirections, jax.nn.silu)
+
+
+def as_large_schnet(config: MessageConfig, key: Any) -> SchNet:
+    """The narrowest SchNet, its width a multiple of 8, with as many weights as a PaiNN, the elements' embeddings apart."""
+
+    def weights(net: MessagePassing) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter((net.interactions, net.readout), eqx.is_array)))
+
+    wanted, width = weights(PaiNN(config, key)), config.width
+    while weights(found := SchNet(replace(config, width=width), key)) < wanted:
+        width += 8
+    return found
+
+
+@dataclass(frozen=True)
+class Potentials(Learning):
+    """Networks, and what they learn from, under one protocol."""
+
+    relaxations: int = 20  # start geometries of unseen molecules
+    more: tuple[str, ...] = ()  # other networks: "escaip", "transip"
+    rattled: bool = True  # whether rattled geometries are labelled and learnt from
+    third: bool = False  # whether every third frame is
+    cover: int = 0  # frames that a set cover chooses, of at most 20 000; 0: none
+
+
+KINDS = {
+    "system": "PaiNN, whole trajectories", "schnet": "SchNet", "scalars": "PaiNN without directions",
+    "schnet-large": "SchNet, as many weights", "pairs": "pair table", "final": "relaxed geometries",
+    "few": "as many frames, whole", "rattled": "rattled geometries",
+    "quarter": "quarter of the molecules", "dense": "the quarter, more frames",
+    "force-field": "MMFF94 and UFF", "third": "every third frame", "cover": "set cover", "escaip": "EScAIP",
+    "transip": "TransIP",
+}  # fmt: skip
+UNRELAXED = ("scalars", "schnet-large")
+"""Whose relaxations no claim asks for."""
+AMONG = 20_000
+"""Frames among which a set cover chooses."""
 
 
 @paper.experiment(
     presets={
-        "smoke": Architectures(**SMOKE, relaxations=1),
-        "quick": Architectures(),
-        "paper": Architectures(**PUBLISHED_SIZE, models=("painn", "schnet", "escaip"), relaxations=200),
+        "smoke": Potentials(**SMOKE, relaxations=2),
+        "quick": Potentials(),
+        "paper": Potentials(**PUBLISHED_SIZE, relaxations=200, more=("escaip",), rattled=False, third=True, cover=10_000),
     },
     data="data",
     claims=[
         Claim("C4", "vectors that turn with the molecule predict forces better than distances alone", kind="paper",
-              where="table of nine models: 46.9 against 56.2 meV/Å", published="ratio 0.83", ablation="schnet",
-              null="untrained", grows="steps", checks=[
-                  at_most("log_force_rmse", {"quick": np.log(0.95)}, minus="schnet", over="each")],
-              reason="With 544 frames of 34 molecules the two err nearly alike over whole trajectories, where the first steps "
-              "from rattled geometries outweigh the rest: PaiNN 5 and 6 % less in two seeds, 4 % more in one. Its "
-              "relaxations end nearer to the minimum."),
+              where="table of nine models: 46.9 against 56.2 meV/Å", published="ratio 0.83", ablation="scalars",
+              null=("schnet-large", "pairs"), grows="steps", seeds=8, checks=[
+                  at_most("log_force_rmse", {"quick": np.log(0.95)}, minus="schnet")]),
         Claim("C5", "a learned potential relaxes molecules it has never seen", kind="paper", where="abstract: relaxations",
-              ablation="untrained", null=NONE_YET, grows="steps", checks=[at_least("relaxed", {"quick": 0.8})],
-              reason="Force errors of 1 to 2 eV/Å on unseen molecules, after 500 steps on 34 others, are too large: relaxed "
-              "geometries lie near the minimum (median gain 0.76 to 0.98), a third to four fifths within 30 meV an atom."),
-        Claim("C7", "more trajectories lower the errors", kind="paper", where="subset and full set", published="PaiNN 46.92 to "
-              "39.28 meV/Å", untested="needs the 3.5 million trajectories of the full set"),
-        Claim("C8", "a low force error alone doesn't make a good relaxer", kind="paper", where="introduction", untested="two "
-              "or three networks have no ranks to compare; their agreement is reported as the metric `rank_agreement`"),
+              ablation="final", null=("force-field", "pairs"), grows="steps", seeds=8, checks=[
+                  at_least("relaxed", {"quick": 0.8}, over="mean")]),
+        Claim("C6", "whole trajectories teach more than relaxed geometries, also as many frames: forces, and relaxations from "
+              "the start", kind="paper", where="abstract: relaxation trajectories, not only equilibria", ablation="final",
+              null="rattled", grows="steps", seeds=8, checks=[
+                  at_most("log_force_rmse", {"quick": np.log(0.5)}, minus="final"),
+                  at_most("log_force_rmse", {"quick": np.log(0.5)}, of="few", minus="final"),
+                  at_least("relaxed", {"quick": 0.05}, minus="final")]),
+        Claim("C7", "more trajectories lower the errors", kind="paper", where="subset and full set, 85 times as many; here "
+              "four times", published="PaiNN 46.92 to 39.28 meV/Å", ablation="quarter", null="dense", grows="steps",
+              seeds=8, checks=[
+                  at_most("log_force_rmse", {"quick": np.log(0.95)}, minus="quarter")]),
+        Claim("C8", "a low force error alone doesn't make a good relaxer", kind="paper", where="introduction", about="ranks",
+              no_ablation="two rankings are compared: there is no mechanism that could be off", null="relaxations",
+              grows="steps", seeds=8, checks=[
+                  at_most("agreement", {"quick": -0.1}, of="ranks", minus="forces")]),
     ],
-    cost=25.0,
+    cost=35.0,
 )  # fmt: skip
-def architectures(config: Architectures, key, log: Log) -> Report:
-    """Test errors and relaxations of unseen molecules, a network an arm, and of one that learned nothing."""
-    from scipy.stats import spearmanr
+def potentials(config: Potentials, key, log: Log) -> Report:
+    """Errors on unseen molecules and relaxations of them, an arm a network or what it learned from, and how both rank them."""
+    whole, rng = config.load(log), generator(key)
+    every, second, test = (part.thinned(4 * config.most) for part in whole.split(config.shares, rng))
+    first, second, test = (part.thinned(config.most) for part in (every, second, test))
+    frames, starts, ends = test.frames(), *_pairs(test, config.relaxations)
+    judged = {}
 
-    first, second, test = config.load(log).split(config.shares, generator(key))
-    frames, place, starts, ends = test.frames(), test.place(), *_pairs(test, config.relaxations)
-    arms: dict[str, dict[str, float]] = {}
-    arrays: dict[str, Any] = {"atoms": np.array([len(each) for each in frames]), "place": place}
-    for k, name in enumerate(config.models):
-        trained = fitted(_network(name, config.network, key), first, second, config.training(), key).potential
-        arm = "system" if name == "painn" else name
-        arms[arm] = _judge(trained, frames, starts, ends, config.reference(), arrays, arm)
-        log.progress((k + 1) / (len(config.models) + 1))
-    untrained = scaled(_network(config.models[0], config.network, key), first.frames())
-    arms["untrained"] = _judge(untrained, frames, starts, ends, config.reference(), arrays, "untrained")
-    learned = [arm for name, arm in arms.items() if name != "untrained"]
-    worse = np.array([[arm["force_rmse"], -arm["relaxed"]] for arm in learned])
-    agreement = spearmanr(*worse.T).statistic if (np.ptp(worse, axis=0) > 0).all() else 0.0
-    arms["ranks"] = {"rank_agreement": float(agreement)}
+    def judge(name: str, potential: Potential) -> None:
+        errors = frame_errors(potential, frames, size=config.batch)  # as in training, whose program it shares
+        relaxed = None if name in UNRELAXED else relaxation_report(potential, starts, ends, reference=config.reference())
+        judged[name] = (errors, relaxed)
+        log.progress(len(judged) / 11)
+
+    settings = config.training()
+    for name, network in _networks(config, key).items():
+        judge(name, fitted(network, first, second, settings, key).potential)
+    for name, chosen in _chosen(config, whole, every, first, rng, seed_of(key)).items():
+        judge(name, fitted(PaiNN(config.network, key), chosen, second, settings, key, scale_on=first).potential)
+    judge("pairs", fit_pair_table(first.frames(), second.frames(), cutoff=config.network.cutoff))
+    moved = [relax_by_force_field(start, end)[:2] for start, end in zip(starts, ends, strict=True)]
+    classical = judge_relaxed(*map(list, zip(*moved, strict=True)), [0] * len(moved), starts, ends, config.reference())
+    arrays: dict[str, Any] = {"atoms": np.array([len(each) for each in frames]), "place": test.place()}
+    arms: dict[str, dict[str, float]] = {
+        "force-field": classical.summary(),
+        **_agreement(judged, test.molecule, test.starts()[: config.relaxations]),
+    }
+    for name, (errors, relaxed) in judged.items():
+        found = {} if relaxed is None else relaxed.summary()
+        arms[name] = found | {"energy_mae": errors.energy.mean(), "force_rmse": errors.force.mean(),
+                              "log_force_rmse": np.log(errors.force.mean())}  # fmt: skip
+        arrays |= {f"{name}_force": errors.force}
+    for name, (_, relaxed) in (judged | {"force-field": (None, classical)}).items():
+        if relaxed is not None:
+            arrays |= {f"{name}_excess": relaxed.excess, f"{name}_rmsd": relaxed.rmsd}
     return Report(arms=arms, arrays=arrays)
 
 
-def _network(name: str, sizes: MessageConfig, key) -> Potential:
-    """A network of these sizes, or of about their cost where it has others."""
-    if name in ("painn", "schnet"):
-        return (PaiNN if name == "painn" else SchNet)(sizes, key)
-    if name == "escaip":
-        return build(EScAIP, key, size="tiny" if sizes.width <= 64 else "small", cutoff=sizes.cutoff)
-    if name == "transip":
-        return build(AtomTransformer, key, width=sizes.width, blocks=sizes.interactions)
-    raise InputError(f"Architectures: {name!r} is neither painn, schnet, escaip nor transip.")
+def _networks(config: Potentials, key: Any) -> dict[str, Potential]:
+    """Networks that learn from all frames."""
+    sizes = config.network
+    made = {"system": PaiNN(sizes, key), "schnet": SchNet(sizes, key), "scalars": ScalarPaiNN(sizes, key),
+            "schnet-large": as_large_schnet(sizes, key)}  # fmt: skip
+    for name in config.more:
+        if name not in ("escaip", "transip"):
+            raise InputError(f"Potentials: {name!r} is neither escaip nor transip.")
+        made[name] = (
+            build(EScAIP, key, size="tiny" if sizes.width <= 64 else "small", cutoff=sizes.cutoff)
+            if name == "escaip"
+            else build(AtomTransformer, key, width=sizes.width, blocks=sizes.interactions)
+        )
+    return made
+
+
+def _chosen(config: Potentials, whole: TrajectorySet, every: TrajectorySet, first: TrajectorySet, rng: np.random.Generator,
+            seed: int) -> dict[str, TrajectorySet]:  # fmt: skip
+    """Other frames to learn from: of `first`, of its trajectories in more frames (`every`), and of no trajectory."""
+    final = first.ends()
+    quarter = _quarter(first, rng)
+    made = {
+        "final": first.take(final),
+        "few": first.take(np.sort(rng.choice(len(first), len(final), replace=False))),
+        "quarter": first.take(np.flatnonzero(np.isin(first.molecule, quarter))),
+        "dense": every.take(np.flatnonzero(np.isin(every.molecule, quarter))),
+    }
+    if config.rattled:  # of all molecules, that they are labelled once for all splits
+        off = rattled(whole.take(whole.ends()), config.most - 1, config.rattle, config.reference())
+        made["rattled"] = off.take(np.flatnonzero(np.isin(off.molecule, first.molecule)))
+    if config.third:
+        made["third"] = first.take(np.arange(0, len(first), 3))
+    if config.cover:
+        among = np.sort(rng.choice(len(first), min(AMONG, len(first)), replace=False))
+        size = min(config.cover, len(among))
+        picked = select(describe_all(first.frames(among)), size, "cover", seed=seed).indices
+        made["cover"] = first.take(np.sort(among[picked]))
+    return made
+
+
+def _quarter(data: TrajectorySet, rng: np.random.Generator) -> np.ndarray:
+    """A quarter of the molecules, among them each element where a hundred draws find such."""
+    molecules = np.unique(data.molecule)
+    owner = np.repeat(data.molecule, np.diff(data.first))
+    elements = len(np.unique(data.numbers))
+    for _ in range(100):
+        drawn = rng.choice(molecules, max(1, len(molecules) // 4), replace=False)
+        if len(np.unique(data.numbers[np.isin(owner, drawn)])) == elements:
+            break
+    return drawn
 
 
 def _pairs(test: TrajectorySet, most: int) -> tuple[list, list]:
@@ -393,122 +516,88 @@ def _pairs(test: TrajectorySet, most: int) -> tuple[list, list]:
     return test.frames(test.starts()[:most]), test.frames(test.ends()[:most])
 
 
-def _judge(potential: Potential, frames: list, starts: list, ends: list, method: Any, arrays: dict[str, Any],
-           name: str) -> dict[str, float]:  # fmt: skip
-    """Errors of frames and scores of relaxations, kept in `arrays` too."""
-    errors, relaxed = frame_errors(potential, frames), relaxation_report(potential, starts, ends, reference=method)
-    arrays |= {f"{name}_energy": errors.energy, f"{name}_force": errors.force, f"{name}_excess": relaxed.excess,
-               f"{name}_rmsd": relaxed.rmsd, f"{name}_steps": relaxed.steps}  # fmt: skip
-    return {"energy_mae": errors.energy.mean(), "force_rmse": errors.force.mean(),
-            "log_force_rmse": np.log(errors.force.mean()), **relaxed.summary()}  # fmt: skip
+def _agreement(judged: dict[str, Any], molecule: np.ndarray, starts: np.ndarray) -> dict[str, dict[str, float]]:
+    """Spearman's correlation over the potentials of how good they are on two halves of the molecules: by force error on one and
+    energy above the minimum on the other (`ranks`), and by the same of the two on both (`forces`, `relaxations`).
+
+    **Arguments:** `judged`: by potential, errors of frames and the report of relaxations or None; `molecule`: of each frame;
+    `starts`: the frames that relaxations began at.
+    """
+    from scipy.stats import rankdata
+
+    names = [name for name, (_, relaxed) in judged.items() if relaxed is not None]
+    halves = [np.isin(molecule, part) for part in np.array_split(np.unique(molecule[starts]), 2)]
+    force = np.array([[judged[name][0].force[half].mean() for half in halves] for name in names])
+    excess = np.array([
+        [np.median(np.nan_to_num(judged[name][1].excess[half[starts]], nan=np.inf)) for half in halves] for name in names
+    ])  # fmt: skip
+
+    def spearman(a: np.ndarray, b: np.ndarray) -> float:
+        a, b = (rankdata(part) - (len(names) + 1) / 2 for part in (a, b))
+        return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1e-9))
+
+    crossed = (spearman(force[:, 0], excess[:, 1]) + spearman(force[:, 1], excess[:, 0])) / 2
+    return {"ranks": {"agreement": crossed}, "forces": {"agreement": spearman(*force.T)},
+            "relaxations": {"agreement": spearman(*excess.T)}}  # fmt: skip
 
 
-TEXTS = {"system": "PaiNN", "schnet": "SchNet", "escaip": "EScAIP", "untrained": "untrained"}
+def _colours(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and line of each arm: the system's own, dashed ones once the colours are used up."""
+    styles = [(colour, line) for line in ("-", "--", ":") for colour in COLOURS]
+    return dict(zip(names, styles, strict=False))
 
 
-@architectures.figure
+@potentials.figure
 def force_errors(runs: Runs):
-    """Force errors along the trajectory and with the number of atoms; each network's means."""
+    """Force errors on unseen molecules, and along the trajectory: networks, and what they learned from."""
     data = runs["system"].arrays
-    fig, axes = figure(3, width=3.4)
-    names = [name for name in TEXTS if f"{name}_force" in data and name != "untrained"]
+    fig, axes = figure(2, width=4.6)
+    names = [name for name in KINDS if f"{name}_force" in data]
+    styles = _colours(names)
+    place = data["place"]
     for k, name in enumerate(names):
-        force, place = data[f"{name}_force"], data["place"]
+        force, (colour, line) = data[f"{name}_force"], styles[name]
+        axes[0].barh(k, force.mean(), color=colour)
         thirds = [force[(place >= low) & (place <= low + 1 / 3)].mean() for low in (0, 1 / 3, 2 / 3)]
-        axes[0].bar(k, force.mean(), color=COLOURS[k])
-        axes[1].semilogy(range(3), thirds, "o-", color=COLOURS[k], label=TEXTS[name])
-        sizes = np.unique(data["atoms"])
-        axes[2].plot(sizes, [force[data["atoms"] == n].mean() for n in sizes], "o", color=COLOURS[k])
-    axes[0].set_xticks(range(len(names)), [TEXTS[name] for name in names])
+        axes[1].semilogy(range(3), thirds, marker="o", ms=3, ls=line, color=colour)
+    axes[0].set_yticks(range(len(names)), [KINDS[name] for name in names], fontsize="small")
+    axes[0].invert_yaxis()
     axes[1].set_xticks(range(3), ["first", "middle", "last"])
-    label(axes[0], "network", "force RMSE (meV/Å)", legend=False)
-    label(axes[1], "third of the trajectory", "force RMSE (meV/Å)")
-    label(axes[2], "atoms", "force RMSE (meV/Å)", legend=False)
+    label(axes[0], "force RMSE (meV/Å)", "potential", legend=False)
+    label(axes[1], "third of the trajectory", "force RMSE (meV/Å)", legend=False)
     return fig
 
 
-@architectures.figure
+@potentials.figure
 def minima(runs: Runs):
     """Reference energy and distance of the geometries that potentials relax to, against the reference's own minimum."""
     data = runs["system"].arrays
-    fig, axes = figure(2)
-    for k, (name, text) in enumerate((name, text) for name, text in TEXTS.items() if f"{name}_excess" in data):
-        colour = CONTROL_COLOUR if name == "untrained" else COLOURS[k]
+    fig, axes = figure(2, width=4.6)
+    names = [name for name in KINDS if f"{name}_excess" in data]
+    for name, (colour, line) in _colours(names).items():
         excess, rmsd = (np.sort(data[f"{name}_{what}"][np.isfinite(data[f"{name}_{what}"])]) for what in ("excess", "rmsd"))
-        axes[0].step(np.maximum(excess, 0.1), np.arange(1, len(excess) + 1) / len(data[f"{name}_excess"]), color=colour,
-                     label=text)  # fmt: skip
-        axes[1].step(rmsd, np.arange(1, len(rmsd) + 1) / len(rmsd), color=colour)
+        shares = np.arange(1, len(excess) + 1) / len(data[f"{name}_excess"])
+        axes[0].step(np.maximum(excess, 0.1), shares, color=colour, ls=line, label=KINDS[name])
+        axes[1].step(rmsd, np.arange(1, len(rmsd) + 1) / len(rmsd), color=colour, ls=line)
     axes[0].axvline(30, color="0.4", lw=0.8)
     axes[0].set_xscale("log")
-    label(axes[0], "energy above the minimum (meV/atom)", "share of relaxations")
+    axes[0].legend(frameon=False, fontsize="x-small")
+    label(axes[0], "energy above the minimum (meV/atom)", "share of relaxations", legend=False)
     label(axes[1], "RMSD of heavy atoms (Å)", "share of relaxations", legend=False)
     return fig
 
 
-@dataclass(frozen=True)
-class Choice(Learning):
-    """The same network and steps on frames chosen in other ways."""
-
-    relaxations: int = 16
-    kinds: tuple[str, ...] = ("system", "final")  # also "third" and "cover"
-    chosen: float = 0.5  # share of the frames that the set cover keeps
-
-
-@paper.experiment(
-    presets={
-        "smoke": Choice(**SMOKE, relaxations=1),
-        "quick": Choice(),
-        "paper": Choice(**PUBLISHED_SIZE, relaxations=200, kinds=("system", "final", "third", "cover")),
-    },
-    data="data",
-    claims=[
-        Claim("C6", "whole trajectories teach more than relaxed geometries: forces and relaxations from the start",
-              kind="paper", where="abstract: relaxation trajectories, not only equilibria", ablation="final",
-              null=NONE_YET, grows="steps", checks=[
-                  at_most("log_force_rmse", {"quick": np.log(0.5)}, minus="final", over="each"),
-                  at_least("relaxed", {"quick": 0.05}, minus="final", over="mean")],
-              reason="Relaxations work with whole trajectories and never with relaxed geometries alone; but forces on unseen "
-              "molecules are a quarter better on average, not twice as good, since 34 molecules teach little about others."),
-    ],
-    cost=30.0,
-)  # fmt: skip
-def what_to_train_on(config: Choice, key, log: Log) -> Report:
-    """PaiNN on all frames, on relaxed geometries alone, on every third, and on what a set cover keeps."""
-    first, second, test = config.load(log).split(config.shares, generator(key))
-    frames, starts, ends = test.frames(), *_pairs(test, config.relaxations)
-    cover = select(describe_all(first.frames()), max(2, int(config.chosen * len(first))), "cover", seed=seed_of(key)).indices
-    kept = {
-        "system": np.arange(len(first)),
-        "final": first.ends(),
-        "third": np.arange(0, len(first), 3),
-        "cover": np.sort(cover),
-    }
-    arms: dict[str, dict[str, float]] = {}
-    arrays: dict[str, Any] = {"place": test.place()}
-    for k, name in enumerate(config.kinds):
-        which = kept[name]
-        trained = fitted(PaiNN(config.network, key), first.take(which), second, config.training(), key).potential
-        arms[name] = _judge(trained, frames, starts, ends, config.reference(), arrays, name) | {"frames": len(which)}
-        log.progress((k + 1) / len(config.kinds))
-    return Report(arms=arms, arrays=arrays)
-
-
-@what_to_train_on.figure
-def taught(runs: Runs):
-    """Force errors along the trajectory, and energies of relaxed geometries, by what was trained on."""
+@potentials.figure
+def ranks(runs: Runs):
+    """Each potential's force error against how far above the minimum its relaxations end."""
     data = runs["system"].arrays
-    fig, axes = figure(2)
-    texts = {"system": "all frames", "final": "relaxed geometries", "third": "every third", "cover": "set cover, half"}
-    bins = np.linspace(0, 1, 6)
-    middle = (bins[1:] + bins[:-1]) / 2
-    for k, (name, text) in enumerate((name, text) for name, text in texts.items() if f"{name}_force" in data):
-        colour = CONTROL_COLOUR if name == "final" else COLOURS[k]
-        at = np.clip(np.digitize(data["place"], bins) - 1, 0, 4)
-        means = [data[f"{name}_force"][at == n].mean() if (at == n).any() else np.nan for n in range(5)]
-        axes[0].semilogy(middle, means, "o-", color=colour, label=text)
-        excess = np.sort(data[f"{name}_excess"][np.isfinite(data[f"{name}_excess"])])
-        axes[1].step(np.maximum(excess, 0.1), np.arange(1, len(excess) + 1) / len(data[f"{name}_excess"]), color=colour)
-    axes[1].set_xscale("log")
-    label(axes[0], "place along the trajectory", "force RMSE (meV/Å)")
-    label(axes[1], "energy above the minimum (meV/atom)", "share of relaxations", legend=False)
+    fig, axis = figure(width=5.0)
+    for name in (name for name in KINDS if f"{name}_force" in data and f"{name}_excess" in data):
+        x, y = data[f"{name}_force"].mean(), np.median(np.nan_to_num(data[f"{name}_excess"], nan=np.inf))
+        if np.isfinite(y):
+            axis.plot(x, max(y, 0.1), "o", color=SYSTEM_COLOUR if name == "system" else CONTROL_COLOUR)
+            axis.annotate(KINDS[name], (x, max(y, 0.1)), xytext=(3, 3), textcoords="offset points", fontsize="x-small")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    label(axis, "force RMSE (meV/Å)", "median energy above the minimum (meV/atom)", legend=False)
     return fig
