@@ -180,3 +180,16 @@ def test_shared_values_and_outcomes():
     judged = Outcome(lambda b, y: (b - y) ** 2)
     assert float(judged.put((), jnp.asarray(3.0), jnp.asarray(1.0))) == 4.0
     assert (double >> double).put(((), ()), jnp.asarray(1.0), jnp.asarray(1.0)) == 4.0
+
+
+def test_a_market_without_shares_forgets_nothing_that_was_taken_back():
+    """400 events for one expert and as many for the other leave both where they began, and not at the smallest number."""
+    market = Market(lambda b, y: jnp.abs(b - y), 2, rate=1.0, share=0.0)
+    predictions = (jnp.asarray(0.0), jnp.asarray(1.0))
+    outcomes = jnp.repeat(jnp.array([0.0, 1.0]), 400)
+
+    def step(state, outcome):
+        return market.react(state, predictions)[1](outcome)[1], None
+
+    state, _ = jax.lax.scan(step, market.init(), outcomes)
+    np.testing.assert_allclose(market.weights(state), [0.5, 0.5], atol=1e-4)
