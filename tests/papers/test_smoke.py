@@ -13,10 +13,9 @@ from broadsheet.lab.registry import describe, entries, import_paper, index_text,
 from quiet import Quiet
 
 UNDEFINED = {
-    # members do not differ so soon; a score does not rise; a step has no width
+    # members do not differ so soon; a score does not rise
     ("bayesian-potentials", "fluid"): {(arm, "spread_ratio") for arm in ("system", "ensemble", "untrained")},
-    ("representation-geometry", "pretraining"): {("truth", "learned_in_expansion")},
-    ("sfq-neuromorphic", "synapse"): {("no-escape", "width_ratio")},
+    ("representation-geometry", "pretraining"): {("facts", "learned_in_expansion")},
 }
 """(paper, experiment) -> (arm, metric) that smoke size leaves without a number."""
 
