@@ -7,6 +7,7 @@ the hidden spike trains.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 import equinox as eqx
@@ -38,7 +39,7 @@ Kind = Literal["lif", "meta", "probabilistic", "levy-baxter"]
 _spikes_of = eqx.filter_jit(lambda net, X, key: net.spikes(X, key))
 
 
-def cells(kind: Kind, size: int, *, tau: float = 10.0, learn: bool = True) -> Intrinsic:
+def cells(kind: Kind, size: int, *, tau: Any = 10.0, learn: bool = True) -> Intrinsic:
     """Hidden neurons of a kind. Learned are of LIF neurons tau and threshold, of meta neurons a, b, c and d, and kappa too
     where they are probabilistic."""
     if kind == "lif":
@@ -52,7 +53,7 @@ def cells(kind: Kind, size: int, *, tau: float = 10.0, learn: bool = True) -> In
 
 
 def network(
-    kind: Kind, inputs: int, hidden: int, classes: int, key: PRNGKeyArray, *, tau: float = 10.0, learn: bool = True,
+    kind: Kind, inputs: int, hidden: int, classes: int, key: PRNGKeyArray, *, tau: Any = 10.0, learn: bool = True,
     spread: float = 0.25, release: float = 1.0,
 ) -> SNN:  # fmt: skip
     """A network before training: weights onto the hidden layer normal with `spread`, read-out weights with 1 / sqrt(hidden).
@@ -103,7 +104,7 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
     - `learn_intrinsic`: whether neurons learn their parameters too; without labels they then keep a target rate by their
       thresholds, time constants or `d`.
     - `decision`: `"readout"` of spike counts, or `"lzc"`: a linear discriminant on the complexity of the hidden trains.
-    - `hidden`; `tau`: ms, of LIF neurons at the start; `spread`: of the first weights.
+    - `hidden`; `tau`: ms, of LIF neurons at the start, a number or one a hidden neuron; `spread`: of the first weights.
     - `rate`, `rate_intrinsic`: learning rates; `epochs`; `batch`; `draws`: averaged where neurons are random;
       `target_rate`: spikes a step; `release`: how far the random amplitudes of probabilistic neurons' synapses lie from 1, at
       0 all are 1.
@@ -114,7 +115,7 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self, neuron: Kind = "lif", rule: Literal["backprop", "tempotron", "stdp"] | LearningRule = "backprop", *,
-        learn_intrinsic: bool = True, decision: Literal["readout", "lzc"] = "readout", hidden: int = 16, tau: float = 10.0,
+        learn_intrinsic: bool = True, decision: Literal["readout", "lzc"] = "readout", hidden: int = 16, tau: Any = 10.0,
         spread: float = 0.25, rate: float = 0.02, rate_intrinsic: float = 0.02, epochs: int = 20, batch: int = 100,
         draws: int = 8, target_rate: float = 0.05, release: float = 1.0, random_state: int = 0,
     ) -> None:  # fmt: skip
@@ -204,8 +205,7 @@ class SNNClassifier(ClassifierMixin, BaseEstimator):
 
     def _backprop(self, net: SNN, spikes: Array, target: np.ndarray, key: PRNGKeyArray) -> SNN:
         batch = min(self.batch, len(spikes))
-        labels = jax.tree_util.tree_map_with_path(_group, net)
-        rule = optax.multi_transform({"weights": optax.adam(self.rate), "intrinsic": optax.adam(self.rate_intrinsic)}, labels)
+        rule = _adam(float(self.rate), float(self.rate_intrinsic))
         steps = self.epochs * max(1, len(spikes) // batch)
         trained = fit(net, surprise, _Samples(spikes, jnp.asarray(target), batch), optimiser=rule, steps=steps, key=key,
                       parameters=trainable(net), chunk=steps)  # fmt: skip
@@ -261,6 +261,13 @@ def _plastic_epoch(
 
 SIGNS = {"threshold": 1.0, "tau": -1.0, "d": 1.0}
 """Which way a neuron that fires too much moves its parameters."""
+
+
+@functools.lru_cache(maxsize=32)
+def _adam(rate: float, rate_intrinsic: float) -> optax.GradientTransformation:
+    """Adam with a learning rate for weights and one for neurons; one object for each, so that trainings share a program."""
+    rules = {"weights": optax.adam(rate), "intrinsic": optax.adam(rate_intrinsic)}
+    return optax.multi_transform(rules, lambda params: jax.tree_util.tree_map_with_path(_group, params))
 
 
 def _group(path: tuple, leaf: Any) -> Literal["intrinsic", "weights"]:

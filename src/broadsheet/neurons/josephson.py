@@ -280,6 +280,21 @@ def transmission_line(circuit: Circuit, name: str, stages: int, *, bias: float =
     return nodes[0], nodes[-1]
 
 
+def splitter(
+    circuit: Circuit, name: str, source: str, *, critical: float = 140.0, bias: float = 98.0, group: str = "lines"
+) -> tuple[str, str]:
+    """Makes two fluxons of one: a junction of `critical` µA under `bias` µA that drives two lines; their last nodes."""
+    node = circuit.junction(f"{name}.split", critical=critical)
+    circuit.bias(node, bias, group)
+    circuit.inductor(source, node, 8.0)
+    ends = []
+    for side in ("left", "right"):
+        first, last = transmission_line(circuit, f"{name}.{side}", 2, group=group)
+        circuit.inductor(node, first, 8.0)
+        ends.append(last)
+    return ends[0], ends[1]
+
+
 def flux_neuron(
     circuit: Circuit, name: str, sources: Sequence[str], *, bias: float, inductance: float = 20.0, resistance: float = 1.0,
     group: str = "thresholds",
