@@ -449,7 +449,7 @@ def descent(config: Descent, key, log: Log) -> Report:
         aside = loss(_moved(free, _direction(free, k), config.rate * size), soft) - before
         return jnp.stack([down, aside, down / expected, aside / expected])
 
-    def walk(k: jax.Array) -> jax.Array:
+    def walk(k: jax.Array) -> tuple[jax.Array, jax.Array]:
         net = made(k)
 
         def step(carry: tuple, k: jax.Array) -> tuple[tuple, jax.Array]:
@@ -574,7 +574,7 @@ def rules(config: Rules, key, log: Log) -> Report:
     train, check, test = (burst_samples(count, config, rng) for count in (config.train, config.test, config.test))
     arms: dict[str, dict[str, float]] = {"system": {}, "fixed": {}, "retuned": {}}
     for k, name in enumerate(config.kinds):
-        best = {}
+        best: dict[str, SNNClassifier] = {}
         other = {"tau": 4.0} if CELLS[name].get("rule") == "tempotron" else {"hidden": 2}
         for arm, factors in (("system", {}), ("fixed", {}), ("retuned", other)):
             fitted = [model.fit(*train) for model in candidates(CELLS[name], arm == "system", config, seed_of(key), **factors)]

@@ -325,7 +325,7 @@ def union(config: Sparsity, key, log: Log) -> Report:
     union_theta = max(theta for theta in range(1, 31) if missed(10_000, 30, theta) <= 0.05)
     synapses = int(np.round(sdr.union_synapses(20_000, 30, 10)))
     growth = sdr.false_match(300, 64, 24, 12)
-    arms = {
+    arms: dict[str, dict[str, Any]] = {
         "system": {
             "growth_ratio": sdr.false_match(4100, 64, 24, 12) / growth,
             "few_synapses": sdr.false_match(config.n, 512, 24, 12),
