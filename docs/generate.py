@@ -38,9 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def papers_page(known: dict[str, Any]) -> str:
-    """All papers that run, with counts of verdicts by basis, and those that do not run yet."""
-    from broadsheet.page.shipped import shipped
-
+    """All papers that run, with counts of verdicts by basis."""
     lines = ["# Papers", "", f"Counts are of the papers' own claims. {reading.HOLDS}", ""]
     lines += ["| paper | published | basis | claims |", "| --- | --- | --- | --- |"]
     for slug, entry in sorted(entries().items(), key=lambda item: item[1].facts["published"], reverse=True):
@@ -49,12 +47,6 @@ def papers_page(known: dict[str, Any]) -> str:
         facts = entry.facts
         lines.append(
             f"| [{cell(facts['title'])}]({slug}.md) | {facts['published']} | {ledger.BASES[facts['basis']]} | {said} |"
-        )
-    waiting = sorted((facts for facts in shipped().values() if not facts["basis"]), key=lambda f: f["published"], reverse=True)
-    lines += ["", "## Known, without a system yet", ""]
-    for facts in waiting:
-        lines.append(
-            f"- [{cell(facts['title'])}](https://arxiv.org/abs/{facts['arxiv']}), {facts['published']}. {facts['summary']}"
         )
     return "\n".join(lines) + "\n"
 

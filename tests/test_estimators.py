@@ -5,6 +5,7 @@ import io
 import pickle
 from pathlib import Path
 
+import jax
 import joblib
 import numpy as np
 import pytest
@@ -36,8 +37,9 @@ from broadsheet.recordings import (
     WeightedSBM,
 )
 from broadsheet.recordings.worm import GRUForecaster, RidgeVAR
-from broadsheet.transport import PositiveDiffusion
+from broadsheet.transport import SBIRR, PositiveDiffusion
 from broadsheet.transport.additive_diffusion import AdditiveDiffusion
+from broadsheet.transport.reference_processes import family
 from broadsheet.vision import ModularVPR, MotionDetector
 from broadsheet.vision.event_movies import Movie
 
@@ -89,6 +91,9 @@ CASES = {
     "AdditiveDiffusion": [
         (AdditiveDiffusion(kind, log=log, hidden=3, depth=1, steps=2, batch=4), WEIGHTS + 0.1, None, "score", {"sigma": [0.8, 1.0]})
         for kind, log in (("preserving", True), ("exploding", False))
+    ],
+    "SBIRR": [
+        (SBIRR(family("lotka-volterra", 2, 0.5, jax.random.key(0)), outer=1, dt=1.0), SERIES[:, :6, :2].reshape(24, 2), LABELS, "predict", {"outer": [1, 2]})
     ],
     "ModularVPR": [(ModularVPR(2, 4, epochs=1), PLACES, None, "responses", {})],
     "LatentPredictor": [

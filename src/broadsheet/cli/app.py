@@ -87,7 +87,7 @@ for name, command in {
 }.items():
     atoms.app.command(name)(command)  # type: ignore[type-var]
 atoms.app.add_typer(atoms_benchmark.app, name="benchmark")
-app.add_typer(transport.app, name="transport", help="Laws carried into one another: positive data.")
+app.add_typer(transport.app, name="transport", help="Laws carried into one another: trajectories, positive data.")
 app.add_typer(language.app, name="language", help="Language models.")
 for name, command in {
     "decontaminate": language_decontaminate.decontaminate,

@@ -189,8 +189,6 @@ def _show(paper: ListedPaper, claims: list[Recorded]) -> None:
         out.print(f"Authors' code: {escape(paper.code)}")
     if not paper.basis:
         out.print("No system of it runs here yet.")
-        if paper.parts:
-            out.print(f"Nearest parts: {escape(', '.join(paper.parts))}")
         out.print(f"Add claims to its code: broadsheet new {paper.arxiv or 'ARXIV_ID'}, then broadsheet verify FOLDER")
         return
     from broadsheet.lab.ledger import waiting_for_null

@@ -10,6 +10,7 @@ import typer
 from broadsheet.cli.findings import Findings, check_findings, write_findings
 from broadsheet.cli.output import bar, console, number, print_json, table
 from broadsheet.cli.pages import AsJson
+from broadsheet.cli.transport_trajectories import trajectories
 from broadsheet.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -132,3 +133,6 @@ def _figure(drawn: Any, x: Any, names: tuple[str, ...]) -> Any:
         axis.hist(drawn[:, k], edges, density=True, histtype="step", color=SYSTEM_COLOUR, lw=1.6, label="samples")
         label(axis, names[k], "density", legend=k == 0)
     return fig
+
+
+app.command("trajectories")(trajectories)

@@ -1,4 +1,4 @@
-"""Laws carried into one another by stochastic processes: multiplicative diffusion of positive data."""
+"""Laws carried into one another: Schrödinger bridges between snapshots, multiplicative diffusion of positive data."""
 
 import lazy_loader
 

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
+from broadsheet.errors import InputError, MissingExtraError
+
 ROWS = 1024
 """Rows of the matrix of distances that is held."""
 
@@ -20,3 +22,18 @@ def energy_distance(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) ->
     x, y = np.asarray(x, float), np.asarray(y, float)
     within = [_mean_distance(part, part) * len(part) / (len(part) - 1) for part in (x, y)]
     return 2 * _mean_distance(x, y) - within[0] - within[1]
+
+
+def wasserstein1(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
+    """The earth mover's distance: the least mean way in Euclid's norm by which points of equal weights become the others.
+
+    **Raises:** `InputError` for samples that are empty or of different dimension; `MissingExtraError` without POT.
+    """
+    try:
+        import ot
+    except ImportError:
+        raise MissingExtraError("The exact Wasserstein distance (POT)", "transport") from None
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not len(x) or not len(y):
+        raise InputError(f"The samples have shapes {x.shape} and {y.shape}; points (at least one) of one dimension are wanted.")
+    return float(ot.emd2([], [], cdist(x, y), numItermax=10_000_000))
