@@ -357,7 +357,7 @@ def trajectories(runs: Runs):
     for axis, name, text in ((axes[0, 0], "paths", "refined reference"), (axes[0, 1], "brownian", "Brownian reference")):
         axis.plot(data[name][:, :, 0], data[name][:, :, 1], color="0.6", lw=0.4)
         for k in range(len(data["times"])):
-            points, colour = data[f"snapshot_{k}"], COLOURS[0] if k % 2 == 0 else CONTROL_COLOUR
+            points, colour = data[f"snapshot_{k}"], COLOURS[k % 2]
             said = {0: "bridged", 1: "held out"}.get(k)
             axis.plot(points[:, 0], points[:, 1], "o" if k % 2 == 0 else "x", color=colour, ms=2.5, label=said)
         label(axis, "x1", "x2", text, legend=name == "paths")
@@ -369,6 +369,7 @@ def trajectories(runs: Runs):
     width = 0.8 / len(arms) * np.diff(data["held_times"]).min()
     for k, (arm, name, colour) in enumerate(arms):
         axes[1, 0].bar(data["held_times"] + (k - 2.5) * width, data[f"far_{arm}"], width, color=colour, label=name)
+    axes[1, 0].set_ylim(top=1.6 * axes[1, 0].get_ylim()[1])
     label(axes[1, 0], "time held out", "Wasserstein distance 1")
     turns = np.arange(1, len(data["parameters"]) + 1)
     for k, name in enumerate(data["parameter_names"]):
