@@ -72,10 +72,10 @@ paper = Paper(
         "`smoothness` shows both.",
         "The published errors on OC20, OC22, SPICE and MPTrj, and the speed against equivariant models on a GPU, were not "
         "reproduced: neither the data nor a GPU were at hand.",
-        "Continuity (C4) is of our form of the network, not of the authors': with their order the energy jumps by as much however "
-        "short the steps. An envelope of the distance alone is continuous as well; ranks are there to bound the neighbours.",
-        "Direct forces are trained at a lower rate and in twice the steps, each about half as long, and are rid of their sum and "
-        "torque in dynamics: trained as the others they learn nothing, and the molecule flies apart.",
+        "Continuity (C4) is of our form of the network, not of the authors': with their order the energy jumps by as much "
+        "however short the steps. An envelope of the distance alone is continuous as well; ranks bound the neighbours.",
+        "Direct forces are trained at a lower rate and in twice the steps, each about half as long, and are rid of their sum "
+        "and torque in dynamics: at the rate of the others they learned nothing on a development seed.",
         "Times are compared from 256 atoms on. Four times 64 atoms take 4 to 7 times as long, probably because 64 atoms still "
         "fit into the processor's cache; with 500 to 10 000 atoms a wider model takes 1.3 to 1.5 ms an atom throughout.",
     ),
@@ -213,8 +213,8 @@ class Smoothness:
              "paper": Smoothness(points=2000, model=SMALL)},
     precision="float64",
     claims=[
-        Claim("C4", "soft ranks and envelopes keep energy and forces continuous as neighbours come and go, of which an atom has "
-              "at most 9 where k is 6; bond order counts them by their envelope too, which the authors' code does not",
+        Claim("C4", "soft ranks and envelopes keep energy and forces continuous as neighbours come and go, of which an atom "
+              "has at most 9 where k is 6; bond order counts them by their envelope too, which the authors' code does not",
               kind="paper", where="authors' code: soft k-nearest-neighbour graph",
               ablation=("hard", "hard-rank", "order-whole"), null="cutoff-alone",
               checks=[at_most("energy_ratio", 0.6), at_most("force_ratio", 0.6), at_most("neighbours", 9)]),
@@ -620,7 +620,9 @@ def _filled(net: EScAIP, shapes: EScAIP, basis_width: int) -> EScAIP:
               where="title; section 3: attention, feed-forward and basis parameters scaled apart", about="more-attention",
               ablation=("more-feed-forward", "more-basis"), null="system", grows="steps", seeds=8, checks=[
                   at_most("log_force_mae", {"quick": np.log(0.95)}, of="more-attention", minus="more-feed-forward"),
-                  at_most("log_force_mae", {"quick": np.log(0.95)}, of="more-attention", minus="more-basis")]),
+                  at_most("log_force_mae", {"quick": np.log(0.95)}, of="more-attention", minus="more-basis")],
+              reason="On a development seed the network with more attention errs 1 % less than with as many parameters "
+              "elsewhere, and 3 % less than without them: too little to tell at this size."),
     ],
     cost=20.0,
 )  # fmt: skip

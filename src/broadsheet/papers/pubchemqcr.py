@@ -76,8 +76,8 @@ paper = Paper(
         "components is smaller by the square root of 3.",
         "The published table was not reproduced: the 41 000 trajectories of PubChemQCR-S were not at hand. Its reader is "
         "tested on records made in its layout.",
-        "At the paper's size all neighbours would not fit into memory at once, so that they are found batch by batch. The 41 000 "
-        "trajectories of the subset are read whole; of the full set `limit` takes the first ones.",
+        "At the paper's size all neighbours would not fit into memory at once, so that they are found batch by batch. The "
+        "41 000 trajectories of the subset are read whole; of the full set `limit` takes the first ones.",
         "The published energies of isolated atoms are those of 6-31G* with six Cartesian d functions (to 7e-7 Hartree); five, "
         "as many programs have by default, raise that of nitrogen by 44 meV.",
     ),
@@ -303,7 +303,9 @@ class Leak(Learning):
         Claim("C3", "a split by frame flatters: neighbours of tested frames are trained on", kind="check",
               reference="the same network, steps and frames, split by molecule; control: split by trajectory, so that tested "
               "molecules are known and no neighbours of tested frames are", about="by-frame", ablation="by-trajectory",
-              checks=[at_most("relative_energy_mae", 0.7, of="by-frame")]),
+              checks=[at_most("relative_energy_mae", 0.7, of="by-frame")],
+              reason="Other relaxations of the tested molecules are enough to flatter: 0.60 of the error by molecule on a "
+              "development seed, and by frame 0.27."),
     ],
     cost=12.0,
 )  # fmt: skip
@@ -402,16 +404,24 @@ AMONG = 20_000
         Claim("C4", "vectors that turn with the molecule predict forces better than distances alone", kind="paper",
               where="table of nine models: 46.9 against 56.2 meV/Å", published="ratio 0.83", ablation="scalars",
               null=("schnet-large", "pairs"), grows="steps", seeds=8, checks=[
-                  at_most("log_force_rmse", {"quick": np.log(0.95)}, minus="schnet")]),
+                  at_most("log_force_rmse", {"quick": np.log(0.95)}, minus="schnet")],
+              reason="On two development seeds PaiNN errs 6 % less than SchNet and 8 % more; without directions 2 and 1 % "
+              "less, and a SchNet of as many weights 2 and 9 % less. 544 frames of 34 molecules don't tell what directions "
+              "bring."),
         Claim("C5", "a learned potential relaxes molecules it has never seen", kind="paper", where="abstract: relaxations",
               ablation="final", null=("force-field", "pairs"), grows="steps", seeds=8, checks=[
-                  at_least("relaxed", {"quick": 0.8}, over="mean")]),
+                  at_least("relaxed", {"quick": 0.8}, over="mean")],
+              reason="MMFF94 and UFF, which learned from no trajectory, relax 0.8 and 1.0 of the molecules on two development "
+              "seeds, 4 meV an atom above the minimum; PaiNN relaxes 0.70 and 0.45, 18 and 28 meV above it."),
         Claim("C6", "whole trajectories teach more than relaxed geometries, also as many frames: forces, and relaxations from "
               "the start", kind="paper", where="abstract: relaxation trajectories, not only equilibria", ablation="final",
               null="rattled", grows="steps", seeds=8, checks=[
                   at_most("log_force_rmse", {"quick": np.log(0.5)}, minus="final"),
                   at_most("log_force_rmse", {"quick": np.log(0.5)}, of="few", minus="final"),
-                  at_least("relaxed", {"quick": 0.05}, minus="final")]),
+                  at_least("relaxed", {"quick": 0.05}, minus="final")],
+              reason="On two development seeds the forces are 24 and 22 % better, not twice as good, and as much with as "
+              "few frames. Rattled minima that no relaxation went through do as well: 26 and 23 %; they relax 0.6 and 0.5 of "
+              "the molecules, whole trajectories 0.70 and 0.45, relaxed geometries none."),
         Claim("C7", "more trajectories lower the errors", kind="paper", where="subset and full set, 85 times as many; here "
               "four times", published="PaiNN 46.92 to 39.28 meV/Å", ablation="quarter", null="dense", grows="steps",
               seeds=8, checks=[
@@ -419,7 +429,9 @@ AMONG = 20_000
         Claim("C8", "a low force error alone doesn't make a good relaxer", kind="paper", where="introduction", about="ranks",
               no_ablation="two rankings are compared: there is no mechanism that could be off", null="relaxations",
               grows="steps", seeds=8, checks=[
-                  at_most("agreement", {"quick": -0.1}, of="ranks", minus="forces")]),
+                  at_most("agreement", {"quick": -0.1}, of="ranks", minus="forces")],
+              reason="Across halves of the molecules eight potentials rank by their relaxations as by their force errors: 0.75 "
+              "and 0.79 on two development seeds, where force errors agree with themselves by 0.67 and 0.62."),
     ],
     cost=35.0,
 )  # fmt: skip
