@@ -299,6 +299,7 @@ def repair(runs: Runs):
                                       ("wider", "twice the neurons"))):  # fmt: skip
         middle.axhline(arms[name]["accuracy_1"], color=COLOURS[k + 1], ls=":", label=f"as set, {text}")
     middle.set_xscale("log")
+    middle.set_ylim(bottom=middle.get_ylim()[0] - 0.1)
     label(middle, "time constant at the start (ms)", "accuracy on test samples")
     for k, tau in enumerate(data["taus"]):
         learned = np.asarray(data[f"learned_{k}"])
@@ -414,7 +415,10 @@ class Descent:
               reference="the derivative: a short step lowers a smooth loss by its length times the gradient's; control: a step "
               "as long in a random direction", checks=[at_least("lowered", 0.95), at_most("from_first_order", 0.1)]),
         Claim("M3", "steps down the surrogate gradient of the neurons' parameters lower the loss of the spiking network itself",
-              kind="paper", where="v2: theory", seeds=8, ablation="random", null="climbing", grows="steps", checks=[
+              kind="paper", where="v2: theory", seeds=8, ablation="random", null="climbing", grows="steps",
+              reason="It does in 94 % of networks (interval 90 to 98, eight development seeds): later steps overshoot. The "
+              "loss falls by 0.036 nats, by 0.009 where random steps are kept if they lower it, which they do in 99 % of "
+              "networks.", checks=[
                   at_least("spikes_lowered", 0.95, over="mean"), at_least("fall", 0.01, minus="climbing")]),
     ],
     cost=8.0,
@@ -512,7 +516,7 @@ def step(runs: Runs):
     for k, (name, colour) in enumerate((("downhill", SYSTEM_COLOUR), ("a random direction", CONTROL_COLOUR))):
         left.plot(np.arange(len(changes)), 1e6 * changes[:, k], color=colour, label=name)
     left.set_yscale("symlog", linthresh=0.1)
-    label(left, "network, sorted", "change of the smooth loss (millionths of a nat)")
+    label(left, "network, sorted", "change of smooth loss (1e-6 nats)")
     for path, name, colour in zip(data["paths"], ("surrogate gradient", "random steps, kept if better"),
                                   (SYSTEM_COLOUR, CONTROL_COLOUR), strict=True):  # fmt: skip
         right.plot(np.arange(len(path)), path, color=colour, label=name)
@@ -780,7 +784,8 @@ def tumours(runs: Runs):
     right.barh(list(names.values()), [arms[name]["accuracy"] for name in names], color=colours)
     right.axvline(arms["system"]["regression"], color="k", ls=":", label="logistic regression on the features")
     right.set_xlim(0.5, 1)
-    label(right, "accuracy on test samples", "decision")
+    label(right, "accuracy on test samples", "decision", legend=False)
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize="small")
     return fig
 
 

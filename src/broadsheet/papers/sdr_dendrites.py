@@ -520,7 +520,8 @@ def stream(runs: Runs):
     for (name, row), marker in zip(list(runs["system"].arms.items())[1:], "sD^", strict=True):
         left.plot(last, row["recall"], marker, color="k", ms=5, ls="", label=name)
         right.plot(last, row["false_match"], marker, color="k", ms=5)
-    label(left, "patterns learned", "recalled with 20 % replaced (fraction)")
+    label(left, "patterns learned", "recalled with 20 % replaced (fraction)", legend=False)
+    fig.legend(loc="outside right upper", frameon=False, fontsize="small")
     label(right, "patterns learned", "novel patterns accepted (fraction)")
     return fig
 
@@ -621,7 +622,8 @@ def two_pools(runs: Runs):
         colour = SYSTEM_COLOUR if name == "system" else (CONTROL_COLOUR, *COLOURS[1:])[k - 1]
         left.plot(data["populations"], data[f"errors_{name}"], "o-", color=colour, label=name)
         right.bar(name, arms[name]["nonlinear_error"], color=colour)
-    label(left, "population n (cells)", "errors on stored patterns (chance is 0.5)")
+    label(left, "population n (cells)", "errors on stored patterns")
+    left.set_ylim(-0.02, 0.75)
     right.tick_params(axis="x", rotation=20)
     label(right, "classifier", "errors on nonlinear classes")
     return fig
