@@ -1,4 +1,4 @@
-"""Words of the tiny pretraining without their skew, or without their order."""
+"""Words of the tiny pretraining without their skew, without their order, or without their context."""
 
 import itertools
 from collections import Counter
@@ -34,11 +34,13 @@ def test_shuffled_words_are_those_of_the_documents():
     assert found.shape == (32, 49)
     assert Counter(found.ravel()) == Counter(wanted.ravel())
     assert (found == wanted).mean() < 0.1
+    pairs = next(control_batches("paired", np.random.default_rng(3), 32, 49))
+    assert pairs.tolist() == [[one, other] for row in wanted for one, other in itertools.pairwise(row)]
 
 
 def test_the_stage_keeps_what_pretraining_keeps(home):
-    chain = Chain([Link("base", "tiny_control_words", {"kind": "shuffled", "steps": 3, "cosine": 10})], seed=1)
+    chain = Chain([Link("base", "tiny_control_words", {"kind": "paired", "steps": 3, "cosine": 10})], seed=1)
     assert chain.steps("base") == [0, 1, 2]
     assert len(chain.record("base")["losses"]) == 3
-    with pytest.raises(InputError, match="even or shuffled is wanted"):
+    with pytest.raises(InputError, match="even, shuffled, paired are there"):
         Chain([Link("base", "tiny_control_words", {"kind": "odd"})], seed=1).build()

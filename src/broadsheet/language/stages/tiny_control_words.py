@@ -1,4 +1,4 @@
-"""Controls of the tiny pretraining, one property of its words removed: their skew, or their order."""
+"""Controls of the tiny pretraining, one property of its words removed: their skew, their order, or their context."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from broadsheet.language.stages.tiny_pretraining import CONTEXT, checkpoint_step
 from broadsheet.language.tiny_model import BATCH, tiny_model
 from broadsheet.language.tiny_world import World
 
-KINDS = ("even", "shuffled")
+KINDS = ("even", "shuffled", "paired")
 FOLLOWS = 0.9
 FIRST, COUNT = len(tiny.SPECIAL), len(tiny.WORDS) - len(tiny.SPECIAL) - len(tiny.RESERVED)
 """First id, and number, of the words that documents have."""
@@ -31,7 +31,7 @@ def tiny_control_words(
     **Raises:** `InputError` for another kind.
     """
     if kind not in KINDS:
-        raise InputError(f"Words of the kind {kind!r} are unknown; {' or '.join(KINDS)} is wanted.")
+        raise InputError(f"Words of the kind {kind!r} are unknown; {', '.join(KINDS)} are there.")
     model, words, rng = tiny_model(context.seed), tiny.tokenizer(), np.random.default_rng(context.seed)
     losses = context.record["losses"] = []
     context.keep(0, model, words)
@@ -47,18 +47,23 @@ def tiny_control_words(
 
 
 def control_batches(kind: str, rng: np.random.Generator, rows: int, length: int) -> Iterator[np.ndarray]:
-    """Token ids (rows, length), without end.
+    """Token ids (rows, length) without end; of `paired`, (rows (length - 1), 2).
 
     - `even`: bigrams of words that are all equally frequent: 90 % of words are one of four that follow the word before, the
       others any. There is as much to learn as in filler, and more; what is gone is Zipf's law.
     - `shuffled`: the words of as many documents, in an order drawn over the whole batch: their frequencies, and nothing else.
+    - `paired`: each word of as many documents with the one before it: bigrams, and no context beyond.
     """
     if kind == "even":
         while True:
             yield even_bigrams(rng, rows, length)
     windows = World(0).windows(rng, length)
     while True:
-        yield rng.permutation(np.array([next(windows) for _ in range(rows)]).ravel()).reshape(rows, length)
+        words = np.array([next(windows) for _ in range(rows)])
+        if kind == "paired":
+            yield np.stack([words[:, :-1], words[:, 1:]], axis=-1).reshape(-1, 2)
+        else:
+            yield rng.permutation(words.ravel()).reshape(rows, length)
 
 
 def followers() -> np.ndarray:
