@@ -1,53 +1,13 @@
-import pickle
-
 import h5py
 import numpy as np
 import pytest
 
-from broadsheet.errors import DataError, MissingDataError, UntrustedError
-from broadsheet.neurons.datasets import neuronio_files, read_neuronio, read_shd
+from broadsheet.errors import DataError, MissingDataError
+from broadsheet.neurons.datasets import read_shd
 from broadsheet.neurons.tasks import DigitSpikes, SpokenDigits, branch_coincidences, which_pulse
 
 
-@pytest.fixture
-def neuronio(tmp_path):
-    run = {
-        "exInputSpikeTimes": {0: [3, 7], 2: [5]},
-        "inhInputSpikeTimes": {1: [4]},
-        "somaVoltageLowRes": np.linspace(-70, -50, 10),
-        "outputSpikeTimes": np.array([6.5, 8.2]),
-    }
-    content = {
-        "Params": {"totalSimDurationInSec": 0.01, "allSegmentsType": ["a", "b", "c"]},
-        "Results": {"listOfSingleSimulationDicts": [run, run]},
-    }
-    for part in ("train", "test"):
-        (tmp_path / f"data_{part}").mkdir()
-        (tmp_path / f"data_{part}" / "sim_0.p").write_bytes(pickle.dumps(content))
-    return tmp_path
-
-
-def test_neuronio_needs_trust_and_is_read_as_published(neuronio, monkeypatch):
-    (train,), (test,) = neuronio_files(neuronio)
-    assert "train" in str(train)
-    assert "test" in str(test)
-    with pytest.raises(UntrustedError, match="--trust"):
-        read_neuronio(train)
-    monkeypatch.setenv("BROADSHEET_TRUST", "1")
-    inputs, voltage, spikes = read_neuronio(train)
-    assert inputs.shape == (2, 10, 6)
-    assert inputs[0, 3, 0] == inputs[0, 5, 2] == 1
-    assert inputs[0, 4, 4] == -1
-    assert np.abs(inputs[0]).sum() == 4
-    assert np.flatnonzero(spikes[1]).tolist() == [6, 7]  # a spike at t falls in the bin of t - 0.5
-    assert voltage[0, -1] == -50
-
-
 def test_missing_data_says_what_to_get(tmp_path):
-    with pytest.raises(MissingDataError, match="Kaggle"):
-        neuronio_files(None)
-    with pytest.raises(MissingDataError, match="0 training"):
-        neuronio_files(tmp_path)
     with pytest.raises(MissingDataError, match=r"shd_train\.h5"):
         read_shd(tmp_path)
 
