@@ -219,7 +219,7 @@ class Recall:
               ablation="fast", null=("linear-traces", "quadratic-traces"), grows="marked_steps", seeds=8, checks=[
             at_least("marked_accuracy", 0.95, within=(0, 1), over="mean"), at_most("marked_accuracy", 0.65, of="fast")]),
     ],
-    cost=8.0,
+    cost=20.0,
 )  # fmt: skip
 def recall(config: Recall, key, log: Log) -> Report:
     """A pulse that came 300 steps ago, by slow memory units, by fast ones, and read from synaptic traces that are as slow.
@@ -323,7 +323,7 @@ class Coincidence:
               ablation="linear", null=("spike-counts", "pooled-traces"), grows="steps", checks=[
             at_least("clustered_accuracy", 0.95, within=(0, 1))]),
     ],
-    cost=7.0,
+    cost=12.0,
 )  # fmt: skip
 def coincidence(config: Coincidence, key, log: Log) -> Report:
     """Coincidences on two branches, with the cell's network and with a linear map in its place.
@@ -444,7 +444,7 @@ class Surrogate:
                   at_least("auc", {"quick": -0.01, "paper": -0.01}, minus="plain")]),
     ],
     data="data",
-    cost=25.0,
+    cost=44.0,
 )  # fmt: skip
 def surrogate(config: Surrogate, key, log: Log) -> Report:
     """Voltage and spikes of a neuron with nonlinear branches, by ELM cells of growing size and by simpler models.
