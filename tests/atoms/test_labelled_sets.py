@@ -38,7 +38,7 @@ def test_rattled_frames_have_labels_of_their_own_and_no_more_noise_than_asked(da
     assert len(made) == 4 * len(ends)
     np.testing.assert_allclose(made.energy[::4], ends.energy, atol=1e-5)
     assert (made.energy[1::4] > ends.energy).all()  # a minimum is the lowest
-    moved = np.abs(made.positions - np.concatenate([ends.frame(k).positions for k in np.repeat(range(len(ends)), 4)]))
+    moved = np.abs(made.positions - np.concatenate([ends.frame(k).positions for k in range(len(ends)) for _ in range(4)]))
     assert 0 < moved.max() < 0.5
 
 

