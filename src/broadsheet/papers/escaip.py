@@ -391,8 +391,8 @@ class FreeOfNetForce(Potential):
                   at_most("log_force_mae", {"quick": np.log(0.95)}, minus="uniform"),
                   at_most("log_unseen_mae", {"quick": np.log(0.9)}, minus="none"),
                   at_most("log_unseen_mae", {"quick": np.log(0.95)}, minus="uniform")],
-              reason="On a development seed it errs 36 and 47 % less than without exchange; against envelopes alone 3 % more on "
-              "molecules trained on and 5 % less on others. On the first a pair table errs 15 % less than the attention."),
+              reason="On a development seed it errs 36 and 47 % less than without exchange; against envelopes alone 3 % more "
+              "on molecules trained on and 5 % less on others. On the first a pair table errs 15 % less than the attention."),
     ],
     cost=40.0,
 )  # fmt: skip
