@@ -606,13 +606,12 @@ def minima(runs: Runs):
 def ranks(runs: Runs):
     """Each potential's force error against how far above the minimum its relaxations end."""
     data = runs["system"].arrays
-    fig, axis = figure(width=5.0)
+    fig, axis = figure(width=5.0, height=3.8)
     for name in (name for name in KINDS if f"{name}_force" in data and f"{name}_excess" in data):
         x, y = data[f"{name}_force"].mean(), np.median(np.nan_to_num(data[f"{name}_excess"], nan=np.inf))
         if np.isfinite(y):
             axis.plot(x, max(y, 0.1), "o", color=SYSTEM_COLOUR if name == "system" else CONTROL_COLOUR)
             axis.annotate(KINDS[name], (x, max(y, 0.1)), xytext=(3, 3), textcoords="offset points", fontsize="x-small")
-    axis.set_xscale("log")
     axis.set_yscale("log")
-    label(axis, "force RMSE (meV/Å)", "median energy above the minimum (meV/atom)", legend=False)
+    label(axis, "force RMSE (meV/Å)", "median energy above the minimum\n(meV/atom)", legend=False)
     return fig
