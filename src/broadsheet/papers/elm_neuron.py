@@ -74,7 +74,7 @@ paper = Paper(
         "0.38 to 0.51, seeds 0 and 1); after 1000 the convolutional one has an AUC of 0.889, the LSTM still none (seed 0).",
         "A cell without branches that has as few parameters needs more steps than one with: after 250 its AUC is 0.56 and 0.74 "
         "(seeds 0 and 1), after 1000 it is 0.894, where the whole one has 0.909 and the one with branches 0.909 (seed 0).",
-        "Of the sums of two digits at quick the cell has 0.30 right, an LSTM 0.24, and a network on counts of spikes 0.34 (seed 0).",
+        "Of sums of two digits at quick the cell has 0.30 right, an LSTM 0.24, a network on counts of spikes 0.34 (seed 0).",
     ),
     untested=[
         Claim("C10", "a detailed pyramidal cell is matched with under ten thousand parameters", kind="paper", where="abstract",
