@@ -27,3 +27,13 @@ def test_what_has_no_bonds_stays_where_it_is():
     assert not converged
     assert name == "none"
     np.testing.assert_array_equal(relaxed.positions, apart.positions)
+
+
+def test_places_next_to_nothing_are_read():
+    start = molecule("H2O")
+    start.positions -= start.positions[0]
+    start.positions[0] = (1e-17, -1e-12, 0.0)
+    relaxed, converged, name = relax_by_force_field(start, start)
+    assert converged
+    assert name in ("MMFF94", "UFF")
+    assert relaxed.get_distance(0, 1) == pytest.approx(0.97, abs=0.05)

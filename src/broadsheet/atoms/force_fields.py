@@ -14,7 +14,7 @@ def relax_by_force_field(start: Atoms, bonded_as: Atoms, steps: int = 2000) -> t
     """The molecule relaxed from `start`, whether that converged, and the name of the force field.
 
     **Arguments:** `bonded_as`: a geometry of the same molecule, atoms in the same order, whose distances say which are bonded;
-    `steps`: at most. Where no bonds are found that give each atom its valence, the molecule stays where it is.
+    `steps`: at most. Where an atom is found no bond, or bonds that don't fit its valence, the molecule stays where it is.
 
     **Raises:** `MissingExtraError` without RDKit.
 
@@ -29,7 +29,7 @@ def relax_by_force_field(start: Atoms, bonded_as: Atoms, steps: int = 2000) -> t
         raise MissingExtraError("Force fields (RDKit)", "atoms") from None
 
     quiet = BlockLogs()
-    lines = [f"{symbol} {x} {y} {z}" for symbol, (x, y, z) in zip(bonded_as.symbols, bonded_as.positions, strict=True)]
+    lines = [f"{symbol} {x:.6f} {y:.6f} {z:.6f}" for symbol, (x, y, z) in zip(bonded_as.symbols, bonded_as.positions, strict=True)]
     made = start.copy()
     try:
         molecule = Chem.MolFromXYZBlock("\n".join([str(len(lines)), "", *lines]))
@@ -39,6 +39,8 @@ def relax_by_force_field(start: Atoms, bonded_as: Atoms, steps: int = 2000) -> t
         return made, False, "none"
     finally:
         del quiet
+    if len(start) > 1 and any(atom.GetDegree() == 0 for atom in molecule.GetAtoms()):
+        return made, False, "none"
     shape = molecule.GetConformer()
     for k, (x, y, z) in enumerate(start.positions.tolist()):
         shape.SetAtomPosition(k, Point3D(x, y, z))
