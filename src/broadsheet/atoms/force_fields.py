@@ -29,7 +29,9 @@ def relax_by_force_field(start: Atoms, bonded_as: Atoms, steps: int = 2000) -> t
         raise MissingExtraError("Force fields (RDKit)", "atoms") from None
 
     quiet = BlockLogs()
-    lines = [f"{symbol} {x:.6f} {y:.6f} {z:.6f}" for symbol, (x, y, z) in zip(bonded_as.symbols, bonded_as.positions, strict=True)]
+    lines = [
+        f"{symbol} {x:.6f} {y:.6f} {z:.6f}" for symbol, (x, y, z) in zip(bonded_as.symbols, bonded_as.positions, strict=True)
+    ]
     made = start.copy()
     try:
         molecule = Chem.MolFromXYZBlock("\n".join([str(len(lines)), "", *lines]))
