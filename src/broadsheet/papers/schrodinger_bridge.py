@@ -81,8 +81,8 @@ class Marginals:
         Claim("S1b", "drifts fitted in turns approach it", kind="check", ablation="independent",
               reference="the closed form for normal laws; control: pairs at random",
               checks=[at_most("ipfp_covariance_error", 0.1), at_most("ipfp_middle_error", 0.1)],
-              reason="Over three seeds the covariance is off by 13 % and the variance by 15 % after ten turns, more than after "
-              "three: what each regression errs adds up, and nothing after the first turn knows the reference."),
+              reason="Over three seeds the covariance is off by 13 % and the variance by 15 % after ten turns, more than "
+              "after three: what each regression errs adds up, and nothing after the first turn knows the reference."),
     ],
     cost=8.0,
 )  # fmt: skip
@@ -195,13 +195,14 @@ class Population:
         Claim("S3", "bridges of a refined reference are nearer than Brownian ones at times held out", kind="paper",
               where="abstract; Lotka-Volterra", ablation="linear", null=("splines", "shooting"), seeds=8,
               checks=[at_least("ratio", 2.0)],
-              reason="The family's equations without noise, fitted to the means of the five snapshots in a second, do as well: "
-              "3.2 where the bridges do 3.1. What gains is that the family is known."),
+              reason="The family's equations without noise, fitted to the means of the five snapshots in a second, do as "
+              "well: 3.2 where the bridges do 3.1. What gains is that the family is known."),
         Claim("S3b", "so are they where drifts are fitted in turns, as the authors do", kind="paper",
               where="abstract; Lotka-Volterra", ablation="linear", null=("splines", "shooting"), seeds=8,
               checks=[at_least("turned_ratio", 2.0)],
               reason="1.8 over eight seeds, where entropic transport reaches 3.1: the noise is small against the way, and "
-              "drifts fitted where paths went say little of where they should go. The equations fitted to the means reach 3.2."),
+              "drifts fitted where paths went say little of where they should go. The equations fitted to the means reach "
+              "3.2."),
         Claim("S5", "the misfit of paths falls over the turns", kind="check",
               reference="both halves of a turn lower one objective",
               no_ablation="It falls for any family, the linear one too: it is of the alternation, not of the family.",
@@ -215,8 +216,8 @@ class Population:
         Claim("S8", "the family that holds the truth gains more than one that does not", kind="paper",
               where="the choice of reference families", ablation="one-turn", null=("splines", "shooting"), seeds=8,
               checks=[at_most("over_linear", 1.0)],
-              reason="So do splines through matched points, which know no family: 0.71 of the linear family's distance, where "
-              "the right one has 0.39 and its equations fitted to the means 0.37."),
+              reason="So do splines through matched points, which know no family: 0.71 of the linear family's distance, "
+              "where the right one has 0.39 and its equations fitted to the means 0.37."),
     ],
     cost=40.0,
 )  # fmt: skip
@@ -244,8 +245,8 @@ def predators(config: Population, key: Any, log: Log) -> Report:
         Claim("S4", "bridges of a refined ring of three genes are nearer than Brownian ones", kind="paper",
               where="repressilator", ablation="linear", null=("splines", "shooting"), seeds=8,
               checks=[at_least("ratio", 2.0)],
-              reason="The equations fitted to the means of the six snapshots do better, 4.3 against 3.7: after six turns the worst "
-              "rate of the bridges' is still further off than theirs."),
+              reason="The equations fitted to the means of the six snapshots do better, 4.3 against 3.7: after six turns the "
+              "worst rate of the bridges' is still further off than theirs."),
     ],
     cost=25.0,
 )  # fmt: skip
