@@ -336,7 +336,9 @@ class Synapse:
               null="one-junction",
               answers_to={"no-noise": "without noise the step is sharp, whatever the temperature is called"},
               checks=[at_most("passed_low", 0.02), at_least("passed_high", 0.98), at_most("largest_fall", 0.15),
-                      at_least("width_ratio", 1.2)]),
+                      at_least("width_ratio", 1.2)],
+              reason="One junction that passes a pulse or keeps it, at biases of its own, is a weight as well: heat widens its "
+              "step 1.35 times over three seeds, 1.26 at the least, where it widens the pair's 1.63 times."),
     ],
     cost=20.0,
 )  # fmt: skip
