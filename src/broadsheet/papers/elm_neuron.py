@@ -745,7 +745,7 @@ def sums(runs: Runs):
     colours = [SYSTEM_COLOUR if arm == "system" else CONTROL_COLOUR for arm in arms]
     axis.bar(names, [row["accuracy"] for row in arms.values()], color=colours)
     axis.axhline(0.1, color="k", lw=0.6)
-    label(axis, "model (equal parameters)", "right sums (fraction; line: most frequent sum)")
+    label(axis, "model (equal parameters)", "right sums (fraction)", "line: always the most frequent sum")
     return fig
 
 
