@@ -26,12 +26,12 @@ def test_list_and_show_before_any_import(home):
     assert set(papers[0]) == {"slug", "arxiv", "title", "published", "authors", "comments", "basis", "verdicts"}
     assert {paper["slug"] for paper in papers if paper["basis"]} >= {"elm-neuron", "cybloids", "sdr-dendrites"}
     shown = read("show", "elm-neuron")
-    claim = next(c for c in shown["claims"] if c["id"] == "C4")
+    claim = next(c for c in shown["claims"] if c["id"] == "C6")
     assert {"id", "kind", "statement", "verdict", "reason", "checks"} <= set(claim)
     assert {"metric", "value", "low", "high", "distance", "bound"} <= set(claim["checks"][0])
-    assert [trial["control"] for trial in claim["ablations"]] == ["fast"]
-    assert claim["no_null"] == "none yet"
-    assert "C4" in shown["no_null_model_yet"]
+    assert [trial["control"] for trial in claim["ablations"]] == ["random-routing"]
+    assert [trial["control"] for trial in claim["nulls"]] == ["small-plain"]
+    assert "C6" not in shown["no_null_model_yet"]
     assert not home.exists() or not (home / "broadsheet.db").exists()
     assert "elm-neuron" in call("list").stdout
     assert "broadsheet run elm-neuron -e recall" in call("show", "2306.16922").stdout
@@ -147,7 +147,7 @@ def test_run_sweeps_and_json(home):
         "run", "sdr-dendrites", "-e", "online", "-p", "smoke", "--variant", "system", "--sweep", "theta=8,10", "--seed", "3"
     )
     assert [row["set"] for row in rows] == [{"theta": 8}, {"theta": 10}]
-    assert all(0 <= row["metrics"][""]["recall"] <= 1 for row in rows)
+    assert all(0 <= row["metrics"]["system"]["recall"] <= 1 for row in rows)
     assert all((Path(row["folder"]) / "run.json").exists() for row in rows)
     assert (
         "recall"
@@ -174,7 +174,7 @@ def test_verify_report_and_gc(home):
     assert 'on this machine: <span class="here">holds' in page
     assert read("gc", "--budget", "0")["runs"] == 0  # a verdict needs them
     call("run", "sdr-dendrites", "-e", "online", "-p", "smoke")
-    assert read("gc", "--budget", "0", "--dry-run")["runs"] == 5
+    assert read("gc", "--budget", "0", "--dry-run")["runs"] == 6
     assert read("gc", "--budget", "0")["bytes_freed"] > 0
 
 

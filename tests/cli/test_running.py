@@ -10,7 +10,7 @@ from broadsheet.lab.store import Store
 from commands import call
 
 ONLINE = ("run", "sdr-dendrites", "-e", "online", "-p", "smoke", "--seed", "3")
-CLASSIFY = ("run", "sdr-dendrites", "-e", "classify", "-p", "smoke", "--seed", "3")
+SQUARE = ("run", "cybloids", "-e", "square", "-p", "smoke", "--seed", "3")
 
 
 def rows_of(*words):
@@ -21,19 +21,21 @@ def rows_of(*words):
 
 
 def test_every_row_of_a_sweep_has_the_value_that_its_run_had(home):
-    """`low-threshold` is theta=2: with a theta of the user's own nothing of it is left."""
-    rows, said, configs = rows_of(*ONLINE, "--sweep", "theta=2,8")
-    assert [row["set"]["theta"] for row in rows] == [config["theta"] for config in configs] == [2] * 4 + [8] * 4
-    assert {row["variant"] for row in rows} == {"system", "dense", "correlated", "digits"}
+    """`one-well` is second=0: with a value of the user's own nothing of it is left."""
+    rows, said, configs = rows_of(*SQUARE, "--sweep", "second=0,0.5")
+    assert [row["set"]["second"] for row in rows] == [config["second"] for config in configs] == [0, 0.5]
+    assert {row["variant"] for row in rows} == {"system"}
     assert len({row["id"] for row in rows}) == len(rows)
-    assert said.strip() == "online: 'low-threshold' is left out with theta=2 and with theta=8: that is the system itself."
+    assert said.strip() == "square: 'one-well' is left out with second=0.0 and with second=0.5: that is the system itself."
+    rows, _, configs = rows_of(*ONLINE, "--sweep", "theta=2,8")
+    assert [row["set"]["theta"] for row in rows] == [config["theta"] for config in configs] == [2] * 6 + [8] * 6
 
 
 def test_a_setting_beats_one_of_a_variants_and_the_others_stay(home):
-    """`poirazi-mel` sets the source, the nonlinearity and sizes."""
-    rows, said, (config,) = rows_of(*CLASSIFY, "--variant", "poirazi-mel", "--set", "neurons=7")
-    assert (rows[0]["variant"], rows[0]["set"]) == ("poirazi-mel", {"neurons": 7})
-    assert (config["neurons"], config["source"], config["nonlinearity"]) == (7, "poirazi-mel", "power")
+    """`dense-tuned` sets the number of active cells, the threshold, and that nothing runs beside."""
+    rows, said, (config,) = rows_of(*ONLINE, "--variant", "dense-tuned", "--set", "theta=7")
+    assert (rows[0]["variant"], rows[0]["set"]) == ("dense-tuned", {"theta": 7})
+    assert (config["theta"], config["a"], config["beside"]) == (7, 1000, False)
     assert said == ""
 
 
@@ -41,15 +43,15 @@ def test_a_setting_beats_one_of_a_variants_and_the_others_stay(home):
     ("words", "says"),
     [
         (
-            ("--variant", "low-threshold", "--set", "theta=8"),
-            "with theta=8 the variant 'low-threshold' is the same as the system",
+            (*SQUARE, "--variant", "one-well", "--set", "second=0.5"),
+            "with second=0.5 the variant 'one-well' is the same as the system",
         ),
-        (("--set", "source=banana"), "online: source is 'banana'; one of random, correlated, digits is wanted."),
-        (("--sweep", "noise=0.1,nan"), "online: noise is 'nan'; a finite number is wanted."),
-        (("--set", "segments=none"), "online: segments is 'none'; a whole number is wanted."),
+        ((*ONLINE, "--set", "source=banana"), "online: source is 'banana'; one of random, correlated, digits is wanted."),
+        ((*ONLINE, "--sweep", "noise=0.1,nan"), "online: noise is 'nan'; a finite number is wanted."),
+        ((*ONLINE, "--set", "segments=none"), "online: segments is 'none'; a whole number is wanted."),
     ],
 )
 def test_what_does_not_fit_is_refused_before_any_job(home, words, says):
-    done = call(*ONLINE, *words, code=2)
+    done = call(*words, code=2)
     assert says in " ".join(done.stderr.replace("│", " ").split())
     assert Jobs(Store()).recent() == []

@@ -98,9 +98,6 @@ def typed(pattern: Interaction | Lens, dom: Mono, cod: Mono) -> Typed:
         >>> total = Lens(lambda a: a.sum(), lambda a, e: 0 * a + e)
         >>> typed(total, Mono((3,), (3,)), Mono((), ())).cod
         () y^()
-        >>> typed(total, Mono((3,), (3,)), Mono((2,), ()))
-        Traceback (most recent call last):
-        broadsheet.errors.CompositionError: An interaction from (3,) y^(3,) to (2,) y^() shows () where (2,) is wanted.
     """
     made = Typed(Wiring(pattern) if isinstance(pattern, Lens) else pattern, dom, cod)
 

@@ -145,7 +145,7 @@ def _blocks(count: int, n: int) -> Iterator[int]:
         yield min(block, count - start)
 
 
-def _distance(hits: float, tried: int, right: float, formula: float) -> float:
+def _distance(hits: float | int, tried: int, right: float, formula: float) -> float:
     """How far a formula lies from a simulation, in powers of ten; 0 where the right one expects too few hits to tell."""
     if right * tried <= 100:
         return 0.0
