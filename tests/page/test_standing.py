@@ -7,7 +7,7 @@ from broadsheet.lab.tables import Run
 from broadsheet.page.standing import standings
 
 SLUG, EXPERIMENT, CLAIM = "sdr-dendrites", "online", "C7"
-OTHERS = dict.fromkeys(("linear-sum", "logistic", "nearest"), {"recall": 0.0, "recall_30": 0.0, "false_match": 1.0})
+OTHERS = {key: {"recall": 0.0, "recall_30": 0.0, "false_match": 1.0} for key in ("linear-sum", "logistic", "nearest")}
 
 
 def record(store, variant, changed, seed=100, code=None, **metrics):

@@ -437,8 +437,8 @@ class Surrogate:
                   at_least("smallest_rise", {"quick": 0.0, "paper": 0.0}),
                   at_least("auc", {"quick": 0.02, "paper": 0.02}, minus="traces"),
                   at_least("explained_variance", {"quick": 0.1, "paper": 0.1}, minus="linear")],
-              reason="Of the 0.02 in AUC beyond traces of 5, 20 and 60 ms there are 0.010 over eight seeds, and 0.018 after four "
-              "times the steps on one development seed."),
+              reason="Of the 0.02 in AUC beyond traces of 5, 20 and 60 ms there are 0.010 over eight seeds, and 0.018 after "
+              "four times the steps on one development seed."),
         Claim("C6", "branches save two thirds of the parameters at equal accuracy", kind="paper", where="Branch-ELM",
               ablation="random-routing", null="small-plain", grows="steps", seeds=8, checks=[
                   at_most("parameter_share", {"quick": 1 / 3, "paper": 1 / 3}),
