@@ -176,9 +176,10 @@ def test_two_runners_on_one_database_and_one_killed(toy, database, tmp_path, mon
     assert len(begun) - len(set(begun)) <= 2  # only what was stopped began again
 
 
-def _heeds_hangups():
-    """Also where the tests themselves run under nohup, whose children ignore them."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _heeds_signals():
+    """Also where the tests themselves run under nohup or behind an `&`, whose children ignore them."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def test_a_signal_ends_a_command_with_a_word_and_leaves_nothing(toy, home):
@@ -186,7 +187,7 @@ def test_a_signal_ends_a_command_with_a_word_and_leaves_nothing(toy, home):
     store = Store()
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     words = [[sys.executable, "-c", RUN, "--set", f"pause={60 + number}"] for number in numbers]  # the same would wait
-    running = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True, preexec_fn=_heeds_hangups) for each in words]
+    running = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True, preexec_fn=_heeds_signals) for each in words]
     jobs = Jobs(store)
     until(lambda: sum(said.kind == "start" for *_, said in jobs.events(0)) == 3)
     for process, number in zip(running, numbers, strict=True):
