@@ -1,10 +1,13 @@
 """Trajectories of a user's cells by the command line."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from broadsheet.cli.transport_trajectories import Family
+from broadsheet.transport.reference_processes import FAMILIES
 from broadsheet.transport.snapshot_series import predator_prey
 from commands import call
 
@@ -32,6 +35,10 @@ def test_held_out_times_and_a_law(table, tmp_path):
     assert found["params"]["b"] == pytest.approx(0.4, rel=0.3)
     assert np.load(to)["trajectories"].shape == (60, 41, 2)
     assert out.with_suffix(".png").stat().st_size > 5000
+
+
+def test_all_families_are_offered():
+    assert get_args(Family) == tuple(FAMILIES)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ paper = Paper(
     verbs=("broadsheet transport trajectories CELLS.h5ad --time day",),
     requires=("transport",),
     notes='The authors\' bridges are two drifts, fitted in turns by Gaussian processes (`method="ipfp"`); here most runs take '
-    "entropic transport with the reference's linear-noise transition density, exact for linear drifts and hundreds of times "
+    "entropic transport with the reference's linear-noise transition density, exact for linear drifts and tens of times "
     "cheaper. Their refit is 20 steps of Adam, here least squares for families with few parameters; their kernel has unit "
     "length in x and t, here twice the spread of the snapshots and the time between them.",
 )
