@@ -54,6 +54,9 @@ paper = Paper(
         "paper's own choice, is judged.",
         "A fixed time is judged by the same rule on the same samples; and once more as the time after which all samples "
         "together are as accurate on the test set as those that exit.",
+        "To wait until the answer has stayed for some steps takes 0.71 of the time after which all samples together are as "
+        "accurate, exit by confidence 0.44, the same exits in the order of how sure a linear classifier of the pixels is 0.96 "
+        "(650 samples, means of eight seeds).",
         "CIFAR-10 does not ship; the ResNet-18 experiment loads it but was not run, and its figures are the authors'.",
     ),
 )
