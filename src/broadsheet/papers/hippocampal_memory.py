@@ -55,7 +55,8 @@ paper = Paper(
         "Recall by content changes weights: after a few questions with bits of different memories, cues that shared an answer "
         "are linked, and exact recall is lost (C3b). The documented 7 ms between stores is enough for recall by cue only.",
         "Input spikes that come 1 ms early or late, or not at all, cost much: of contents stored and recalled through 5 % of "
-        "such spikes 0.49 and 0.44 are exact, the means of eight development seeds; a matrix of binary synapses keeps 1.00 and 0.96.",
+        "such spikes 0.49 and 0.44 are exact, the means of eight development seeds; a matrix of binary synapses keeps 1.00 and "
+        "0.96.",
         "The times that operations need are those of STDP's window of 3 ms: with one of 1 ms, 5 ms are enough by cue and 6 ms "
         "by content, and overwriting works as before (C5).",
     ),
@@ -295,9 +296,9 @@ class Capacity:
         Claim("C2", "every cue stores an arbitrary content of its own", kind="paper", where="abstract: content-addressable "
               "memory; stress test", ablation=("shared-cells", "no-zero-lag"), null=("hebbian", "delta-rule"),
               checks=[equals("recalled_by_cue", 1.0)],
-              reason="Of eight development seeds, a matrix of 0/1 synapses with a cell for each cue recalls all contents too, by "
-              "Hebb's rule and by the delta rule, and so does the network without depression. With cues that share cells the "
-              "network recalls 0.01 of them: a cell of its own for each cue is what makes the room."),
+              reason="Of eight development seeds, a matrix of 0/1 synapses with a cell for each cue recalls all contents too, "
+              "by Hebb's rule and by the delta rule, and so does the network without depression. With cues that share cells "
+              "the network recalls 0.01 of them: a cell of its own for each cue is what makes the room."),
         Claim("C3", "a part of a content recalls exactly the cues that share a bit with it", kind="paper",
               where="recall from fragments", ablation="no-lateral-scaling", null=("hebbian", "delta-rule"),
               checks=[equals("recalled_by_bit", 1.0), equals("recalled_by_fragment", 1.0)],
@@ -309,8 +310,8 @@ class Capacity:
               ablation="no-zero-lag", null=("hebbian", "delta-rule"),
               checks=[equals("new_bits", 1.0), equals("old_bits", 0)],
               reason="Within the network it is depression by pairs that meet in one step that forgets: without it 1285 old "
-              "bits stay, the mean of eight development seeds; as many as Hebb's rule alone leaves. But the delta rule on a matrix, "
-              "which writes a cue's synapses anew, forgets as well: all new bits, no old ones."),
+              "bits stay, the mean of eight development seeds; as many as Hebb's rule alone leaves. But the delta rule on a "
+              "matrix, which writes a cue's synapses anew, forgets as well: all new bits, no old ones."),
     ],
     cost=15.0,
 )  # fmt: skip
