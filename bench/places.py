@@ -46,16 +46,11 @@ def ours(case, given):
     import jax
     import jax.numpy as jnp
 
-    from broadsheet.vision.place_modules import Module, PlaceCells, PlaceModule
+    from broadsheet.vision.place_modules import PlaceCells, PlaceModule
 
     net = PlaceModule(PlaceCells(case["neurons"], dt=case["dt"]))
-    n = case["neurons"]
-    first = Module(
-        jnp.asarray(given["weights"]),
-        jnp.asarray(np.round(given["delays"] / case["dt"]), jnp.int32),
-        jnp.zeros(n),
-        jnp.full(n, 1e6),
-    )
+    delays = jnp.asarray(np.round(given["delays"] / case["dt"]), jnp.int32)
+    first = net.init(jax.random.key(0))._replace(weights=jnp.asarray(given["weights"]), delays=delays)
 
     def run():
         return {"spikes": net.train(first, given["images"], jax.random.key(1))[1].sum()}

@@ -187,6 +187,7 @@ def test_mask_and_flips():
     A = jnp.zeros((2, 6, 5, 5)).at[1, 2, 2, 2].set(1.0)
     layer = DelayConv(np.random.default_rng(0).standard_normal((2, 2, 3, 3, 3)).astype(np.float32))
     np.testing.assert_allclose(dense_evidence(layer, A), dense_evidence(layer, A[::-1]))
+    np.testing.assert_allclose(dense_evidence(layer, A, flips=False), layer.evidence(A), atol=1e-5)
 
 
 def test_mistakes_are_named(tmp_path, layer, stream):

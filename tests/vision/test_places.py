@@ -13,7 +13,7 @@ from broadsheet.errors import DataError, InputError, MissingDataError
 from broadsheet.plasticity import STDP, Triplet
 from broadsheet.vision import ModularVPR, PlaceModule
 from broadsheet.vision.pictures import patch_normalise
-from broadsheet.vision.place_modules import PlaceCells, _draw, _present, diehl_cook
+from broadsheet.vision.place_modules import PlaceCells, _draw, _most_events, _present, diehl_cook
 from broadsheet.vision.places import (
     front_end,
     photographed,
@@ -35,8 +35,9 @@ def step_by_step(net, module, given):
     steps, sent = int(500 / dt), np.zeros((int(500 / dt), w.shape[0]), int)
     for s, i in zip(np.asarray(given.steps)[: int(given.drawn)], np.asarray(given.inputs), strict=False):
         sent[s, i] += 1
-    pre, post1, post2 = np.zeros_like(w), np.zeros(w.shape[1]), np.zeros(w.shape[1])
-    state = cells.start(module.rise, module.since)
+    since = np.asarray(module.since) - dt
+    pre, post1, post2 = np.zeros_like(w), np.exp(-since / 20), np.exp(-since / 40)
+    state = module.cells
     counts = np.zeros(w.shape[1])
     step = jax.jit(lambda state, drive: cells.step(state, drive))
     for t in range(steps):
@@ -49,7 +50,7 @@ def step_by_step(net, module, given):
         w[:, fired] = np.clip(w[:, fired] + 0.01 * pre[:, fired] * post2[fired], 0, 1)
         post1[fired] = post2[fired] = 1.0
         counts += fired * (t < 350 / dt)
-    return w, counts
+    return w, counts, state
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
@@ -59,13 +60,36 @@ def test_a_presentation_is_what_traces_on_every_synapse_make_of_it(sign):
     rates = jnp.asarray(np.random.default_rng(0).uniform(0, 250, 100), jnp.float32)  # as many spikes as of 784 inputs
     given = _draw(rates, jax.random.key(1), 0.5, 8192)
     learned, counts = jax.jit(lambda m, g: _present(net, m, g))(module, given)
-    weights, expected = step_by_step(net, module, given)
+    weights, expected, state = step_by_step(net, module, given)
     assert counts.sum() > 15
     np.testing.assert_array_equal(counts, expected)
     start = net.normalised(module.weights)
     moved = np.abs(weights - start).max()
     assert moved > 0.005
     np.testing.assert_allclose(learned.weights, weights, atol=0.03 * moved)
+    v, before, expected = (np.asarray(s.exc.neuron.membrane.v) for s in (learned.cells, module.cells, state))
+    assert np.abs(v - before).max() > 0.1  # the rest is too short to forget all
+    np.testing.assert_allclose(v, expected, atol=0.03)
+    _, counted = jax.jit(lambda m, g: _present(net, m, g))(learned, given)
+    np.testing.assert_allclose(counted, step_by_step(net, learned, given)[1], atol=1)
+
+
+def test_a_query_is_answered_from_where_the_last_one_left_the_potentials():
+    """Counts of two images in turn against the cells stepped through both, with the rest after each."""
+    net = PlaceModule(PlaceCells(6, inhibit=2.0))
+    module = net.init(jax.random.key(0), 100)
+    images = np.random.default_rng(0).uniform(0, 900, (2, 100)).clip(0, 255)
+    key, size = jax.random.key(1), _most_events(np.float32(images / net.intensity))
+    found = net.respond(module, images, key)
+    weights, delays = np.asarray(net.normalised(module.weights)), np.asarray(module.delays)
+    cells, state = net.cells.frozen(), net.cells.start(module.rise)
+    for k, image in enumerate(images):
+        given = _draw(jnp.float32(image / net.intensity), jax.random.fold_in(key, k), 0.5, size)
+        drive = np.zeros((1000, 6))
+        for s, i in zip(np.asarray(given.steps)[: int(given.drawn)], np.asarray(given.inputs), strict=False):
+            drive[s + delays[i], np.arange(6)] += weights[i]
+        state, fired = rollout(cells, jnp.float32(drive), state=state)
+        np.testing.assert_allclose(np.asarray(fired)[:700].sum(axis=0), found[k], atol=1)  # sums are rounded otherwise
 
 
 def test_input_spikes_are_a_poisson_process():

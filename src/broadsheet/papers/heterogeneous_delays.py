@@ -1,24 +1,28 @@
 """Heterogeneous delays for motion detection in event streams, arXiv 2307.14077.
 
 Neurons whose synapses have a weight and a delay each detect spatio-temporal motifs; a layer of them, shared over space, tells
-the direction in which a natural scene moves. The controls lose the delays: a single one, or the same ones dealt out at random.
+the direction in which a natural scene moves. Controls lose the delays (a single one, in a kernel as large or with as many
+weights; the same ones dealt out at random; counts of events without their times), learn nothing (the rates of events of each
+motion), or drop other weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import curve_fit
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
-from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_least, at_most
+from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.numerics import generator, seed_of
-from broadsheet.vision.delay_layer import DelayConv, MotionDetector, contexts, decide, dense_evidence, fit_dense
+from broadsheet.vision.count_detector import CountDetector
+from broadsheet.vision.delay_layer import DelayConv, MotionDetector, contexts, decide, dense_evidence, fit_dense, logistic
 from broadsheet.vision.event_movies import (
     Movie,
     frames_to_events,
@@ -46,6 +50,9 @@ paper = Paper(
     notes=(
         "The quick experiments train on the past of events, aligned to ON; the paper preset trains on all places, as the "
         "authors' program does. Their text and program differ in loss, learning rate and epochs; the program's are used.",
+        "Without delays, counts of the events of the last 9 ms answer right in 0.71 and 0.81 of bins on two development seeds; "
+        "the layer in 0.93 and 0.96, one of a single delay in 0.36 and 0.31, log-odds that are counted, with delays, in 0.78 "
+        "and 0.91.",
         "The published accuracy, about 91 % of 36 classes, was not reproduced: van Hateren's images do not ship.",
     ),
 )
@@ -74,8 +81,11 @@ class Layer:
         Claim("HD2", "walking the synapses of each event gives the convolution", kind="check", reference="dense convolution",
               ablation="shifted", checks=[at_most("event_difference", 1e-4)]),
         Claim("HD3", "learned weights are log-odds of the motif's spikes", kind="paper", where="section 2.2",
-              null="labels-shuffled", no_ablation="the weights are what is learned: without learning there are none",
-              grows="examples", checks=[at_least("log_odds_correlation", {"quick": 0.9})]),
+              ablation="least-squares", null=("rates", "labels-shuffled"), grows="examples",
+              checks=[at_least("log_odds_correlation", {"quick": 0.9})],
+              reason="The planted log-odds have two values, so that whatever tells the motif from the rest goes with them: the "
+              "difference of rates, without learning, correlates by 0.998 on a development seed, what is learned by 0.989. Its "
+              "slope, which the penalty shrinks, is 0.41."),
     ],
     cost=6.0,
 )  # fmt: skip
@@ -106,19 +116,25 @@ def layer(config: Layer, key, log: Log) -> Report:
     X = rng.random((config.examples, config.taps)) < np.where(labels[:, None], odds, 0.02)
     ideal = np.log(odds / (1 - odds)) - np.log(0.02 / 0.98)
 
-    def correlation(y: np.ndarray) -> float:
-        learned = LogisticRegression(C=0.05, max_iter=500).fit(X, y).coef_[0]
-        return float(np.corrcoef(learned, ideal)[0, 1])
+    learned = LogisticRegression(C=0.05, max_iter=500).fit(X, labels).coef_[0]
+    shuffled = LogisticRegression(C=0.05, max_iter=500).fit(X, rng.permutation(labels)).coef_[0]
+    linear = Ridge(alpha=10.0).fit(X, labels).coef_
+    rates = X[labels].mean(axis=0) - X[~labels].mean(axis=0)
+
+    def correlation(weights: np.ndarray) -> float:
+        return float(np.corrcoef(weights, ideal)[0, 1])
 
     return Report(
         arms={
             "system": {"impulse_error": np.abs(answer - expected).max(), "event_difference": np.abs(dense - sparse).max(),
-                       "log_odds_correlation": correlation(labels)},
+                       "log_odds_correlation": correlation(learned), "slope": np.polyfit(ideal, learned, 1)[0]},
             "rolled": {"impulse_error": np.abs(answer - rolled).max()},
             "shifted": {"event_difference": np.abs(dense - later).max()},
-            "labels-shuffled": {"log_odds_correlation": correlation(rng.permutation(labels))},
+            "least-squares": {"log_odds_correlation": correlation(linear)},
+            "rates": {"log_odds_correlation": correlation(rates)},
+            "labels-shuffled": {"log_odds_correlation": correlation(shuffled)},
         },
-        arrays={"ideal": ideal, "learned": LogisticRegression(C=0.05, max_iter=500).fit(X, labels).coef_[0]},
+        arrays={"ideal": ideal, "learned": learned, "rates": rates},
     )  # fmt: skip
 
 
@@ -127,7 +143,9 @@ def log_odds(runs: Runs):
     """Learned weight against the ideal one of each tap."""
     data = runs["system"].arrays
     fig, axis = figure()
-    axis.plot(data["ideal"], data["learned"], "o", alpha=0.6)
+    axis.plot(data["ideal"], data["learned"], "o", alpha=0.6, color=SYSTEM_COLOUR, label="logistic regression")
+    scaled = data["rates"] * np.abs(data["learned"]).max() / np.abs(data["rates"]).max()
+    axis.plot(data["ideal"] + 0.1, scaled, "s", ms=4, mfc="none", color=CONTROL_COLOUR, label="difference of rates, scaled")
     label(axis, "log-odds of the motif (nats)", "learned weight (nats)", "a penalty shrinks the slope, not the order")
     return fig
 
@@ -154,24 +172,31 @@ class Motion:
              "paper": Motion(movies=400, tests=100, samples=1000)},
     data="data",
     claims=[
-        Claim("HD4", "delays carry the motion", kind="paper", where="abstract", ablation=("one-delay", "delays-shuffled"),
-              null=NONE_YET, grows="movies", checks=[
+        Claim("HD4", "delays carry the motion", kind="paper", where="abstract",
+              ablation=("one-delay", "one-delay-wide", "delays-shuffled"), null="counts", grows="movies", checks=[
             at_least("accuracy", {"quick": 0.85}), at_least("accuracy", {"quick": 0.25}, minus="one-delay", over="each"),
             at_most("accuracy", {"quick": 0.5}, of="delays-shuffled")]),
-        Claim("HD5", "kernels are directional: mirrored ones answer with the opposite motion", kind="paper", where="figure 5",
-              ablation="delays-shuffled", null=NONE_YET, grows="movies", checks=[at_most("mirrored_accuracy", {"quick": 0.06}),
-                                                 at_least("mirrored_opposite", {"quick": 0.6})]),
+        Claim("HD5", "kernels are directional: their weights lie along the motion, mirrored ones answer with the opposite one",
+              kind="paper", where="figure 5", ablation="delays-shuffled", null=("counts", "rates"), grows="movies", checks=[
+            at_least("along_own_motion", {"quick": 1.0}), at_most("mirrored_accuracy", {"quick": 0.06}),
+            at_least("mirrored_opposite", {"quick": 0.6})],
+              reason="Log-odds of events that are counted, not learned, are as directional on two development seeds: it is how "
+              "events move. That mirrored kernels answer with the opposite motion follows from their accuracy by symmetry."),
         Claim("HD6", "dropping small weights costs less than dropping long delays, and less than dropping at random",
-              kind="paper", where="figure 7", ablation="shortened", null="random", grows="movies", checks=[
+              kind="paper", where="figure 7", ablation="by-rates", null="nearest", grows="movies", checks=[
                   at_least("kept_third", {"quick": 0.1}, minus="shortened", over="each"),
-                  at_least("kept_ninth", {"quick": 0.1}, minus="shortened", over="each"),
+                  at_least("kept_ninth", {"quick": 0.3}, minus="shortened", over="each"),
                   at_least("kept_ninth", {"quick": 0.3}, minus="random", over="each"),
                   at_least("kept_third", {"quick": 0.1}, minus="random", over="each")],
-              reason="With a third of the weights left, random weights still reach 0.89 on one of three seeds, 0.07 below the "
-              "largest, and the shortest delays 0.85 on another; with a ninth left all differences are 0.57 or more."),
-        Claim("HD7", "3 % of the weights are enough", kind="paper", where="abstract: sparse kernels", ablation="shortened",
-              null="random", grows="movies", checks=[
-            at_most("drop_at_3_percent", {"quick": 0.06}), at_least("drop_at_3_percent", {"quick": 0.5}, of="random")]),
+              reason="With a third of the weights left, random ones reach 0.86 on one of two development seeds, 0.08 below the "
+              "largest; with a ninth left all differences are 0.48 or more. Weights with the largest differences of rates, "
+              "counted and not learned, keep 0.89 and 0.94 with a ninth left, the largest weights 0.95."),
+        Claim("HD7", "3 % of the weights are enough", kind="paper", where="abstract: sparse kernels",
+              ablation=("shortened", "by-rates"), null=("random", "nearest", "small-kernel"), grows="movies", checks=[
+            at_most("drop_at_3_percent", {"quick": 0.06}), at_most("kept_3_percent", {"quick": 0.3}, of="random")],
+              reason="Which 3 % can be told without the learned weights: those with the largest differences of rates cost 0.05 "
+              "and 0.04 on two development seeds, the largest ones 0.01 and 0.02. A kernel of about as few weights that is "
+              "trained alone, two delays of 3 x 3 px, costs 0.19 and 0.18."),
     ],
     cost=15.0,
 )  # fmt: skip
@@ -186,35 +211,52 @@ def motion(config: Motion, key, log: Log) -> Report:
     ]
     train, test = movies[: config.movies], movies[config.movies :]
     log.progress(0.2)
-    seed = seed_of(key)
-    detector = MotionDetector(config.delays, config.side, samples=config.samples, random_state=seed).fit(train)
-    single = MotionDetector(1, config.side, samples=config.samples, random_state=seed).fit(train)
+    options = {"samples": config.samples, "random_state": seed_of(key)}
+    detector = MotionDetector(config.delays, config.side, **options).fit(train)
+    wide = MotionDetector(1, _as_many(config.side, config.delays), **options).fit(train)
+    counts = CountDetector(config.delays, config.side, **options).fit(train)
+    past, labels = detector.drawn(train)
     log.progress(0.5)
 
     whole = detector.layer_
     keys = [jax.random.fold_in(key, k) for k in range(len(config.fractions))]
     shares = [max(1, round(fraction * config.delays)) for fraction in config.fractions]
-    layers = {"whole": whole, "mirrored": whole.mirror(), "shuffled": whole.shuffle_delays(key)}
+    rates, tied = _by_rates(past, labels), _tied(counts, config.delays)
+    near = _nearness(whole)
+    shuffled = whole.shuffle_delays(key)
+    layers = {"whole": whole, "mirrored": whole.mirror(), "shuffled": shuffled, "mirrored shuffled": shuffled.mirror(),
+              "rates": rates, "mirrored rates": rates.mirror(), "mirrored counts": tied.mirror(),
+              "one delay": _small(detector, past, labels, 1, config.side),
+              "small": _small(detector, past, labels, 2, 3)}  # fmt: skip
     for fraction, draw, delays in zip(config.fractions, keys, shares, strict=True):
         layers |= {f"pruned {fraction}": whole.prune(fraction), f"random {fraction}": whole.prune(fraction, key=draw)}
         layers[f"shortened {fraction}"] = whole.shorten(delays)
-    answers, truth, since = _answers(detector, list(layers.values()), test)
+        layers[f"by-rates {fraction}"] = _kept(whole, np.abs(np.asarray(rates.K)), fraction)
+        layers[f"nearest {fraction}"] = _kept(whole, near, fraction)
+    first = config.delays - 1
+    answers, truth, since = _answers(detector, list(layers.values()), test, first)
+    wide_answers, _, _ = _answers(wide, [wide.layer_], test, first)
     right = {name: float((answer == truth).mean()) for name, answer in zip(layers, answers, strict=True)}
+    turned = (truth + config.directions // 2) % config.directions
     opposite = {
-        name: float(((answers[list(layers).index(name)] - truth) % config.directions == config.directions // 2).mean())
-        for name in ("mirrored", "shuffled")
+        name: float((answer == turned).mean()) for name, answer in zip(layers, answers, strict=True) if "mirrored" in name
     }
-    curves = {way: np.array([right[f"{way} {fraction}"] for fraction in config.fractions]) for way in
-              ("pruned", "random", "shortened")}  # fmt: skip
+    ways = ("pruned", "random", "shortened", "by-rates", "nearest")
+    curves = {way: np.array([right[f"{way} {fraction}"] for fraction in config.fractions]) for way in ways}
     third, ninth, small = (config.fractions[k] for k in (1, 2, 3))
 
     def arm(way: str) -> dict[str, float]:
         return {"kept_third": right[f"{way} {third}"], "kept_ninth": right[f"{way} {ninth}"],
+                "kept_3_percent": right[f"{way} {small}"],
                 "drop_at_3_percent": right["whole"] - right[f"{way} {small}"]}  # fmt: skip
+
+    def direction(layer: DelayConv, name: str) -> dict[str, float]:
+        return {"along_own_motion": _along(layer, detector.classes_, velocities),
+                "mirrored_accuracy": right[f"mirrored{name}"], "mirrored_opposite": opposite[f"mirrored{name}"]}  # fmt: skip
 
     settled = since >= 10
     metrics = {
-        "accuracy": right["whole"], "mirrored_accuracy": right["mirrored"], "mirrored_opposite": opposite["mirrored"],
+        "accuracy": right["whole"],
         "accuracy_after_10_ms": float((answers[0] == truth)[settled].mean()) if settled.any() else np.nan,
         "half_saturation": _half(np.array(config.fractions), curves["pruned"], 1 / config.directions),
     }  # fmt: skip
@@ -222,13 +264,14 @@ def motion(config: Motion, key, log: Log) -> Report:
     evidence = detector.evidence(movie.events)
     return Report(
         arms={
-            "system": metrics | arm("pruned"),
-            "one-delay": {"accuracy": single.score(test)},
-            "delays-shuffled": {"accuracy": right["shuffled"], "mirrored_accuracy": right["shuffled"],
-                                "mirrored_opposite": opposite["shuffled"]},
-            "random": arm("random"),
-            "shortened": arm("shortened"),
-        },
+            "system": metrics | arm("pruned") | direction(whole, ""),
+            "one-delay": {"accuracy": right["one delay"]},
+            "one-delay-wide": {"accuracy": float((wide_answers[0] == truth).mean())},
+            "delays-shuffled": {"accuracy": right["shuffled"]} | direction(shuffled, " shuffled"),
+            "counts": {"accuracy": counts.score(test)} | direction(tied, " counts"),
+            "rates": {"accuracy": right["rates"]} | direction(rates, " rates"),
+            "small-kernel": {"kept_3_percent": right["small"], "drop_at_3_percent": right["whole"] - right["small"]},
+        } | {way: arm(way) for way in ways[1:]},
         arrays={
             "kernels": np.asarray(whole.K[:, 1] - whole.K[:, 0]), "fractions": np.array(config.fractions), **curves,
             "load_shortened": np.array(shares) / config.delays, "events": movie.events.sum(axis=0)[:, config.pixels // 2],
@@ -239,12 +282,13 @@ def motion(config: Motion, key, log: Log) -> Report:
 
 
 def _answers(
-    detector: MotionDetector, layers: list[DelayConv], movies: list[Movie]
+    detector: MotionDetector, layers: list[DelayConv], movies: list[Movie], first: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(answers of each layer, true labels, ms since the last change of label) of all bins with events."""
+    """(answers of each layer, true labels, ms since the last change of label) of all bins with events, from the first on."""
     answers, truth, since = [], [], []
     for movie in movies:
-        where = detector.usable_events(movie.events)
+        every = np.nonzero(movie.events)
+        where = tuple(part[every[1] >= first] for part in every)
         past = contexts(movie.events, where, detector.delays, detector.side)
         found, seen = decide(past, where[1], movie.events.shape[1], layers)
         answers.append(detector.classes_[np.stack(found)[:, seen]])
@@ -253,6 +297,66 @@ def _answers(
         times = np.arange(len(changes))
         since.append((times - np.maximum.accumulate(np.where(changes, times, 0)))[seen])
     return np.concatenate(answers, axis=1), np.concatenate(truth), np.concatenate(since)
+
+
+def _as_many(side: int, delays: int) -> int:
+    """The odd side of a kernel of one delay that has as many weights, or a few more."""
+    wide = int(np.ceil(side * np.sqrt(delays)))
+    return wide + 1 - wide % 2
+
+
+def _small(detector: MotionDetector, past: np.ndarray, labels: np.ndarray, delays: int, side: int) -> DelayConv:
+    """A layer of fewer delays, or a smaller kernel, that learns from the same events; its other weights are zero."""
+    edge = (past.shape[-1] - side) // 2
+    inner = (slice(None), slice(None), slice(delays), slice(edge, edge + side), slice(edge, edge + side))
+    part = past[inner]
+    _, weights, bias = logistic(part.reshape(len(part), -1).astype(np.float32), labels, detector.C, detector.iterations)
+    K = np.zeros((len(weights), *past.shape[1:]), np.float32)
+    K[inner] = weights.reshape(-1, *part.shape[1:])
+    return DelayConv(K, bias.astype(np.float32))
+
+
+def _by_rates(past: np.ndarray, labels: np.ndarray) -> DelayConv:
+    """Log-odds of an event at each tap for each motion, as if taps were independent: counted, not learned."""
+    classes = np.unique(labels)
+    odds = np.stack([(past[labels == c].sum(axis=0) + 1) / ((labels == c).sum() + 2) for c in classes])
+    K = np.log(odds / (1 - odds))
+    bias = np.log1p(-odds).reshape(len(classes), -1).sum(axis=1) + np.log([(labels == c).mean() for c in classes])
+    return DelayConv((K - K.mean(axis=0)).astype(np.float32), (bias - bias.mean()).astype(np.float32))
+
+
+def _tied(counts: CountDetector, delays: int) -> DelayConv:
+    """The counts' weights as a layer: the same for each delay."""
+    shape = (len(counts.classes_), 2, 1, counts.side, counts.side)
+    return DelayConv(np.repeat(counts.weights_.reshape(shape), delays, axis=2).astype(np.float32), counts.bias_)
+
+
+def _nearness(layer: DelayConv) -> np.ndarray:
+    """How near each tap is to the centre event in space, then in time."""
+    _, _, delays, kx, ky = layer.K.shape
+    d, i, j = np.meshgrid(np.arange(delays), np.arange(kx) - kx // 2, np.arange(ky) - ky // 2, indexing="ij")
+    return np.broadcast_to(-np.hypot(i, j) - d / (10 * delays), layer.K.shape)
+
+
+def _kept(layer: DelayConv, worth: np.ndarray, fraction: float) -> DelayConv:
+    """The layer with this share of its weights, those that are worth most."""
+    count = max(1, round(fraction * layer.K.size))
+    kept = np.zeros(layer.K.size, bool)
+    kept[np.argsort(-worth.ravel(), kind="stable")[:count]] = True
+    return eqx.tree_at(lambda one: one.K, layer, jnp.where(kept.reshape(layer.K.shape), layer.K, 0.0))
+
+
+def _along(layer: DelayConv, classes: np.ndarray, velocities: np.ndarray) -> float:
+    """Share of classes whose weights for the polarity of the event, less those for the other, are largest along the class's own
+    motion, of the paths from the event back in time that the motions give."""
+    S = np.asarray(layer.K[:, 1] - layer.K[:, 0])
+    _, delays, kx, ky = S.shape
+    found = []
+    for vx, vy in velocities:
+        places = [(d, kx // 2 + round(vx * d), ky // 2 + round(vy * d)) for d in range(1, delays)]
+        inside = [(d, i, j) for d, i, j in places if 0 <= i < kx and 0 <= j < ky]
+        found.append(np.mean([S[:, d, i, j] for d, i, j in inside], axis=0) if inside else np.zeros(len(S)))
+    return float((np.argmax(found, axis=0) == classes).mean())
 
 
 def _half(fractions: np.ndarray, accuracy: np.ndarray, chance: float) -> float:
@@ -294,9 +398,13 @@ def load(runs: Runs):
     data = runs["system"].arrays
     fig, axis = figure()
     axis.semilogx(data["fractions"], data["pruned"], "o-", color=SYSTEM_COLOUR, label="largest weights kept")
+    axis.semilogx(data["fractions"], data["by-rates"], "s--", ms=4, mfc="none", color=SYSTEM_COLOUR,
+                  label="largest differences of rates kept")  # fmt: skip
     axis.semilogx(data["load_shortened"], data["shortened"], "s-", color="#c2571a", label="shortest delays kept")
+    axis.semilogx(data["fractions"], data["nearest"], "s--", ms=4, mfc="none", color="#3c8d40", label="nearest places kept")
     axis.semilogx(data["fractions"], data["random"], "o-", color=CONTROL_COLOUR, label="random weights kept")
-    label(axis, "weights left (share)", "accuracy")
+    label(axis, "weights left (share)", "accuracy", legend=False)
+    axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize="small")
     return fig
 
 
@@ -332,8 +440,8 @@ class Clouds(Motion):
     data="data",
     claims=[
         Claim("HD9", "waves of random orientation hide the motion: the aperture problem", kind="paper", where="figure 8",
-              ablation="grating", null=NONE_YET, grows="movies",
-              checks=[at_least("accuracy", {"paper": 0.2}, minus="grating", over="each")]),
+              ablation="one-delay", null=("counts", "rates"), grows="movies",
+              checks=[at_least("hidden", {"quick": 0.2, "paper": 0.2})]),
     ],
     cost=12.0,
 )  # fmt: skip
@@ -345,29 +453,46 @@ def clouds(config: Clouds, key, log: Log) -> Report:
     train = [
         natworld(rng, images[k % len(images)], velocities, side=config.pixels, steps=config.steps) for k in range(config.movies)
     ]
-    detector = MotionDetector(config.delays, config.side, samples=config.samples, random_state=seed_of(key)).fit(train)
-    table: dict[str, list[float]] = {"isotropic": [], "across": [], "grating": []}
-    for frequency in config.frequencies:
-        for kind, found in table.items():
-            movies = []
-            for k, velocity in enumerate(velocities):
-                for _ in range(config.per_class):
-                    turned = np.arctan2(velocity[1], velocity[0])
-                    orientation = {"isotropic": None, "across": turned, "grating": rng.uniform(0, np.pi)}[kind]
-                    frames = motion_cloud(
-                        rng, tuple(velocity), side=config.pixels, steps=config.steps // 2, frequency=frequency,
-                        orientation=orientation,
-                    )  # fmt: skip
-                    movies.append(Movie(frames_to_events(frames), np.full(len(frames), k)))
-            found.append(detector.score(movies))
-    best = {kind: max(found) for kind, found in table.items()}
-    return Report(
-        arms={
-            "system": {"accuracy": best["isotropic"], "accuracy_across": best["across"]},
-            "grating": {"accuracy": best["grating"]},
-        },
-        arrays={"frequencies": np.array(config.frequencies)} | {kind: np.array(found) for kind, found in table.items()},
-    )
+    options = {"samples": config.samples, "random_state": seed_of(key)}
+    detector = MotionDetector(config.delays, config.side, **options).fit(train)
+    counts = CountDetector(config.delays, config.side, **options).fit(train)
+    past, labels = detector.drawn(train)
+    layers = {"system": detector.layer_, "one-delay": _small(detector, past, labels, 1, config.side),
+              "rates": _by_rates(past, labels)}  # fmt: skip
+    table: dict[str, dict[str, list[float]]] = {
+        arm: {"isotropic": [], "across": [], "grating": []} for arm in (*layers, "counts")
+    }
+    for k, frequency in enumerate(config.frequencies):
+        for kind in ("isotropic", "across", "grating"):
+            movies = list(_textures(rng, config, velocities, frequency, kind))
+            answers, truth, _ = _answers(detector, list(layers.values()), movies, config.delays - 1)
+            for arm, answer in zip(layers, answers, strict=True):
+                table[arm][kind].append(float((answer == truth).mean()))
+            table["counts"][kind].append(counts.score(movies))
+        log.progress(0.3 + 0.7 * (k + 1) / len(config.frequencies))
+    arms: dict[str, dict[str, float]] = {}
+    for arm, found in table.items():
+        isotropic, across, grating = (max(found[kind]) for kind in ("isotropic", "across", "grating"))
+        arms[arm] = {
+            "accuracy": isotropic,
+            "accuracy_across": across,
+            "accuracy_grating": grating,
+            "hidden": isotropic - grating,
+        }
+    arrays = {f"{arm}_{kind}": np.array(values) for arm, found in table.items() for kind, values in found.items()}
+    return Report(arms=arms, arrays={"frequencies": np.array(config.frequencies)} | arrays)
+
+
+def _textures(rng: np.random.Generator, config: Clouds, velocities: np.ndarray, frequency: float, kind: str) -> Iterator[Movie]:
+    """Movies of moving textures, some of each motion: of all orientations, of waves across the motion, or of any one."""
+    for k, velocity in enumerate(velocities):
+        for _ in range(config.per_class):
+            turned = np.arctan2(velocity[1], velocity[0])
+            orientation = {"isotropic": None, "across": turned, "grating": rng.uniform(0, np.pi)}[kind]
+            frames = motion_cloud(
+                rng, tuple(velocity), side=config.pixels, steps=config.steps // 2, frequency=frequency, orientation=orientation
+            )
+            yield Movie(frames_to_events(frames), np.full(len(frames), k))
 
 
 @clouds.figure
@@ -375,13 +500,13 @@ def aperture(runs: Runs):
     """Accuracy on textures of all orientations, of waves across the motion, and of waves of any one orientation."""
     data = runs["system"].arrays
     fig, axis = figure()
-    for kind, text in (
-        ("isotropic", "all orientations"),
-        ("across", "waves that move straight ahead"),
-        ("grating", "random waves"),
-    ):
-        axis.plot(data["frequencies"], data[kind], "o-", color=CONTROL_COLOUR if kind == "grating" else None, label=text)
-    label(axis, "spatial frequency (cycles/px)", "accuracy")
+    for kind, text, colour in (("isotropic", "all orientations", SYSTEM_COLOUR),
+                               ("across", "waves that move straight ahead", "#3c8d40"),
+                               ("grating", "waves of any orientation", "#c2571a")):  # fmt: skip
+        axis.plot(data["frequencies"], data[f"system_{kind}"], "o-", color=colour, label=text)
+        axis.plot(data["frequencies"], data[f"counts_{kind}"], "s--", ms=4, mfc="none", color=colour, label=f"{text}, counts")
+    label(axis, "spatial frequency (cycles/px)", "accuracy", legend=False)
+    axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize="small")
     return fig
 
 
@@ -398,24 +523,33 @@ class Full:
     tests: int = 200
     delays: int = 21
     side: int = 17
+    first: int = 20  # bin from which on answers count
     rate: float = 2e-4
+    centre: bool = True  # weights of the event itself at the start
+    flips: bool = True  # the larger evidence of the stream and of that with polarities swapped
+    samples: int = 200  # events of a movie that the counts learn from
     data: str | None = None
 
 
 @paper.experiment(
-    presets={"smoke": Full(directions=4, speeds=(0.63,), pixels=16, steps=20, movies=2, epochs=1, tests=1, delays=3, side=3),
-             "paper": Full()},
+    presets={"smoke": Full(directions=4, speeds=(0.63,), pixels=16, steps=20, movies=2, epochs=1, tests=1, delays=3, side=3,
+                           first=2), "paper": Full()},
+    variants={"one-delay": {"delays": 1}, "no-centre": {"centre": False}, "no-flips": {"flips": False}},
     data="data",
     claims=[
         Claim("HD8", "36 motions are told apart at each millisecond", kind="paper", where="figure 6",
-              ablation="delays-shuffled", null=NONE_YET,
-              published="about 91 % of 36 classes",
+              ablation=("one-delay", "no-centre", "no-flips", "delays-shuffled"), null="counts",
+              published="about 91 % of 36 classes", grows="epochs",
               checks=[at_least("accuracy", {"paper": 0.85})]),
     ],
     cost=86_400.0,
 )  # fmt: skip
 def full(config: Full, key, log: Log) -> Report:
-    """The authors' training on whole movies, and the mean evidence of each frame as its answer."""
+    """The authors' training on whole movies, and the mean evidence of each frame as its answer.
+
+    Variants have one delay, start without the weights of the event itself, or see one polarity; `counts` is a regression on how
+    many events each pixel had.
+    """
     images = sample_images() if config.data is None else read_images(config.data)
     velocities = motions(config.directions, config.speeds)
 
@@ -427,19 +561,25 @@ def full(config: Full, key, log: Log) -> Report:
     steps = config.movies * config.epochs
     trained = fit_dense(
         movies(steps, 0), len(velocities), delays=config.delays, side=config.side, rate=config.rate, steps=steps, key=key,
-        report=lambda done, loss: log.progress(0.9 * done / steps, loss=loss), checkpoint=log.checkpoint("layer"),
+        centre=config.centre, flips=config.flips, report=lambda done, loss: log.progress(0.9 * done / steps, loss=loss),
+        checkpoint=log.checkpoint("layer"),
     )  # fmt: skip
-    right: dict[str, list[np.ndarray]] = {"system": [], "delays-shuffled": []}
-    answer = jax.jit(lambda layer, A: jnp.mean(dense_evidence(layer, A), axis=(2, 3)).argmax(axis=0))
-    kinds = {"system": trained, "delays-shuffled": trained.shuffle_delays(key)}
-    for movie in movies(config.tests, steps):
-        for name, each in kinds.items():
-            found = np.asarray(answer(each, jnp.asarray(movie.events, jnp.float32)))
-            right[name].append((found == movie.labels)[config.delays - 1 :])
-    return Report(
-        arms={name: {"accuracy": np.concatenate(found).mean()} for name, found in right.items()},
-        arrays={"kernels": trained.K[:, 1] - trained.K[:, 0]},
-    )
+    answer = jax.jit(lambda layer, A: jnp.mean(dense_evidence(layer, A, config.flips), axis=(2, 3)).argmax(axis=0))
+
+    def score(answers: Callable[[Movie], np.ndarray]) -> dict[str, float]:
+        right = [(answers(movie) == movie.labels)[config.first :] for movie in movies(config.tests, steps)]
+        return {"accuracy": float(np.concatenate(right).mean())}
+
+    def layer_score(layer: DelayConv) -> dict[str, float]:
+        return score(lambda movie: np.asarray(answer(layer, jnp.asarray(movie.events, jnp.float32))))
+
+    arms: dict[str, dict[str, float]] = {}
+    if config.delays > 1 and config.centre and config.flips:
+        counts = CountDetector(config.delays, config.side, samples=config.samples, random_state=seed_of(key))
+        counts.fit(movies(config.movies, 0))
+        arms = {"counts": score(lambda movie: counts.answers(movie.events)[0]),
+                "delays-shuffled": layer_score(trained.shuffle_delays(key))}  # fmt: skip
+    return Report(metrics=layer_score(trained), arms=arms, arrays={"kernels": trained.K[:, 1] - trained.K[:, 0]})
 
 
 @full.figure

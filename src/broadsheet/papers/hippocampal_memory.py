@@ -1,12 +1,13 @@
 """A spike-based content-addressable memory after the hippocampus, arXiv 2310.05868.
 
-Memories are pairs of a cue and a content, stored in one shot by fast STDP and recalled by either of them. The control of what
-plasticity does is the same network whose synapses do not see pairs that meet in one step; that of what the circuit does is a
-Hopfield network of the same units, or the circuit at shorter intervals.
+Memories are pairs of a cue and a content, stored in one shot by fast STDP and recalled by either of them. Controls are the same
+network whose synapses do not see pairs that meet in one step, or whose cues share cells; and a matrix of binary synapses,
+without neurons or time, that is written by Hebb's rule or by the delta rule.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from broadsheet.lab import NONE_YET, Claim, Log, Paper, Report, Runs, at_most, equals
+from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_most, equals
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
 from broadsheet.lab.timing import measure
 from broadsheet.networks.hippocampus import (
     CONTENT_TO_CUE,
     CUE_TO_CONTENT,
+    STRONGEST,
     HippocampalCAM,
     HippocampalNetwork,
     connections,
@@ -27,7 +29,9 @@ from broadsheet.networks.hippocampus import (
     run_fresh,
     schedule,
 )
+from broadsheet.networks.pair_memories import BinaryPairs
 from broadsheet.numerics import generator
+from broadsheet.plasticity import STDP
 
 paper = Paper(
     slug="hippocampal-memory",
@@ -50,6 +54,11 @@ paper = Paper(
         "nothing of their programs, which are GPL and need SpiNNaker hardware, is used.",
         "Recall by content changes weights: after a few questions with bits of different memories, cues that shared an answer "
         "are linked, and exact recall is lost (C3b). The documented 7 ms between stores is enough for recall by cue only.",
+        "Input spikes that come 1 ms early or late, or not at all, cost much: of contents stored and recalled through 5 % of "
+        "such spikes 0.49 and 0.44 are exact, the means of eight development seeds; a matrix of binary synapses keeps 1.00 and "
+        "0.96.",
+        "The times that operations need are those of STDP's window of 3 ms: with one of 1 ms, 5 ms are enough by cue and 6 ms "
+        "by content, and overwriting works as before (C5).",
     ),
 )
 
@@ -105,7 +114,7 @@ def stress() -> tuple[tuple[Operation, ...], Answers, int]:
     """Five cues stored, recalled by cue and by each bit; then the same with complemented contents, twice."""
     operations: list[Operation] = []
     table: Answers = {}
-    start = 0
+    start = 1
     contents = [tuple(bit for bit in range(10) if (cue + 1) >> bit & 1) for cue in range(5)]
     forgotten: list[set[int]] = [set()] * 5
     for _ in range(3):
@@ -126,7 +135,7 @@ def stress() -> tuple[tuple[Operation, ...], Answers, int]:
             start += STRESS_GAP
         forgotten = [set(bits) for bits in contents]
         contents = [tuple(sorted(set(range(10)) - bits)) for bits in forgotten]
-    return tuple(operations), table, start
+    return tuple(operations), table, start + 10
 
 
 def lookup() -> tuple[tuple[Operation, ...], Answers]:
@@ -142,6 +151,31 @@ def lookup() -> tuple[tuple[Operation, ...], Answers]:
     return tuple(operations), table
 
 
+CHECKSUMS: dict[str, dict[str, int]] = {
+    "functional": {
+        "CueCue": 0x01BC980E, "CueCont": 0x5060C518, "MergeCue": 0xC6D1E0F7, "OutCue": 0x2287AE58,
+        "ContCue": 0xFF981347, "ContCont": 0xB6FD12B4, "Cond": 0x459686AC, "MergeCont": 0x1CC76B36,
+        "OutCont": 0xE1991F38, "CondInt": 0x9D13D6BA, "InCue": 0x3D34912D, "InCont": 0x7FEA6CA3,
+    },
+    "stress": {
+        "CueCue": 0xAB9A83DB, "CueCont": 0x7250B2F6, "MergeCue": 0x730FFE2A, "OutCue": 0x14B2269C,
+        "ContCue": 0xA380445F, "ContCont": 0xE1D4A458, "Cond": 0x18C40B03, "MergeCont": 0x405D5A14,
+        "OutCont": 0xD09CE39F, "CondInt": 0x15302849, "InCue": 0x0240D5C0, "InCont": 0x6225BA9E,
+    },
+    "map": {
+        "CueCue": 0x1753C6EC, "CueCont": 0x7DED9360, "MergeCue": 0xCCF30384, "OutCue": 0x6F1E71D9,
+        "ContCue": 0x97D23D53, "ContCont": 0x5C23D41A, "Cond": 0xC790F629, "MergeCont": 0xB1E143D8,
+        "OutCont": 0xF2DACC12, "CondInt": 0xABFE5F6A, "InCue": 0x00D64AE2, "InCont": 0x08C172E8,
+    },
+}  # fmt: skip
+"""CRC-32 of the spikes (time, neurons), packed into bits, of each population in the authors' three tables."""
+
+
+def apart(out: dict[str, np.ndarray], table: str) -> int:
+    """How many of the populations spike otherwise than in a table of the authors."""
+    return sum(zlib.crc32(np.packbits(out[name]).tobytes()) != expected for name, expected in CHECKSUMS[table].items())
+
+
 @dataclass(frozen=True)
 class Tables:
     """The three published experiments; the control has no depression by pairs that meet in one step."""
@@ -155,8 +189,9 @@ class Tables:
     deterministic=True,
     claims=[
         Claim("C1", "stores, recalls, overwrites and searches to the millisecond as the published tables say", kind="check",
-              ablation="no-zero-lag", reference="the authors' result tables: 90, 840 and 140 ms of operations",
-              checks=[equals("functional", 0), equals("stress", 0), equals("map", 0)]),
+              ablation="no-zero-lag",
+              reference="the authors' result tables, every spike of twelve populations in 90, 851 and 140 ms",
+              checks=[equals("functional", 0), equals("stress", 0), equals("map", 0), equals("populations_apart", 0)]),
     ],
     cost=8.0,
 )  # fmt: skip
@@ -166,14 +201,17 @@ def functional(config: Tables, key, log: Log) -> Report:
     cam = HippocampalCAM(5, 10, rule=fast_stdp(config.zero_lag))
     out, weights = _in_parts(cam, schedule(5, 10, FUNCTIONAL, 90))
     metrics["functional"] = mismatches(answers(out), FUNCTIONAL_TABLE)
+    metrics["populations_apart"] = apart(out, "functional")
     log.progress(0.3)
     operations, table, steps = stress()
     cam.reset()
-    metrics["stress"] = mismatches(answers(_in_parts(cam, schedule(5, 10, operations, steps))[0]), table)
+    long_run, _ = _in_parts(cam, schedule(5, 10, operations, steps))
+    metrics["stress"] = mismatches(answers(long_run), table)
     log.progress(0.7)
     operations, table = lookup()
     on_map = HippocampalCAM(16, 6, rule=fast_stdp(config.zero_lag)).run(schedule(16, 6, operations, 140))
     metrics["map"] = mismatches(answers(on_map), table)
+    metrics["populations_apart"] += apart(long_run, "stress") + apart(on_map, "map")
     arrays = {f"raster_{name}": array for name, array in out.items()}
     arrays |= {f"weights_{name}": np.stack([each[name] for each in weights]) for name in weights[0]}
     arrays["map_answers"] = np.stack([on_map["OutCue"][start + CONTENT_TO_CUE] for start, _ in MAP_QUERIES])
@@ -256,16 +294,24 @@ class Capacity:
              "paper": Capacity(memories=100, queries=200)},
     claims=[
         Claim("C2", "every cue stores an arbitrary content of its own", kind="paper", where="abstract: content-addressable "
-              "memory; stress test", null="hopfield",
-              no_ablation="without a cell for each cue there is no place to store a content in",
-              checks=[equals("recalled_by_cue", 1.0)]),
+              "memory; stress test", ablation=("shared-cells", "no-zero-lag"), null=("hebbian", "delta-rule"),
+              checks=[equals("recalled_by_cue", 1.0)],
+              reason="Of eight development seeds, a matrix of 0/1 synapses with a cell for each cue recalls all contents too, "
+              "by Hebb's rule and by the delta rule, and so does the network without depression. With cues that share cells "
+              "the network recalls 0.01 of them: a cell of its own for each cue is what makes the room."),
         Claim("C3", "a part of a content recalls exactly the cues that share a bit with it", kind="paper",
-              where="recall from fragments", ablation="no-lateral-scaling", null=NONE_YET,
-              checks=[equals("recalled_by_bit", 1.0), equals("recalled_by_fragment", 1.0)]),
+              where="recall from fragments", ablation="no-lateral-scaling", null=("hebbian", "delta-rule"),
+              checks=[equals("recalled_by_bit", 1.0), equals("recalled_by_fragment", 1.0)],
+              reason="A matrix of 0/1 synapses that is read from the bits answers exactly too, on eight development seeds, and "
+              "after any number of questions, where the network's own answers change (C3b)."),
         Claim("C3b", "questions by content change the memory: soon answers are wrong", kind="check", ablation="fresh",
               reference="the same questions, each to a freshly written memory", checks=[at_most("exact_in_a_row", 0.5)]),
         Claim("C4", "storing under a used cue forgets what was there", kind="paper", where="abstract: forgetting",
-              ablation="no-zero-lag", null=NONE_YET, checks=[equals("new_bits", 1.0), equals("old_bits", 0)]),
+              ablation="no-zero-lag", null=("hebbian", "delta-rule"),
+              checks=[equals("new_bits", 1.0), equals("old_bits", 0)],
+              reason="Within the network it is depression by pairs that meet in one step that forgets: without it 1285 old "
+              "bits stay, the mean of eight development seeds; as many as Hebb's rule alone leaves. But the delta rule on a "
+              "matrix, which writes a cue's synapses anew, forgets as well: all new bits, no old ones."),
     ],
     cost=15.0,
 )  # fmt: skip
@@ -290,17 +336,31 @@ def capacity(config: Capacity, key, log: Log) -> Report:
             "recalled_by_bit": _in_a_row(unscaled, contents, singles, 10, 8).mean(),
             "recalled_by_fragment": _apart(unscaled, contents[0], fragments, 10).mean(),
         },
-        "hopfield": {"recalled_by_cue": np.mean([_hopfield(each) for each in contents])},
+        "shared-cells": {"recalled_by_cue": _by_cue(network, contents, 7, 6, cells=2)},
+        "hebbian": _matrix(contents, fragments, singles, overwrites=False),
+        "delta-rule": _matrix(contents, fragments, singles, overwrites=True),
     }
     log.progress(0.5)
     row = _in_a_row(network, contents, pairs, 10, 8)
     arms["system"]["exact_in_a_row"] = row.mean()
     arms["fresh"] = {"exact_in_a_row": _apart(network, contents[0], pairs, 10).mean()}
+    short = _in_a_row(HippocampalNetwork(n, m, rule=short_stdp()), contents, pairs, 10, 8)
+    arms["short-window"] = {"exact_in_a_row": short.mean()}
     log.progress(0.8)
-    for arm, lag in (("system", True), ("no-zero-lag", False)):
-        new, old = _overwritten(HippocampalNetwork(n, m, rule=fast_stdp(lag)), contents)
-        arms.setdefault(arm, {}).update(new_bits=new, old_bits=old)
-    return Report(arms=arms, arrays={"exact": row.mean(axis=0)})
+    blind = HippocampalNetwork(n, m, rule=fast_stdp(zero_lag=False))
+    arms["no-zero-lag"] = {"recalled_by_cue": _by_cue(blind, contents, 7, 6)}
+    for arm, memory in (("system", network), ("no-zero-lag", blind)):
+        new, old = _overwritten(memory, contents)
+        arms[arm] |= {"new_bits": new, "old_bits": old}
+    return Report(arms=arms, arrays={"exact": row.mean(axis=0), "exact_short": short.mean(axis=0)})
+
+
+def short_stdp() -> STDP:
+    """The rule with a window of 1 ms, in place of 3; a pair one step apart moves a synapse as far as it does there."""
+    return STDP(
+        a_plus=STRONGEST * float(np.exp(1 - 1 / 3)), a_minus=STRONGEST, tau_plus=1.0, tau_minus=1.0, bounds=(0.0, STRONGEST),
+        dendritic=1, skip_silence=True, dt=1.0,
+    )  # fmt: skip
 
 
 def _contents(rng: np.random.Generator, memories: int, cues: int, bits: int) -> np.ndarray:
@@ -310,10 +370,15 @@ def _contents(rng: np.random.Generator, memories: int, cues: int, bits: int) -> 
     return drawn
 
 
-def _write(contents: np.ndarray, gap: int, after: int) -> np.ndarray:
-    """Input spikes that store one content after the other, and room for what follows (time, neurons)."""
+def _write(contents: np.ndarray, gap: int, after: int, cells: int = 1) -> np.ndarray:
+    """Input spikes that store one content after the other, and room for what follows (time, neurons).
+
+    `cells`: of a cue; with more than one, neighbouring cues share some.
+    """
     cues, bits = contents.shape
-    operations = [(gap * cue, cue, np.nonzero(content)[0]) for cue, content in enumerate(contents)]
+    operations = [
+        (gap * cue, (cue + k) % cues, np.nonzero(content)[0]) for cue, content in enumerate(contents) for k in range(cells)
+    ]
     return schedule(cues, bits, operations, gap * cues + after)
 
 
@@ -325,13 +390,15 @@ def _run(network: HippocampalNetwork, spikes: list[np.ndarray], *wanted: str) ->
     return [out[name] for name in wanted]
 
 
-def _by_cue(network: HippocampalNetwork, contents: np.ndarray, store_gap: int, recall_gap: int) -> float:
-    """Share of contents recalled exactly, each by its cue."""
+def _by_cue(
+    network: HippocampalNetwork, contents: np.ndarray, store_gap: int, recall_gap: int, cells: int = 1, **noise: Any
+) -> float:
+    """Share of contents recalled exactly, each by its cue; with `noise`, options of `_disturbed`, from spikes so changed."""
     _, cues, _ = contents.shape
     starts = store_gap * cues + recall_gap * np.arange(cues)
-    spikes = [_write(each, store_gap, recall_gap * cues + CUE_TO_CONTENT + 1) for each in contents]
-    for one in spikes:
-        one[starts, np.arange(cues)] = True
+    spikes = _stored_and_asked(contents, store_gap, recall_gap, cells)
+    if noise:
+        spikes = [_disturbed(one, **noise) for one in spikes]
     (found,) = _run(network, spikes, "OutCont")
     return float((found[:, starts + CUE_TO_CONTENT] == contents).all(axis=-1).mean())
 
@@ -368,23 +435,68 @@ def _sharing(contents: np.ndarray, queries: list[np.ndarray]) -> np.ndarray:
     return np.stack([contents[:, :, bits].any(axis=-1) for bits in queries], axis=1)
 
 
-def _hopfield(contents: np.ndarray) -> float:
-    """Share of contents that a Hopfield network of as many units recalls exactly when their cue is held."""
-    cues, bits = contents.shape
-    patterns = np.concatenate([2.0 * np.eye(cues) - 1, 2.0 * contents - 1], axis=1)
-    weights = patterns.T @ patterns / patterns.shape[1]
-    np.fill_diagonal(weights, 0.0)
-    state = np.concatenate([patterns[:, :cues], np.zeros((cues, bits))], axis=1)
-    for _ in range(50):
-        state[:, cues:] = np.where(state @ weights[:, cues:] > 0, 1.0, -1.0)
-    return float((state[:, cues:] == patterns[:, cues:]).all(axis=1).mean())
+def _stored_and_asked(contents: np.ndarray, store_gap: int, recall_gap: int, cells: int = 1) -> list[np.ndarray]:
+    """Input spikes of each memory: all its contents are stored, then recalled by their cues."""
+    _, cues, _ = contents.shape
+    starts = store_gap * cues + recall_gap * np.arange(cues)
+    spikes = [_write(each, store_gap, recall_gap * cues + CUE_TO_CONTENT + 1, cells) for each in contents]
+    for one in spikes:
+        for k in range(cells):
+            one[starts, (np.arange(cues) + k) % cues] = True
+    return spikes
+
+
+def _disturbed(spikes: np.ndarray, rng: np.random.Generator, jitter: float = 0.0, dropped: float = 0.0) -> np.ndarray:
+    """Input spikes, of which this share comes 1 ms early or late, and this share not at all."""
+    times, neurons = np.nonzero(spikes)
+    moved = np.where(rng.random(len(times)) < jitter, rng.choice([-1, 1], len(times)), 0)
+    kept = rng.random(len(times)) >= dropped
+    out = np.zeros_like(spikes)
+    out[np.clip(times + moved, 0, len(spikes) - 1)[kept], neurons[kept]] = True
+    return out
+
+
+def _matrix(
+    contents: np.ndarray, fragments: list[np.ndarray], singles: list[np.ndarray], *, overwrites: bool
+) -> dict[str, float]:
+    """What a matrix of binary synapses does in each of the tests of the memory."""
+    memories, cues, bits = contents.shape
+    each = np.broadcast_to(np.eye(cues, dtype=bool), (memories, cues, cues))
+    memory = BinaryPairs(memories, cues, bits, overwrites=overwrites)
+
+    def stored(contents: np.ndarray) -> np.ndarray:
+        for cue in range(cues):
+            memory.store(each[:, cue], contents[:, cue])
+        return np.stack([memory.contents(each[:, cue]) for cue in range(cues)], axis=1)
+
+    def searched(queries: list[np.ndarray]) -> np.ndarray:
+        asked = np.zeros((len(queries), bits), bool)
+        for row, query in zip(asked, queries, strict=True):
+            row[query] = True
+        found = np.stack([memory.cues(np.broadcast_to(row, (memories, bits))) for row in asked], axis=1)
+        return (found == _sharing(contents, queries)).all(axis=-1)
+
+    by_cue = stored(contents)
+    by_bit, by_fragment = searched(singles), searched(fragments)
+    new = _complements(contents)
+    after = stored(new)
+    return {
+        "recalled_by_cue": (by_cue == contents).all(axis=-1).mean(), "recalled_by_bit": by_bit.mean(),
+        "recalled_by_fragment": by_fragment.mean(), "new_bits": after[new].mean(), "old_bits": (after & ~new).sum(),
+    }  # fmt: skip
+
+
+def _complements(contents: np.ndarray) -> np.ndarray:
+    """The bits that are off, where there are any."""
+    new = ~contents
+    new[..., 0] |= ~new.any(axis=-1)
+    return new
 
 
 def _overwritten(network: HippocampalNetwork, contents: np.ndarray) -> tuple[float, int]:
     """(share of new bits recalled, number of old bits that come with them) after all contents were complemented."""
     _, cues, _ = contents.shape
-    new = ~contents
-    new[..., 0] |= ~new.any(axis=-1)
+    new = _complements(contents)
     start, gap = 20 * cues, 8
     spikes = []
     for before, after in zip(contents, new, strict=True):
@@ -402,7 +514,9 @@ def endurance(runs: Runs):
     run = runs["system"]
     fig, axis = figure()
     exact = run.arrays["exact"]
-    axis.plot(np.arange(1, len(exact) + 1), exact, "o-", ms=3, label="one memory, questions in a row")
+    asked = np.arange(1, len(exact) + 1)
+    axis.plot(asked, exact, "o-", ms=3, color=SYSTEM_COLOUR, label="one memory, questions in a row")
+    axis.plot(asked, run.arrays["exact_short"], "s--", ms=3, mfc="none", color="#c2571a", label="with a window of STDP of 1 ms")
     axis.axhline(run.arms["fresh"]["exact_in_a_row"], color=CONTROL_COLOUR, label="a fresh memory for each")
     axis.set_ylim(-0.03, 1.05)
     label(axis, "question of two bits, number", "exact answers (share of memories)")
@@ -422,43 +536,71 @@ class Timing:
     presets={"smoke": Timing(cues=4, bits=5, memories=2), "quick": Timing(), "paper": Timing(memories=200)},
     claims=[
         Claim("C5", "operations need 7 and 6 ms by cue, 10 and 8 ms by content", kind="paper", where="time per operation; the "
-              "spacing for recall by content is ours", ablation="shorter",
-              no_null="how many steps an operation takes is a property of the circuit alone",
-              checks=[equals("by_cue", 1.0), equals("by_content", 1.0), equals("by_content_fresh", 1.0)]),
+              "spacing for recall by content is ours", ablation="short-window", null=("latency", "one-bit"), checks=[
+                  equals("store_by_cue", 7), equals("recall_by_cue", 6), equals("store_by_content", 10),
+                  equals("recall_by_content", 8), equals("store_before_one_question", 9)]),
     ],
     cost=15.0,
 )  # fmt: skip
 def timing(config: Timing, key, log: Log) -> Report:
-    """Exact recall against the time between stores and between questions; the control takes each one ms less."""
+    """The shortest times (ms) between stores and between questions from which on all answers are exact.
+
+    `short-window` is the network with a window of STDP of 1 ms, `no-zero-lag` without depression by pairs that meet in one
+    step, `latency` the last spike of a single operation, `one-bit` the network with contents of one bit, of which no two are
+    alike.
+    """
     rng = generator(key)
-    network = HippocampalNetwork(config.cues, config.bits)
     contents = _contents(rng, config.memories, config.cues, config.bits)
-    singles = [np.array([bit]) for bit in range(config.bits)]
-    gaps = np.arange(5, 12)
-    by_cue_store = np.array([_by_cue(network, contents, int(gap), 6) for gap in gaps])
-    by_cue_recall = np.array([_by_cue(network, contents, 7, int(gap)) for gap in gaps])
-    log.progress(0.5)
-    by_content_store = np.array([_in_a_row(network, contents, singles, int(gap), 8).mean() for gap in gaps])
-    by_content_recall = np.array([_in_a_row(network, contents, singles, 10, int(gap)).mean() for gap in gaps])
-    log.progress(0.9)
-    fresh = np.array([_apart(network, contents[0], singles, int(gap)).mean() for gap in gaps])
+    alone = np.stack([rng.permutation(np.eye(max(config.cues, config.bits), dtype=bool))[: config.cues, : config.bits]])
+    gaps = np.arange(5, 13)
 
-    def at(values: np.ndarray, gap: int) -> float:
-        return float(values[gap - gaps[0]])
-
-    def arm(less: int) -> dict[str, float]:
+    def sweeps(network: HippocampalNetwork, contents: np.ndarray) -> dict[str, np.ndarray]:
+        singles = [np.array([bit]) for bit in range(config.bits)]
         return {
-            "by_cue": min(at(by_cue_store, 7 - less), at(by_cue_recall, 6 - less)),
-            "by_content": min(at(by_content_store, 10 - less), at(by_content_recall, 8 - less)),
-            "by_content_fresh": at(fresh, 9 - less),
+            "store_by_cue": np.array([_by_cue(network, contents, gap, 6) for gap in gaps.tolist()]),
+            "recall_by_cue": np.array([_by_cue(network, contents, 7, gap) for gap in gaps.tolist()]),
+            "store_by_content": np.array([_in_a_row(network, contents, singles, gap, 8).mean() for gap in gaps.tolist()]),
+            "recall_by_content": np.array([_in_a_row(network, contents, singles, 10, gap).mean() for gap in gaps.tolist()]),
+            "store_before_one_question": np.array([_apart(network, contents[0], singles, gap).mean() for gap in gaps.tolist()]),
         }
 
-    shorter = arm(1) | {"by_content_at_7": at(by_content_store, 7)}
-    return Report(
-        arms={"system": arm(0), "shorter": shorter},
-        arrays={"gaps": gaps, "by_cue_store": by_cue_store, "by_cue_recall": by_cue_recall,
-                "by_content_store": by_content_store, "by_content_recall": by_content_recall},
-    )  # fmt: skip
+    network = HippocampalNetwork(config.cues, config.bits)
+    exact = sweeps(network, contents)
+    log.progress(0.5)
+    short = sweeps(HippocampalNetwork(config.cues, config.bits, rule=short_stdp()), contents)
+    log.progress(0.7)
+    without = sweeps(HippocampalNetwork(config.cues, config.bits, rule=fast_stdp(zero_lag=False)), contents)
+    log.progress(0.9)
+    one_bit = sweeps(network, alone)
+    arms = {
+        name: {operation: _shortest(gaps, shares) for operation, shares in found.items()}
+        for name, found in (("system", exact), ("short-window", short), ("no-zero-lag", without), ("one-bit", one_bit))
+    }
+    store, by_cue, by_content = _latencies(network)
+    arms["latency"] = {
+        "store_by_cue": store, "recall_by_cue": by_cue, "store_by_content": store, "recall_by_content": by_content,
+        "store_before_one_question": store,
+    }  # fmt: skip
+    return Report(arms=arms, arrays={"gaps": gaps} | exact | {f"{name}_short": each for name, each in short.items()})
+
+
+def _shortest(gaps: np.ndarray, shares: np.ndarray) -> int:
+    """The gap from which on all shares are 1; one more than the longest where there is none."""
+    wrong = np.flatnonzero(shares < 1)
+    return int(gaps[0] + (wrong[-1] + 1 if len(wrong) else 0))
+
+
+def _latencies(network: HippocampalNetwork) -> tuple[int, int, int]:
+    """ms to the last output spike of a store, of a recall by cue and of one by content, each after silence."""
+    content = np.ones((1, 1, network.n_cont), bool)
+    starts = (0, 30, 60)
+    spikes = np.zeros((90, network.n_cue + network.n_cont), bool)
+    spikes[:30] = schedule(network.n_cue, network.n_cont, [(0, 0, np.flatnonzero(content))], 30)
+    spikes[starts[1], 0] = spikes[starts[2], network.n_cue] = True
+    cue, cont = _run(network, [spikes], "OutCue", "OutCont")
+    last = np.flatnonzero(cue[0].any(axis=-1) | cont[0].any(axis=-1))
+    store, by_cue, by_content = (int(last[last < start + 30].max()) - start for start in starts)
+    return store, by_cue, by_content
 
 
 @timing.figure
@@ -467,9 +609,13 @@ def intervals(runs: Runs):
     data = runs["system"].arrays
     fig, axes = figure(2)
     for axis, operation, title in zip(axes, ("store", "recall"), ("between stores", "between questions"), strict=True):
-        axis.plot(data["gaps"], data[f"by_cue_{operation}"], "o-", label="recalled by cue")
-        axis.plot(data["gaps"], data[f"by_content_{operation}"], "s-", label="recalled by content")
-        label(axis, f"time {title} (ms)", "exact answers (share)")
+        for way, mark, colour in (("cue", "o", SYSTEM_COLOUR), ("content", "s", "#c2571a")):
+            name = f"{operation}_by_{way}"
+            axis.plot(data["gaps"], data[name], f"{mark}-", color=colour, label=f"recalled by {way}")
+            axis.plot(data["gaps"], data[f"{name}_short"], f"{mark}--", ms=4, color=CONTROL_COLOUR, mfc="none",
+                      label=f"by {way}, window of 1 ms")  # fmt: skip
+        label(axis, f"time {title} (ms)", "exact answers (share)", legend=False)
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize="small")
     return fig
 
 
@@ -546,54 +692,88 @@ def spikes(runs: Runs):
 class Scaling:
     """Large memories, and imperfect hardware."""
 
-    sizes: tuple[int, ...] = (16, 32)  # cues and bits
-    noise: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2)  # relative error of each kind of static weight
+    sizes: tuple[int, ...] = (16, 32, 64, 128)  # cues and bits
+    noise: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1, 0.2)  # error of static weights; share of spikes moved, or dropped
+    memories: int = 4  # of 16 cues and bits under noise
 
 
 @paper.experiment(
-    presets={"smoke": Scaling(sizes=(4,), noise=(0.0,)), "quick": Scaling(), "paper": Scaling(sizes=(16, 64, 128, 256, 512))},
+    presets={"smoke": Scaling(sizes=(4,), noise=(0.0, 0.1), memories=1), "quick": Scaling(),
+             "paper": Scaling(sizes=(16, 64, 128, 256, 512), memories=100)},
     claims=[
         Claim("C7", "memories of 128 cues and bits are recalled exactly", kind="paper", where="scalability",
-              null="hopfield", no_ablation="without a cell for each cue there is no place to store a content in",
-              checks=[equals("recalled", {"paper": 1.0})]),
+              ablation="shared-cells", null="hebbian", checks=[equals("recalled", {"quick": 1.0, "paper": 1.0})],
+              reason="Hebbian 0/1 synapses recall all contents at each size too, on eight development seeds: a cue with a cell "
+              "of its own has a row to itself, at any size. With cues that share cells nothing is recalled at 128."),
     ],
     cost=8.0,
 )  # fmt: skip
 def scaling(config: Scaling, key, log: Log) -> Report:
-    """Recall by cue against size, with run time, and against the error of static weights."""
+    """Recall by cue against size, with run time, and against errors of static weights, moved input spikes and dropped ones."""
     rng = generator(key)
-    recalled, seconds, hopfield = [], [], []
+    recalled, shared, hebbian, seconds = [], [], [], []
     for k, size in enumerate(config.sizes):
         contents = _contents(rng, 1, size, size)
-        took = measure(partial(_by_cue, HippocampalNetwork(size, size), contents, 7, 6), repeats=1, warm_up=0)
+        network = HippocampalNetwork(size, size)
+        took = measure(partial(_by_cue, network, contents, 7, 6), repeats=1, warm_up=1)
         recalled.append(took.result)
         seconds.append(took.minimum / (size * 13 / 1000))
-        hopfield.append(_hopfield(contents[0]))
+        hebbian.append(_hebbian_by_cue(_stored_and_asked(contents, 7, 6), contents))
+        if size <= 128:
+            shared.append(_by_cue(network, contents, 7, 6, cells=2))
         log.progress((k + 1) / (len(config.sizes) + 1))
-    contents = _contents(rng, 4, 16, 16)
+    contents = _contents(rng, config.memories, 16, 16)
     kinds = [f"{c.source}-{c.target}" for c in connections(16)]
-    robust = []
-    for spread in config.noise:
-        errors = {name: 1 + spread * rng.standard_normal() for name in kinds}
+    whole, clean = HippocampalNetwork(16, 16), _stored_and_asked(contents, 7, 6)
+    curves: dict[str, list[float]] = {"weights": [], "jitter": [], "dropped": [], "hebbian_jitter": [], "hebbian_dropped": []}
+    for level in config.noise:
+        errors = {name: 1 + level * rng.standard_normal() for name in kinds}
         noisy = HippocampalNetwork(16, 16, weight_scale=lambda name, weight, errors=errors: weight * errors[name])
-        robust.append(_by_cue(noisy, contents, 7, 6))
-    within = [size for size in config.sizes if size <= 128]
+        curves["weights"].append(_by_cue(noisy, contents, 7, 6))
+        for kind in ("jitter", "dropped"):
+            seed = int(rng.integers(2**31))
+            curves[kind].append(_by_cue(whole, contents, 7, 6, rng=np.random.default_rng(seed), **{kind: level}))
+            same = np.random.default_rng(seed)
+            curves[f"hebbian_{kind}"].append(
+                _hebbian_by_cue([_disturbed(one, same, **{kind: level}) for one in clean], contents)
+            )
+    small = sum(size <= 128 for size in config.sizes)
     return Report(
-        arms={"system": {"recalled": min(recalled[: len(within)]), "seconds_per_s": seconds[-1]},
-              "hopfield": {"recalled": min(hopfield[: len(within)]), "seconds_per_s": 0.0}},
-        arrays={"sizes": np.array(config.sizes), "recalled": np.array(recalled), "hopfield": np.array(hopfield),
-                "noise": np.array(config.noise), "robust": np.array(robust)},
+        arms={"system": {"recalled": min(recalled[:small]), "seconds_per_s": seconds[-1]},
+              "shared-cells": {"recalled": min(shared)}, "hebbian": {"recalled": min(hebbian[:small])}},
+        arrays={"sizes": np.array(config.sizes), "recalled": np.array(recalled), "hebbian": np.array(hebbian),
+                "shared": np.array(shared), "noise": np.array(config.noise)} | {k: np.array(v) for k, v in curves.items()},
     )  # fmt: skip
+
+
+def _hebbian_by_cue(spikes: list[np.ndarray], contents: np.ndarray) -> float:
+    """Share of contents that Hebbian synapses recall exactly, from the same input spikes, stores 7 and questions 6 ms apart."""
+    memories, cues, bits = contents.shape
+    memory = BinaryPairs(memories, cues, bits)
+    stacked = np.pad(np.stack(spikes), ((0, 0), (1, 0), (0, 0)))  # so that the window of the first store may begin early
+    for k in range(cues):
+        seen = stacked[:, 7 * k : 7 * k + 5].any(axis=1)
+        memory.store(seen[:, :cues], seen[:, cues:])
+    starts = 7 * cues + 6 * np.arange(cues)
+    found = np.stack([memory.contents(stacked[:, start : start + 3, :cues].any(axis=1)) for start in starts.tolist()], axis=1)
+    return float((found == contents).all(axis=-1).mean())
 
 
 @scaling.figure
 def sizes(runs: Runs):
-    """Exact recall against the size of the memory and against errors of its weights."""
+    """Exact recall against the size of the memory; errors of weights, and input spikes that move or do not come."""
     data = runs["system"].arrays
     fig, (left, right) = figure(2)
-    left.plot(data["sizes"], data["recalled"], "o-", label="spiking memory")
-    left.plot(data["sizes"], data["hopfield"], "o-", color=CONTROL_COLOUR, label="Hopfield network")
+    left.plot(data["sizes"], data["recalled"], "o-", color=SYSTEM_COLOUR, label="spiking memory")
+    left.plot(data["sizes"], data["hebbian"], "s--", ms=4, mfc="none", color=CONTROL_COLOUR, label="Hebbian synapses")
+    left.plot(data["sizes"][: len(data["shared"])], data["shared"], "^:", ms=4, color=CONTROL_COLOUR, label="cues share cells")
     label(left, "cues, and bits of a content", "recalled exactly (share)")
-    right.plot(100 * data["noise"], data["robust"], "o-")
-    label(right, "error of static weights (%, standard deviation)", "recalled exactly (share)")
+    for kind, text, colour in (("weights", "error of weights", COLOURS[2]), ("jitter", "spikes moved by 1 ms", SYSTEM_COLOUR),
+                               ("dropped", "spikes dropped", "#c2571a")):  # fmt: skip
+        right.plot(100 * data["noise"], data[kind], "o-", color=colour, label=text)
+        if kind != "weights":
+            right.plot(100 * data["noise"], data[f"hebbian_{kind}"], "s--", ms=4, mfc="none", color=colour,
+                       label=f"{text}, Hebbian synapses")  # fmt: skip
+    label(right, "noise (%)", "recalled exactly (share)", legend=False)
+    right.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize="small")
     return fig

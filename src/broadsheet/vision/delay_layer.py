@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 from scipy.fft import next_fast_len
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
@@ -254,9 +254,10 @@ def _sum_shifted(
 
 
 def contexts(
-    A: Bool[np.ndarray, "2 time x y"], where: tuple[np.ndarray, ...], delays: int, side: int
-) -> Bool[np.ndarray, "events 2 delays side side"]:
-    """The past around each event (polarity, time, x, y), so that entry [p, d, i, j] meets `K[c, p, d, i, j]`.
+    A: Shaped[np.ndarray, "2 time x y"], where: tuple[np.ndarray, ...], delays: int, side: int
+) -> Shaped[np.ndarray, "events 2 delays side side"]:
+    """The past (events, or counts of them) around each event (polarity, time, x, y), so that entry [p, d, i, j] meets
+    `K[c, p, d, i, j]`.
 
     Polarities are swapped where the event is OFF: the centre is always ON.
     """
@@ -301,24 +302,26 @@ class MotionDetector(BaseEstimator):
         """Fits kernels to movies of events with their labels."""
         if self.delays < 1 or self.side < 1 or self.side % 2 == 0:
             raise InputError(f"delays = {self.delays} and side = {self.side}; at least 1 and an odd number are wanted.")
+        past, labels = self.drawn(movies)
+        X = past.reshape(len(past), -1).astype(np.float32)
+        self.classes_, weights, bias = logistic(X, labels, self.C, self.iterations)
+        K = weights.reshape(len(self.classes_), 2, self.delays, self.side, self.side)
+        self.layer_ = DelayConv(jnp.asarray(K, jnp.float32), jnp.asarray(bias, jnp.float32))
+        return self
+
+    def drawn(
+        self, movies: Sequence[Movie]
+    ) -> tuple[Bool[np.ndarray, "events 2 delays side side"], Int[np.ndarray, " events"]]:
+        """The pasts and the labels of the events that it learns from."""
         rng = np.random.default_rng(self.random_state)
-        X, labels = [], []
+        past, labels = [], []
         for movie in movies:
             where = self.usable_events(movie.events)
             chosen = rng.permutation(len(where[0]))[: self.samples]
             where = tuple(part[chosen] for part in where)
-            X.append(contexts(movie.events, where, self.delays, self.side).reshape(len(chosen), -1))
+            past.append(contexts(movie.events, where, self.delays, self.side))
             labels.append(movie.labels[where[1]])
-        model = LogisticRegression(C=self.C, max_iter=self.iterations, tol=1e-3)
-        with np.errstate(all="ignore"):
-            model.fit(np.concatenate(X).astype(np.float32), np.concatenate(labels))
-        self.classes_ = model.classes_
-        weights, bias = model.coef_, model.intercept_
-        if len(self.classes_) == 2:
-            weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-        K = weights.reshape(len(self.classes_), 2, self.delays, self.side, self.side)
-        self.layer_ = DelayConv(jnp.asarray(K, jnp.float32), jnp.asarray(bias, jnp.float32))
-        return self
+        return np.concatenate(past), np.concatenate(labels)
 
     def evidence(self, A: Bool[np.ndarray, "2 time x y"]) -> Float[np.ndarray, "classes time x y"]:
         """Evidence of each class at each place: the larger of the stream's and of the stream with polarities swapped."""
@@ -365,6 +368,31 @@ class MotionDetector(BaseEstimator):
         return tuple(part[late] for part in where)
 
 
+def logistic(
+    X: Float[np.ndarray, "events inputs"], labels: Int[np.ndarray, " events"], C: float, iterations: int
+) -> tuple[Int[np.ndarray, " classes"], Float[np.ndarray, "classes inputs"], Float[np.ndarray, " classes"]]:
+    """(classes, weights, bias) of a logistic regression by L-BFGS, one row for each class, of two classes too."""
+    model = LogisticRegression(C=C, max_iter=iterations, tol=1e-3)
+    with np.errstate(all="ignore"):
+        model.fit(X, labels)
+    weights, bias = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+    return model.classes_, weights, bias
+
+
+def linear_logits(
+    X: Float[np.ndarray, "events inputs"], weights: Float[np.ndarray, "classes inputs"], bias: Float[np.ndarray, " classes"]
+) -> Float[np.ndarray, "events classes"]:
+    """Log-probability of each class at each event."""
+    return _log_softmax(X @ weights.T.astype(np.float32) + bias)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
 def decide(
     past: Bool[np.ndarray, "events 2 delays side side"],
     bins: Int[np.ndarray, " events"],
@@ -379,9 +407,7 @@ def decide(
     columns = K.reshape(-1, K.shape[2]).T.astype(np.float32)
     for start in range(0, len(past), 20_000):
         rows = past[start : start + 20_000].reshape(len(past[start : start + 20_000]), -1).astype(np.float32)
-        logits = (rows @ columns).reshape(len(rows), len(layers), classes) + bias
-        logits -= logits.max(axis=2, keepdims=True)
-        logits -= np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        logits = _log_softmax((rows @ columns).reshape(len(rows), len(layers), classes) + bias)
         for k in range(len(layers)):
             for c in range(classes):
                 totals[k, :, c] += np.bincount(bins[start : start + 20_000], weights=logits[:, k, c], minlength=steps)
@@ -400,18 +426,21 @@ def cone_mask(delays: int, side: int, fastest: float = 2.5, radius: float = 0.05
 
 def fit_dense(
     movies: Iterable[Movie], classes: int, *, delays: int = 21, side: int = 17, rate: float = 2e-4, steps: int = 400,
-    key: PRNGKeyArray, report: Callable[[int, float], None] | None = None, checkpoint: str | Path | None = None,
+    key: PRNGKeyArray, centre: bool = True, flips: bool = True, report: Callable[[int, float], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> DelayConv:  # fmt: skip
     """Trains a layer on all places of movies, as the authors' program does: softmax cross-entropy of the larger evidence of
     the stream and of the stream with polarities swapped, Adam, one movie a step, kernels clipped to a mask's box.
 
     The centre weights at delay 0 start at +4 (ON) and -4 (OFF): evidence is then about events of known polarity, without
-    which the mean over all places holds no motion at all.
+    which the mean over all places holds no motion at all. `centre=False` starts without them, `flips=False` takes the evidence
+    of the stream alone.
     """
     mask = jnp.asarray(cone_mask(delays, side), jnp.float32)
     K = 0.01 * jax.random.normal(key, (classes, 2, delays, side, side)) * mask
-    centre = side // 2
-    K = K.at[:, 1, 0, centre, centre].set(4.0).at[:, 0, 0, centre, centre].set(-4.0)
+    if centre:
+        middle = side // 2
+        K = K.at[:, 1, 0, middle, middle].set(4.0).at[:, 0, 0, middle, middle].set(-4.0)
 
     def boxed(layer: DelayConv) -> DelayConv:
         box = mask * jnp.max(jnp.abs(layer.K))
@@ -419,7 +448,7 @@ def fit_dense(
 
     def loss(layer: DelayConv, movie: tuple, key: PRNGKeyArray) -> Array:
         A, labels = movie
-        evidence = dense_evidence(boxed(layer), A)[:, delays - 1 :]
+        evidence = dense_evidence(boxed(layer), A, flips)[:, delays - 1 :]
         target = labels[delays - 1 :, None, None]
         return optax.softmax_cross_entropy_with_integer_labels(jnp.moveaxis(evidence, 0, -1), target).mean()
 
@@ -438,6 +467,8 @@ def fit_dense(
     return boxed(trained.model)
 
 
-def dense_evidence(layer: DelayConv, A: Stream) -> Float[Array, "classes time x y"]:
-    """The larger evidence of a stream and of the same stream with ON and OFF swapped."""
+def dense_evidence(layer: DelayConv, A: Stream, flips: bool = True) -> Float[Array, "classes time x y"]:
+    """The larger evidence of a stream and of the same stream with ON and OFF swapped; that of the stream without `flips`."""
+    if not flips:
+        return layer.evidence(A, "fft")
     return jnp.maximum(layer.evidence(A, "fft"), layer.evidence(A[::-1], "fft"))

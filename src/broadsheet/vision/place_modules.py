@@ -21,7 +21,7 @@ from broadsheet.dynamics.system import System, common_dt, fixed
 from broadsheet.errors import EventOverflowError, InputError
 from broadsheet.networks.projections import Uniform
 from broadsheet.neurons.codes import PoissonEvents, poisson_events
-from broadsheet.neurons.integrate_and_fire import LONG_AGO, Adapted, AdaptiveThreshold, ConductanceLIF, Synapses
+from broadsheet.neurons.integrate_and_fire import Adapted, AdaptiveThreshold, ConductanceLIF, Synapses
 from broadsheet.plasticity.rule import LearningRule, of_two_factors
 from broadsheet.plasticity.stdp import STDP
 from broadsheet.plasticity.triplet import Triplet
@@ -94,11 +94,10 @@ class PlaceCells(System):
         inh, inhibited = self.inh.step(state.inh, arriving)
         return PlaceState(exc, inh, fired, inhibited), fired
 
-    def start(self, rise: Neurons, since: Neurons | None = None) -> PlaceState:
-        """At rest, but for the rise of the thresholds (mV) and the time since the last spike (ms)."""
+    def start(self, rise: Neurons) -> PlaceState:
+        """At rest, but for the rise of the thresholds (mV)."""
         state = self.init(jax.random.key(0))
-        exc = state.exc._replace(rise=rise)
-        return state._replace(exc=exc if since is None else exc._replace(since=since))
+        return state._replace(exc=state.exc._replace(rise=rise))
 
     def frozen(self) -> PlaceCells:
         """With thresholds that stay where they are."""
@@ -118,12 +117,21 @@ def diehl_cook(sign: float = -1.0, dt: float = 0.5) -> Triplet:
 
 
 class Module(NamedTuple):
-    """Weights (inputs, neurons), delays in steps, rise of each threshold (mV), and time since the last spike (ms)."""
+    """Weights (inputs, neurons), delays in steps, and the neurons as the last presentation left them."""
 
     weights: Float[Array, "inputs neurons"]
     delays: Int[Array, "inputs neurons"]
-    rise: Neurons
-    since: Neurons
+    cells: PlaceState
+
+    @property
+    def rise(self) -> Neurons:
+        """Rise of each threshold, mV."""
+        return self.cells.exc.rise
+
+    @property
+    def since(self) -> Neurons:
+        """Time since the last spike of each excitatory neuron, ms."""
+        return self.cells.exc.since
 
 
 class PlaceModule(eqx.Module):
@@ -160,7 +168,7 @@ class PlaceModule(eqx.Module):
         shape = (inputs, self.cells.size)
         weights = 0.3 * (jax.random.uniform(k_weights, shape) + 0.01)
         steps = jnp.floor(jax.random.uniform(k_delays, shape, maxval=self.max_delay) / self.cells.dt).astype(jnp.int32)
-        return Module(weights, steps, jnp.zeros(self.cells.size), jnp.full(self.cells.size, LONG_AGO))
+        return Module(weights, steps, self.cells.start(jnp.zeros(self.cells.size)))
 
     def normalised(self, weights: Float[Array, "inputs neurons"]) -> Float[Array, "inputs neurons"]:
         """Each neuron's weights scaled to the sum `norm`."""
@@ -174,7 +182,8 @@ class PlaceModule(eqx.Module):
         return module, np.asarray(counts)[: len(rates)]
 
     def respond(self, module: Module, images: Any, key: PRNGKeyArray) -> Float[np.ndarray, "images neurons"]:
-        """Spike counts for images (images, pixels), with weights and thresholds as they are."""
+        """Spike counts for images (images, pixels) in turn, with weights and thresholds as they are; the rest after an image
+        lets potentials fall, not quite to where they were, before the next one."""
         rates = self._rates(images, module)
         counts, lost = _respond(self, module, _roomy(rates), jnp.asarray(len(rates)), key, _most_events(rates))
         _no_loss(lost)
@@ -264,7 +273,7 @@ class _Showing(NamedTuple):
 
 
 def _present(net: PlaceModule, module: Module, given: PoissonEvents) -> tuple[Module, Neurons]:
-    """One image and the rest after it, with plastic weights."""
+    """One image and the rest after it, with plastic weights; potentials go on from the presentation before."""
     cells, rule, dt, n = net.cells, net.rule, net.cells.dt, net.cells.size
     shown, steps = round(IMAGE / dt), round((IMAGE + REST) / dt)
     module = module._replace(weights=net.normalised(module.weights))
@@ -323,14 +332,13 @@ def _present(net: PlaceModule, module: Module, given: PoissonEvents) -> tuple[Mo
         moving = until_spike(moving, state.arriving)
         return moving, each_spike(state, moving[1].fired, moving[0] - 1)
 
-    start = cells.start(module.rise, module.since)
     state = _Showing(module.weights, _summed(module, given, steps), -module.since / dt, jnp.full(n, -1.0))
-    moving = (jnp.zeros((), jnp.int32), start, jnp.zeros(n))
+    moving = (jnp.zeros((), jnp.int32), module.cells, jnp.zeros(n))
     (_, last, counts), state = jax.lax.while_loop(lambda c: c[0][0] < steps, segment, (moving, state))
     end = jnp.asarray(steps - 1)
     final = jax.vmap(lambda k: pushed(state, k, end, module.delays[:, k]), out_axes=1)(jnp.arange(n))
     weights = jnp.where(state.last >= 0, final, state.weights)  # who has not fired here has no trace left
-    return Module(weights, module.delays, last.exc.rise, last.exc.since), counts
+    return Module(weights, module.delays, last), counts
 
 
 @eqx.filter_jit
@@ -352,21 +360,22 @@ def _respond(
     net: PlaceModule, module: Module, rates: Array, images: Array, key: PRNGKeyArray, size: int
 ) -> tuple[Array, Array]:
     cells = net.cells.frozen()
-    shown = round(IMAGE / cells.dt)
+    shown, steps = round(IMAGE / cells.dt), round((IMAGE + REST) / cells.dt)
     module = module._replace(weights=net.normalised(module.weights))
 
-    def one(t: Array, carry: tuple) -> tuple[Array, Array]:
-        counts, lost = carry
+    def one(t: Array, carry: tuple) -> tuple[PlaceState, Array, Array]:
+        state, counts, lost = carry
         given = _draw(rates[t], jax.random.fold_in(key, t), cells.dt, size)
-        start = cells.start(module.rise)
 
-        def step(carry: tuple, drive: Array) -> tuple[tuple, None]:
+        def step(carry: tuple, now: tuple) -> tuple[tuple, None]:
             state, counts = carry
+            drive, counted = now
             state, fired = cells.step(state, drive)
-            return (state, counts + fired), None
+            return (state, counts + counted * fired), None
 
-        (_, count), _ = jax.lax.scan(step, (start, jnp.zeros(cells.size)), _summed(module, given, shown))
-        return counts.at[t].set(count), lost + given.lost
+        now = (_summed(module, given, steps), jnp.arange(steps) < shown)
+        (state, count), _ = jax.lax.scan(step, (state, jnp.zeros(cells.size)), now)
+        return state, counts.at[t].set(count), lost + given.lost
 
-    start = (jnp.zeros((rates.shape[0], cells.size)), jnp.zeros((), jnp.int32))
-    return jax.lax.fori_loop(0, images, one, start)
+    start = (cells.start(module.rise), jnp.zeros((rates.shape[0], cells.size)), jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, images, one, start)[1:]
