@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PARTS = {"core": ["papers", "web"], "site": ["papers", "web", "search", "postgres"], "all": ["all"]}
+PARTS = {"core": ["papers", "web"], "site": ["papers", "web", "search", "postgres", "readers"], "all": ["all"]}
 """Each file has what its extras need, without what the files before it have for the same systems."""
 
 BUILD = "hatchling>=1.25\neditables\n"  # what builds the package itself

@@ -27,7 +27,9 @@ def filled(store, toy):
 def test_a_backup_restores_the_same_in_either_database(toy, store, tmp_path, monkeypatch, request):
     made = filled(store, toy)
     counts = backup(store, tmp_path / "all.zip")
-    assert counts == {"jobs": 1, "papers": 2, "runs": 2, "verifications": 1, "sightings": 2, "vectors": 0}
+    assert {name: count for name, count in counts.items() if count} == {
+        "jobs": 1, "papers": 2, "runs": 2, "verifications": 1, "sightings": 2,
+    }  # fmt: skip
     with pytest.raises(InputError, match="already"):
         backup(store, tmp_path / "all.zip")
     with pytest.raises(InputError, match="not empty"):

@@ -45,6 +45,19 @@ def serve(
     processes: Processes = PROCESSES,
     runner: Annotated[bool, typer.Option(help="Run jobs here; else 'broadsheet work' does elsewhere.")] = True,
     meaning: Annotated[bool, typer.Option(help="Search by meaning, where the extra is installed.")] = True,
+    readers: Annotated[
+        bool, typer.Option("--readers", envvar="BROADSHEET_READERS", help="Let people have accounts, votes and comments.")
+    ] = False,
+    mail: Annotated[
+        str, typer.Option(envvar="BROADSHEET_MAIL", help="The mail server, smtp://… or smtps://…, or a folder for .eml files.")
+    ] = "",
+    mail_from: Annotated[str, typer.Option(envvar="BROADSHEET_MAIL_FROM", help="The address that letters come from.")] = "",
+    title: Annotated[
+        str, typer.Option(envvar="BROADSHEET_TITLE", help="What the site calls itself in letters.")
+    ] = "Broadsheet",
+    providers: Annotated[
+        Path | None, typer.Option(envvar="BROADSHEET_PROVIDERS", help="A TOML file of OpenID providers to sign in with.")
+    ] = None,
     log: Log = "text",
 ) -> None:
     """Start the site. With --run it fills while the page's experiments run."""
@@ -59,7 +72,9 @@ def serve(
     from broadsheet.lab.runner import queue_page
     from broadsheet.lab.store import Store
 
-    settings = Settings(host, port, url, _token(token_file), meaning, log)
+    settings = Settings(
+        host, port, url, _token(token_file), meaning, log, readers, mail, mail_from, title, str(providers or "")
+    )  # fmt: skip
     _check_free(host, port)
     logs.configure(log)
     store = Store()
@@ -259,7 +274,7 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Where 
     from broadsheet.lab.store import Store
 
     counts = write(Store(), file)
-    print(f"{file} holds {', '.join(f'{count} {name}' for name, count in counts.items())}.")
+    print(f"{file} holds {_told(counts)}.")
 
 
 @db.command()
@@ -269,4 +284,8 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="An ar
     from broadsheet.lab.store import Store
 
     counts = read(Store(), file)
-    print(f"Restored {', '.join(f'{count} {name}' for name, count in counts.items())}.")
+    print(f"Restored {_told(counts)}.")
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count) or "nothing"

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from broadsheet.cache import writing
 from broadsheet.errors import DataError, InputError, StoreError
 from broadsheet.files import MIB, existing
-from broadsheet.lab import presence
+from broadsheet.lab import people, presence
 from broadsheet.lab.location import leads_out
 from broadsheet.lab.rows import PLAIN, RUN_ID, checked, parsed
 from broadsheet.lab.store import RECORD_FILE, SCHEMA, Store, read_record
@@ -41,8 +41,11 @@ LONGEST_ROW = 8 * MIB
 AT_ONCE = 100
 """Rows that are written at once."""
 
-LEFT_OUT = ("events", "revisions")
-"""Tables that say what happens now."""
+LEFT_OUT = ("events", "revisions", *(table.__tablename__ for table in (people.Token, people.SignIn, people.Rate)))
+"""Tables that say what happens now, and who is signed in."""
+
+OLDER = ("0002",)
+"""Schemas whose archives are read as well: those that only lack tables of this one."""
 
 
 def backup(store: Store, file: Path) -> dict[str, int]:
@@ -167,7 +170,7 @@ def _checked(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: Pat
         raise DataError(f"{file} is no backup of Broadsheet: it has no manifest.") from None
     if kind != KIND:
         raise DataError(f"{file} is no backup of Broadsheet.")
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, *OLDER):
         raise DataError(
             f"{file} has schema {str(schema)[:20]}, this Broadsheet {SCHEMA}: restore it with the version that made it."
         )

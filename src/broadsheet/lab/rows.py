@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, NoReturn
 
-from sqlalchemy import JSON, Column, Float, Integer, LargeBinary, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, String, Table
 
 from broadsheet.errors import DataError
 from broadsheet.lab.messages import JobSpec
@@ -77,6 +77,10 @@ def _value(column: Column[Any], value: Any) -> Any:
         if not isinstance(value, dict):
             raise DataError(f"{_kind(value)}, no object")
         _sound(value, DEEPEST)
+        return value
+    if isinstance(kind, Boolean):
+        if not isinstance(value, bool):
+            raise DataError(f"{_kind(value)}, neither true nor false")
         return value
     if isinstance(kind, Integer | Float):
         if isinstance(value, bool) or not isinstance(value, int if isinstance(kind, Integer) else (int, float)):

@@ -33,7 +33,7 @@ from broadsheet.lab.paper import Report
 from broadsheet.lab.rows import RUN_ID, checked, parsed
 from broadsheet.lab.tables import Revision, Run, Verification
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 RECORD_FILE = "run.json"
 ARRAYS_FILE = "arrays.npz"
 LARGEST_RECORD = 64 * MIB

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Hashable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +28,8 @@ from broadsheet.errors import BroadsheetError, NotFoundError, StoreError
 from broadsheet.lab.store import Store
 from broadsheet.page import meaning
 from broadsheet.page.edition import Edition
-from broadsheet.web import administration, api, feeds, logs, pages
+from broadsheet.readers.rates import TooOftenError
+from broadsheet.web import administration, api, feeds, logs, pages, people
 from broadsheet.web.live import Live
 from broadsheet.web.render import templates
 from broadsheet.web.security import Guard, Tries
@@ -93,6 +94,8 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
     app.state.tries = Tries()
     app.add_exception_handler(BroadsheetError, _mistake)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(people.SignInWanted, _sign_in)
+    app.add_exception_handler(TooOftenError, _too_often)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _crash)
     app.mount(
@@ -100,12 +103,21 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
         StaticFiles(directory=Path(__file__).parent / "static", packages=[("broadsheet.page", "static")]),
         name="static",
     )
-    for part in (api.router, feeds.router, pages.router, administration.router):
-        app.include_router(part, dependencies=[Depends(_page_is_read)])
+    for part in (api.router, feeds.router, pages.router, administration.router, *_of_readers(settings)):
+        app.include_router(part, dependencies=[Depends(_page_is_read), Depends(people.know)])
     app.include_router(feeds.monitoring)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Access)
     return app
+
+
+def _of_readers(settings: Settings) -> tuple[APIRouter, ...]:
+    """The pages of a site that has readers."""
+    if not settings.readers:
+        return ()
+    from broadsheet.web import accounts
+
+    return (accounts.router,)
 
 
 def worker() -> FastAPI:
@@ -199,6 +211,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     message = "There is no such page." if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
     answer = _answer(request, error.status_code, message)
     answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _sign_in(request: Request, error: Exception) -> Response:
+    return RedirectResponse(people.sign_in_address(request), 303)
+
+
+async def _too_often(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TooOftenError)
+    answer = _answer(request, 429, str(error))
+    answer.headers["retry-after"] = str(error.wait)
     return answer
 
 

@@ -21,6 +21,7 @@ from broadsheet.page.citation import bibtex, citation_tags
 from broadsheet.page.edition import NO_SYSTEM, Edition, Filters, View, metric_of, month_of, week_of
 from broadsheet.page.reading import in_trouble
 from broadsheet.page.report import totals
+from broadsheet.readers.marks import NOBODY, mine
 from broadsheet.web.live import Active
 from broadsheet.web.mathematics import plain
 from broadsheet.web.render import base, day_text, link, templates
@@ -39,6 +40,9 @@ def context(request: Request) -> dict[str, Any]:
     return {
         "view": edition.view,
         "administrator": is_administrator(request),
+        "readers": request.app.state.settings.readers,
+        "reader": getattr(request.state, "reader", None),
+        "mine": NOBODY,
         "token_wanted": bool(request.app.state.settings.token),
         "trouble": request.app.state.live.trouble,
         "bases": ledger.BASES,
@@ -67,12 +71,17 @@ async def page(
     state = request.app.state
     key: Hashable = (base(request), request.url.path, request.url.query, is_administrator(request), active)
     number = (state.edition.view.number, state.live.trouble, date.today())
-    found = state.kept.find(number, key)
+    reader = getattr(request.state, "reader", None)  # with a reader's marks on it, a page is for nobody else, and not kept
+    found = None if reader is not None else state.kept.find(number, key)
     if found is None:
-        more = await run_in_threadpool(slow) if slow is not dict else {}
+        more = dict(await run_in_threadpool(slow)) if slow is not dict else {}
+        if reader is not None:
+            more["mine"] = await run_in_threadpool(mine, state.edition.store, reader.id)
         text = templates.get_template(template).render(
             request=request, **{**context(request), **make(), **more, "active": active}
         )
+        if reader is not None:
+            return HTMLResponse(text, headers={"cache-control": "private, no-store", "vary": "cookie, authorization"})
         found = state.kept.keep(number, key, text)
     tag, body = found
     headers = {"etag": tag, "cache-control": "no-cache", "vary": "cookie, authorization"}

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from broadsheet.lab.ledger import Recorded
@@ -101,7 +101,7 @@ _stamps = {file.name: f"{zlib.crc32(file.read_bytes()):08x}" for file in [*(FOLD
 
 templates = Environment(
     loader=ChoiceLoader([FileSystemLoader(FOLDER / "templates"), reading.loader()]),
-    autoescape=True,
+    autoescape=select_autoescape(default=True, disabled_extensions=("txt",)),
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broadsheet.readers.accounts import PREFIX
 from broadsheet.web.settings import Settings, is_loopback
 
 COOKIE = "broadsheet_session"
@@ -100,8 +101,8 @@ def is_administrator(request: Request) -> bool:
 def _is_administrator(request: Request) -> bool:
     settings: Settings = request.app.state.settings
     if settings.token:
-        given = _bearer(request)
-        if given and request.app.state.tries.right(request, given, settings.token):
+        given = bearer(request)
+        if given and not given.startswith(PREFIX) and request.app.state.tries.right(request, given, settings.token):
             return True
         return valid_session(settings.token, request.cookies.get(COOKIE, ""))
     client = request.client.host if request.client else ""
@@ -110,7 +111,7 @@ def _is_administrator(request: Request) -> bool:
     return is_loopback(client) and own_name and not passed_on
 
 
-def _bearer(request: Request) -> str:
+def bearer(request: Request) -> str:
     """The token of the Authorization header, empty where there is none."""
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     return given.strip() if kind.lower() == "bearer" else ""
@@ -119,7 +120,7 @@ def _bearer(request: Request) -> str:
 def require_administrator(request: Request) -> None:
     """Raises 403 for anyone else, and for a form that another site's page sent; 429 after too many wrong tokens."""
     if not is_administrator(request):
-        wait = request.app.state.tries.wait(request) if _bearer(request) else 0
+        wait = request.app.state.tries.wait(request) if bearer(request) else 0
         raise too_many(wait) if wait else HTTPException(403, "Only the administrator may do this.")
     require_own_page(request)
 

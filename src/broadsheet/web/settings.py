@@ -26,6 +26,9 @@ class Settings:
     - `token`: the administrator's token. Without one the administrator is whoever sits at this machine, and the site
       listens on a loopback address only.
     - `meaning`: whether search goes by meaning where the extra is installed; `log`: how log lines look.
+    - `readers`: whether people may have accounts; `mail`: the SMTP server's address, or a folder for `.eml` files, empty where
+      there is none; `sender`: the address that letters come from; `title`: what the site calls itself in them; `providers`: a
+      TOML file of OpenID providers.
     """
 
     host: str = "127.0.0.1"
@@ -34,6 +37,11 @@ class Settings:
     token: str = ""
     meaning: bool = True
     log: Literal["text", "json"] = "text"
+    readers: bool = False
+    mail: str = ""
+    sender: str = ""
+    title: str = "Broadsheet"
+    providers: str = ""
 
     def __post_init__(self) -> None:
         if self.url and not self.url.startswith(("http://", "https://")):
@@ -47,6 +55,15 @@ class Settings:
             raise InputError(f"{self.url} is public: set an administrator's token in BROADSHEET_TOKEN.")
         if self.token and len(self.token) < 16:
             raise InputError("The administrator's token is too short: 16 characters or more are wanted.")
+        if self.readers and not (self.secure or is_loopback(urlsplit(self.url or f"//{self.host}").hostname or "")):
+            raise InputError("Readers sign in over TLS: give the public address as https://… with --url.")
+        if self.mail and not self.sender:
+            raise InputError("Letters need an address that they come from: --mail-from, or BROADSHEET_MAIL_FROM.")
+
+    @property
+    def secure(self) -> bool:
+        """Whether readers reach the site over TLS, so that cookies may ask for it."""
+        return self.url.startswith("https://")
 
     def answers_to(self, host: str, server: str = "") -> bool:
         """Whether a request's Host header names this site: a loopback name, where it listens, or its public address.

@@ -1,0 +1,1 @@
+"""People who read the page: accounts, letters, votes, comments, collections. A site has them with `serve --readers`."""

@@ -1,0 +1,195 @@
+"""Signing in and out, and what a reader's account holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from broadsheet.errors import BroadsheetError, InputError
+from broadsheet.lab.store import Store
+from broadsheet.readers import accounts, keys, mail, rates
+from broadsheet.readers.accounts import LinkError, Reader
+from broadsheet.readers.mail import MailError
+from broadsheet.web import people
+from broadsheet.web.pages import context
+from broadsheet.web.render import templates
+
+logger = logging.getLogger("broadsheet.site")
+router = APIRouter(include_in_schema=False)
+
+OwnForm = Depends(people.require_own_form)
+SignedIn = Annotated[Reader, Depends(people.wanted())]
+
+PER_ADDRESS = rates.Limit("asked for a link", 5, 3600)
+PER_CLIENT = rates.Limit("asked for links from one place", 30, 3600)
+NO_REFERRER = {"referrer-policy": "no-referrer", "cache-control": "no-store"}
+BROWSER_LIFE = 3600
+"""Seconds that a browser is known as the one that asked for a link."""
+
+
+def shown(request: Request, template: str, code: int = 200, headers: dict[str, str] | None = None, **given: Any) -> Response:
+    """A page that is one reader's alone, and kept nowhere."""
+    made = templates.get_template(template).render(request=request, **{**context(request), **given})
+    return HTMLResponse(made, code, {"cache-control": "private, no-store", **(headers or {})})
+
+
+@router.get("/sign-in")
+async def sign_in(request: Request, next: Annotated[str, Query(max_length=400)] = "/") -> Response:
+    return shown(request, "sign-in.html", next=people.local(next), mistake="")
+
+
+@router.post("/sign-in", dependencies=[OwnForm])
+async def ask(
+    request: Request,
+    later: BackgroundTasks,
+    address: Annotated[str, Form(max_length=400)] = "",
+    next: Annotated[str, Form(max_length=400)] = "/",
+) -> Response:
+    """Mails a link, and says the same whether or not the address has an account."""
+    store: Store = request.app.state.edition.store
+    out = people.way_out(request)
+    try:
+        to = accounts.plain_address(address)
+    except InputError as error:
+        return shown(request, "sign-in.html", 422, next=people.local(next), mistake=str(error))
+    await run_in_threadpool(count_asking, request, store, to)
+    browser = people.cookie(request, people.BROWSER_COOKIE) or keys.fresh()
+    data = {"address": to, "next": people.local(next)}
+    token, code = await run_in_threadpool(accounts.ask, store, "sign-in", data, browser)
+    later.add_task(_send_link, out, people.sender(request), to, token, code)
+    answer = shown(request, "sign-in-sent.html", address=to)
+    people.set_cookie(request, answer, people.BROWSER_COOKIE, browser, BROWSER_LIFE)
+    return answer
+
+
+def count_asking(request: Request, store: Store, address: str) -> None:
+    """Counts a letter that somebody asks for; raises `TooOftenError` for too many to one address, or from one place."""
+    rates.count(store, PER_ADDRESS, address)
+    rates.count(store, PER_CLIENT, request.client.host if request.client else "")
+
+
+def _send_link(out: mail.Post, sender: mail.Sender, to: str, token: str, code: str) -> None:
+    text = templates.get_template("letters/sign-in.txt").render(
+        url=f"{sender.url}/sign-in/{token}", code=code, title=sender.name
+    )
+    try:
+        out.send(mail.letter(sender, to, f"Sign in to {sender.name}", text), sender.address)
+    except (MailError, OSError) as error:
+        logger.error("a letter with a link did not go out", extra={"error": str(error)})
+    finally:
+        out.close()
+
+
+@router.get("/sign-in/{token}")
+async def link(request: Request, token: str) -> Response:
+    """A page with a button; to look at it uses nothing up, as mail scanners do."""
+    store: Store = request.app.state.edition.store
+    browser = people.cookie(request, people.BROWSER_COOKIE)
+    try:
+        same = await run_in_threadpool(accounts.look, store, "sign-in", token, browser)
+    except LinkError as error:
+        return shown(request, "error.html", 410, NO_REFERRER, status=410, message=str(error))
+    return shown(request, "sign-in-link.html", 200, NO_REFERRER, token=token, same=same, mistake="")
+
+
+@router.post("/sign-in/{token}", dependencies=[OwnForm])
+async def use(request: Request, token: str, code: Annotated[str, Form(max_length=20)] = "") -> Response:
+    """Signs in; in another browser than the one that asked, with the code that stands in the letter."""
+    store: Store = request.app.state.edition.store
+    browser = people.cookie(request, people.BROWSER_COOKIE)
+    try:
+        data = await run_in_threadpool(accounts.use, store, "sign-in", token, browser, code)
+    except LinkError as error:
+        await asyncio.sleep(0.3)
+        try:
+            await run_in_threadpool(accounts.look, store, "sign-in", token, browser)
+        except LinkError:
+            return shown(request, "error.html", 410, NO_REFERRER, status=410, message=str(error))
+        return shown(request, "sign-in-link.html", 403, NO_REFERRER, token=token, same=False, mistake=str(error))
+    agent = request.headers.get("user-agent", "")
+    secret, new = await run_in_threadpool(accounts.sign_in, store, data["address"], agent)
+    return await signed_in(request, secret, "/account" if new else data["next"])
+
+
+async def signed_in(request: Request, secret: str, to: str) -> Response:
+    """Goes on as the reader whose session it is; the session before it, if any, ends."""
+    before = people.cookie(request, people.SESSION_COOKIE)
+    store: Store = request.app.state.edition.store
+    if before and (old := await run_in_threadpool(accounts.by_session, store, before)) is not None:
+        await run_in_threadpool(accounts.sign_out, store, old.id, [old.session])
+    answer = RedirectResponse(to, 303, NO_REFERRER)
+    people.set_cookie(request, answer, people.SESSION_COOKIE, secret, int(accounts.SESSION.total_seconds()))
+    people.set_cookie(request, answer, people.BROWSER_COOKIE, "", 0)
+    return answer
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request, reader: SignedIn) -> Response:
+    await run_in_threadpool(accounts.sign_out, request.app.state.edition.store, reader.id, [reader.session])
+    answer = RedirectResponse("/", 303)
+    people.set_cookie(request, answer, people.SESSION_COOKIE, "", 0)
+    return answer
+
+
+@router.get("/account")
+async def own(request: Request, reader: SignedIn) -> Response:
+    return await account_page(request, reader)
+
+
+async def account_page(request: Request, reader: Reader, status: int = 200, **given: Any) -> Response:
+    """What an account holds: name, sessions, keys; `mistake` and `secret` are what the last form brought."""
+    store: Store = request.app.state.edition.store
+
+    def held() -> dict[str, Any]:
+        return {"sessions": accounts.sessions(store, reader.id), "tokens": accounts.tokens(store, reader.id)}
+
+    given = {"mistake": "", "secret": "", "scopes": accounts.SCOPES, **(await run_in_threadpool(held)), **given}
+    return shown(request, "account.html", status, **given)
+
+
+@router.post("/account/name")
+async def rename(request: Request, reader: SignedIn, name: Annotated[str, Form(max_length=200)] = "") -> Response:
+    try:
+        await run_in_threadpool(accounts.rename, request.app.state.edition.store, reader.id, name)
+    except BroadsheetError as error:
+        return await account_page(request, reader, 422, mistake=str(error))
+    return RedirectResponse("/account", 303)
+
+
+@router.post("/account/sessions/end")
+async def end_session(request: Request, reader: SignedIn, session: Annotated[str, Form(max_length=80)] = "") -> Response:
+    """Ends one session of the account; without a name, all but this one."""
+    store: Store = request.app.state.edition.store
+
+    def work() -> None:
+        others = [one.digest for one in accounts.sessions(store, reader.id) if one.digest != reader.session]
+        accounts.sign_out(store, reader.id, [session] if session else others)
+
+    await run_in_threadpool(work)
+    return RedirectResponse("/account", 303)
+
+
+@router.post("/account/keys")
+async def new_key(
+    request: Request,
+    reader: SignedIn,
+    name: Annotated[str, Form(max_length=60)] = "",
+    scope: Annotated[list[str], Form(max_length=20)] = [],  # noqa: B006
+) -> Response:
+    """Makes a key of the API and shows it, this once."""
+    try:
+        secret = await run_in_threadpool(accounts.new_token, request.app.state.edition.store, reader.id, name, scope)
+    except InputError as error:
+        return await account_page(request, reader, 422, mistake=str(error))
+    return await account_page(request, reader, secret=secret)
+
+
+@router.post("/account/keys/end")
+async def end_key(request: Request, reader: SignedIn, key: Annotated[str, Form(max_length=80)] = "") -> Response:
+    await run_in_threadpool(accounts.drop_token, request.app.state.edition.store, reader.id, key)
+    return RedirectResponse("/account", 303)

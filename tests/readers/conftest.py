@@ -1,0 +1,20 @@
+import pytest
+
+pytest.importorskip("fastapi", reason="The site is not here: pip install '.[readers]'")
+
+from readership import Browser
+
+from broadsheet.lab.store import Store
+
+
+@pytest.fixture
+def letters(tmp_path):
+    """Where the site's letters go."""
+    return tmp_path / "letters"
+
+
+@pytest.fixture
+def site(home, letters):
+    """A site with readers; `site()` is another browser at it, `site(address="a@example.org")` one that is signed in."""
+    store = Store()
+    return lambda **options: Browser(store, letters, **options)
