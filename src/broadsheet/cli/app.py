@@ -22,6 +22,7 @@ from broadsheet.cli import (
     networks,
     neurons,
     pages,
+    readership,
     recordings,
     recordings_connectome,
     recordings_decode,
@@ -76,6 +77,7 @@ for name, command in {
 }.items():
     app.command(name, cls=verifying.WithGrowth if name == "verify" else None)(command)  # type: ignore[type-var]
 app.add_typer(serving.db, name="db", help="The database: upgrade, backup, restore.")
+app.add_typer(readership.readers, name="readers")
 app.add_typer(neurons.app, name="neurons", help="Neurons, on your own recordings and networks.")
 app.add_typer(networks.app, name="networks", help="Networks of neurons.")
 app.add_typer(atoms.app, name="atoms", help="Potentials, density functionals and sets of structures.")
