@@ -1,8 +1,9 @@
-"""How a paper is cited: as BibTeX, and as tags of its page, from which reference managers and Google Scholar read it."""
+"""How a paper is cited: as BibTeX, CSL-JSON and RIS, and as tags of its page, which Zotero and Google Scholar read."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from broadsheet.page.catalogue import ListedPaper
 
@@ -29,6 +30,47 @@ def bibtex(paper: ListedPaper) -> str:
         fields["note"] = f"author names: broadsheet import {paper.arxiv}" if paper.arxiv else "author names unknown"
     lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
     return f"@misc{{{paper.slug},\n{lines}\n}}"
+
+
+def csl(paper: ListedPaper, title: str) -> dict[str, Any]:
+    """An item of CSL-JSON (schema 1.0.2); `title` is the paper's without markup."""
+    item: dict[str, Any] = {"id": paper.slug, "type": "article", "title": title}
+    if paper.names:
+        item["author"] = [_csl_name(name) for name in paper.names]
+    if paper.published:
+        item["issued"] = {"date-parts": [[int(part) for part in paper.published.split("-")]]}
+    if paper.arxiv:
+        item |= {"number": f"arXiv:{paper.arxiv}", "publisher": "arXiv", "URL": abstract_url(paper.arxiv)}
+    if paper.abstract:
+        item["abstract"] = paper.abstract
+    return item
+
+
+def ris(paper: ListedPaper, title: str) -> str:
+    """An entry of RIS, its lines ended by CR LF; `title` is the paper's without markup."""
+    lines = [("TY", "GEN"), ("ID", paper.slug), ("TI", title)]
+    for name in map(_csl_name, paper.names):
+        lines.append(
+            ("AU", ", ".join(name[key] for key in ("family", "given", "suffix") if key in name) or name.get("literal", ""))
+        )
+    if paper.published:
+        lines += [("PY", paper.published[:4]), ("DA", paper.published.replace("-", "/"))]
+    if paper.arxiv:
+        lines += [("PB", "arXiv"), ("M1", f"arXiv:{paper.arxiv}"), ("UR", abstract_url(paper.arxiv))]
+    if paper.abstract:
+        lines.append(("AB", paper.abstract))
+    return "".join(f"{tag}  - {' '.join(value.split())}\r\n" for tag, value in [*lines, ("ER", "")])
+
+
+def _csl_name(name: str) -> dict[str, str]:
+    """A name in parts; that of a group, or a single word, as it stands."""
+    if CORPORATE.search(name) or " " not in name.strip():
+        return {"literal": name}
+    found = SUFFIX.match(name)
+    if found:
+        return {"family": found["last"], "given": found["first"], "suffix": found["suffix"]}
+    given, _, family = name.rpartition(" ")
+    return {"family": family, "given": given}
 
 
 def abstract_url(arxiv: str) -> str:

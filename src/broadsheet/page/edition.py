@@ -226,6 +226,15 @@ class Edition:
             return [other for other, _ in self.nearest.around(slug, most) if other in self.view.papers]
         return self.words.similar(self.view.papers[slug], most)
 
+    def similar_to_all(self, slugs: Sequence[str], most: int = 6) -> list[str]:
+        """The papers nearest to many: each of them (of the last 50) has a say for those nearest to it, the nearest most."""
+        said: dict[str, float] = {}
+        for slug in [slug for slug in slugs if slug in self.view.papers][-50:]:
+            for rank, other in enumerate(self.similar(slug, 20)):
+                said[other] = said.get(other, 0.0) + 1 / (10 + rank)
+        found = sorted(said, key=lambda slug: (-said[slug], slug))
+        return [slug for slug in found if slug not in set(slugs)][:most]
+
     def near(self, slugs: Iterable[str], most: int = 2) -> dict[str, list[str]]:
         """For each paper that has no system here, the nearest ones that have one, where any is near: by meaning (`NEAR`).
 

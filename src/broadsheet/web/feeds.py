@@ -28,7 +28,8 @@ COLOURS = {
 }  # fmt: skip
 
 
-def _feed(request: Request, title: str, path: str, slugs: Sequence[str]) -> Response:
+def feed_of(request: Request, title: str, path: str, slugs: Sequence[str]) -> Response:
+    """Papers as an Atom feed; `path`: the page that shows the same."""
     view = request.app.state.edition.view
     shown = [view.papers[slug] for slug in slugs[:ENTRIES]]
     updated = max((paper.day for paper in shown if paper.day), default="1970-01-01")
@@ -45,28 +46,28 @@ def _view(request: Request) -> Any:
 
 @router.get("/feeds/latest.atom")
 async def latest(request: Request) -> Response:
-    return _feed(request, "Broadsheet: latest papers", "/", _view(request).newest)
+    return feed_of(request, "Broadsheet: latest papers", "/", _view(request).newest)
 
 
 @router.get("/feeds/trending.atom")
 async def trending(request: Request) -> Response:
-    return _feed(request, "Broadsheet: trending", "/trending", _view(request).trending)
+    return feed_of(request, "Broadsheet: trending", "/trending", _view(request).trending)
 
 
 @router.get("/feeds/day/{day}.atom")
 async def by_day(request: Request, day: str) -> Response:
     wanted = intake.day(day).isoformat()
-    return _feed(request, f"Broadsheet: {day_text(wanted)}", f"/day/{wanted}", _view(request).days.get(wanted, ()))
+    return feed_of(request, f"Broadsheet: {day_text(wanted)}", f"/day/{wanted}", _view(request).days.get(wanted, ()))
 
 
 @router.get("/feeds/week/{week}.atom")
 async def by_week(request: Request, week: str) -> Response:
-    return _feed(request, f"Broadsheet: week {week}", f"/week/{week}", _view(request).between(*week_of(week)))
+    return feed_of(request, f"Broadsheet: week {week}", f"/week/{week}", _view(request).between(*week_of(week)))
 
 
 @router.get("/feeds/month/{month}.atom")
 async def by_month(request: Request, month: str) -> Response:
-    return _feed(request, f"Broadsheet: {month}", f"/month/{month}", _view(request).between(*month_of(month)))
+    return feed_of(request, f"Broadsheet: {month}", f"/month/{month}", _view(request).between(*month_of(month)))
 
 
 @router.get("/feeds/topics/{topic}.atom")
@@ -74,13 +75,13 @@ async def by_topic(request: Request, topic: str) -> Response:
     view = _view(request)
     if topic not in view.topics:
         raise NotFoundError(f"There is no topic {topic[:60]!r}.")
-    return _feed(request, f"Broadsheet: {topic}", f"/topics/{topic}", view.topics[topic])
+    return feed_of(request, f"Broadsheet: {topic}", f"/topics/{topic}", view.topics[topic])
 
 
 @router.get("/feeds/authors/{name:path}.atom")
 async def by_author(request: Request, name: str) -> Response:
     spelt, slugs = _view(request).author(name)
-    return _feed(request, f"Broadsheet: papers of {spelt}", link(f"/authors/{spelt}"), slugs)
+    return feed_of(request, f"Broadsheet: papers of {spelt}", link(f"/authors/{spelt}"), slugs)
 
 
 @router.get("/feeds/search.atom")
@@ -96,7 +97,7 @@ async def by_search(
     found = await run_in_threadpool(edition.search, q, Filters(topic, verdict, basis), ENTRIES)
     newest = sorted(found.slugs, key=lambda slug: edition.view.papers[slug].day, reverse=True)
     words = q or topic or verdict or basis or "all papers"
-    return _feed(request, f"Broadsheet: {words}", link("/search", q=q, topic=topic, verdict=verdict, basis=basis), newest)
+    return feed_of(request, f"Broadsheet: {words}", link("/search", q=q, topic=topic, verdict=verdict, basis=basis), newest)
 
 
 @router.get("/badges/{slug}.svg")

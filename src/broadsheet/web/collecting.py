@@ -1,0 +1,488 @@
+"""Collections, what to read later, what was read, and what readers bring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from broadsheet.errors import BroadsheetError, InputError, NotFoundError
+from broadsheet.lab.store import Store
+from broadsheet.page.catalogue import ListedPaper
+from broadsheet.page.citation import bibtex, csl, ris
+from broadsheet.page.edition import Edition
+from broadsheet.readers import collecting, keys, marks, rates, submitting
+from broadsheet.readers.accounts import Reader
+from broadsheet.readers.collecting import Shelf
+from broadsheet.readers.submitting import Brought
+from broadsheet.web import people
+from broadsheet.web.accounts import shown
+from broadsheet.web.administration import Admin, import_given
+from broadsheet.web.api import MISSING, WRONG, Mistake
+from broadsheet.web.feeds import feed_of
+from broadsheet.web.mathematics import plain
+
+router = APIRouter(include_in_schema=False)
+api = APIRouter(prefix="/api/v1")
+
+SignedIn = Annotated[Reader, Depends(people.wanted())]
+Reads = Annotated[Reader, Depends(people.wanted("read"))]
+Collects = Annotated[Reader, Depends(people.wanted("collections"))]
+Submits = Annotated[Reader, Depends(people.wanted("submissions"))]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+Slug = Annotated[str, Form(max_length=200)]
+Title = Annotated[str, Form(max_length=400)]
+Words = Annotated[str, Form(max_length=8000)]
+
+SUBMISSIONS = rates.Limit("brought", 20, 86_400)
+KINDS = {
+    "bib": "application/x-bibtex",
+    "json": "application/vnd.citationstyles.csl+json",
+    "ris": "application/x-research-info-systems",
+}
+"""ending of an export -> its media type."""
+
+
+def _edition(request: Request) -> Edition:
+    return request.app.state.edition
+
+
+def _store(request: Request) -> Store:
+    return _edition(request).store
+
+
+def _slug(request: Request, name: str) -> str:
+    """The short name of a paper; raises `NotFoundError` where there is none."""
+    return _edition(request).view.paper(name).slug
+
+
+def _back(request: Request, where: str) -> Response:
+    """Goes back to a page of this site."""
+    return RedirectResponse(people.local(where), 303)
+
+
+def _mine(request: Request) -> int | None:
+    reader: Reader | None = request.state.reader
+    return reader.id if reader is not None and "read" in reader.scopes else None
+
+
+def private_feed(store: Store, shelf: Shelf) -> str:
+    """The path of a collection's feed; that of a private one cannot be guessed."""
+    if shelf.public:
+        return f"/feeds/collections/{shelf.id}.atom"
+    return f"/feeds/collections/{shelf.id}/{keys.signature(keys.site_key(store), 'feed', f'{shelf.owner} {shelf.id}')}.atom"
+
+
+@router.get("/collections")
+async def listed(request: Request) -> Response:
+    """Collections that everybody may see."""
+    shelves = await run_in_threadpool(collecting.public, _store(request))
+    return shown(request, "collections.html", shelves=shelves)
+
+
+@router.get("/account/collections")
+async def own(request: Request, reader: SignedIn) -> Response:
+    return await _own_page(request, reader)
+
+
+async def _own_page(request: Request, reader: Reader, code: int = 200, mistake: str = "") -> Response:
+    def held() -> dict[str, Any]:
+        store = _store(request)
+        return {"shelves": collecting.of_account(store, reader.id), "mine": marks.mine(store, reader.id)}
+
+    return shown(request, "own-collections.html", code, mistake=mistake, **(await run_in_threadpool(held)))
+
+
+@router.post("/account/collections")
+async def make(
+    request: Request, reader: SignedIn, title: Title = "", text: Words = "", public: Annotated[bool, Form()] = False
+) -> Response:
+    try:
+        number = await run_in_threadpool(collecting.make, _store(request), reader.id, title, text, public)
+    except InputError as error:
+        return await _own_page(request, reader, 422, str(error))
+    return RedirectResponse(f"/collections/{number}", 303)
+
+
+@router.get("/collections/{number}")
+async def one(request: Request, number: Number) -> Response:
+    return await _shelf_page(request, number)
+
+
+async def _shelf_page(request: Request, number: int, code: int = 200, mistake: str = "") -> Response:
+    edition = _edition(request)
+
+    def held() -> dict[str, Any]:
+        shelf = collecting.shelf(edition.store, number, _mine(request))
+        return {
+            "shelf": shelf,
+            "own": shelf.owner == _mine(request),
+            "papers": [(edition.view.papers[slug], note) for slug, note in shelf.papers if slug in edition.view.papers],
+            "similar": edition.similar_to_all(shelf.slugs),
+            "feed": private_feed(edition.store, shelf),
+        }
+
+    return shown(request, "collection.html", code, mistake=mistake, **(await run_in_threadpool(held)))
+
+
+@router.post("/collections/{number}/change")
+async def change(
+    request: Request,
+    reader: SignedIn,
+    number: Number,
+    title: Title = "",
+    text: Words = "",
+    public: Annotated[bool, Form()] = False,
+) -> Response:
+    try:
+        await run_in_threadpool(collecting.change, _store(request), reader.id, number, title, text, public)
+    except NotFoundError:
+        raise
+    except InputError as error:
+        return await _shelf_page(request, number, 422, str(error))
+    return RedirectResponse(f"/collections/{number}", 303)
+
+
+@router.post("/collections/{number}/delete")
+async def delete(request: Request, reader: SignedIn, number: Number) -> Response:
+    await run_in_threadpool(collecting.drop, _store(request), reader.id, number)
+    return RedirectResponse("/account/collections", 303)
+
+
+@router.post("/collections/{number}/papers")
+async def put(
+    request: Request, reader: SignedIn, number: Number, paper: Slug, note: Annotated[str | None, Form(max_length=8000)] = None
+) -> Response:
+    """Puts a paper, by short name or identifier, into a collection, or changes its note."""
+    try:
+        slug = _slug(request, paper.strip())
+        await run_in_threadpool(collecting.put, _store(request), reader.id, number, slug, note)
+    except InputError as error:
+        await run_in_threadpool(collecting.shelf, _store(request), number, reader.id)  # of others: there is none
+        return await _shelf_page(request, number, 422, str(error))
+    return RedirectResponse(f"/collections/{number}#{slug}", 303)
+
+
+@router.post("/collections/{number}/take")
+async def take(request: Request, reader: SignedIn, number: Number, paper: Slug) -> Response:
+    await run_in_threadpool(collecting.take, _store(request), reader.id, number, paper)
+    return RedirectResponse(f"/collections/{number}", 303)
+
+
+@router.post("/collections/{number}/move")
+async def move(
+    request: Request, reader: SignedIn, number: Number, paper: Slug, place: Annotated[int, Form(ge=-1, le=2000)]
+) -> Response:
+    await run_in_threadpool(collecting.move, _store(request), reader.id, number, paper, place)
+    return RedirectResponse(f"/collections/{number}#{paper}", 303)
+
+
+@router.post("/collect")
+async def collect(
+    request: Request, reader: SignedIn, paper: Slug, collection: Annotated[int, Form(ge=1, le=2**31 - 1)]
+) -> Response:
+    """Puts a paper into a collection that was chosen on the paper's page."""
+    slug = _slug(request, paper)
+    await run_in_threadpool(collecting.put, _store(request), reader.id, collection, slug)
+    return _back(request, f"/papers/{slug}")
+
+
+@router.post("/later")
+async def later(request: Request, reader: SignedIn, paper: Slug, keep: Annotated[bool, Form()] = True) -> Response:
+    slug = _slug(request, paper)
+    await run_in_threadpool(collecting.later, _store(request), reader.id, slug, keep)
+    return _back(request, f"/papers/{slug}")
+
+
+@router.post("/read")
+async def read(request: Request, reader: SignedIn, paper: Slug, read: Annotated[bool, Form()] = True) -> Response:
+    slug = _slug(request, paper)
+    await run_in_threadpool(collecting.mark_read, _store(request), reader.id, slug, read)
+    return _back(request, f"/papers/{slug}")
+
+
+def exported(papers: Sequence[ListedPaper], ending: str) -> str:
+    """Papers as BibTeX (`bib`), CSL-JSON (`json`) or RIS (`ris`)."""
+    if ending == "bib":
+        return "".join(f"{bibtex(paper)}\n\n" for paper in papers)
+    if ending == "ris":
+        return "".join(ris(paper, plain(paper.title)) for paper in papers)
+    return json.dumps([csl(paper, plain(paper.title)) for paper in papers], ensure_ascii=False, indent=1)
+
+
+@router.get("/collections/{number}/export.{ending}")
+async def export(request: Request, number: Number, ending: Literal["bib", "json", "ris"]) -> Response:
+    """A collection for reference managers."""
+    shelf = await run_in_threadpool(collecting.shelf, _store(request), number, _mine(request))
+    view = _edition(request).view
+    text = exported([view.papers[slug] for slug in shelf.slugs if slug in view.papers], ending)
+    name = shelf.name.encode("ascii", "ignore").decode().strip("-") or "collection"
+    headers = {"content-disposition": f'attachment; filename="{name}.{ending}"', "cache-control": "private, no-store"}
+    return Response(text, media_type=f"{KINDS[ending]}; charset=utf-8", headers=headers)
+
+
+@router.get("/feeds/collections/{number}.atom")
+async def feed(request: Request, number: Number) -> Response:
+    shelf = await run_in_threadpool(collecting.shelf, _store(request), number, None)
+    return _feed(request, shelf)
+
+
+@router.get("/feeds/collections/{number}/{signature}.atom")
+async def own_feed(request: Request, number: Number, signature: str) -> Response:
+    """The feed of a private collection, for readers of feeds that cannot sign in."""
+    store = _store(request)
+
+    def found() -> Shelf:
+        owner = collecting.owner(store, number)
+        if owner is None or not keys.signed(keys.site_key(store), "feed", f"{owner} {number}", signature):
+            raise NotFoundError("There is no such collection.")
+        return collecting.shelf(store, number, owner)
+
+    answer = _feed(request, await run_in_threadpool(found))
+    answer.headers["cache-control"] = "private, no-store"
+    return answer
+
+
+def _feed(request: Request, shelf: Shelf) -> Response:
+    view = _edition(request).view
+    slugs = [slug for slug in shelf.slugs[::-1] if slug in view.papers]
+    return feed_of(request, f"{shelf.title}, a collection of {shelf.owner_name}", f"/collections/{shelf.id}", slugs)
+
+
+@router.get("/submit")
+async def form(request: Request, reader: SignedIn) -> Response:
+    return await _submit_page(request, reader)
+
+
+async def _submit_page(request: Request, reader: Reader, code: int = 200, mistake: str = "") -> Response:
+    brought = await run_in_threadpool(submitting.of_account, _store(request), reader.id)
+    return shown(request, "submit.html", code, brought=brought, mistake=mistake)
+
+
+def _submit(request: Request, reader: Reader, value: str, note: str) -> int:
+    kind, spelt = submitting.read(value)
+    if kind == "paper" and spelt in _edition(request).view.aliases:
+        raise InputError(f"{spelt} is on the page already.")
+    rates.count(_store(request), SUBMISSIONS, str(reader.id))
+    return submitting.submit(_store(request), reader.id, value, note)
+
+
+@router.post("/submit")
+async def submit(
+    request: Request, reader: SignedIn, value: Annotated[str, Form(max_length=800)] = "", note: Words = ""
+) -> Response:
+    try:
+        await run_in_threadpool(_submit, request, reader, value, note)
+    except InputError as error:
+        return await _submit_page(request, reader, 422, str(error))
+    return RedirectResponse("/submit", 303)
+
+
+@router.get("/administrator/submissions", dependencies=[Admin])
+async def queue(request: Request) -> Response:
+    """What waits for the administrator's yes."""
+    return await _queue_page(request)
+
+
+async def _queue_page(request: Request, code: int = 200, said: str = "") -> Response:
+    waiting = await run_in_threadpool(submitting.waiting, _store(request))
+    return shown(request, "submissions.html", code, waiting=waiting, said=said)
+
+
+@router.post("/administrator/submissions/{number}", dependencies=[Admin])
+async def settle(
+    request: Request, number: Number, outcome: Annotated[Literal["accepted", "refused"], Form()], answer: Words = ""
+) -> Response:
+    """Accepts or refuses. An accepted paper is imported; of a repository nothing is run here."""
+
+    def work() -> None:
+        found = submitting.one(_store(request), number)
+        if outcome == "accepted" and found.kind == "paper":
+            import_given(_edition(request), found.value, b"", "", None)
+        submitting.settle(_store(request), number, outcome, answer)
+
+    try:
+        await run_in_threadpool(work)
+    except NotFoundError:
+        raise
+    except BroadsheetError as error:
+        return await _queue_page(request, 422, f"It still waits. {error}")
+    return RedirectResponse("/administrator/submissions", 303)
+
+
+class ShelfOut(BaseModel):
+    """A collection; `papers` are short names in order, with notes, where one collection was asked for."""
+
+    id: int
+    owner: str
+    title: str
+    text: str
+    kind: str
+    public: bool
+    changed: str
+    count: int
+    papers: list[dict[str, str]]
+
+
+class ShelfIn(BaseModel):
+    title: str = Field(max_length=400)
+    text: str = Field("", max_length=8000)
+    public: bool = False
+
+
+class PlacedIn(BaseModel):
+    """A note on a paper of a collection, and its place from 0 where it is to be moved."""
+
+    note: str | None = Field(None, max_length=8000)
+    place: int | None = Field(None, ge=0, le=2000)
+
+
+class MarksOut(BaseModel):
+    """Short names of papers that the account has read, keeps for later, and voted for."""
+
+    read: list[str]
+    later: list[str]
+    votes: list[str]
+
+
+class MarkIn(BaseModel):
+    value: bool = True
+
+
+class SubmissionIn(BaseModel):
+    """An arXiv identifier, or the https address of a repository with a `claims.toml`."""
+
+    value: str = Field(max_length=800)
+    note: str = Field("", max_length=400)
+
+
+class SubmissionOut(BaseModel):
+    id: int
+    kind: str
+    value: str
+    note: str
+    state: str
+    answer: str
+    made: str
+
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"model": Mistake, "description": "The body cannot be read"},
+    401: {"model": Mistake, "description": "Not signed in"},
+    403: {"model": Mistake, "description": "The key lacks the scope"},
+    413: {"model": Mistake, "description": "Too large"},
+    429: {"model": Mistake, "description": "Too often"},
+    **MISSING,
+}
+"""What the API may answer to readers besides what they asked for."""
+
+
+def _shelf_out(shelf: Shelf) -> ShelfOut:
+    return ShelfOut(
+        id=shelf.id, owner=shelf.owner_name, title=shelf.title, text=shelf.text, kind=shelf.kind, public=shelf.public,
+        changed=shelf.changed.isoformat(), count=shelf.count,
+        papers=[{"slug": slug, "note": note} for slug, note in shelf.papers],
+    )  # fmt: skip
+
+
+def _one(request: Request, number: int, reader: Reader) -> ShelfOut:
+    return _shelf_out(collecting.shelf(_store(request), number, reader.id))
+
+
+@api.get("/collections", responses=WRONG)
+def api_public(request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> list[ShelfOut]:
+    """Collections that everybody may see, the one changed last first."""
+    return [_shelf_out(shelf) for shelf in collecting.public(_store(request), limit)]
+
+
+@api.get("/collections/{number}", responses=REFUSED)
+def api_one(request: Request, number: Number) -> ShelfOut:
+    """A collection with its papers: one that is public, or the account's own."""
+    return _shelf_out(collecting.shelf(_store(request), number, _mine(request)))
+
+
+@api.get("/me/collections", responses=REFUSED)
+def api_own(request: Request, reader: Reads) -> list[ShelfOut]:
+    """The account's collections."""
+    return [_shelf_out(shelf) for shelf in collecting.of_account(_store(request), reader.id)]
+
+
+@api.post("/me/collections", status_code=201, responses=REFUSED)
+def api_make(request: Request, reader: Collects, wanted: ShelfIn) -> ShelfOut:
+    """Makes a collection."""
+    number = collecting.make(_store(request), reader.id, wanted.title, wanted.text, wanted.public)
+    return _one(request, number, reader)
+
+
+@api.put("/me/collections/{number}", responses=REFUSED)
+def api_change(request: Request, reader: Collects, number: Number, wanted: ShelfIn) -> ShelfOut:
+    """Changes a collection's title, text and who sees it."""
+    collecting.change(_store(request), reader.id, number, wanted.title, wanted.text, wanted.public)
+    return _one(request, number, reader)
+
+
+@api.delete("/me/collections/{number}", status_code=204, responses=REFUSED)
+def api_drop(request: Request, reader: Collects, number: Number) -> None:
+    """Deletes a collection."""
+    collecting.drop(_store(request), reader.id, number)
+
+
+@api.put("/me/collections/{number}/papers/{slug}", responses=REFUSED)
+def api_put(request: Request, reader: Collects, number: Number, slug: str, wanted: PlacedIn) -> ShelfOut:
+    """Puts a paper into a collection, changes its note, moves it."""
+    found = _slug(request, slug)
+    collecting.put(_store(request), reader.id, number, found, wanted.note)
+    if wanted.place is not None:
+        collecting.move(_store(request), reader.id, number, found, wanted.place)
+    return _one(request, number, reader)
+
+
+@api.delete("/me/collections/{number}/papers/{slug}", responses=REFUSED)
+def api_take(request: Request, reader: Collects, number: Number, slug: str) -> ShelfOut:
+    """Takes a paper out of a collection."""
+    collecting.take(_store(request), reader.id, number, _slug(request, slug))
+    return _one(request, number, reader)
+
+
+@api.get("/me/marks", responses=REFUSED)
+def api_marks(request: Request, reader: Reads) -> MarksOut:
+    """What the account has read, keeps for later, and voted for."""
+    found = marks.mine(_store(request), reader.id)
+    return MarksOut(read=sorted(found.read), later=sorted(found.later), votes=sorted(found.votes))
+
+
+def _marking(what: Literal["read", "later"]) -> Callable[..., MarksOut]:
+    change = {"read": collecting.mark_read, "later": collecting.later}[what]
+
+    def mark(request: Request, reader: Collects, slug: str, wanted: MarkIn) -> MarksOut:
+        change(_store(request), reader.id, _slug(request, slug), wanted.value)
+        return api_marks(request, reader)
+
+    mark.__doc__ = {"read": "Marks a paper as read, or not.", "later": "Keeps a paper for later, or no longer."}[what]
+    return mark
+
+
+for name in ("read", "later"):
+    api.put(f"/me/{name}/{{slug}}", responses=REFUSED, name=f"mark_{name}")(_marking(name))
+
+
+def _submission_out(found: Brought) -> SubmissionOut:
+    kept = {name: getattr(found, name) for name in ("id", "kind", "value", "note", "state", "answer")}
+    return SubmissionOut(**kept, made=found.made.isoformat())
+
+
+@api.get("/me/submissions", responses=REFUSED)
+def api_submissions(request: Request, reader: Reads) -> list[SubmissionOut]:
+    """What the account has brought, the newest first."""
+    return [_submission_out(found) for found in submitting.of_account(_store(request), reader.id)]
+
+
+@api.post("/me/submissions", status_code=202, responses=REFUSED)
+def api_submit(request: Request, reader: Submits, wanted: SubmissionIn) -> SubmissionOut:
+    """Brings a paper or a repository; it waits for the administrator."""
+    return _submission_out(submitting.one(_store(request), _submit(request, reader, wanted.value, wanted.note)))
