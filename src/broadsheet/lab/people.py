@@ -22,12 +22,13 @@ DIGEST = 64
 
 
 class Account(Base):
-    """A reader. `address` is confirmed, in lower case; `key`: the name as it is compared; `role`: `reader` or `moderator`."""
+    """A reader. `address` is confirmed, in lower case, None for one who came by a provider and has confirmed none; `key`: the
+    name as it is compared; `role`: `reader` or `moderator`."""
 
     __tablename__ = "accounts"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    address: Mapped[str] = mapped_column(String(LONGEST_ADDRESS), unique=True)
+    address: Mapped[str | None] = mapped_column(String(LONGEST_ADDRESS), unique=True)
     name: Mapped[str] = mapped_column(String(60))
     key: Mapped[str] = mapped_column(String(60), unique=True)
     role: Mapped[str] = mapped_column(String(20), default="reader")
@@ -129,10 +130,11 @@ class Rate(Base):
 
 class Subscription(Base):
     """A list that an address follows. `kind`: `trending`, `topic`, `search`, `author`, `verdicts`; `value`: which; `rhythm`:
-    `daily` or `weekly`; `state`: `pending` until its link is followed, then `active`."""
+    `daily` or `weekly`; `state`: `pending` until its link is followed, then `active`; `returned`: letters that came back of late,
+    `returned_last` the last of them. A number is never given again: links that end a subscription are made of it."""
 
     __tablename__ = "subscriptions"
-    __table_args__ = (UniqueConstraint("address", "kind", "value"),)
+    __table_args__ = (UniqueConstraint("address", "kind", "value"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     address: Mapped[str] = mapped_column(String(LONGEST_ADDRESS), index=True)
@@ -144,6 +146,7 @@ class Subscription(Base):
     made: Mapped[datetime] = mapped_column(Moment)
     confirmed: Mapped[datetime | None] = mapped_column(Moment)
     returned: Mapped[int] = mapped_column(Integer, default=0)
+    returned_last: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class Suppressed(Base):
@@ -157,7 +160,8 @@ class Suppressed(Base):
 
 
 class Issue(Base):
-    """A digest as it was composed, once for all who follow the same list: subject and content of one period."""
+    """A digest as it was composed, once for all who follow the same list: subject and content of one period, empty where there
+    was nothing to tell. `known`: what the list held then, of which the next one tells what is new."""
 
     __tablename__ = "issues"
     __table_args__ = (UniqueConstraint("kind", "value", "rhythm", "period"),)
@@ -170,6 +174,7 @@ class Issue(Base):
     subject: Mapped[str] = mapped_column(String(200))
     text: Mapped[str] = mapped_column(Text)
     html: Mapped[str] = mapped_column(Text)
+    known: Mapped[dict[str, Any]] = mapped_column(JSON)
     made: Mapped[datetime] = mapped_column(Moment)
 
 
@@ -181,7 +186,11 @@ class Letter(Base):
     """
 
     __tablename__ = "letters"
-    __table_args__ = (UniqueConstraint("subscription_id", "period"), Index("ix_letters_state_due", "state", "due"))
+    __table_args__ = (
+        UniqueConstraint("subscription_id", "period"),
+        Index("ix_letters_state_due", "state", "due"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     issue_id: Mapped[int] = mapped_column(ForeignKey("issues.id"), index=True)

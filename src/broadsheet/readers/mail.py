@@ -24,15 +24,20 @@ from broadsheet.errors import BroadsheetError, InputError
 TIMEOUT = 60.0
 """Seconds that a server may take for each answer."""
 
+STATUS = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class MailError(BroadsheetError):
-    """A letter did not go out. `lasting`: the server refuses this letter for good; `unsure`: it may have taken it."""
+    """A letter did not go out. `lasting`: the server refuses this letter for good; `unsure`: it may have taken it; `server`: no
+    letter gets through just now; `status`: what is wrong with it as the server says it (RFC 3463: 5.1.1); `to`: whether it is
+    the recipient that was refused."""
 
-    def __init__(self, message: str, lasting: bool = False, unsure: bool = False) -> None:
+    def __init__(
+        self, message: str, lasting: bool = False, unsure: bool = False, server: bool = False, status: str = "", to: bool = False
+    ) -> None:
         super().__init__(message)
-        self.lasting, self.unsure = lasting, unsure
+        self.lasting, self.unsure, self.server, self.status, self.to = lasting, unsure, server, status, to
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,8 @@ class Server:
         to = str(message["To"].addresses[0].addr_spec)
         body = re.sub(rb"(?m)^\.", b"..", message.as_bytes())
         with self._trouble():
-            server = self._connection()
-            _expect(server.mail(envelope), 250)
-            _expect(server.rcpt(to), 250, 251)
+            server = self._begun(envelope)
+            _expect(server.rcpt(to), 250, 251, to=True)
             _expect(server.docmd("DATA"), 354)
             server.send(body if body.endswith(b"\r\n") else body + b"\r\n")
         try:
@@ -145,13 +149,26 @@ class Server:
         except (OSError, smtplib.SMTPException) as error:
             self.drop()
             raise MailError(f"The mail server did not say whether it took the letter ({_said(error)}).", unsure=True) from None
-        if code != 250:
+        if code < 400 and not 200 <= code < 300:
+            self.drop()
+            raise MailError("The mail server did not say whether it took the letter (its answer is none).", unsure=True)
+        if code >= 400:
+            self.drop()
             raise _refusal(code, answer)
         return f"{code} {answer.decode(errors='replace')}"[:200]
 
-    def _connection(self) -> smtplib.SMTP:
+    def _begun(self, envelope: str) -> smtplib.SMTP:
+        """The server, told of a letter; a connection that it has closed since the last letter is made again."""
         if self._open is not None:
-            return self._open
+            with suppress(OSError, smtplib.SMTPException):
+                if self._open.mail(envelope)[0] == 250:
+                    return self._open
+            self.drop()
+        server = self._connection()
+        _expect(server.mail(envelope), 250, server=True)
+        return server
+
+    def _connection(self) -> smtplib.SMTP:
         context = ssl.create_default_context()
         if self._scheme == "smtps":
             server: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=self._timeout, context=context)
@@ -165,10 +182,10 @@ class Server:
             server.ehlo()
             secure = True
         if self._scheme == "smtp+starttls" and not secure:
-            raise MailError(f"The mail server {self._host} has no STARTTLS, which was asked for.")
+            raise MailError(f"The mail server {self._host} has no STARTTLS, which was asked for.", server=True)
         if self._user:
             if not secure and self._host not in ("localhost", "127.0.0.1", "::1"):
-                raise MailError(f"The mail server {self._host} has no TLS: the password is not sent.")
+                raise MailError(f"The mail server {self._host} has no TLS: the password is not sent.", server=True)
             server.login(self._user, self._password)
         return server
 
@@ -182,7 +199,7 @@ class Server:
             raise
         except (OSError, smtplib.SMTPException) as error:
             self.drop()
-            raise MailError(f"The mail server {self._host} cannot be used ({_said(error)}).") from None
+            raise MailError(f"The mail server {self._host} cannot be used ({_said(error)}).", server=True) from None
 
     def drop(self) -> None:
         """Closes the connection without a word."""
@@ -202,14 +219,16 @@ def post(where: str) -> Post:
     return Server(where) if "://" in where else Folder(Path(where).expanduser())
 
 
-def _expect(reply: tuple[int, bytes], *codes: int) -> None:
+def _expect(reply: tuple[int, bytes], *codes: int, server: bool = False, to: bool = False) -> None:
     if reply[0] not in codes:
-        raise _refusal(*reply)
+        raise _refusal(*reply, server=server, to=to)
 
 
-def _refusal(code: int, answer: bytes) -> MailError:
-    said = one_line(answer.decode(errors="replace"), 120)
-    return MailError(f"The mail server refused the letter: {code} {said}", lasting=500 <= code < 600)
+def _refusal(code: int, answer: bytes, server: bool = False, to: bool = False) -> MailError:
+    said = one_line(re.sub(r"\S+@\S+", "…", answer.decode(errors="replace")), 120)  # addresses stay out of logs
+    status = STATUS.match(said)
+    message = f"The mail server refused the letter: {code} {said}"
+    return MailError(message, 500 <= code < 600, False, server or code == 421, status[1] if status else "", to)
 
 
 def _said(error: Exception) -> str:

@@ -12,7 +12,7 @@ def upgrade() -> None:
     op.create_table(
         "accounts",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("address", sa.String(254), nullable=False, unique=True),
+        sa.Column("address", sa.String(254), nullable=True, unique=True),
         sa.Column("name", sa.String(60), nullable=False),
         sa.Column("key", sa.String(60), nullable=False, unique=True),
         sa.Column("role", sa.String(20), nullable=False),
@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(200), nullable=False),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("html", sa.Text, nullable=False),
+        sa.Column("known", sa.JSON, nullable=False),
         sa.Column("made", moment, nullable=False),
         sa.UniqueConstraint("kind", "value", "rhythm", "period"),
     )
@@ -173,7 +174,9 @@ def upgrade() -> None:
         sa.Column("made", moment, nullable=False),
         sa.Column("confirmed", moment, nullable=True),
         sa.Column("returned", sa.Integer, nullable=False),
+        sa.Column("returned_last", moment, nullable=True),
         sa.UniqueConstraint("address", "kind", "value"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "votes",
@@ -209,6 +212,7 @@ def upgrade() -> None:
         sa.Column("changed", moment, nullable=False),
         sa.Column("answer", sa.String(200), nullable=False),
         sa.UniqueConstraint("subscription_id", "period"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_letters_state_due", "letters", ["state", "due"])
     op.create_table(
