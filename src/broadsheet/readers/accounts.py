@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from broadsheet.errors import InputError, NotFoundError, StoreError
 from broadsheet.lab.people import LONGEST_ADDRESS, Account, ApiToken, SignIn, Token
 from broadsheet.lab.store import Store
 from broadsheet.readers import keys
+from broadsheet.readers.mail import one_line
 
 LINK = timedelta(minutes=15)
 SESSION = timedelta(days=30)
@@ -28,10 +30,22 @@ SEEN = timedelta(minutes=10)
 """How exactly the last use of a session is kept."""
 
 MOST_CODES = 5
-"""Wrong codes that may be typed for one link."""
+"""Codes that may be typed for one link."""
 
-ADDRESS = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
-NAME = re.compile(r"[^\W_](?:[\w .'-]{0,38}[\w.])?")
+MOST_SESSIONS, MOST_KEYS = 20, 20
+"""Sessions of an account, of which one more ends the one that was used longest ago, and keys of the API."""
+
+ATOM, LABEL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+ADDRESS = re.compile(rf"(?=.{{1,64}}@){ATOM}(?:\.{ATOM})*@(?:{LABEL}\.)+(?!\d+$){LABEL}")
+SHORTEST, LONGEST = 2, 40
+"""Characters of a name."""
+
+OF_THE_SITE = re.compile(r"administrat|moderat|broadsheet|webmaster|postmaster|^(admin|root|support|system|security)\d*$")
+"""Names, as they are compared, that would speak for the site."""
+
+SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
+"""Scripts whose letters look alike: a name is written in one of them."""
+
 SCOPES = {
     "read": "your votes, marks, collections and subscriptions",
     "votes": "vote, and take votes back",
@@ -48,13 +62,17 @@ PREFIX = "bsr_"
 
 @dataclass(frozen=True)
 class Reader:
-    """Who asks: an account, by which session or key, and what it may do (`scopes`; a session may do all)."""
+    """Who asks: an account, by which session or key, and what it may do (`scopes`; a session may do all).
+
+    `address` is empty where none is confirmed yet; `since`: when the session began.
+    """
 
     id: int
     name: str
     address: str
     role: str
     session: str = ""
+    since: datetime | None = None
     scopes: frozenset[str] = frozenset(SCOPES)
 
     @property
@@ -69,22 +87,41 @@ class LinkError(InputError):
 def plain_address(text: str) -> str:
     """An e-mail address in lower case; raises `InputError` for anything that is none."""
     address = text.strip().lower()
-    if len(address) > LONGEST_ADDRESS or not ADDRESS.fullmatch(address) or ".." in address:
+    if len(address) > LONGEST_ADDRESS or not ADDRESS.fullmatch(address):
         raise InputError("That is no e-mail address; one like name@example.org is wanted.")
     return address
 
 
 def plain_name(text: str) -> str:
-    """A reader's name: 2 to 40 letters, digits, spaces, dots, hyphens, apostrophes; raises `InputError` for others."""
-    name = " ".join(text.split())
-    if not 2 <= len(name) <= 40 or not NAME.fullmatch(name):
+    """A reader's name: 2 to 40 letters and digits of any language; spaces, dots, hyphens, apostrophes between.
+
+    Raises `InputError` for others, for names that mix scripts whose letters look alike, and for those of the site itself.
+    """
+    name = " ".join(unicodedata.normalize("NFKC", text[:400]).split())
+    if not SHORTEST <= len(name) <= LONGEST or not _spelt(name):
         raise InputError("A name has 2 to 40 letters and digits; spaces, dots, hyphens and apostrophes may stand between.")
+    if len({script for letter in name for script in SCRIPTS if unicodedata.name(letter, "").startswith(script)}) > 1:
+        raise InputError("A name is written in one script: letters of two that look alike could be taken for another's name.")
+    if OF_THE_SITE.search(name_key(name)):
+        raise InputError("That name would speak for the site; take one of your own.")
     return name
 
 
+def _spelt(name: str) -> bool:
+    """Whether a name is letters and digits, with single marks between them, and at most two accents on a letter."""
+    kinds = "".join("." if letter in " .'-’" else unicodedata.category(letter)[0] for letter in name)
+    return re.fullmatch(r"(?:[LN]M{0,2}\.{0,2})+", kinds) is not None and name[-1] not in " '-’"
+
+
 def name_key(name: str) -> str:
-    """A name as it is compared: without case and spaces."""
-    return re.sub(r"[\W_]", "", name.casefold())[:60]
+    """A name as it is compared: without case, accents and what stands between."""
+    plain = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(letter for letter in plain if unicodedata.category(letter)[0] in "LN" or _vowel(letter))[:60]
+
+
+def _vowel(letter: str) -> bool:
+    """Whether a mark is a vowel of an Indic or like script, and no accent."""
+    return unicodedata.category(letter) == "Mc"
 
 
 def of_address(session: Session, address: str) -> Account | None:
@@ -104,7 +141,8 @@ def ask(
 ) -> tuple[str, str]:
     """Makes a one-time token; returns (the token for the link, a code of six digits for another browser's window).
 
-    Kept are digests alone. `browser`: the secret of the browser that asked, which may use the link without the code.
+    Kept are digests alone. `browser`: the secret of the browser that asked, which may use the link without the code; a link
+    that was made without one may be used anywhere.
     """
     now = now or datetime.now(UTC)
     token, code = keys.fresh(), f"{secrets.randbelow(10**6):06d}"
@@ -137,18 +175,23 @@ def use(
     now = now or datetime.now(UTC)
     with store.session() as session:
         found = _valid(session, purpose, token, now)
+        mine = update(Token).where(Token.digest == found.digest)
+        if not _same(found, browser):
+            if not code.strip():
+                raise LinkError("This link was asked for in another browser: type the code that stands beside it.")
+            tried = session.execute(mine.where(Token.tries < MOST_CODES).values(tries=Token.tries + 1))  # before it is compared
+            if not tried.rowcount:  # type: ignore[attr-defined]
+                raise LinkError("This link is too old; ask for a new one.")
         right = _same(found, browser) or hmac.compare_digest(found.data["code"], keys.digest(f"{token} {code.strip()}"))
         if right:
-            taken = update(Token).where(Token.digest == found.digest, Token.used.is_(None)).values(used=now)
-            if not session.execute(taken).rowcount:  # type: ignore[attr-defined]
+            if not session.execute(mine.where(Token.used.is_(None)).values(used=now)).rowcount:  # type: ignore[attr-defined]
                 raise LinkError("This link was used already.")
             return {name: value for name, value in found.data.items() if name != "code"}
-        session.execute(update(Token).where(Token.digest == found.digest).values(tries=Token.tries + 1))
-    raise LinkError("That is not the code." if code else "This link was asked for in another browser: type the code there.")
+    raise LinkError("That is not the code.")
 
 
 def _same(token: Token, browser: str) -> bool:
-    return bool(token.browser) and hmac.compare_digest(token.browser, keys.digest(browser))
+    return not token.browser or hmac.compare_digest(token.browser, keys.digest(browser))
 
 
 def _valid(session: Session, purpose: str, token: str, now: datetime) -> Token:
@@ -197,9 +240,12 @@ def open_session(session: Session, found: Account, agent: str, now: datetime) ->
         raise InputError("This account is blocked; the administrator says why.")
     secret = keys.fresh()
     found.seen = now
+    old = select(SignIn.digest).where(SignIn.account_id == found.id).order_by(SignIn.seen.desc()).offset(MOST_SESSIONS - 1)
+    session.execute(delete(SignIn).where(SignIn.digest.in_(list(session.scalars(old)))))
     session.add(
         SignIn(
-            digest=keys.digest(secret), account_id=found.id, agent=agent[:200], made=now, seen=now, expires=now + SESSION
+            digest=keys.digest(secret), account_id=found.id, agent=one_line(agent)[:200], made=now, seen=now,
+            expires=now + SESSION,
         )
     )  # fmt: skip
     return secret
@@ -216,7 +262,7 @@ def by_session(store: Store, secret: str, now: datetime | None = None) -> Reader
         opened, found = row
         if opened.seen < now - SEEN:
             opened.seen = found.seen = now
-        return Reader(found.id, found.name, found.address, found.role, session=opened.digest)
+        return Reader(found.id, found.name, found.address or "", found.role, session=opened.digest, since=opened.made)
 
 
 def by_token(store: Store, token: str, now: datetime | None = None) -> Reader | None:
@@ -230,7 +276,7 @@ def by_token(store: Store, token: str, now: datetime | None = None) -> Reader | 
         key, found = row
         if key.seen is None or key.seen < now - SEEN:
             key.seen = now
-        return Reader(found.id, found.name, found.address, found.role, scopes=frozenset(key.scopes.split()))
+        return Reader(found.id, found.name, found.address or "", found.role, scopes=frozenset(key.scopes.split()))
 
 
 def sessions(store: Store, number: int, now: datetime | None = None) -> list[SignIn]:
@@ -251,16 +297,19 @@ def sign_out(store: Store, number: int, digests: Iterable[str] | None = None) ->
 
 
 def new_token(store: Store, number: int, name: str, scopes: Iterable[str], days: int = 365) -> str:
-    """A key of the API, to be shown once; raises `InputError` for scopes that are none."""
+    """A key of the API, to be shown once; raises `InputError` for scopes that are none, and where there are too many keys."""
     wanted = sorted(set(scopes))
     unknown = [scope for scope in wanted if scope not in SCOPES]
     if unknown or not wanted:
         raise InputError(f"A key needs scopes of {', '.join(SCOPES)}; got {', '.join(unknown)[:60] or 'none'}.")
     secret, now = PREFIX + keys.fresh(), datetime.now(UTC)
     with store.session() as session:
+        held = session.scalar(select(func.count()).select_from(ApiToken).where(ApiToken.account_id == number)) or 0
+        if held >= MOST_KEYS:
+            raise InputError(f"An account has {MOST_KEYS} keys at the most; end one first.")
         session.add(
             ApiToken(
-                digest=keys.digest(secret), account_id=number, name=name.strip()[:60] or "key", scopes=" ".join(wanted),
+                digest=keys.digest(secret), account_id=number, name=one_line(name)[:60] or "key", scopes=" ".join(wanted),
                 made=now, seen=None, expires=now + timedelta(days=days),
             )
         )  # fmt: skip
@@ -288,8 +337,14 @@ def rename(store: Store, number: int, text: str) -> str:
         holder = session.scalars(select(Account.id).where(Account.key == name_key(name))).one_or_none()
         if holder not in (None, number):
             raise InputError("Somebody has that name already.")
-        found = account(session, number)
-        found.name, found.key = name, name_key(name)
+    taken = update(Account).where(Account.id == number).values(name=name, key=name_key(name))
+    try:
+        with store.session() as session:
+            session.execute(taken)
+    except StoreError as error:
+        if isinstance(error.__cause__, IntegrityError):  # somebody took it just now
+            raise InputError("Somebody has that name already.") from None
+        raise
     return name
 
 

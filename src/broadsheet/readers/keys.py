@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +15,8 @@ from broadsheet.lab.people import Secret
 from broadsheet.lab.store import Store
 
 SITE = "site"
+
+_keys: WeakKeyDictionary[Store, bytes] = WeakKeyDictionary()
 
 
 def fresh() -> str:
@@ -28,10 +31,12 @@ def digest(secret: str) -> str:
 
 def site_key(store: Store) -> bytes:
     """The site's random key, made when it is first wanted; web processes and senders of one store share it."""
+    if store in _keys:
+        return _keys[store]
     with store.session() as session:
         found = session.get(Secret, SITE)
         if found is not None:
-            return bytes.fromhex(found.value)
+            return _keys.setdefault(store, bytes.fromhex(found.value))
     try:
         with store.session() as session:
             session.execute(insert(Secret).values(name=SITE, value=secrets.token_hex(32)))

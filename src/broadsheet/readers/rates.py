@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from broadsheet.errors import BroadsheetError
+from broadsheet.errors import BroadsheetError, StoreError
 from broadsheet.lab.people import Rate
 from broadsheet.lab.store import Store
-from broadsheet.readers.keys import digest
+from broadsheet.readers.keys import signature, site_key
 
 
 class TooOftenError(BroadsheetError):
@@ -32,21 +33,32 @@ class Limit:
 
 
 def count(store: Store, limit: Limit, who: str, now: datetime | None = None) -> None:
-    """Counts once more what somebody does; raises `TooOftenError` where the limit is reached. `who`: kept as a digest alone."""
+    """Counts once more what somebody does; raises `TooOftenError` where the limit is reached.
+
+    `who` is kept as a digest with the site's key, of which it cannot be found again by trying addresses.
+    """
     now = now or datetime.now(UTC)
-    key = digest(f"{limit.what} {who}")
+    key, early = signature(site_key(store), "rate", f"{limit.what} {who}"), now - timedelta(seconds=limit.seconds)
+    mine = update(Rate).where(Rate.key == key)
+    more = mine.where(Rate.start > early, Rate.count < limit.most).values(count=Rate.count + 1)
     with store.session() as session:
-        raised = update(Rate).where(Rate.key == key, Rate.start > now - timedelta(seconds=limit.seconds))
-        if session.execute(raised.where(Rate.count < limit.most).values(count=Rate.count + 1)).rowcount:  # type: ignore[attr-defined]
-            return
-        found = session.scalars(select(Rate).where(Rate.key == key).with_for_update()).one_or_none()
-        if found is None:
-            session.add(Rate(key=key, start=now, count=1))
-        elif found.start <= now - timedelta(seconds=limit.seconds):
-            found.start, found.count = now, 1
-        else:
-            left = limit.seconds - (now - found.start).total_seconds()
-            raise TooOftenError(limit.what, max(1, math.ceil(left)))
+        for change in (
+            more,
+            mine.where(Rate.start <= early).values(start=now, count=1),
+            more,
+        ):  # another may start anew between
+            if session.execute(change).rowcount:  # type: ignore[attr-defined]
+                return
+        start = session.scalar(select(Rate.start).where(Rate.key == key))
+    if start is not None:
+        raise TooOftenError(limit.what, max(1, math.ceil(limit.seconds - (now - start).total_seconds())))
+    try:
+        with store.session() as session:
+            session.execute(insert(Rate).values(key=key, start=now, count=1))
+    except StoreError as error:
+        if not isinstance(error.__cause__, IntegrityError):
+            raise
+        count(store, limit, who, now)  # another request came first
 
 
 def forget(store: Store, now: datetime | None = None) -> None:

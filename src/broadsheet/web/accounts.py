@@ -14,10 +14,10 @@ from broadsheet.errors import BroadsheetError, InputError
 from broadsheet.lab.store import Store
 from broadsheet.readers import accounts, keys, mail, rates
 from broadsheet.readers.accounts import LinkError, Reader
-from broadsheet.readers.mail import MailError
 from broadsheet.web import people
 from broadsheet.web.pages import context
 from broadsheet.web.render import templates
+from broadsheet.web.security import client_address
 
 logger = logging.getLogger("broadsheet.site")
 router = APIRouter(include_in_schema=False)
@@ -61,7 +61,11 @@ async def ask(
     browser = people.cookie(request, people.BROWSER_COOKIE) or keys.fresh()
     data = {"address": to, "next": people.local(next)}
     token, code = await run_in_threadpool(accounts.ask, store, "sign-in", data, browser)
-    later.add_task(_send_link, out, people.sender(request), to, token, code)
+    sender = people.sender(request)
+    text = templates.get_template("letters/sign-in.txt").render(
+        url=f"{sender.url}/sign-in/{token}", code=code, title=sender.name
+    )
+    later.add_task(people.send, request, out, mail.letter(sender, to, f"Sign in to {sender.name}", text), sender.address)
     answer = shown(request, "sign-in-sent.html", address=to)
     people.set_cookie(request, answer, people.BROWSER_COOKIE, browser, BROWSER_LIFE)
     return answer
@@ -70,19 +74,7 @@ async def ask(
 def count_asking(request: Request, store: Store, address: str) -> None:
     """Counts a letter that somebody asks for; raises `TooOftenError` for too many to one address, or from one place."""
     rates.count(store, PER_ADDRESS, address)
-    rates.count(store, PER_CLIENT, request.client.host if request.client else "")
-
-
-def _send_link(out: mail.Post, sender: mail.Sender, to: str, token: str, code: str) -> None:
-    text = templates.get_template("letters/sign-in.txt").render(
-        url=f"{sender.url}/sign-in/{token}", code=code, title=sender.name
-    )
-    try:
-        out.send(mail.letter(sender, to, f"Sign in to {sender.name}", text), sender.address)
-    except (MailError, OSError) as error:
-        logger.error("a letter with a link did not go out", extra={"error": str(error)})
-    finally:
-        out.close()
+    rates.count(store, PER_CLIENT, client_address(request))
 
 
 @router.get("/sign-in/{token}")

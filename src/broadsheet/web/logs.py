@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Literal
@@ -11,6 +12,9 @@ from typing import Literal
 Format = Literal["text", "json"]
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Lines(logging.Formatter):
@@ -23,8 +27,7 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         values = {name: value for name, value in vars(record).items() if name not in STANDARD}
-        if record.exc_info:
-            values["trace"] = self.formatException(record.exc_info)
+        trace = {"trace": self.formatException(record.exc_info)} if record.exc_info else {}
         if self.kind == "json":
             line = {
                 "time": at,
@@ -32,9 +35,12 @@ class Lines(logging.Formatter):
                 "logger": record.name,
                 "event": record.getMessage(),
                 **values,
+                **trace,
             }
             return json.dumps(line, default=str, ensure_ascii=False)
         said = " ".join(f"{name}={value}" for name, value in values.items() if value not in ("", None))
+        said = CONTROL.sub(lambda found: repr(found[0])[1:-1], said)  # a value ends no line: what follows would look like ours
+        said = " ".join([said, *(f"trace={text}" for text in trace.values())]).strip()
         return f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()} {said}".rstrip()
 
 

@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import json
 import math
+import re
 import time
 from collections import OrderedDict, deque
 from typing import Any
@@ -34,6 +35,10 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+SECRETS = re.compile(r"^/(sign-in|confirm|unsubscribe|account/address)/.+")
+"""Paths that hold the secret of a link."""
+
+PERSONAL = "private, no-store"
 LARGEST_BODY = 64 * 2**20
 PATIENCE, SLOWEST = 30.0, 2**14
 """A body may take so many seconds, and one more for each so many bytes that have come."""
@@ -53,7 +58,7 @@ class Tries:
 
     def wait(self, request: Request) -> int:
         """Seconds until its address may try again; 0 where it may."""
-        wrong = self._wrong.get(_address(request), deque())
+        wrong = self._wrong.get(client_address(request), deque())
         left = wrong[0] + WINDOW - time.monotonic() if len(wrong) == TRIES else 0.0
         return max(0, math.ceil(left))
 
@@ -61,7 +66,7 @@ class Tries:
         """Whether a token is the right one; a wrong one is counted, and while its address has to wait, none is."""
         if self.wait(request):
             return False
-        address = _address(request)
+        address = client_address(request)
         if hmac.compare_digest(given.strip().encode(), token.encode()):
             self._wrong.pop(address, None)
             return True
@@ -72,7 +77,7 @@ class Tries:
         return False
 
 
-def _address(request: Request) -> str:
+def client_address(request: Request) -> str:
     """Who asks; of an IPv6 address the part that one customer has as a whole."""
     host = request.client.host if request.client else ""
     try:
@@ -85,6 +90,11 @@ def _address(request: Request) -> str:
 def too_many(wait: int) -> HTTPException:
     """The answer to an address that has sent too many wrong tokens."""
     return HTTPException(429, f"Too many wrong tokens; try again in {wait} s.", {"retry-after": str(wait)})
+
+
+def masked(path: str) -> str:
+    """A path as it may be logged: without the secret of a link."""
+    return SECRETS.sub(r"/\1/…", path)
 
 
 def is_administrator(request: Request) -> bool:
@@ -179,6 +189,8 @@ class Guard:
         head = scope["method"] == "HEAD"
         if head:
             scope = {**scope, "method": "GET"}
+        secret = self.settings.readers and SECRETS.match(scope["path"]) is not None
+        state = scope.setdefault("state", {})
         received, whole, answered, began = 0, False, False, time.monotonic()
 
         async def counted() -> Message:
@@ -203,14 +215,24 @@ class Guard:
             if message["type"] == "http.response.start":
                 answered = True
                 held = {name.lower() for name, _ in message["headers"]}
+                wanted = HEADERS | self._of_readers(secret, state.get("reader") is not None)
                 message["headers"] = list(message["headers"]) + [
-                    (name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in held
+                    (name.encode(), value.encode()) for name, value in wanted.items() if name.encode() not in held
                 ]
             elif head:
                 message = {**message, "body": b""}
             await send(message)
 
         await self.app(scope, counted, with_headers)
+
+    def _of_readers(self, secret: bool, personal: bool) -> dict[str, str]:
+        """What a site with readers says more: that it wants TLS, and that what is one reader's alone is kept nowhere."""
+        headers = {"strict-transport-security": "max-age=31536000"} if self.settings.readers and self.settings.secure else {}
+        if secret:
+            headers["referrer-policy"] = "no-referrer"
+        if secret or personal:
+            headers["cache-control"] = PERSONAL
+        return headers
 
 
 async def _refuse(send: Send, status: int, message: str) -> None:
