@@ -32,7 +32,7 @@ from broadsheet.readers.rates import TooOftenError
 from broadsheet.web import administration, api, feeds, logs, pages, people
 from broadsheet.web.live import Live
 from broadsheet.web.render import templates
-from broadsheet.web.security import Guard, Tries
+from broadsheet.web.security import Guard, Tries, masked
 from broadsheet.web.settings import Settings
 
 logger = logging.getLogger("broadsheet.site")
@@ -91,7 +91,7 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
         lifespan=lifespan,
     )
     app.state.settings, app.state.edition, app.state.live, app.state.kept = settings, edition, live, Kept()
-    app.state.tries = Tries()
+    app.state.tries, app.state.letters = Tries(), asyncio.Semaphore(people.LETTERS_AT_ONCE)
     app.add_exception_handler(BroadsheetError, _mistake)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(people.SignInWanted, _sign_in)
@@ -182,7 +182,7 @@ class Access:
             access.info(
                 "request",
                 extra={
-                    "method": scope["method"], "path": scope["path"], "status": status,
+                    "method": scope["method"], "path": masked(scope["path"]), "status": status,
                     "ms": round(1000 * (time.perf_counter() - began), 1),
                     "client": scope["client"][0] if scope.get("client") else "",
                 },
@@ -233,5 +233,5 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _crash(request: Request, error: Exception) -> Response:
-    logger.error("request failed", extra={"path": request.url.path}, exc_info=error)
+    logger.error("request failed", extra={"path": masked(request.url.path)}, exc_info=error)
     return _answer(request, 500, "Something went wrong here; it was written to the log.")
