@@ -121,8 +121,14 @@ class _WithoutPlots:
     def create_module(self, spec):
         made = types.ModuleType(spec.name)
         made.__path__ = []
-        made.__getattr__ = lambda name: type(name, (), {})
+        made.__getattr__ = self.anything
         return made
+
+    @staticmethod
+    def anything(name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
 
     def exec_module(self, module):
         pass
