@@ -27,7 +27,7 @@ comparison = Comparison(
         },
     },
     inputs,
-    text="Plan: potentials until rows are met to 1e-3, with the mean cost of the plan. Paths: fifty steps for each point of the first "
+    text="Plan: potentials until rows are met to 1e-4, with the mean cost of the plan. Paths: fifty steps for each point of the first "
     "snapshot, by plans of groups of 2000 points and by two turns of drifts on 100 chosen points; the cost is linear in points.",
     agree={"cost": 1e-2},
     shown={"cost": "mean squared way", "missed": "distance of means at the end"},
@@ -97,7 +97,7 @@ def ott(case, given):
 
     only(case, PLAN)
     x0, x1 = jax.numpy.asarray(given["x0"]), jax.numpy.asarray(given["x1"])
-    solver = jax.jit(sinkhorn.Sinkhorn(threshold=1e-3, max_iterations=20_000))
+    solver = jax.jit(sinkhorn.Sinkhorn(threshold=1e-4, max_iterations=20_000))
 
     def run():
         found = solver(linear_problem.LinearProblem(pointcloud.PointCloud(x0, x1, epsilon=2 * SIGMA**2)))
@@ -115,7 +115,7 @@ def pot(case, given):
     def run():
         costs = ot.dist(given["x0"].astype(float), given["x1"].astype(float))
         return told(
-            ot.sinkhorn([], [], costs, 2 * SIGMA**2, method="sinkhorn", stopThr=1e-3, numItermax=20_000),
+            ot.sinkhorn([], [], costs, 2 * SIGMA**2, method="sinkhorn", stopThr=1e-4, numItermax=20_000),
             given["x0"],
             given["x1"],
         )
