@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from broadsheet.errors import InputError, NotFoundError, StoreError
-from broadsheet.lab.people import LONGEST_ADDRESS, Account, ApiToken, SignIn, Token
+from broadsheet.lab.people import LONGEST_ADDRESS, Account, ApiToken, Identity, Passkey, SignIn, Token
 from broadsheet.lab.store import Store
 from broadsheet.readers import keys
 from broadsheet.readers.mail import one_line
@@ -205,8 +205,8 @@ def _valid(session: Session, purpose: str, token: str, now: datetime) -> Token:
     return found
 
 
-def sign_in(store: Store, address: str, agent: str = "", now: datetime | None = None) -> tuple[str, bool]:
-    """Signs in who has proved an address; returns (the session's secret, whether the account is new)."""
+def sign_in(store: Store, address: str, agent: str = "", now: datetime | None = None) -> tuple[int, str, bool]:
+    """Signs in who has proved an address; returns (the account's number, the session's secret, whether the account is new)."""
     now = now or datetime.now(UTC)
     try:
         with store.session() as session:
@@ -219,7 +219,7 @@ def sign_in(store: Store, address: str, agent: str = "", now: datetime | None = 
                 )  # fmt: skip
                 session.add(found)
                 session.flush()
-            return open_session(session, found, agent, now), new
+            return found.id, open_session(session, found, agent, now), new
     except StoreError as error:
         if isinstance(error.__cause__, IntegrityError):  # the same address in two windows, or the same name by chance
             return sign_in(store, address, agent, now)
@@ -249,6 +249,16 @@ def open_session(session: Session, found: Account, agent: str, now: datetime) ->
         )
     )  # fmt: skip
     return secret
+
+
+def check_way_in(session: Session, number: int) -> None:
+    """Raises `InputError` where nothing is left that signs an account in: no address, no passkey, no provider."""
+    if account(session, number).address:
+        return
+    for table in (Passkey, Identity):
+        if session.scalar(select(func.count()).select_from(table).where(table.account_id == number)):
+            return
+    raise InputError("Nothing else signs this account in: add an e-mail address first.")
 
 
 def by_session(store: Store, secret: str, now: datetime | None = None) -> Reader | None:

@@ -12,12 +12,13 @@ from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import BroadsheetError, InputError
 from broadsheet.lab.store import Store
-from broadsheet.readers import accounts, keys, mail, rates
+from broadsheet.readers import accounts, keys, mail, passkeys, providers, rates
 from broadsheet.readers.accounts import LinkError, Reader
 from broadsheet.web import people
 from broadsheet.web.pages import context
-from broadsheet.web.render import templates
+from broadsheet.web.render import base, templates
 from broadsheet.web.security import client_address
+from broadsheet.web.settings import Settings
 
 logger = logging.getLogger("broadsheet.site")
 router = APIRouter(include_in_schema=False)
@@ -38,9 +39,19 @@ def shown(request: Request, template: str, code: int = 200, headers: dict[str, s
     return HTMLResponse(made, code, {"cache-control": "private, no-store", **(headers or {})})
 
 
+def ways(request: Request) -> dict[str, Any]:
+    """How one may sign in here: `letters`, `offers_passkeys`, `providers`."""
+    settings: Settings = request.app.state.settings
+    return {
+        "letters": bool(settings.mail),
+        "offers_passkeys": passkeys.party(base(request), settings.title) is not None,
+        "providers": providers.configured(settings.providers),
+    }
+
+
 @router.get("/sign-in")
 async def sign_in(request: Request, next: Annotated[str, Query(max_length=400)] = "/") -> Response:
-    return shown(request, "sign-in.html", next=people.local(next), mistake="")
+    return shown(request, "sign-in.html", next=people.local(next), mistake="", **ways(request))
 
 
 @router.post("/sign-in", dependencies=[OwnForm])
@@ -56,7 +67,7 @@ async def ask(
     try:
         to = accounts.plain_address(address)
     except InputError as error:
-        return shown(request, "sign-in.html", 422, next=people.local(next), mistake=str(error))
+        return shown(request, "sign-in.html", 422, next=people.local(next), mistake=str(error), **ways(request))
     await run_in_threadpool(count_asking, request, store, to)
     browser = people.cookie(request, people.BROWSER_COOKIE) or keys.fresh()
     data = {"address": to, "next": people.local(next)}
@@ -97,6 +108,7 @@ async def use(request: Request, token: str, code: Annotated[str, Form(max_length
     try:
         data = await run_in_threadpool(accounts.use, store, "sign-in", token, browser, code)
     except LinkError as error:
+        refused(request, "link", error)
         await asyncio.sleep(0.3)
         try:
             await run_in_threadpool(accounts.look, store, "sign-in", token, browser)
@@ -104,20 +116,26 @@ async def use(request: Request, token: str, code: Annotated[str, Form(max_length
             return shown(request, "error.html", 410, NO_REFERRER, status=410, message=str(error))
         return shown(request, "sign-in-link.html", 403, NO_REFERRER, token=token, same=False, mistake=str(error))
     agent = request.headers.get("user-agent", "")
-    secret, new = await run_in_threadpool(accounts.sign_in, store, data["address"], agent)
-    return await signed_in(request, secret, "/account" if new else data["next"])
+    number, secret, new = await run_in_threadpool(accounts.sign_in, store, data["address"], agent)
+    answer = RedirectResponse("/account" if new else data["next"], 303, NO_REFERRER)
+    return await signed_in(request, number, secret, "link", answer)
 
 
-async def signed_in(request: Request, secret: str, to: str) -> Response:
-    """Goes on as the reader whose session it is; the session before it, if any, ends."""
+async def signed_in(request: Request, number: int, secret: str, way: str, answer: Response) -> Response:
+    """Goes on as the reader whose session it is; the session before it, if any, ends. `way`: how the reader signed in."""
     before = people.cookie(request, people.SESSION_COOKIE)
     store: Store = request.app.state.edition.store
     if before and (old := await run_in_threadpool(accounts.by_session, store, before)) is not None:
         await run_in_threadpool(accounts.sign_out, store, old.id, [old.session])
-    answer = RedirectResponse(to, 303, NO_REFERRER)
+    logger.info("signed in", extra={"account": number, "way": way, "client": client_address(request)})
     people.set_cookie(request, answer, people.SESSION_COOKIE, secret, int(accounts.SESSION.total_seconds()))
     people.set_cookie(request, answer, people.BROWSER_COOKIE, "", 0)
     return answer
+
+
+def refused(request: Request, way: str, error: Exception) -> None:
+    """Logs a sign-in that was refused, without a word of who tried."""
+    logger.warning("sign-in refused", extra={"way": way, "reason": str(error), "client": client_address(request)})
 
 
 @router.post("/sign-out")
@@ -134,13 +152,21 @@ async def own(request: Request, reader: SignedIn) -> Response:
 
 
 async def account_page(request: Request, reader: Reader, status: int = 200, **given: Any) -> Response:
-    """What an account holds: name, sessions, keys; `mistake` and `secret` are what the last form brought."""
+    """What an account holds: name, sessions, passkeys, links, keys; `mistake` and `secret` are what the last form brought."""
     store: Store = request.app.state.edition.store
 
     def held() -> dict[str, Any]:
-        return {"sessions": accounts.sessions(store, reader.id), "tokens": accounts.tokens(store, reader.id)}
+        return {
+            "sessions": accounts.sessions(store, reader.id),
+            "tokens": accounts.tokens(store, reader.id),
+            "passkeys": passkeys.held(store, reader.id),
+            "links": providers.held(store, reader.id),
+        }
 
-    given = {"mistake": "", "secret": "", "scopes": accounts.SCOPES, **(await run_in_threadpool(held)), **given}
+    known = ways(request)
+    titles = {one.issuer: one.name for one in known["providers"].values()}
+    given = {"mistake": "", "secret": "", "scopes": accounts.SCOPES, "titles": titles, **known, **given}
+    given = {**(await run_in_threadpool(held)), **given}
     return shown(request, "account.html", status, **given)
 
 

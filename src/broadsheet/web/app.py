@@ -115,9 +115,9 @@ def _of_readers(settings: Settings) -> tuple[APIRouter, ...]:
     """The pages of a site that has readers."""
     if not settings.readers:
         return ()
-    from broadsheet.web import accounts, collecting
+    from broadsheet.web import accounts, collecting, passkeys, providers
 
-    return (accounts.router, collecting.router, collecting.api)
+    return (accounts.router, passkeys.router, providers.router, collecting.router, collecting.api)
 
 
 def worker() -> FastAPI:

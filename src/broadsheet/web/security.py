@@ -39,7 +39,10 @@ SECRETS = re.compile(r"^/(sign-in|confirm|unsubscribe|account/address)/.+")
 """Paths that hold the secret of a link."""
 
 PERSONAL = "private, no-store"
-LARGEST_BODY = 64 * 2**20
+LARGEST_BODY, LARGEST_OF_READERS = 64 * 2**20, 2**20
+"""Bytes of a body: of pages that are imported, and of anything else that readers send."""
+
+IMPORTS = ("/imports", "/api/v1/imports")
 PATIENCE, SLOWEST = 30.0, 2**14
 """A body may take so many seconds, and one more for each so many bytes that have come."""
 
@@ -182,8 +185,10 @@ class Guard:
         if len(hosts) > 1 or any(not self.settings.answers_to(host, server) for host in hosts):
             await _refuse(send, 421, f"This site has another name than {hosts[-1][:80]!r}; 'serve --url' gives it one.")
             return
+        imported = not self.settings.readers or scope["path"] in IMPORTS
+        most = LARGEST_BODY if imported else LARGEST_OF_READERS
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > LARGEST_BODY:
+        if length.isdigit() and int(length) > most:
             await _refuse(send, 413, "The body is too large.")
             return
         head = scope["method"] == "HEAD"
@@ -206,7 +211,7 @@ class Guard:
                 raise HTTPException(408, "The request did not come whole in time.", {"connection": "close"}) from None
             received += len(message.get("body", b""))
             whole = not message.get("more_body", False)
-            if received > LARGEST_BODY:
+            if received > most:
                 raise HTTPException(413, "The body is too large.")
             return message
 
