@@ -71,6 +71,7 @@ for name, command in {
     "serve": serving.serve,
     "work": serving.work,
     "watch": serving.watch,
+    "digest": readership.digest,
     "report": running.report,
     "new": pages.new,
     "gc": running.gc,

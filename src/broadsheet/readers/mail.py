@@ -34,7 +34,13 @@ class MailError(BroadsheetError):
     the recipient that was refused."""
 
     def __init__(
-        self, message: str, lasting: bool = False, unsure: bool = False, server: bool = False, status: str = "", to: bool = False
+        self,
+        message: str,
+        lasting: bool = False,
+        unsure: bool = False,
+        server: bool = False,
+        status: str = "",
+        to: bool = False,
     ) -> None:
         super().__init__(message)
         self.lasting, self.unsure, self.server, self.status, self.to = lasting, unsure, server, status, to

@@ -41,6 +41,7 @@ def context(request: Request) -> dict[str, Any]:
         "view": edition.view,
         "administrator": is_administrator(request),
         "readers": request.app.state.settings.readers,
+        "letters": request.app.state.settings.readers and bool(request.app.state.settings.mail),
         "reader": getattr(request.state, "reader", None),
         "mine": NOBODY,
         "token_wanted": bool(request.app.state.settings.token),
@@ -190,7 +191,7 @@ async def trending(request: Request, number: PageNumber = 1) -> Response:
             "title": "Trending",
             "note": "By votes and comments where the papers were listed; half the weight is gone after a week.",
             "path": "/trending", "before": None, "after": None, "feed": "/feeds/trending.atom",
-            "empty": "Nothing yet: import a page first.", "period": "trending",
+            "empty": "Nothing yet: import a page first.", "period": "trending", "by_mail": "/subscribe",
         }  # fmt: skip
 
     return await page(request, "listing.html", make)
@@ -212,6 +213,7 @@ async def topic(request: Request, topic: str, number: PageNumber = 1) -> Respons
             **_portion(view.topics[topic], number),
             "title": topic[0].upper() + topic[1:], "path": f"/topics/{topic}", "before": None, "after": None,
             "feed": f"/feeds/topics/{quote(topic)}.atom", "empty": "", "period": "topics",
+            "by_mail": link("/subscribe", kind="topic", value=topic),
         }  # fmt: skip
 
     return await page(request, "listing.html", make)
@@ -229,6 +231,7 @@ async def author(request: Request, name: str, number: PageNumber = 1) -> Respons
             **_portion(slugs, number),
             "title": spelt, "path": f"/authors/{spelt}", "before": None, "after": None,
             "feed": link(f"/feeds/authors/{spelt}.atom"), "empty": "", "period": "authors",
+            "by_mail": link("/subscribe", kind="author", value=spelt),
             "note": "Papers that name this author; whoever has the same name is the same author here.",
         }  # fmt: skip
 
@@ -265,6 +268,7 @@ async def search(
             "snippets": {s: edition.words.snippet(q, view.papers[s], found.read_as) for s in shown["slugs"]} if found else {},
             "verdicts": [name for name in ledger.SHOWN if any(name in s.counts for s in view.standings.values())] + [NO_SYSTEM],
             "feed": link("/feeds/search.atom", q=q, topic=topic, verdict=verdict, basis=basis),
+            "by_mail": link("/subscribe", kind="search", value=request.url.query) if not trouble else "",
             "by_words_alone": edition.encoder is None,
         }  # fmt: skip
 
