@@ -1,6 +1,7 @@
 import ctypes
 import gc
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -27,6 +28,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("MALLOC_ARENA_MAX", "4")  # a compiler's many threads would each keep memory of their own
 
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
@@ -35,6 +38,18 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("BROADSHEET_HOME", str(place))
     monkeypatch.delenv("BROADSHEET_DATABASE", raising=False)
     return place
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium through Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not here: pip install '.[dev]'")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not here: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        made = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,11 @@
 """What the tests of the site share."""
 
-import shutil
-
 from fastapi.testclient import TestClient
 
 from broadsheet.page.facts import Facts
 from broadsheet.web.app import create
 from broadsheet.web.settings import Settings
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 FRESH = [
     Facts("A fresh paper without a system", arxiv="2512.00001", abstract="We find $O(n^2)$ of them. " * 8, names=("A. One", "B. Two"),
           published="2025-12-10", comments=2, upvotes=9),
