@@ -29,20 +29,21 @@ ATTRIBUTES = {"mo": {"stretchy"}, "mi": {"mathvariant"}, "mtd": {"columnalign"}}
 @lru_cache(maxsize=8192)
 def rich(text: str) -> Markup:
     """A title or an abstract as HTML that holds no other elements than formulas."""
-    if _too_much(text):
+    if too_much(text):
         return Markup(html.escape(text))
-    return _clean("".join(_formula(source, whole) if source else _text(whole) for source, whole in _pieces(text)))
+    return clean("".join(formula(source, whole) if source else _text(whole) for source, whole in _pieces(text)))
 
 
 @lru_cache(maxsize=8192)
 def plain(text: str) -> str:
     """A title as text, for places that take no HTML: page titles, feeds, badges."""
-    if _too_much(text):
+    if too_much(text):
         return text
     return _words("".join(_words(source) if source else whole for source, whole in _pieces(text)))
 
 
-def _too_much(text: str) -> bool:
+def too_much(text: str) -> bool:
+    """Whether a text is too long, or has too many marks of LaTeX, to be looked through for formulas."""
     return len(text) > LONGEST_TEXT or sum(map(text.count, "\\{$")) > MOST_MARKS
 
 
@@ -72,6 +73,20 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
         yield "", text[shown:]
 
 
+def formula_at(text: str, place: int) -> tuple[str, int] | None:
+    """(source, end) of the formula that begins here, None where none does."""
+    opening = OPENING.match(text, place)
+    closing = CLOSING.get(opening[0], "") if opening else ""
+    if opening is None or not closing:
+        return None
+    start = opening.end()
+    end = text.find(closing, start + 1, start + LONGEST + 1)
+    source = text[start:end]
+    if end < 0 or "\n\n" in source or (opening[0] == "$" and not _inline(source, text[end + 1 : end + 2])):
+        return None
+    return source, end + len(closing)
+
+
 def _inline(source: str, after: str) -> bool:
     """Whether what stands between two dollars is a formula, and no amounts of money."""
     return len(source) <= LONGEST and source.strip() == source and source[-1] != "\\" and not after.isdigit()
@@ -80,10 +95,11 @@ def _inline(source: str, after: str) -> bool:
 def snippet(marked: str) -> Markup:
     """A search snippet as HTML; \x02 and \x03 stand around the words that were found."""
     text = html.escape(marked).replace("\x02", "<mark>").replace("\x03", "</mark>")
-    return _clean(text)
+    return clean(text)
 
 
-def _clean(text: str) -> Markup:
+def clean(text: str) -> Markup:
+    """HTML without other elements than those of formulas."""
     return Markup(nh3.clean(text, tags=TAGS, attributes=ATTRIBUTES, link_rel=None))
 
 
@@ -104,7 +120,8 @@ def _words(text: str) -> str:
         return text
 
 
-def _formula(source: str, whole: str) -> str:
+def formula(source: str, whole: str) -> str:
+    """A formula as MathML; one that cannot be read as its source (`whole`: with the marks around it)."""
     if len(source) > LONGEST or source.count("{") > 40:
         return f"<code>{html.escape(whole)}</code>"
     from latex2mathml.converter import convert
