@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from bisect import bisect_left
 from calendar import monthrange
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 HALF_LIFE = 7.0
 """Days in which the weight of a paper's votes and comments falls to one half."""
+
+SETTLED = 2.0
+"""Seconds between two looks at readers' votes and comments, after each of which papers are sorted anew."""
 
 NO_SYSTEM = "no system yet"
 
@@ -66,6 +71,18 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Noticed:
+    """What readers of the site made of a paper: votes, what these count for in trending (`readers.weight`), comments."""
+
+    votes: int = 0
+    weight: float = 0.0
+    comments: int = 0
+
+
+UNNOTICED = Noticed()
+
+
+@dataclass(frozen=True)
 class View:
     """The page at one moment.
 
@@ -73,6 +90,7 @@ class View:
     - `trending`: by votes and comments that fade with time; `topics`: topic -> papers, the commonest first.
     - `standings`: short name -> standing, of papers that run here; `aliases`: arXiv id -> short name.
     - `authors`: name in lower case -> (the name as it is written, papers, latest first).
+    - `notices`: short name -> what readers of the site made of it, of papers of which they made anything.
     """
 
     papers: Mapping[str, ListedPaper] = field(default_factory=dict)
@@ -83,6 +101,7 @@ class View:
     topics: Mapping[str, Sequence[str]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     authors: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    notices: Mapping[str, Noticed] = field(default_factory=dict)
     number: int = 0
 
     def paper(self, name: str) -> ListedPaper:
@@ -102,7 +121,17 @@ class View:
     def between(self, first: date, last: date) -> list[str]:
         """Papers listed from the first day to the last, the most noticed first."""
         found = [slug for day, slugs in self.days.items() if first.isoformat() <= day <= last.isoformat() for slug in slugs]
-        return sorted(found, key=lambda slug: -_notice(self.papers[slug]))
+        return sorted(found, key=lambda slug: -self.notice(slug))
+
+    def notice(self, slug: str) -> float:
+        """How much a paper is noticed: votes and twice the comments where it was listed, and what readers' votes here count
+        for. Comments here do not count: whoever likes could write many."""
+        return _notice(self.papers[slug], self.notices)
+
+    def noticed(self, paper: ListedPaper) -> Noticed:
+        """Votes and comments of a paper, where it was listed and of this site's readers together."""
+        here = self.notices.get(paper.slug, UNNOTICED)
+        return Noticed((paper.upvotes or 0) + here.votes, here.weight, (paper.comments or 0) + here.comments)
 
     def neighbours(self, day: str) -> tuple[str | None, str | None]:
         """(the last day with papers before `day`, the first one after it)."""
@@ -150,10 +179,11 @@ class Result:
 
 
 class Edition:
-    """The papers of a store, as a `View` with search, refreshed on demand."""
+    """The papers of a store, as a `View` with search, refreshed on demand. `readers`: whether their votes are a part of it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, readers: bool = True) -> None:
         self.store = store
+        self.readers = readers
         self.catalogue = Catalogue(store)
         self.view = View()
         self.encoder: Encoder | None = None
@@ -161,20 +191,30 @@ class Edition:
         self.names = Names()
         self.nearest: Nearest | None = None
         self._revisions: dict[str, int] = {}
+        self._settled = -SETTLED
         self._lock = threading.Lock()
 
     def refresh(self) -> bool:
-        """Reads what changed since the last time; returns whether anything did."""
+        """Reads what changed since the last time; returns whether anything did. Votes wait for up to `SETTLED` seconds."""
         with self._lock:
             now = self.store.revisions()
+            if not self.readers or time.monotonic() < self._settled + SETTLED:
+                now["readers"] = self._revisions.get("readers", 0)
             if now == self._revisions:
                 return False
             view = self.view
+            noticed: dict[str, Noticed] = {}
+            if now["readers"] != self._revisions.get("readers", 0):
+                noticed = self._noticed_since(self._revisions.get("readers", 0))
+                self._settled = time.monotonic()
+                view = replace(view, notices={**view.notices, **noticed})
             if now["papers"] != self._revisions.get("papers"):
                 _, changed = self.catalogue.changed_since(self._revisions.get("papers", -1))
                 self.words.update(changed.values())
                 self.names.update(changed.values())
                 view = _sorted({**view.papers, **changed}, view)
+            elif noticed:
+                view = _moved(view, [slug for slug in noticed if slug in view.papers])
             if now["runs"] != self._revisions.get("runs"):
                 view = replace(view, standings=standings(store=self.store))
             if self.encoder is not None and now["vectors"] != self._revisions.get("vectors"):
@@ -182,6 +222,20 @@ class Edition:
             self._revisions = now
             self.view = replace(view, number=view.number + 1)
             return True
+
+    def _noticed_since(self, revision: int) -> dict[str, Noticed]:
+        from sqlalchemy import select
+
+        from broadsheet.lab.people import Notice
+
+        query = select(Notice.slug, Notice.votes, Notice.weight, Notice.comments).where(Notice.revision > revision)
+        with self.store.session() as session:
+            return {row.slug: Noticed(row.votes, row.weight, row.comments) for row in session.execute(query)}
+
+    def note(self, slug: str, noticed: Noticed) -> None:
+        """Shows what a reader made of a paper just now; papers are sorted by it at the next refresh."""
+        with self._lock:
+            self.view = replace(self.view, notices={**self.view.notices, slug: noticed})
 
     def use(self, encoder: Encoder) -> None:
         """From the next refresh on search goes by meaning as well."""
@@ -261,12 +315,18 @@ def _as_read(query: str, read_as: Mapping[str, str]) -> str:
     return query
 
 
-def _notice(paper: ListedPaper) -> float:
-    return (paper.upvotes or 0) + 2 * (paper.comments or 0)
+def _notice(paper: ListedPaper, notices: Mapping[str, Noticed]) -> float:
+    here = notices.get(paper.slug)
+    return (paper.upvotes or 0) + 2 * (paper.comments or 0) + (here.weight if here else 0.0)
+
+
+def _rank(paper: ListedPaper, notices: Mapping[str, Noticed]) -> tuple[float, bool, str]:
+    """What papers of one day are sorted by."""
+    return -_notice(paper, notices), paper.basis is None, paper.title
 
 
 def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
-    by_notice = sorted(papers.values(), key=lambda paper: (-_notice(paper), paper.basis is None, paper.title))
+    by_notice = sorted(papers.values(), key=lambda paper: _rank(paper, view.notices))
     newest = sorted(by_notice, key=lambda paper: paper.day, reverse=True)
     days: dict[str, list[str]] = {}
     topics: dict[str, list[str]] = {}
@@ -278,18 +338,53 @@ def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
             topics.setdefault(topic, []).append(paper.slug)
         for name in dict.fromkeys(paper.names):
             authors.setdefault(name.casefold(), (name, []))[1].append(paper.slug)
-    latest = _ordinal(newest[0].day) if newest and newest[0].day else 0
-    fade = {day: 0.5 ** ((latest - _ordinal(day)) / HALF_LIFE) for day in days}
-    weight = {paper.slug: (1 + _notice(paper)) * fade.get(paper.day, 0.0) for paper in newest}
+    order = [paper.slug for paper in newest]
     return replace(
         view,
         papers=papers,
-        newest=[paper.slug for paper in newest],
-        trending=sorted((paper.slug for paper in newest), key=lambda slug: -weight[slug]),
+        newest=order,
+        trending=_trending(papers, order, days, view.notices),
         days=days,
         topics=dict(sorted(topics.items(), key=lambda item: (-len(item[1]), item[0]))),
         authors=authors,
         aliases={paper.arxiv.lower(): paper.slug for paper in newest if paper.arxiv},
+    )
+
+
+def _trending(
+    papers: Mapping[str, ListedPaper], newest: Sequence[str], days: Iterable[str], notices: Mapping[str, Noticed]
+) -> list[str]:
+    """Papers by how much they are noticed; half of it is gone after `HALF_LIFE` days."""
+    latest = _ordinal(papers[newest[0]].day) if newest and papers[newest[0]].day else 0
+    fade = {day: 0.5 ** ((latest - _ordinal(day)) / HALF_LIFE) for day in days}
+    weight = {slug: -(1 + _notice(papers[slug], notices)) * fade.get(papers[slug].day, 0.0) for slug in newest}
+    return sorted(newest, key=weight.__getitem__)
+
+
+def _moved(view: View, slugs: Sequence[str]) -> View:
+    """The same papers in their new order, after readers noticed some of them: only lists that have these are sorted anew."""
+    papers, moved = view.papers, [view.papers[slug] for slug in slugs]
+    days, undated = dict(view.days), view.newest[sum(map(len, view.days.values())) :]
+
+    def ranked(slugs: Sequence[str]) -> list[str]:
+        return sorted(slugs, key=lambda slug: _rank(papers[slug], view.notices))
+
+    for day in {paper.day for paper in moved}:
+        if day:
+            days[day] = ranked(days[day])
+        else:
+            undated = ranked(undated)
+    newest = [*chain.from_iterable(days.values()), *undated]
+    place = {slug: number for number, slug in enumerate(newest)}.__getitem__
+    topics = {topic: sorted(view.topics[topic], key=place) for paper in moved for topic in paper.topics}
+    authors = {key: view.authors[key] for paper in moved for key in map(str.casefold, paper.names)}
+    return replace(
+        view,
+        newest=newest,
+        trending=_trending(papers, newest, days, view.notices),
+        days=days,
+        topics={**view.topics, **topics},
+        authors={**view.authors, **{key: (name, sorted(found, key=place)) for key, (name, found) in authors.items()}},
     )
 
 
