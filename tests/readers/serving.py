@@ -18,12 +18,16 @@ def free_port():
 @contextlib.contextmanager
 def served(app, port, **options):
     """An ASGI application in a thread, as long as the block lasts."""
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="on", timeout_keep_alive=1, **options))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, port=port, log_level="error", lifespan="on", timeout_keep_alive=1, timeout_graceful_shutdown=1, **options
+        )
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)
     try:
         yield f"http://localhost:{port}"
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join(20)

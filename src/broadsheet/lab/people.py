@@ -23,9 +23,10 @@ DIGEST = 64
 
 class Account(Base):
     """A reader. `address` is confirmed, in lower case, None for one who came by a provider and has confirmed none; `key`: the
-    name as it is compared; `role`: `reader` or `moderator`."""
+    name as it is compared; `role`: `reader` or `moderator`. The number of one that has left is never given again."""
 
     __tablename__ = "accounts"
+    __table_args__ = {"sqlite_autoincrement": True}
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     address: Mapped[str | None] = mapped_column(String(LONGEST_ADDRESS), unique=True)

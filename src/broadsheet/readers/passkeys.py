@@ -24,7 +24,7 @@ from webauthn import (
     verify_authentication_response,
     verify_registration_response,
 )
-from webauthn.helpers import bytes_to_base64url
+from webauthn.helpers import bytes_to_base64url, parse_authentication_credential_json
 from webauthn.helpers.structs import (
     AuthenticatorSelectionCriteria,
     PublicKeyCredentialDescriptor,
@@ -143,20 +143,18 @@ def sign_in(store: Store, site: Party, browser: str, token: str, credential: str
     data = accounts.use(store, "passkey", token, browser)
     if "account" in data:
         raise LinkError("This was asked for to make a passkey, and not to sign in.")
-    given = _checked(lambda: json.loads(credential))
-    spelt = given.get("id") if isinstance(given, dict) else None
+    given = _checked(lambda: parse_authentication_credential_json(credential))
     with store.session() as session:
-        found = session.get(Passkey, spelt) if isinstance(spelt, str) else None
+        found = session.get(Passkey, given.id)
         held = (found.id, found.account_id, found.public_key, found.count) if found is not None else None
     if held is None:
         raise LinkError(REFUSED)
     identity, number, public_key, count = held
-    said = given.get("response", {}).get("userHandle")
-    if said and said != bytes_to_base64url(_handle(store, number)):
+    if given.response.user_handle not in (None, b"", _handle(store, number)):
         raise LinkError(REFUSED)
     done = _checked(
         lambda: verify_authentication_response(
-            credential=credential,
+            credential=given,
             expected_challenge=base64url_to_bytes(data["challenge"]),
             expected_rp_id=site.id,
             expected_origin=site.origin,

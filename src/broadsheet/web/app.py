@@ -20,6 +20,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -69,17 +70,20 @@ class Kept:
 def create(settings: Settings | None = None, store: Store | None = None) -> FastAPI:
     """The application of a store, by default of the home folder's."""
     settings = settings or Settings.from_environment()
-    edition = Edition(store or Store())
+    edition = Edition(store or Store(), settings.readers)
     live = Live(edition)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await live.look()
-        watching = asyncio.create_task(live.run())
+        tasks = [asyncio.create_task(live.run())]
+        if settings.readers:
+            tasks.append(asyncio.create_task(_tidy(edition.store)))
         if settings.meaning and meaning.available():
             threading.Thread(target=_load_encoder, args=(edition,), daemon=True).start()
         yield
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
 
     app = FastAPI(
         title="Broadsheet",
@@ -103,7 +107,7 @@ def create(settings: Settings | None = None, store: Store | None = None) -> Fast
         StaticFiles(directory=Path(__file__).parent / "static", packages=[("broadsheet.page", "static")]),
         name="static",
     )
-    for part in (api.router, feeds.router, pages.router, administration.router, *_of_readers(settings)):
+    for part in (api.router, feeds.router, *_of_readers(settings), pages.router, administration.router):
         app.include_router(part, dependencies=[Depends(_page_is_read), Depends(people.know)])
     app.include_router(feeds.monitoring)
     app.add_middleware(Guard, settings=settings)
@@ -115,9 +119,18 @@ def _of_readers(settings: Settings) -> tuple[APIRouter, ...]:
     """The pages of a site that has readers."""
     if not settings.readers:
         return ()
-    from broadsheet.web import accounts, collecting, passkeys, providers
+    from broadsheet.web import accounts, collecting, leaving, letters, passkeys, providers
 
-    return (accounts.router, passkeys.router, providers.router, collecting.router, collecting.api)
+    return (
+        accounts.router,
+        leaving.router,
+        passkeys.router,
+        providers.router,
+        collecting.router,
+        collecting.api,
+        letters.router,
+        letters.api,
+    )
 
 
 def worker() -> FastAPI:
@@ -156,6 +169,18 @@ def _load_encoder(edition: Edition) -> None:
         return
     edition.use(encoder)
     logger.info("search by meaning is ready")
+
+
+async def _tidy(store: Store) -> None:
+    """Drops now and then what is kept of readers no longer."""
+    from broadsheet.readers import keeping
+
+    while True:
+        try:
+            await run_in_threadpool(keeping.tidy, store)
+        except StoreError as error:
+            logger.warning("nothing was tidied", extra={"error": str(error)})
+        await asyncio.sleep(keeping.OFTEN.total_seconds())
 
 
 class Access:

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("blocked", sa.Boolean, nullable=False),
         sa.Column("made", moment, nullable=False),
         sa.Column("seen", moment, nullable=False),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "issues",
