@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,13 +56,14 @@ def digest(
     if not (mail or dry_run):
         raise InputError("Letters need a mail server: --mail, or --dry-run and a folder.")
     store, sender = Store(), Sender(title, mail_from, url.rstrip("/"))
-    letters, composer = Letters(sender, keys.site_key(store)), _composer(store, sender, meaning)
+    letters, composer = Letters(sender, keys.site_key(store)), cache(lambda: _composer(store, sender, meaning))
     if dry_run:
-        print(f"{_preview(store, composer, letters, wanted, dry_run)} letters are in {dry_run}; nothing was sent.")
+        print(f"{_preview(store, composer(), letters, wanted, dry_run)} letters are in {dry_run}; nothing was sent.")
         return
     out, stop = post(mail), _asked_to_stop()
     subscriptions.forget(store)
-    made = compose(store, composer, wanted)
+    with bar("Digests") as show:
+        made = compose(store, composer, wanted, told=lambda share: show(share, ""))
     print(f"{made.letters} letters of {made.issues} digests are new; {made.empty} lists have nothing to tell.", flush=True)
     with bar("Letters") as show:
         summary = Sending(store, out, letters).run(

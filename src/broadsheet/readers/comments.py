@@ -245,10 +245,10 @@ def report(store: Store, reader: Reader, number: int, reason: str, now: datetime
 def one(store: Store, number: int, reader: Reader | None = None) -> Said:
     """A comment; raises `NotFoundError` where there is none that this reader may see."""
     with store.session() as session:
-        rows = session.execute(_comments().where(Comment.id == number, _visible(reader))).all()
-    if not rows:
-        raise NotFoundError("There is no such comment.")
-    return _read(rows[0], reader)
+        row = session.execute(_comments().where(Comment.id == number, _visible(reader))).one_or_none()
+        if row is None:
+            raise NotFoundError("There is no such comment.")
+        return _read(row)
 
 
 def threads(
@@ -263,20 +263,19 @@ def threads(
             raise NotFoundError(f"There is no page {number}; the last one is {last}.")
         start = (number - 1) * per_page
         page = _comments().where(*mine).order_by(Comment.id).limit(per_page).offset(start)
-        top = session.execute(page).all() if count else []
-        below = _comments().where(Comment.parent_id.in_([row.Comment.id for row in top]), _visible(reader)).order_by(Comment.id)
+        top = [_read(row) for row in session.execute(page)] if count else []
+        below = _comments().where(Comment.parent_id.in_([one.id for one in top]), _visible(reader)).order_by(Comment.id)
         answers: dict[int | None, list[Said]] = {}
         for row in session.execute(below) if top else ():
-            answers.setdefault(row.Comment.parent_id, []).append(_read(row, reader))
-    found = [replace(_read(row, reader), answers=tuple(answers.get(row.Comment.id, ()))) for row in top]
-    return Threads(found, count, number, last)
+            answers.setdefault(row.Comment.parent_id, []).append(_read(row))
+    return Threads([replace(one, answers=tuple(answers.get(one.id, ()))) for one in top], count, number, last)
 
 
 def latest(store: Store, slug: str, most: int = 60) -> list[Said]:
     """The newest comments on a paper and its claims that everybody sees."""
     query = _comments().where(Comment.slug == slug, Comment.state == SHOWN).order_by(Comment.id.desc()).limit(most)
     with store.session() as session:
-        return [_read(row, None) for row in session.execute(query)]
+        return [_read(row) for row in session.execute(query)]
 
 
 def of_account(store: Store, number: int, most: int = 200) -> list[Said]:
@@ -312,7 +311,7 @@ def tallies(store: Store, slug: str) -> dict[str, Tally]:
             if author:
                 answers[claim] = number
         query = _comments().where(Comment.id.in_(answers.values()))
-        words = {row.Comment.claim: _read(row, None) for row in session.execute(query)} if answers else {}
+        words = {row.Comment.claim: _read(row) for row in session.execute(query)} if answers else {}
     found = {claim: list(by.values()) for claim, by in last.items()}
     return {
         claim: Tally(total, found.get(claim, []).count("yes"), found.get(claim, []).count("no"), words.get(claim))
@@ -320,7 +319,7 @@ def tallies(store: Store, slug: str) -> dict[str, Tally]:
     }
 
 
-def _comments() -> Select[Any]:
+def _comments() -> Select[Comment, str]:
     return select(Comment, Account.name.label("name")).outerjoin(Account, Account.id == Comment.account_id)
 
 
@@ -334,8 +333,8 @@ def _visible(reader: Reader | None) -> ColumnElement[bool]:
     return or_(*seen)
 
 
-def _read(row: Any, reader: Reader | None) -> Said:
-    """A comment without the words that a reader may not see."""
+def _read(row: Any) -> Said:
+    """A comment, of a hidden or deleted one its place alone."""
     found = _said(row.Comment, row.name or "")
     if found.state in (SHOWN, WAITING):
         return found

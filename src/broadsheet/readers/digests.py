@@ -107,9 +107,10 @@ class Composer:
         news = (self._papers if followed.papers else self._changes)(followed, rhythm, day, before)
         subject = written = html = ""
         if news.count:
-            subject = one_line(f"{followed.title}: {news.items[0].title}", 150)
+            title = one_line(followed.title)
+            subject = one_line(f"{title}: {news.items[0].title}", 150)
             given = {
-                "title": followed.title, "words": _words(followed, rhythm, news.count, before), "day": f"{day:%-d %B %Y}",
+                "title": title, "words": _words(followed, rhythm, news.count, before), "day": f"{day:%-d %B %Y}",
                 "items": news.items, "more": news.count - len(news.items), "rhythm": rhythm,
                 "url": self.sender.url + followed.path, "site": self.sender.url, "site_name": self.sender.name,
             }  # fmt: skip
@@ -186,12 +187,17 @@ def followed_lists(store: Store) -> list[tuple[Followed, str]]:
 
 
 def compose(
-    store: Store, composer: Composer, day: date, now: datetime | None = None, told: Callable[[float], None] = lambda share: None
+    store: Store,
+    composer: Callable[[], Composer],
+    day: date,
+    now: datetime | None = None,
+    told: Callable[[float], None] = lambda share: None,
 ) -> Composed:
     """Composes a day's digests and adds a letter for each address that follows; what is composed already stays as it is.
 
     A list has one digest a period and an address one copy, however often and from wherever this is called, and wherever it was
-    stopped. Raises `InputError` for a day to come, and for one long gone.
+    stopped. `composer` is called where a list has no digest of the period yet. Raises `InputError` for a day to come, and for
+    one long gone.
     """
     now = now or datetime.now(UTC)
     check_day(day, now)
@@ -222,13 +228,15 @@ def check_day(day: date, now: datetime) -> None:
         raise InputError(f"There are digests for today and the {WINDOW} days before, and not for {day}.")
 
 
-def _missing(store: Store, composer: Composer, lists: Sequence[tuple[Followed, str]], day: date) -> Iterator[Draft]:
+def _missing(
+    store: Store, composer: Callable[[], Composer], lists: Sequence[tuple[Followed, str]], day: date
+) -> Iterator[Draft]:
     """Drafts of the lists that have no digest of this period yet."""
     for followed, rhythm in lists:
         with store.session() as session:
             there = session.scalars(_of(followed, rhythm).where(Issue.period == period_of(rhythm, day))).one_or_none()
         if there is None:
-            yield composer.draft(followed, rhythm, day, _before(store, followed, rhythm, day))
+            yield composer().draft(followed, rhythm, day, _before(store, followed, rhythm, day))
 
 
 def previews(store: Store, composer: Composer, day: date, now: datetime | None = None) -> Iterator[Draft]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from broadsheet.errors import InputError, NotFoundError
@@ -19,8 +19,8 @@ from broadsheet.readers.comments import DELETED, HIDDEN, SHOWN, WAITING, Said, s
 
 CLAIMS = rates.Limit("asked to be confirmed", 10, 86_400)
 LONGEST_WORDS = 400
-MOST = 200
-"""Comments, and claims of authorship, that a queue shows at once."""
+MOST, LATEST = 200, 50
+"""Comments, and claims of authorship, that a queue shows at once; and comments that were hidden last."""
 
 ACTIONS = ("show", "hide", "dismiss", "block")
 
@@ -53,6 +53,7 @@ class Queue:
 
     reported: Sequence[Case]
     waiting: Sequence[Case]
+    hidden: Sequence[Case]
     asked: Sequence[Asked]
     authors: Sequence[Asked]
 
@@ -67,14 +68,16 @@ def queue(store: Store) -> Queue:
         return Queue(
             _cases(session, Comment.id.in_(open_ones), Comment.state.in_((SHOWN, WAITING))),
             _cases(session, Comment.state == WAITING, Comment.id.not_in(open_ones)),
+            _cases(session, Comment.state == HIDDEN, latest=True),
             _asked(session, "asked"),
             _asked(session, "confirmed"),
         )
 
 
-def _cases(session: Session, *which: object) -> list[Case]:
+def _cases(session: Session, *which: ColumnElement[bool], latest: bool = False) -> list[Case]:
     query = select(Comment, Account.name.label("name")).outerjoin(Account, Account.id == Comment.account_id)
-    found = said(session.execute(query.where(*which).order_by(Comment.id).limit(MOST)))  # type: ignore[arg-type]
+    ordered = query.order_by(Comment.id.desc()).limit(LATEST) if latest else query.order_by(Comment.id).limit(MOST)
+    found = said(session.execute(ordered.where(*which)))
     numbers = [one.id for one in found]
     reasons: dict[int, list[str]] = {}
     wordings: dict[int, list[str]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypeVarTuple
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, aliased
@@ -13,6 +13,8 @@ from broadsheet.lab.people import Account, Comment, Notice, Vote
 from broadsheet.lab.store import raise_revision
 from broadsheet.page.edition import Noticed
 from broadsheet.readers.weight import weight
+
+Kinds = TypeVarTuple("Kinds")
 
 ELSEWHERE = timedelta(days=90)
 """How far back votes are looked at to see which readers vote together."""
@@ -53,7 +55,7 @@ def recount_comments(session: Session, slug: str) -> Noticed:
     return Noticed(found.votes, found.weight, found.comments)
 
 
-def _of_voters(query: Select[Any], slug: str) -> Select[Any]:
+def _of_voters(query: Select[*Kinds], slug: str) -> Select[*Kinds]:
     """A query over the votes for a paper of accounts that are not blocked."""
     return query.select_from(Vote).join(Account, Account.id == Vote.account_id).where(Vote.slug == slug, ~Account.blocked)
 

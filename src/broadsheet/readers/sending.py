@@ -7,6 +7,7 @@ not noted as sent may have arrived or not: such letters are kept as `unsure`, an
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from broadsheet.lab.store import Store
 from broadsheet.readers import keys, subscriptions
 from broadsheet.readers.digests import LINK, Draft
 from broadsheet.readers.lists import Followed
-from broadsheet.readers.mail import MailError, Post, Sender, letter
+from broadsheet.readers.mail import MailError, Post, Sender, letter, one_line
 
 PAUSES = (5, 15, 60, 240, 720)
 """Minutes before a letter that was refused for the time being is tried again; after the last of them it is given up."""
@@ -48,6 +49,7 @@ STORE_TRIES = 5
 AT_ONCE = 200
 """Letters that are read at once."""
 
+NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .,'-]+")
 T = TypeVar("T")
 
 
@@ -91,7 +93,7 @@ class Letters:
         url, link = self.sender.url, self.link(subscription)
         foot = f"-- \nYou get this letter because {to} asked for it.\nUnsubscribe: {link}\n"
         headers = {
-            "List-Id": f"{followed.title} <{followed.label}.{self.sender.host}>",
+            "List-Id": f"{one_line(NOT_PLAIN.sub(' ', followed.title), 60)} <{followed.label}.{self.sender.host}>",
             "List-Unsubscribe": f"<{link}>",
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
             "List-Archive": f"<{url}{followed.path}>",

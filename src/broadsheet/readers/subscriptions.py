@@ -187,12 +187,15 @@ def _shown(row: Subscription) -> Following:
 
 
 def end(session: Session, numbers: Sequence[int]) -> int:
-    """Ends subscriptions: address and letters go with them. Returns how many there were."""
+    """Ends subscriptions: address and letters go with them, and digests of searches that nobody else follows. Returns how many
+    there were."""
     count = 0
     for start in range(0, len(numbers), 500):
         part = numbers[start : start + 500]
         session.execute(delete(Letter).where(Letter.subscription_id.in_(part)))
         count += session.execute(delete(Subscription).where(Subscription.id.in_(part))).rowcount  # type: ignore[attr-defined]
+    same = select(Subscription.id).where(Subscription.kind == Issue.kind, Subscription.value == Issue.value)
+    session.execute(delete(Issue).where(Issue.kind == "search", ~same.exists()))  # somebody's own words
     return count
 
 

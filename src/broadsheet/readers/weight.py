@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 MOST = 200
 """Readers that are compared with each other; of more, each `MOST` in the order of their votes are, and their weights add up."""
 
-SWEEPS, EXACT = 400, 1e-9
+SWEEPS, EXACT = 400, 1e-5
 
 
 def weight(elsewhere: Sequence[Collection[str]], newcomers: int = 0) -> float:
