@@ -119,7 +119,7 @@ def _of_readers(settings: Settings) -> tuple[APIRouter, ...]:
     """The pages of a site that has readers."""
     if not settings.readers:
         return ()
-    from broadsheet.web import accounts, collecting, leaving, letters, passkeys, providers
+    from broadsheet.web import accounts, collecting, discussion, leaving, letters, passkeys, providers
 
     return (
         accounts.router,
@@ -128,6 +128,8 @@ def _of_readers(settings: Settings) -> tuple[APIRouter, ...]:
         providers.router,
         collecting.router,
         collecting.api,
+        discussion.router,
+        discussion.api,
         letters.router,
         letters.api,
     )

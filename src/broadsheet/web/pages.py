@@ -289,7 +289,7 @@ async def paper(request: Request, name: str) -> Response:
     def slow() -> dict[str, Any]:
         stored = edition.store.find(slug=found.slug) if standing else []
         runs = [run for run in stored if "command" not in run.config][-40:][::-1]  # a repository may bear the paper's name
-        return {"similar": edition.similar(found.slug), "runs": runs}
+        return {"similar": edition.similar(found.slug), "runs": runs, **_said_of(request, found.slug)}
 
     def make() -> dict[str, Any]:
         return {
@@ -299,6 +299,15 @@ async def paper(request: Request, name: str) -> Response:
         }  # fmt: skip
 
     return await page(request, "paper.html", make, slow, request.app.state.live.active_of(found.slug) if standing else ())
+
+
+def _said_of(request: Request, slug: str) -> Mapping[str, Any]:
+    """What readers say of a paper, on a site that has them."""
+    if not request.app.state.settings.readers:
+        return {}
+    from broadsheet.web.discussion import of_paper  # needs the extra `readers`
+
+    return of_paper(request, slug)
 
 
 @router.get("/figures/{slug}/{experiment}/{name}.svg")
