@@ -44,6 +44,16 @@ FORBIDDEN: dict[int | str, dict[str, Any]] = {
     413: {"model": Mistake, "description": "Too large"},
     **MISSING,
 }
+SIGNED: dict[int | str, dict[str, Any]] = {
+    400: {"model": Mistake, "description": "The body cannot be read"},
+    401: {"model": Mistake, "description": "Nobody is signed in, and no key was sent that is known"},
+    403: {"model": Mistake, "description": "The key lacks the scope, or the request came from another site"},
+    413: {"model": Mistake, "description": "Too large"},
+    429: {"model": Mistake, "description": "Too often"},
+    **MISSING,
+}
+"""What the API may answer to readers besides what they asked for; `OPEN`: where nobody need be signed in."""
+OPEN: dict[int | str, dict[str, Any]] = {401: SIGNED[401], **MISSING}
 UNANSWERED: dict[int | str, dict[str, Any]] = {424: {"model": Mistake, "description": "The source gave no answer"}, **FORBIDDEN}
 
 

@@ -23,12 +23,12 @@ from broadsheet.readers.submitting import Brought
 from broadsheet.web import people
 from broadsheet.web.accounts import shown
 from broadsheet.web.administration import Admin, import_given
-from broadsheet.web.api import MISSING, WRONG, Mistake
+from broadsheet.web.api import OPEN, SIGNED, WRONG
 from broadsheet.web.feeds import feed_of
 from broadsheet.web.mathematics import plain
 
 router = APIRouter(include_in_schema=False)
-api = APIRouter(prefix="/api/v1")
+api = APIRouter(prefix="/api/v1", tags=["readers"])
 
 SignedIn = Annotated[Reader, Depends(people.wanted())]
 Reads = Annotated[Reader, Depends(people.wanted("read"))]
@@ -371,17 +371,6 @@ class SubmissionOut(BaseModel):
     made: str
 
 
-REFUSED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Mistake, "description": "The body cannot be read"},
-    401: {"model": Mistake, "description": "Not signed in"},
-    403: {"model": Mistake, "description": "The key lacks the scope"},
-    413: {"model": Mistake, "description": "Too large"},
-    429: {"model": Mistake, "description": "Too often"},
-    **MISSING,
-}
-"""What the API may answer to readers besides what they asked for."""
-
-
 def _shelf_out(shelf: Shelf) -> ShelfOut:
     return ShelfOut(
         id=shelf.id, owner=shelf.owner_name, title=shelf.title, text=shelf.text, kind=shelf.kind, public=shelf.public,
@@ -400,39 +389,39 @@ def api_public(request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50
     return [_shelf_out(shelf) for shelf in collecting.public(_store(request), limit)]
 
 
-@api.get("/collections/{number}", responses=REFUSED)
+@api.get("/collections/{number}", responses=OPEN)
 def api_one(request: Request, number: Number) -> ShelfOut:
     """A collection with its papers: one that is public, or the account's own."""
     return _shelf_out(collecting.shelf(_store(request), number, _mine(request)))
 
 
-@api.get("/me/collections", responses=REFUSED)
+@api.get("/me/collections", responses=SIGNED)
 def api_own(request: Request, reader: Reads) -> list[ShelfOut]:
     """The account's collections."""
     return [_shelf_out(shelf) for shelf in collecting.of_account(_store(request), reader.id)]
 
 
-@api.post("/me/collections", status_code=201, responses=REFUSED)
+@api.post("/me/collections", status_code=201, responses=SIGNED)
 def api_make(request: Request, reader: Collects, wanted: ShelfIn) -> ShelfOut:
     """Makes a collection."""
     number = collecting.make(_store(request), reader.id, wanted.title, wanted.text, wanted.public)
     return _one(request, number, reader)
 
 
-@api.put("/me/collections/{number}", responses=REFUSED)
+@api.put("/me/collections/{number}", responses=SIGNED)
 def api_change(request: Request, reader: Collects, number: Number, wanted: ShelfIn) -> ShelfOut:
     """Changes a collection's title, text and who sees it."""
     collecting.change(_store(request), reader.id, number, wanted.title, wanted.text, wanted.public)
     return _one(request, number, reader)
 
 
-@api.delete("/me/collections/{number}", status_code=204, responses=REFUSED)
+@api.delete("/me/collections/{number}", status_code=204, responses=SIGNED)
 def api_drop(request: Request, reader: Collects, number: Number) -> None:
     """Deletes a collection."""
     collecting.drop(_store(request), reader.id, number)
 
 
-@api.put("/me/collections/{number}/papers/{slug}", responses=REFUSED)
+@api.put("/me/collections/{number}/papers/{slug}", responses=SIGNED)
 def api_put(request: Request, reader: Collects, number: Number, slug: str, wanted: PlacedIn) -> ShelfOut:
     """Puts a paper into a collection, changes its note, moves it."""
     found = _slug(request, slug)
@@ -442,14 +431,14 @@ def api_put(request: Request, reader: Collects, number: Number, slug: str, wante
     return _one(request, number, reader)
 
 
-@api.delete("/me/collections/{number}/papers/{slug}", responses=REFUSED)
+@api.delete("/me/collections/{number}/papers/{slug}", responses=SIGNED)
 def api_take(request: Request, reader: Collects, number: Number, slug: str) -> ShelfOut:
     """Takes a paper out of a collection."""
     collecting.take(_store(request), reader.id, number, _slug(request, slug))
     return _one(request, number, reader)
 
 
-@api.get("/me/marks", responses=REFUSED)
+@api.get("/me/marks", responses=SIGNED)
 def api_marks(request: Request, reader: Reads) -> MarksOut:
     """What the account has read, keeps for later, and voted for."""
     found = marks.mine(_store(request), reader.id)
@@ -468,7 +457,7 @@ def _marking(what: Literal["read", "later"]) -> Callable[..., MarksOut]:
 
 
 for name in ("read", "later"):
-    api.put(f"/me/{name}/{{slug}}", responses=REFUSED, name=f"mark_{name}")(_marking(name))
+    api.put(f"/me/{name}/{{slug}}", responses=SIGNED, name=f"mark_{name}")(_marking(name))
 
 
 def _submission_out(found: Brought) -> SubmissionOut:
@@ -476,13 +465,13 @@ def _submission_out(found: Brought) -> SubmissionOut:
     return SubmissionOut(**kept, made=found.made.isoformat())
 
 
-@api.get("/me/submissions", responses=REFUSED)
+@api.get("/me/submissions", responses=SIGNED)
 def api_submissions(request: Request, reader: Reads) -> list[SubmissionOut]:
     """What the account has brought, the newest first."""
     return [_submission_out(found) for found in submitting.of_account(_store(request), reader.id)]
 
 
-@api.post("/me/submissions", status_code=202, responses=REFUSED)
+@api.post("/me/submissions", status_code=202, responses=SIGNED)
 def api_submit(request: Request, reader: Submits, wanted: SubmissionIn) -> SubmissionOut:
     """Brings a paper or a repository; it waits for the administrator."""
     return _submission_out(submitting.one(_store(request), _submit(request, reader, wanted.value, wanted.note)))

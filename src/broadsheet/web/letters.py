@@ -21,7 +21,7 @@ from broadsheet.readers.mail import MailError
 from broadsheet.readers.subscriptions import Following
 from broadsheet.web import people
 from broadsheet.web.accounts import NO_REFERRER, count_asking, shown
-from broadsheet.web.api import MISSING, Mistake
+from broadsheet.web.api import SIGNED
 from broadsheet.web.render import templates
 
 logger = logging.getLogger("broadsheet.site")
@@ -226,13 +226,6 @@ class RhythmIn(BaseModel):
     rhythm: Literal["daily", "weekly"]
 
 
-REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {"model": Mistake, "description": "Nobody is signed in, or the key is not known"},
-    403: {"model": Mistake, "description": "The key lacks the scope, or another site's page asks"},
-    **MISSING,
-}
-
-
 def _out(following: Following) -> FollowingOut:
     of = following.followed
     return FollowingOut(
@@ -240,26 +233,26 @@ def _out(following: Following) -> FollowingOut:
     )  # fmt: skip
 
 
-@api.get("/me/subscriptions", responses=REFUSED)
+@api.get("/me/subscriptions", responses=SIGNED)
 def api_own(request: Request, reader: Reads) -> list[FollowingOut]:
     """What the account gets by mail."""
     return [_out(one) for one in subscriptions.of_account(_store(request), reader.id)]
 
 
-@api.post("/me/subscriptions", status_code=201, responses=REFUSED)
+@api.post("/me/subscriptions", status_code=201, responses=SIGNED)
 def api_follow(request: Request, reader: Subscribes, wanted: FollowingIn) -> FollowingOut:
     """Begins to send a list to the account's address; one that is sent already gets the rhythm."""
     followed = _followed(request, wanted.kind, wanted.value)
     return _out(subscriptions.follow(_store(request), reader.id, followed, wanted.rhythm))
 
 
-@api.patch("/me/subscriptions/{number}", responses=REFUSED)
+@api.patch("/me/subscriptions/{number}", responses=SIGNED)
 def api_change(request: Request, reader: Subscribes, number: Number, wanted: RhythmIn) -> FollowingOut:
     """Gives a subscription another rhythm."""
     return _out(subscriptions.change(_store(request), reader.id, number, wanted.rhythm))
 
 
-@api.delete("/me/subscriptions/{number}", status_code=204, responses=REFUSED)
+@api.delete("/me/subscriptions/{number}", status_code=204, responses=SIGNED)
 def api_leave(request: Request, reader: Subscribes, number: Number) -> Response:
     """Ends a subscription."""
     if not subscriptions.leave(_store(request), reader.id, number):
