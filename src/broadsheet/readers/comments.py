@@ -42,6 +42,7 @@ PER_PAGE = 20
 """Comments of a page, without their answers."""
 
 LINK = re.compile(r"https?:|www\.|mailto:|\]\s*[(\[:]|<[a-z][a-z0-9+.-]*:|\b[\w-]+\.(?:[a-z]{2,6})/", re.IGNORECASE)
+ADDRESS = re.compile(r"[!#-;=?-\[\]_a-z~%]+")
 SHOWN, WAITING, HIDDEN, DELETED = "shown", "waiting", "hidden", "deleted"
 REPRODUCED = ("", "yes", "no")
 
@@ -112,7 +113,7 @@ def add(
 
     An answer to an answer stands beneath the same comment. The paper and the claim are the caller's to look up.
     """
-    now, text = now or datetime.now(UTC), tidy(text)
+    now, text, run = now or datetime.now(UTC), tidy(text), plain_run(run)
     if reproduced not in REPRODUCED or (reproduced and not claim):
         raise InputError("Whether something was reproduced is said of a claim, by 'yes' or 'no'.")
     with store.session() as session:
@@ -120,7 +121,7 @@ def add(
     rates.count(store, NEWCOMERS if young else OFTEN, str(reader.id), now)
     with store.session() as session:
         raise_revision(session, "readers")
-        run = _run(session, slug, run)
+        _must_be_known(session, slug, run)
         above = _above(session, slug, parent)
         claim, place = (above.claim, above.parent_id or above.id) if above else (claim, None)
         twin = select(Comment.id).where(
@@ -152,23 +153,23 @@ def _above(session: Session, slug: str, parent: int) -> Comment | None:
     return found
 
 
-def _run(session: Session, slug: str, text: str) -> str:
-    """A run that a comment speaks of: one of this site by its number, of the same paper, or an https address."""
+def plain_run(text: str) -> str:
+    """A run that a comment speaks of: the number of one of this site, or an https address; raises `InputError` for others."""
     run = text.strip()
-    if not run:
-        return ""
-    if RUN_ID.fullmatch(run):
-        if session.scalars(select(Run.id).where(Run.id == run, Run.slug == slug)).first() is None:
-            raise InputError("This site has no run of this paper with that number.")
-        return run
     try:
         found = urlsplit(run)
         whole = found.scheme == "https" and bool(found.hostname) and not found.username and (found.port or 443) > 0
     except ValueError:
         whole = False
-    if not whole or len(run) > LONGEST_RUN or not re.fullmatch(r"[!#-;=?-\[\]_a-z~%]+", run):
-        raise InputError("A run is wanted as its number on this site (64 hexadecimal digits) or as an https address.")
-    return run
+    if not run or RUN_ID.fullmatch(run) or (whole and len(run) <= LONGEST_RUN and ADDRESS.fullmatch(run)):
+        return run
+    raise InputError("A run is wanted as its number on this site (64 hexadecimal digits) or as an https address.")
+
+
+def _must_be_known(session: Session, slug: str, run: str) -> None:
+    """Raises `InputError` where a run of this site is meant that is none of the paper's."""
+    if RUN_ID.fullmatch(run) and session.scalars(select(Run.id).where(Run.id == run, Run.slug == slug)).first() is None:
+        raise InputError("This site has no run of this paper with that number.")
 
 
 def _is_author(session: Session, reader: int, slug: str) -> bool:

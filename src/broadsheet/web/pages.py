@@ -272,7 +272,9 @@ async def search(
             "by_words_alone": edition.encoder is None,
         }  # fmt: skip
 
-    body = templates.get_template("search.html").render(request=request, **{**context(request), **make()})
+    reader = getattr(request.state, "reader", None)
+    marked = {"mine": await run_in_threadpool(mine, edition.store, reader.id)} if reader is not None else {}
+    body = templates.get_template("search.html").render(request=request, **{**context(request), **make(), **marked})
     return HTMLResponse(body, 422 if trouble else 200)
 
 
