@@ -125,6 +125,7 @@ async def _shelf_page(request: Request, number: int, code: int = 200, mistake: s
             "papers": [(edition.view.papers[slug], note) for slug, note in shelf.papers if slug in edition.view.papers],
             "similar": edition.similar_to_all(shelf.slugs),
             "feed": private_feed(edition.store, shelf),
+            "mine": marks.mine(edition.store, who) if (who := _mine(request)) else marks.NOBODY,
         }
 
     return shown(request, "collection.html", code, mistake=mistake, **(await run_in_threadpool(held)))
