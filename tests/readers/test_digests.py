@@ -78,7 +78,9 @@ def test_a_weekly_letter_comes_once_a_week(home):
 def test_lists_hold_what_their_pages_hold(home):
     one, two = paper("one", topics=["spikes"], names=["A. One"]), paper("two", topics=["waves"])
     of = edition(one, two, authors={"a. one": ("A. One", ["one"])})
-    of.search = lambda query, filters, most: SimpleNamespace(slugs=["two"] if (query, filters.topic) == ("wave", "waves") else [])
+    of.search = lambda query, filters, most: SimpleNamespace(
+        slugs=["two"] if (query, filters.topic) == ("wave", "waves") else []
+    )
     assert "On two" not in draft(of, "topic", "spikes").text and "On one" in draft(of, "topic", "spikes").text
     assert draft(of, "author", "A. One").subject == "Papers of A. One: On one"
     search = followed(of.view, "search", "number=3&topic=waves&q=wave&since=&junk=1")
@@ -102,9 +104,13 @@ def test_changed_verdicts_are_told_and_code_that_changed_is_none():
     def of(*claims):
         return edition(paper("elm"), standings={"elm": SimpleNamespace(claims=claims, counts={})})
 
-    first = draft(of(claim("C1", "holds"), claim("C2", "fails"), claim("C3", None), claim("X1", "holds", kind="check")), "verdicts")
+    first = draft(
+        of(claim("C1", "holds"), claim("C2", "fails"), claim("C3", None), claim("X1", "holds", kind="check")), "verdicts"
+    )
     assert first.text == ""
-    changes = of(claim("C1", "stale", "holds"), claim("C2", "vacuous"), claim("C3", "holds"), claim("X1", "fails", kind="check"))
+    changes = of(
+        claim("C1", "stale", "holds"), claim("C2", "vacuous"), claim("C3", "holds"), claim("X1", "fails", kind="check")
+    )
     second = draft(changes, "verdicts", before=first.known)
     assert "2 claims since the last letter" in second.text
     assert "C2: fails → vacuous" in second.text and "C3: not run → holds" in second.text and "Claim C1" not in second.text
@@ -127,7 +133,17 @@ def test_a_letter_is_what_mail_programs_expect(home):
     message = letters(store).preview(made, 7, 3, "ada@example.org")
     raw = message.as_bytes()
     assert all(len(line) <= 998 for line in raw.split(b"\r\n")) and b"\n" not in raw.replace(b"\r\n", b"")
-    for name in ("From", "To", "Subject", "Date", "Message-ID", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Archive"):
+    for name in (
+        "From",
+        "To",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "List-Id",
+        "List-Unsubscribe",
+        "List-Unsubscribe-Post",
+        "List-Archive",
+    ):
         assert len(message.get_all(name)) == 1, name
     assert message["Bcc"] is None and b"\nBcc" not in raw.partition(b"\r\n\r\n")[0]
     link = message["List-Unsubscribe"].strip().strip("<>")

@@ -216,8 +216,8 @@ def compose(
                 if number is not None:
                     issues += 1
                     copies = _copies(number, followed, rhythm, period_of(rhythm, day), now)
-                    added = into(Letter).from_select(COLUMNS, copies).on_conflict_do_nothing()
-                    letters += session.execute(added).rowcount  # type: ignore[attr-defined]
+                    added = into(Letter).from_select(COLUMNS, copies).on_conflict_do_nothing().returning(Letter.id)
+                    letters += len(session.execute(added).all())
         told((start + len(part)) / len(lists))
     return Composed(issues, len(lists) - issues, letters)
 

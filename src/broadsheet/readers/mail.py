@@ -144,6 +144,7 @@ class Server:
             _expect(server.rcpt(to), 250, 251, to=True)
             _expect(server.docmd("DATA"), 354)
             server.send(body if body.endswith(b"\r\n") else body + b"\r\n")
+            _expect_silence(server)
         try:
             about_to()
         except BaseException:
@@ -223,6 +224,19 @@ class Server:
 def post(where: str) -> Post:
     """A way out by its address: `smtp://…`, or a folder for `.eml` files."""
     return Server(where) if "://" in where else Folder(Path(where).expanduser())
+
+
+def _expect_silence(server: smtplib.SMTP) -> None:
+    """Raises where the server has closed the connection, or answers before it was asked: it will not take the letter."""
+    assert server.sock is not None
+    server.sock.setblocking(False)
+    try:
+        server.sock.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return
+    finally:
+        server.sock.settimeout(server.timeout)
+    raise smtplib.SMTPServerDisconnected("it closed the connection in the middle of a letter")
 
 
 def _expect(reply: tuple[int, bytes], *codes: int, server: bool = False, to: bool = False) -> None:
