@@ -23,6 +23,7 @@ from broadsheet.cli import (
     neurons,
     pages,
     readership,
+    readership_accounts,
     recordings,
     recordings_connectome,
     recordings_decode,
@@ -79,6 +80,15 @@ for name, command in {
     app.command(name, cls=verifying.WithGrowth if name == "verify" else None)(command)  # type: ignore[type-var]
 app.add_typer(serving.db, name="db", help="The database: upgrade, backup, restore.")
 app.add_typer(readership.readers, name="readers")
+for name, command in {
+    "link": readership_accounts.link,
+    "list": readership_accounts.list_,
+    "moderator": readership_accounts.moderator,
+    "block": readership_accounts.block,
+    "export": readership_accounts.export,
+    "delete": readership_accounts.delete,
+}.items():
+    readership.readers.command(name)(command)  # type: ignore[type-var]
 app.add_typer(neurons.app, name="neurons", help="Neurons, on your own recordings and networks.")
 app.add_typer(networks.app, name="networks", help="Networks of neurons.")
 app.add_typer(atoms.app, name="atoms", help="Potentials, density functionals and sets of structures.")

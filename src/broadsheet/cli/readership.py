@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from broadsheet.readers.mail import Sender
     from broadsheet.readers.sending import Letters, Summary
 
-readers = typer.Typer(no_args_is_help=True, help="Readers of the site: letters that came back, addresses that want none.")
+readers = typer.Typer(
+    no_args_is_help=True, help="Readers of the site: their accounts, letters that came back, addresses that want none."
+)
 
 
 def digest(
@@ -45,7 +47,7 @@ def digest(
     from broadsheet.cli.output import bar
     from broadsheet.lab.store import Store
     from broadsheet.page import intake
-    from broadsheet.readers import keys, subscriptions
+    from broadsheet.readers import keeping, keys
     from broadsheet.readers.digests import compose
     from broadsheet.readers.mail import Sender, post
     from broadsheet.readers.sending import Letters, Sending
@@ -61,7 +63,7 @@ def digest(
         print(f"{_preview(store, composer(), letters, wanted, dry_run)} letters are in {dry_run}; nothing was sent.")
         return
     out, stop = post(mail), _asked_to_stop()
-    subscriptions.forget(store)
+    keeping.tidy(store)
     with bar("Digests") as show:
         made = compose(store, composer, wanted, told=lambda share: show(share, ""))
     print(f"{made.letters} letters of {made.issues} digests are new; {made.empty} lists have nothing to tell.", flush=True)

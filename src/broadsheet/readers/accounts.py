@@ -358,13 +358,29 @@ def rename(store: Store, number: int, text: str) -> str:
     return name
 
 
-def set_role(store: Store, address: str, role: str) -> None:
-    """Makes an account a `moderator`, or a `reader` again; raises `NotFoundError` where there is none."""
+def find(store: Store, text: str) -> Reader:
+    """An account by its address or its name; raises `NotFoundError` where there is none."""
+    wanted = Account.address == plain_address(text) if "@" in text else Account.key == name_key(text)
     with store.session() as session:
-        found = of_address(session, plain_address(address))
+        found = session.scalars(select(Account).where(wanted)).one_or_none()
         if found is None:
-            raise NotFoundError(f"No account has the address {address[:80]!r}; who has one signs in once first.")
-        found.role = role
+            raise NotFoundError(f"No account has the {'address' if '@' in text else 'name'} {text[:80]!r}.")
+        return Reader(found.id, found.name, found.address or "", found.role)
+
+
+def everybody(store: Store) -> list[Account]:
+    """All accounts, the oldest first."""
+    with store.session() as session:
+        found = list(session.scalars(select(Account).order_by(Account.id)))
+        session.expunge_all()
+        return found
+
+
+def set_role(store: Store, who: str, role: str) -> None:
+    """Makes an account, by its address or name, a `moderator`, or a `reader` again."""
+    number = find(store, who).id
+    with store.session() as session:
+        account(session, number).role = role
 
 
 def block(store: Store, number: int, blocked: bool = True) -> None:

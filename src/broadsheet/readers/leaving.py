@@ -60,6 +60,15 @@ def export(store: Store, number: int) -> dict[str, Any]:
         return {"account": _plain(found), **{name: [_plain(row) for row in rows] for name, rows in sorted(mine.items())}}
 
 
+def block(store: Store, number: int, blocked: bool = True) -> None:
+    """Shuts an account out, or lets it in again: its sessions and keys end, and its votes count or do not."""
+    accounts.block(store, number, blocked)
+    with store.session() as session:
+        raise_revision(session, "readers")
+        if slugs := sorted(session.scalars(select(Vote.slug).where(Vote.account_id == number))):
+            notices.recount(session, slugs)
+
+
 def delete_account(store: Store, number: int) -> None:
     """Deletes an account and all that hangs on it; its comments keep their places, without a word and without a name.
 
@@ -142,7 +151,9 @@ def change_address(store: Store, number: int, token: str, session_kept: str) -> 
 
 def _move_letters(session: Session, found: Account, new: str) -> None:
     """Carries an account's subscriptions to another address; those that it has already are not doubled."""
-    there = set(session.execute(select(Subscription.kind, Subscription.value).where(Subscription.address == new)).tuples())
+    there = {
+        tuple(row) for row in session.execute(select(Subscription.kind, Subscription.value).where(Subscription.address == new))
+    }
     for row in list(session.scalars(select(Subscription).where(_letters(found)))):
         if row.address == new:
             row.account_id = found.id
