@@ -66,7 +66,9 @@ def test_every_letter_goes_out_once(any_home):
         assert server.mailbox.counts() == dict.fromkeys(MANY[:20], 1)
     for envelope, to, message in server.mailbox.taken:
         assert message["To"] == to
-        assert envelope.startswith("bounces+") and envelope.endswith("@example.org") and len(envelope.partition("@")[0]) <= 64
+        assert envelope.startswith("bounces+")
+        assert envelope.endswith("@example.org")
+        assert len(envelope.partition("@")[0]) <= 64
 
 
 def test_a_sender_killed_anywhere_sends_nothing_twice_and_forgets_nothing(home):
@@ -91,7 +93,8 @@ def test_a_sender_killed_anywhere_sends_nothing_twice_and_forgets_nothing(home):
         for _ in range(5):
             process = sender(server.url)
             told += process.communicate()[0]
-        assert len(kills) == 4 and process.returncode == 0
+        assert len(kills) == 4
+        assert process.returncode == 0
         assert server.mailbox.counts() == dict.fromkeys(MANY, 1)
     found = states(store)
     assert {to: state for to, state in found.items() if state != ["sent"]} == {MANY[k]: ["unsure"] for k in (60, 61)}
@@ -149,8 +152,11 @@ def test_refusals(home):
         summary = send(store, server.url)
         assert (summary.sent, summary.later, summary.refused, summary.ended, summary.waiting) == (1, 2, 2 + 1, 1, 2)
         found = states(store)
-        assert MANY[1] not in found and found[MANY[0]] == ["waiting"] and found[MANY[4]] == ["refused"]
-        assert subscriptions.suppressed(store, MANY[1]) and not subscriptions.suppressed(store, MANY[2])
+        assert MANY[1] not in found
+        assert found[MANY[0]] == ["waiting"]
+        assert found[MANY[4]] == ["refused"]
+        assert subscriptions.suppressed(store, MANY[1])
+        assert not subscriptions.suppressed(store, MANY[2])
         assert send(store, server.url).sent == 0  # not due yet
         for tries in range(2, 7):
             due_now(store)
@@ -184,7 +190,8 @@ def test_a_server_that_refuses_everybody_ends_nobody(home):
     with MailServer() as server:
         server.mailbox.rcpt = lambda to: "554 5.7.1 Relay access denied"
         summary = send(store, server.url)
-        assert (summary.refused, summary.ended, summary.waiting) == (10, 0, 20) and "Relay access denied" in summary.trouble
+        assert (summary.refused, summary.ended, summary.waiting) == (10, 0, 20)
+        assert "Relay access denied" in summary.trouble
         with store.session() as session:
             assert len(session.scalars(select(Subscription.id)).all()) == 30
             assert not session.scalars(select(Suppressed.digest)).all()
@@ -250,7 +257,8 @@ def test_a_server_that_hangs_or_goes_away(home, step, what):
     server = Rude(step, what)
     summary = send(store, server.url)
     if step == "connect":
-        assert (summary.sent, summary.waiting) == (0, 8) and summary.trouble
+        assert (summary.sent, summary.waiting) == (0, 8)
+        assert summary.trouble
         server.step = ""
         due_now(store)
         summary = send(store, server.url)
@@ -260,7 +268,8 @@ def test_a_server_that_hangs_or_goes_away(home, step, what):
     assert sorted([*server.taken, *lost]) == sorted(MANY[:8])
     assert step in ("dot", "middle") or not unsure
     assert unsure == [MANY[3]] or step != "dot"
-    assert len(summary.unsure) == len(unsure) and summary.waiting == 0
+    assert len(summary.unsure) == len(unsure)
+    assert summary.waiting == 0
 
 
 def test_a_connection_that_the_server_closes_between_letters_is_made_again(home):
@@ -311,7 +320,8 @@ def test_a_store_that_fails_in_the_middle(home, monkeypatch):
     with MailServer() as server:
         assert send(store, server.url).sent == 6
         assert server.mailbox.counts() == dict.fromkeys(MANY[:6], 1)
-    assert set(map(tuple, states(store).values())) == {("sent",)} and not failures
+    assert set(map(tuple, states(store).values())) == {("sent",)}
+    assert not failures
 
 
 def test_a_database_killed_in_the_middle(home, monkeypatch, tmp_path_factory, kill_server):
@@ -364,7 +374,8 @@ def test_a_signal_ends_a_digest_after_the_letter_that_it_is_at(home, tmp_path):
         command = [sys.executable, "-m", "broadsheet.cli", "digest", "--mail", server.url, *words]
         process = subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, text=True, cwd=Path(tmp_path))
         said = process.communicate(timeout=120)[0]
-        assert process.returncode == 1 and "39 wait" in said
+        assert process.returncode == 1
+        assert "39 wait" in said
         assert server.mailbox.counts() == dict.fromkeys(MANY[:11], 1)
     assert list(states(store).values()) == [["sent"]] * 11 + [["waiting"]] * 39
     until(lambda: process.poll() is not None)
