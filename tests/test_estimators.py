@@ -24,6 +24,7 @@ from broadsheet.matter import (
     WienerForce,
 )
 from broadsheet.networks import ContinualClassifier, SNNClassifier
+from broadsheet.networks.random_readouts import RandomReadouts
 from broadsheet.neurons import DendriticNeuron, ELMNeuron
 from broadsheet.plasticity import Tempotron
 from broadsheet.recordings import (
@@ -65,6 +66,7 @@ CASES = {
     "ContinualClassifier": [
         (ContinualClassifier((8, 8), 2, batch=6, epochs=1, rows=((2, 2, 2),)), TRAINS[:, 0], LABELS, "predict", {"steps": [5]})
     ],
+    "RandomReadouts": [(RandomReadouts(6, 2), TRAINS[:, 0], LABELS, "predict", {"ridge": [0.1, 1.0]})],
     "DynamicConfidence": [(DynamicConfidence(), LOGITS, LABELS, "predict", {"signal": ["margin", "entropy"]})],
     "Tempotron": [(Tempotron(epochs=2), TRAINS, LABELS, "predict", {"rate": [0.01, 0.02]})],
     "ELMNeuron": [

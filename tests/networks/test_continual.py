@@ -10,7 +10,7 @@ import pytest
 from scipy.special import softmax
 
 from broadsheet.errors import DataError, InputError, MissingDataError
-from broadsheet.networks import ContinualClassifier
+from broadsheet.networks import ContinualClassifier, continual
 from broadsheet.networks.continual import DSR, SpikingMLP, _importance, backward_transfer, final_accuracy
 from broadsheet.networks.layers import fire, fire_online
 from broadsheet.neurons import LIF
@@ -84,7 +84,8 @@ def two_tasks():
 
 
 @pytest.mark.parametrize("options", [{}, {"projection": "svd"}, {"projection": "none", "ewc": 1.0}, {"rule": "bptt"},
-                                     {"projection": "random"}, {"projection": "none", "replay": 4}, {"rule": "ottt"}])  # fmt: skip
+                                     {"projection": "random"}, {"projection": "none", "replay": 4}, {"rule": "ottt"},
+                                     {"projection": "none", "replay": 4, "mixed": True}])  # fmt: skip
 def test_every_method_learns_two_tasks(options):
     learner = ContinualClassifier(**(SMALL | {"epochs": 8} | options))
     for task in two_tasks():
@@ -137,6 +138,47 @@ def test_old_answers_stay_when_rows_span_the_old_inputs():
     before = learner.decision_function(first)
     learner.fit_task(rng.standard_normal((96, 20)).astype(np.float32), y)
     np.testing.assert_allclose(learner.decision_function(first), before, atol=1e-4)
+
+
+def test_each_batch_has_as_many_kept_examples_with_their_own_heads():
+    (X, y), (other, _) = two_tasks()
+    learner = ContinualClassifier(**(SMALL | {"projection": "none", "replay": 4, "mixed": True, "classes": 6}))
+    learner.fit_task(X, y, classes=(0, 1, 2))
+    order = np.arange(96).reshape(6, 16)
+    (made, labels, allowed), places = learner._mixture(
+        other[order], y[order] + 3, learner._mask((3, 4, 5)), np.random.default_rng(0)
+    )
+    assert places.shape == (6, 32)
+    for batch in places:
+        np.testing.assert_array_equal(allowed[batch], np.repeat(np.eye(2, dtype=bool)[[1, 0]], 3, axis=1).repeat(16, axis=0))
+        old = np.asarray(made)[batch[16:]]
+        assert all((row == learner.kept_[0][0]).all(axis=1).any() for row in old)
+    np.testing.assert_array_equal(np.asarray(made)[places[:, :16]], other[order])
+    np.testing.assert_array_equal(np.asarray(labels)[places[:, :16]], y[order] + 3)
+
+
+def test_rows_by_svd_are_the_principal_directions_of_what_is_left():
+    """Of a task's activity less the old rows, as NumPy's SVD of all of it at once finds them."""
+    (X, y), (other, _) = two_tasks()
+    learner = ContinualClassifier(**(SMALL | {"projection": "svd"})).fit_task(X, y)
+    for layer, m in enumerate(SMALL["rows"][0]):
+        right = np.linalg.svd(learner.activity(X)[layer])[2][:m]
+        np.testing.assert_allclose(right.T @ right, (H := np.asarray(learner.subspaces_[layer].H)[:m]).T @ H, atol=1e-4)
+    learner.fit_task(other, y)
+    for layer, (old, m) in enumerate(zip(*SMALL["rows"], strict=True)):
+        rows = np.asarray(learner.subspaces_[layer].H)[: old + m]
+        np.testing.assert_allclose(rows @ rows.T, np.eye(old + m), atol=1e-4)
+
+
+def test_a_network_is_read_in_parts(monkeypatch):
+    (X, y), _ = two_tasks()
+    learner = ContinualClassifier(**SMALL).fit_task(X, y)
+    whole, activity = learner.decision_function(X), learner.activity(X)
+    monkeypatch.setattr(continual, "PART", 4 * 20 * 10)
+    assert [len(logits) for logits, _ in continual.in_parts(learner.model_, X)] == [10] * 9 + [6]
+    np.testing.assert_allclose(learner.decision_function(X), whole, atol=1e-6)
+    for one, other in zip(learner.activity(X), activity, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_heads_scores_and_mistakes():

@@ -6,13 +6,14 @@ traces; before weights change, the traces are projected off the subspace of old 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -23,7 +24,7 @@ from broadsheet.networks.nir_graph import Chain, Graph, reset_of
 from broadsheet.neurons.codes import exponential_trace, weighted_rate
 from broadsheet.neurons.integrate_and_fire import LIF
 from broadsheet.neurons.surrogates import at_threshold, sigmoid
-from broadsheet.plasticity.subspace import LateralSubspace, principal_subspace, projected_linear, projected_weights
+from broadsheet.plasticity.subspace import LateralSubspace, projected_linear, projected_weights
 
 Rule = Literal["dsr", "bptt", "ottt"]
 Feedback = Literal["bp", "fa", "ss"]
@@ -168,6 +169,13 @@ class SpikingMLP(eqx.Module):
         return chain.graph((self.W[-1].shape[0],), reset=reset_of(halving(1)))
 
 
+FISHER = 200
+"""Examples of a task from which the importance of weights is measured."""
+
+PART = 2**26
+"""Numbers of a layer's activity, over steps and inputs, that are held at once where a network is read: 256 MiB."""
+
+
 class Guard(NamedTuple):
     """Elastic weight consolidation: weights that were good, and how much each mattered."""
 
@@ -186,7 +194,8 @@ class ContinualClassifier(BaseEstimator):
       `"random"`, rows that never learn; `"none"`, plain sequential training.
     - `rows`: new lateral rows of each layer, for the first, second, … task; the last entry serves all later ones.
     - `row_rates`: Hebbian learning rates by layer; `iterations`, `momentum`, `spiking`: of `LateralSubspace`.
-    - `ewc`: strength of elastic weight consolidation; `replay`: examples a class that are kept and shown again.
+    - `ewc`: strength of elastic weight consolidation; `replay`: examples a class that are kept of each task and shown again,
+      after the next tasks at a tenth of the rate, or, `mixed`, as many as new ones in each batch (experience replay).
     - `epochs`, `batch`, `learning_rate`: plain gradient descent; `random_state`: integer.
 
     **Attributes:** `model_`, `subspaces_`, `tasks_` (number of tasks fitted).
@@ -201,7 +210,7 @@ class ContinualClassifier(BaseEstimator):
         feedback: Feedback = "bp", projection: Projection = "hebbian",
         rows: tuple[tuple[int, ...], ...] = ((60, 40, 40), (40, 30, 30)), row_rates: tuple[float, ...] = (0.001, 0.01, 0.01),
         iterations: int = 5, momentum: float = 0.9, spiking: tuple[float, int] | None = None, ewc: float = 0.0, replay: int = 0,
-        epochs: int = 8, batch: int = 64, learning_rate: float = 0.1, random_state: int = 0,
+        mixed: bool = False, epochs: int = 8, batch: int = 64, learning_rate: float = 0.1, random_state: int = 0,
     ) -> None:  # fmt: skip
         self.hidden = hidden
         self.classes = classes
@@ -216,6 +225,7 @@ class ContinualClassifier(BaseEstimator):
         self.spiking = spiking
         self.ewc = ewc
         self.replay = replay
+        self.mixed = mixed
         self.epochs = epochs
         self.batch = batch
         self.learning_rate = learning_rate
@@ -242,18 +252,18 @@ class ContinualClassifier(BaseEstimator):
             keys = jax.random.split(jax.random.fold_in(key, 0), len(rows))
             self.subspaces_ = tuple(s.grow(m, k) for s, m, k in zip(self.subspaces_, rows, keys, strict=True))
         rng = np.random.default_rng([self.random_state, self.tasks_])
-        self._train(jnp.asarray(X), jnp.asarray(y), self._mask(classes), rng, self.epochs, self.projection == "hebbian")
+        self._train(X, y, classes, rng, self.epochs, self.projection == "hebbian")
         if self.replay:
             self._rehearse(X, y, classes, rng)
-        self._close(jnp.asarray(X), jnp.asarray(y), self._mask(classes))
+        self._close(X, y, classes, rng)
         self.tasks_ += 1
         return self
 
     def decision_function(self, X: Any, classes: Sequence[int] | None = None) -> np.ndarray:
         """Logits (samples, classes); minus infinity outside `classes`."""
         check_is_fitted(self, "model_")
-        logits = _forward(self.model_, jnp.asarray(self._check(X)))[0]
-        return np.asarray(jnp.where(self._mask(classes), logits, -jnp.inf))
+        logits = np.concatenate([logits for logits, _ in in_parts(self.model_, self._check(X))])
+        return np.where(self._mask(classes), logits, -np.inf)
 
     def predict(self, X: Any, classes: Sequence[int] | None = None) -> np.ndarray:
         return self.decision_function(X, classes).argmax(axis=1)
@@ -265,7 +275,8 @@ class ContinualClassifier(BaseEstimator):
     def activity(self, X: Any) -> list[np.ndarray]:
         """Activity before each layer (samples, neurons): what lateral rows learn."""
         check_is_fitted(self, "model_")
-        return [np.asarray(part) for part in _forward(self.model_, jnp.asarray(self._check(X)))[1]]
+        parts = [activity for _, activity in in_parts(self.model_, self._check(X))]
+        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
     def _start(self, features: int) -> None:
         if self.projection not in get_args(Projection):
@@ -286,8 +297,9 @@ class ContinualClassifier(BaseEstimator):
                 momentum=self.momentum,
                 iterations=self.iterations,
                 spiking=self.spiking,
+                width=int(most),
             )
-            for n, room, rate in zip(sizes[:-1], capacity, self.row_rates, strict=True)
+            for n, room, most, rate in zip(sizes[:-1], capacity, np.max(self.rows, axis=0), self.row_rates, strict=True)
         )
         self.tasks_ = 0
         self.guard_: Guard | None = None
@@ -295,9 +307,9 @@ class ContinualClassifier(BaseEstimator):
 
     def _train(
         self,
-        X: Array,
-        y: Array,
-        allowed: Array,
+        X: np.ndarray,
+        y: np.ndarray,
+        classes: Sequence[int] | None,
         rng: np.random.Generator,
         epochs: int,
         learn_rows: bool,
@@ -305,36 +317,63 @@ class ContinualClassifier(BaseEstimator):
     ) -> None:
         size = min(self.batch, len(X))
         step = jnp.asarray(self.learning_rate if rate is None else rate)
+        mixing = self.mixed and bool(self.kept_)
+        data = (jnp.asarray(X), jnp.asarray(y), jnp.asarray(self._mask(classes)))
         for _ in range(epochs):
             order = rng.permutation(len(X))[: len(X) // size * size].reshape(-1, size)
+            if mixing:
+                data, order = self._mixture(X[order], y[order], self._mask(classes), rng)
             self.model_, self.subspaces_ = _epoch(
-                self.model_, self.subspaces_, self.guard_, X, y, allowed, jnp.asarray(order), step, learn_rows
+                self.model_, self.subspaces_, self.guard_, *data, jnp.asarray(order), step, jnp.asarray(learn_rows)
             )
 
+    def _mixture(
+        self, X: np.ndarray, y: np.ndarray, allowed: np.ndarray, rng: np.random.Generator
+    ) -> tuple[tuple[Array, Array, Array], np.ndarray]:
+        """The batches of an epoch (batches, batch, …), each with as many examples of old tasks; and where these then lie."""
+        old_X, old_y, heads = (np.concatenate(part) for part in zip(*self._old(), strict=True))
+        drawn = rng.integers(0, len(old_X), y.shape)
+        new = np.broadcast_to(allowed, (*y.shape, self.classes))
+        pairs = ((X, old_X[drawn]), (y, old_y[drawn]), (new, heads[drawn]))
+        both = [np.concatenate(pair, axis=1) for pair in pairs]
+        data = tuple(jnp.asarray(part.reshape(-1, *part.shape[2:])) for part in both)
+        return (data[0], data[1], data[2]), np.arange(both[1].size).reshape(both[1].shape)
+
+    def _old(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Inputs, labels and allowed classes of what is kept of each old task."""
+        for X, y, classes in self.kept_:
+            yield X, y, np.broadcast_to(self._mask(classes), (len(X), self.classes))
+
     def _rehearse(self, X: np.ndarray, y: np.ndarray, classes: Sequence[int] | None, rng: np.random.Generator) -> None:
-        """One epoch over what was kept of each old task, at a tenth of the rate; then this task's examples are kept too."""
-        for old_X, old_y, old_classes in self.kept_:
-            self._train(jnp.asarray(old_X), jnp.asarray(old_y), self._mask(old_classes), rng, 1, False, self.learning_rate / 10)
+        """Keeps some examples; unless old ones are mixed in, one epoch over each old task's first, at a tenth of the rate."""
+        if not self.mixed:
+            for old_X, old_y, old_classes in self.kept_:
+                self._train(old_X, old_y, old_classes, rng, 1, False, self.learning_rate / 10)
         rows = np.concatenate([rng.permutation(np.nonzero(y == label)[0])[: self.replay] for label in np.unique(y)])
         self.kept_.append((X[rows], y[rows], classes))
 
-    def _close(self, X: Array, y: Array, allowed: Array) -> None:
+    def _close(self, X: np.ndarray, y: np.ndarray, classes: Sequence[int] | None, rng: np.random.Generator) -> None:
         """What is done when a task has ended."""
         if self.projection == "svd":
             rows = self.rows[min(self.tasks_, len(self.rows) - 1)]
-            _, activity = _forward(self.model_, X)
-            self.subspaces_ = tuple(_append(s, x, m) for s, x, m in zip(self.subspaces_, activity, rows, strict=True))
+            moments = [np.zeros((s.H.shape[1], s.H.shape[1])) for s in self.subspaces_]
+            for _, activity in in_parts(self.model_, X):
+                for moment, s, x in zip(moments, self.subspaces_, activity, strict=True):
+                    left = np.asarray(s.project(x))
+                    moment += left.T @ left
+            self.subspaces_ = tuple(_append(s, c, m) for s, c, m in zip(self.subspaces_, moments, rows, strict=True))
         self.subspaces_ = tuple(s.freeze() for s in self.subspaces_)
         if self.ewc:
-            found = _importance(self.model_, X, y, allowed)
+            some = rng.permutation(len(X))[:FISHER]
+            found = _importance(self.model_, jnp.asarray(X[some]), jnp.asarray(y[some]), jnp.asarray(self._mask(classes)))
             if self.guard_ is not None:
                 found = tuple(a + b for a, b in zip(found, self.guard_.importance, strict=True))
             self.guard_ = Guard(self.model_.W, found, jnp.asarray(self.ewc))
 
-    def _mask(self, classes: Sequence[int] | None) -> Bool[Array, " classes"]:
+    def _mask(self, classes: Sequence[int] | None) -> Bool[np.ndarray, " classes"]:
         allowed = np.zeros(self.classes, bool)
         allowed[list(range(self.classes)) if classes is None else list(classes)] = True
-        return jnp.asarray(allowed)
+        return allowed
 
     def _check(self, X: Any) -> np.ndarray:
         X = np.asarray(X, np.float32)
@@ -346,6 +385,13 @@ class ContinualClassifier(BaseEstimator):
 
 
 _forward = eqx.filter_jit(lambda model, x: model(x))
+
+
+def in_parts(model: SpikingMLP, X: np.ndarray) -> Iterator[tuple[Array, tuple[Array, ...]]]:
+    """Logits and activity, for as many inputs at a time as `PART` allows."""
+    size = max(1, PART // (model.steps * max(max(W.shape) for W in model.W)))
+    for start in range(0, len(X), size):
+        yield _forward(model, jnp.asarray(X[start : start + size]))
 
 
 def _loss(
@@ -363,17 +409,24 @@ def _loss(
 @eqx.filter_jit
 def _epoch(
     model: SpikingMLP, subspaces: tuple, guard: Guard | None, X: Array, y: Array, allowed: Array,
-    order: Int[Array, "batches batch"], rate: Array, learn_rows: bool,
+    order: Int[Array, "batches batch"], rate: Array, learn_rows: bool | Bool[Array, ""],
 ) -> tuple[SpikingMLP, tuple]:  # fmt: skip
-    """One pass over the data: weights by projected gradients, the rows of lateral neurons by their Hebbian rule."""
+    """One pass over the data: weights by projected gradients, the rows of lateral neurons by their Hebbian rule.
+
+    `allowed`: the classes that answers may take, (classes,) for all or (samples, classes).
+    """
 
     def step(carry: tuple, rows: Array) -> tuple[tuple, None]:
         W, subspaces = carry
-        gradient, activity = jax.grad(_loss, has_aux=True)(W, model, subspaces, guard, X[rows], y[rows], allowed)
+        among = allowed[rows] if allowed.ndim == 2 else allowed
+        gradient, activity = jax.grad(_loss, has_aux=True)(W, model, subspaces, guard, X[rows], y[rows], among)
         W = tuple(w - rate * g for w, g in zip(W, gradient, strict=True))
-        if learn_rows:
-            subspaces = tuple(s.update(x) for s, x in zip(subspaces, activity, strict=True))
-        return (W, subspaces), None
+        learned = jax.lax.cond(  # one program for all that project or learn rows
+            learn_rows,
+            lambda: tuple(s.update(x) for s, x in zip(subspaces, activity, strict=True)),
+            lambda: subspaces,
+        )
+        return (W, learned), None
 
     (W, subspaces), _ = jax.lax.scan(step, (model.W, subspaces), order)
     return eqx.tree_at(lambda m: m.W, model, W), subspaces
@@ -396,20 +449,31 @@ def _importance(model: SpikingMLP, X: Array, y: Array, allowed: Array) -> tuple[
     return tuple(part / len(X) for part in total)
 
 
-def _append(subspace: LateralSubspace, activity: Array, rows: int) -> LateralSubspace:
-    """With the principal directions of what the rows so far do not explain."""
-    start = int(subspace.used)
-    found = principal_subspace(subspace.project(activity), rows)
+def _append(subspace: LateralSubspace, moment: Float[np.ndarray, "n n"], rows: int) -> LateralSubspace:
+    """With the principal directions of what the rows so far do not explain, from its second moments."""
+    start, n = int(subspace.used), len(moment)
+    found = scipy.linalg.eigh(moment, subset_by_index=(n - rows, n - 1))[1].T[::-1]
     grown = subspace.grow(rows, jax.random.key(0))
-    return eqx.tree_at(lambda s: s.H, grown, grown.H.at[start : start + rows].set(found))
+    H = np.array(grown.H)
+    H[start : start + rows] = found
+    return eqx.tree_at(lambda s: s.H, grown, jnp.asarray(H))
 
 
 Task = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Sequence[int] | None]
 """Training inputs and labels, test inputs and labels, and the classes of the task (None: all)."""
 
 
+@runtime_checkable
+class Learner(Protocol):
+    """What is given one task after another."""
+
+    def fit_task(self, X: Any, y: Any, classes: Sequence[int] | None = None) -> Any: ...
+
+    def score(self, X: Any, y: Any, classes: Sequence[int] | None = None) -> float: ...
+
+
 def learn_in_turn(
-    learner: ContinualClassifier, tasks: Sequence[Task], report: Callable[[int], None] | None = None
+    learner: Learner, tasks: Sequence[Task], report: Callable[[int], None] | None = None
 ) -> Float[np.ndarray, "tasks tasks"]:
     """Fits the tasks in turn; entry [k, j] is the accuracy on task j after task k, NaN for tasks not seen yet."""
     found = np.full((len(tasks), len(tasks)), np.nan)

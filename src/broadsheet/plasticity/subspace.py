@@ -11,10 +11,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from broadsheet.dynamics.system import as_array
 from broadsheet.errors import InputError
+from broadsheet.numerics import generator
 
 CLAMP = 10.0
 """Largest entry of a Hebbian change, before momentum."""
@@ -44,13 +46,13 @@ class LateralSubspace(eqx.Module):
     rate: Array
     momentum: Array
     iterations: int = eqx.field(static=True)
-    spiking: tuple[float, int] | None = eqx.field(static=True)
+    spiking: tuple[Array, Array] | None
     sees_old: bool = eqx.field(static=True)
     width: int = eqx.field(static=True)  # most rows that move at a time
 
     def __init__(
         self, n: int, *, capacity: int = 0, rate: Any = 0.01, momentum: Any = 0.9, iterations: int = 5,
-        spiking: tuple[float, int] | None = None, sees_old: bool = True, width: int = 0,
+        spiking: tuple[Any, Any] | None = None, sees_old: bool = True, width: int = 0,
     ) -> None:  # fmt: skip
         if n < 1 or capacity < 0:
             raise InputError(f"n = {n} inputs and room for {capacity} rows; at least 1 and 0 are wanted.")
@@ -63,7 +65,8 @@ class LateralSubspace(eqx.Module):
         self.H = self.velocity = jnp.zeros((capacity, n))
         self.old = self.used = jnp.zeros((), jnp.int32)
         self.rate, self.momentum = as_array(rate), as_array(momentum)
-        self.iterations, self.spiking, self.sees_old = iterations, spiking, sees_old
+        self.spiking = None if spiking is None else (as_array(spiking[0]), as_array(float(spiking[1])))
+        self.iterations, self.sees_old = iterations, sees_old
         self.width = width
 
     def grow(self, rows: int, key: PRNGKeyArray) -> LateralSubspace:
@@ -72,13 +75,13 @@ class LateralSubspace(eqx.Module):
         if rows < 0 or used + rows > n:
             raise InputError(f"{used} rows and {rows} more do not fit into {n} dimensions.")
         capacity = max(self.H.shape[0], used + rows)
-        room = [jnp.concatenate([array, jnp.zeros((capacity - len(array), n))]) for array in (self.H, self.velocity)]
-        new = jnp.linalg.qr(jax.random.normal(key, (n, rows)))[0].T
+        H, velocity = (np.pad(np.asarray(array), ((0, capacity - len(array)), (0, 0))) for array in (self.H, self.velocity))
+        H[used : used + rows] = np.linalg.qr(generator(key).standard_normal((n, rows)))[0].T
         grown = LateralSubspace(
             n, capacity=capacity, rate=self.rate, momentum=self.momentum, iterations=self.iterations, spiking=self.spiking,
             sees_old=self.sees_old, width=max(self.width, used + rows - int(self.old)),
         )  # fmt: skip
-        values = (room[0].at[used : used + rows].set(new), room[1], self.old, self.used + rows)
+        values = (jnp.asarray(H), jnp.asarray(velocity), self.old, self.used + rows)
         return eqx.tree_at(lambda s: (s.H, s.velocity, s.old, s.used), grown, values)
 
     def freeze(self, orthonormal: bool = False) -> LateralSubspace:
