@@ -33,7 +33,7 @@ from broadsheet.readers.rates import TooOftenError
 from broadsheet.web import administration, api, feeds, logs, pages, people
 from broadsheet.web.live import Live
 from broadsheet.web.render import templates
-from broadsheet.web.security import Guard, Tries, masked
+from broadsheet.web.security import HEADERS, Guard, Tries, masked
 from broadsheet.web.settings import Settings
 
 logger = logging.getLogger("broadsheet.site")
@@ -261,4 +261,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _crash(request: Request, error: Exception) -> Response:
     logger.error("request failed", extra={"path": masked(request.url.path)}, exc_info=error)
-    return _answer(request, 500, "Something went wrong here; it was written to the log.")
+    answer = _answer(request, 500, "Something went wrong here; it was written to the log.")
+    answer.headers.update(HEADERS)  # it is made outside of what sets them
+    return answer
