@@ -565,20 +565,22 @@ def melting(config: Melting, key, log: Log) -> Report:
         arrays={
             "delays": config.delays, "sd": sd[:count], "spacing": spacing[:count], "heats": config.heats,
             "sd_warm": sd[count + 3 :], "spacing_warm": spacing[count + 3 :], "around": around[:count],
-            "around_warm": around[count + 3 :], "final": [x[-1] for x in late], "walls": [sd[last + 3], around[last + 3]],
+            "around_warm": around[count + 3 :], "final": [x[-1] for x in late], "sd_walls": sd[count + 2],
+            "spacing_walls": spacing[count + 2],
         },
     )  # fmt: skip
 
 
 @melting.figure
 def delay_series(runs: Runs):
-    """Bond fluctuation and spacing against delay, beside those of warmer crystals without it, and the last crystal."""
+    """Bond fluctuation and spacing against delay, beside those without it: warmer, or held by walls alone; the last crystal."""
     data = runs["system"].arrays
     fig, (left, middle, right) = figure(3)
     for axis, name, unit in ((left, "sd", "fluctuation of bond lengths (d)"), (middle, "spacing", "nearest distance (d)")):
         axis.plot(data["delays"], data[name], "o-", color=SYSTEM_COLOUR, label="under delay")
         axis.axhline(data[name][0], color=CONTROL_COLOUR, label="instant computer")
-        for heat, value, style in zip(data["heats"], data[f"{name}_warm"], ("--", "-.", ":"), strict=False):
+        axis.axhline(data[f"{name}_walls"], color=CONTROL_COLOUR, ls="--", lw=1, label="no feedback, behind walls")
+        for heat, value, style in zip(data["heats"][:2], data[f"{name}_warm"], ("-.", ":"), strict=False):
             axis.axhline(value, color=CONTROL_COLOUR, ls=style, lw=1, label=f"instant, {heat:g} times as warm")
         label(axis, "delay (time units)", unit, legend=axis is left)
     left.set_ylim(0)
