@@ -6,7 +6,7 @@ import pytest
 
 from broadsheet.errors import InputError
 from broadsheet.vision import DelayConv
-from broadsheet.vision.count_detector import CountDetector, counted
+from broadsheet.vision.count_detector import CountDetector, traced
 from broadsheet.vision.delay_layer import contexts, decide, linear_logits, logistic
 from broadsheet.vision.event_movies import Movie
 
@@ -15,14 +15,25 @@ def test_counts_are_those_of_the_last_bins():
     A = np.random.default_rng(0).random((2, 12, 3, 4)) < 0.3
     for window in (1, 4, 20):
         expected = [A[:, max(0, t - window + 1) : t + 1].sum(axis=1) for t in range(12)]
-        np.testing.assert_array_equal(counted(A, window), np.stack(expected, axis=1))
+        np.testing.assert_array_equal(traced(A, window), np.stack(expected, axis=1))
 
 
-def test_it_answers_as_a_layer_with_one_weight_for_all_delays():
+def test_traces_decay_and_are_raised_by_events():
+    A = np.random.default_rng(3).random((2, 40, 3, 4)) < 0.3
+    trace, expected = np.zeros((2, 3, 4)), []
+    for t in range(40):
+        trace = trace * np.exp(-1 / 2.0) + A[:, t]
+        expected.append(trace)
+    np.testing.assert_allclose(traced(A, 40, 2.0), np.stack(expected, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("taus", [(np.inf,), (3.0,), (1.0, np.inf)])
+def test_it_answers_as_a_layer_whose_weights_are_the_same_or_decay_over_delays(taus):
     rng = np.random.default_rng(1)
     movies = [Movie(rng.random((2, 30, 8, 8)) < 0.1, rng.integers(0, 3, 30)) for _ in range(3)]
-    detector = CountDetector(4, 3, samples=60, iterations=40).fit(movies)
-    K = np.repeat(detector.weights_.reshape(3, 2, 1, 3, 3), 4, axis=2)
+    detector = CountDetector(4, 3, samples=60, iterations=40, taus=taus).fit(movies)
+    decay = np.exp(-np.arange(4) / np.array(taus)[:, None])
+    K = np.einsum("cnpij,nd->cpdij", detector.weights_.reshape(3, len(taus), 2, 3, 3), decay)
     layer = DelayConv(jnp.asarray(K, jnp.float32), detector.bias_)
     right = []
     for movie in movies:
@@ -53,5 +64,8 @@ def test_a_logistic_regression_of_two_classes_has_a_row_for_each():
 def test_mistakes_are_named():
     with pytest.raises(InputError, match="window = 0"):
         CountDetector(0).fit([])
+    for taus in ((), (0.0,)):
+        with pytest.raises(InputError, match="taus = "):
+            CountDetector(taus=taus).fit([])
     with pytest.raises(InputError, match="The stream is"):
         CountDetector().usable_events(np.zeros((3, 4)))

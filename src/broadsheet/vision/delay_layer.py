@@ -7,7 +7,7 @@ convolution of the event stream, so that weights for all delays can be learned; 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -436,35 +436,49 @@ def fit_dense(
     which the mean over all places holds no motion at all. `centre=False` starts without them, `flips=False` takes the evidence
     of the stream alone.
     """
-    mask = jnp.asarray(cone_mask(delays, side), jnp.float32)
-    K = 0.01 * jax.random.normal(key, (classes, 2, delays, side, side)) * mask
+    loss = _DenseLoss(jnp.asarray(cone_mask(delays, side), jnp.float32), flips)
+    K = 0.01 * jax.random.normal(key, (classes, 2, delays, side, side)) * loss.mask
     if centre:
         middle = side // 2
         K = K.at[:, 1, 0, middle, middle].set(4.0).at[:, 0, 0, middle, middle].set(-4.0)
-
-    def boxed(layer: DelayConv) -> DelayConv:
-        box = mask * jnp.max(jnp.abs(layer.K))
-        return eqx.tree_at(lambda one: one.K, layer, jnp.clip(layer.K, -box, box))
-
-    def loss(layer: DelayConv, movie: tuple, key: PRNGKeyArray) -> Array:
-        A, labels = movie
-        evidence = dense_evidence(boxed(layer), A, flips)[:, delays - 1 :]
-        target = labels[delays - 1 :, None, None]
-        return optax.softmax_cross_entropy_with_integer_labels(jnp.moveaxis(evidence, 0, -1), target).mean()
 
     batches = ((jnp.asarray(m.events, jnp.float32), jnp.asarray(m.labels)) for m in movies)
     trained = fit(
         DelayConv(K),
         loss,
         batches,
-        optimiser=optax.adam(rate),
+        optimiser=_adam(rate),
         steps=steps,
         key=key,
         chunk=10,
         report=report,
         checkpoint=checkpoint,
     )
-    return boxed(trained.model)
+    return loss.boxed(trained.model)
+
+
+class _DenseLoss(eqx.Module):
+    """Cross-entropy at all places whose past lies in the movie, of kernels clipped to the mask's box."""
+
+    mask: Float[Array, "delays side side"]
+    flips: bool = eqx.field(static=True)
+
+    def boxed(self, layer: DelayConv) -> DelayConv:
+        box = self.mask * jnp.max(jnp.abs(layer.K))
+        return eqx.tree_at(lambda one: one.K, layer, jnp.clip(layer.K, -box, box))
+
+    def __call__(self, layer: DelayConv, movie: tuple, key: PRNGKeyArray) -> Array:
+        A, labels = movie
+        first = len(self.mask) - 1
+        evidence = dense_evidence(self.boxed(layer), A, self.flips)[:, first:]
+        target = labels[first:, None, None]
+        return optax.softmax_cross_entropy_with_integer_labels(jnp.moveaxis(evidence, 0, -1), target).mean()
+
+
+@cache
+def _adam(rate: float) -> optax.GradientTransformation:
+    """One object for each rate, so that trainings share their program."""
+    return optax.adam(rate)
 
 
 def dense_evidence(layer: DelayConv, A: Stream, flips: bool = True) -> Float[Array, "classes time x y"]:
