@@ -34,8 +34,8 @@ comparison = Comparison(
      for neurons, dt in ((48, 0.5), (48, 0.1), (400, 0.1))},
     inputs,
     text="Conductance neurons that silence each other, a delay on every synapse, triplet STDP and adaptive thresholds, from the same "
-    "weights and delays; Brian2 as the authors' program has it, compiled by Cython, its own input spikes at the same rates. Images "
-    "with their rests; in Brian2 the loop alone is timed. Spike counts agree within the spread of random inputs.",
+    "weights, delays and input spikes, of which Brian2 counts those of an input within one step once; Brian2 as the authors' program "
+    "has it, compiled by Cython. Images with the rests after them, through which potentials go on; in Brian2 the loop alone is timed.",
     agree={"spikes": 0.3},
     turns=3,
 )  # fmt: skip

@@ -666,7 +666,7 @@ def resnet(config: Cifar, key, log: Log) -> Report:
     def logits(part: np.ndarray) -> np.ndarray:
         return np.concatenate([np.asarray(spiking.run(part[k : k + 100], config.steps)[0]) for k in range(0, len(part), 100)])
 
-    policy = DynamicConfidence(alpha=config.alpha).fit(logits(x[held]), y[held])
+    policy = DynamicConfidence(alpha=config.alpha, tolerance=KEPT, choice="fastest").fit(logits(x[held]), y[held])
     found = logits(test_x)
     leaving = policy.exit_times(found)
     times = {"system": leaving, "fixed": np.full_like(leaving, config.steps), "dealt-out": rng.permutation(leaving),
