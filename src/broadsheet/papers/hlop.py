@@ -370,9 +370,9 @@ def matrices(runs: Runs):
 
 @permuted.figure
 def forgetting(runs: Runs):
-    """Accuracy on the first task while others are learned; controls without lateral rows that learn in grey."""
+    """Accuracy on the first task while others are learned; in grey what projects off nothing that was learned."""
     fig, axis = figure(width=5.2)
-    grey = {"sequential": "-", "tuned": "--", "random": ":"}
+    grey = {"sequential": "-", "tuned": "--", "random": ":", "one-step": "-."}
     colours = iter(COLOURS)
     for name, run in runs.items():
         first = run.arrays["accuracy"][:, 0]
@@ -448,7 +448,6 @@ def transfer(runs: Runs):
             axis.bar(places, [run.metrics[f"{rule}_{metric}"] for rule in RULES], 0.19, color=colour, label=shown)
         axis.set_xticks(np.arange(len(RULES)) + 0.3, ["BPTT", "OTTT", "FA", "signs"])
         label(axis, "learning rule", text, legend=axis is axes[0])
-    axes[1].set_ylim(0.5, 1.0)
     return fig
 
 
@@ -517,7 +516,9 @@ class Split(Permuted):
         Claim("H10", "with a head for each task forgetting is nearly zero too, and new tasks are learned as well", kind="paper",
               where="abstract: all of four benchmarks", ablation="sequential", null="readouts", grows="epochs", seeds=8,
               checks=[at_least("bwt", -0.02, over="mean"), at_least("bwt", {"quick": 0.03}, minus="sequential"),
-                      at_least("diagonal", {"quick": -0.02}, minus="sequential")]),
+                      at_least("diagonal", {"quick": -0.02}, minus="sequential")],
+              reason="Read-outs over 200 random neurons that never learn meet all of it, and forget nothing, since each task "
+              "has its own: final accuracy 0.993 on eight development seeds, where HLOP has 0.989 and plain training 0.917."),
     ],
     cost=7.0,
 )  # fmt: skip
