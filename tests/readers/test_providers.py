@@ -64,6 +64,10 @@ class Provider:
 
     def get(self, to):
         path, query = urlsplit(to.path).path, {name: values[0] for name, values in parse_qs(urlsplit(to.path).query).items()}
+        if path in self.lies.get("elsewhere", ()):
+            self.answer(to, 302, {}, location=f"{self.issuer}/moved{path}")
+            return
+        path = path.removeprefix("/moved")
         if path == "/.well-known/openid-configuration":
             said = {
                 "issuer": self.issuer, "authorization_endpoint": f"{self.issuer}/authorize", "token_endpoint": f"{self.issuer}/token",
@@ -217,6 +221,8 @@ LIES = {
     "a shared secret": {"header": {"alg": "HS256"}},
     "an unknown key": {"header": {"kid": "two"}},
     "a key of its own": {"key": True, "header": {"kid": "two", "jku": "http://127.0.0.1/keys"}},
+    "metadata behind a redirect": {"elsewhere": ["/.well-known/openid-configuration"]},
+    "keys behind a redirect": {"elsewhere": ["/keys"]},
     "metadata of another": {"metadata": {"issuer": "https://evil.example"}},
     "keys elsewhere": {"metadata": {"jwks_uri": "http://169.254.169.254/keys"}},
     "a token endpoint elsewhere": {"metadata": {"token_endpoint": "http://192.0.2.1/token"}},

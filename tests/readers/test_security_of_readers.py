@@ -1,12 +1,15 @@
 """What an attacker would try at accounts, links, sessions and forms. docs/guide/security.md says which rule each test is of."""
 
+import asyncio
 import io
 import logging
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from types import SimpleNamespace
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -771,8 +774,26 @@ def test_while_the_store_is_away_reading_goes_on_and_nothing_is_let_in(house, ad
         assert "password" not in answer.text
 
 
-def test_a_mail_server_that_hangs_takes_few_threads(house):
-    assert house.app.state.letters._value == people.LETTERS_AT_ONCE
+def test_a_mail_server_that_hangs_takes_few_threads():
+    now, most, gate = [0], [0], threading.Event()
+
+    class Hanging:
+        def send(self, *_):
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            gate.wait(0.1)
+            now[0] -= 1
+
+        def close(self):
+            pass
+
+    async def many():
+        request = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(letters=asyncio.Semaphore(people.LETTERS_AT_ONCE))))
+        await asyncio.gather(*(people.send(request, Hanging(), None, "") for _ in range(12)))
+
+    with ThreadPoolExecutor(1) as threads:  # a browser leaves a loop in this one
+        threads.submit(asyncio.run, many()).result()
+    assert (now[0], most[0]) == (0, people.LETTERS_AT_ONCE)
 
 
 def test_errors_say_nothing_of_the_inside(house, address, monkeypatch):
