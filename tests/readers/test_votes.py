@@ -1,17 +1,21 @@
 """What votes count for, and how a ring fares; against closed forms and another solver."""
 
 import math
+import random
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
+from sqlalchemy import event
 
 from broadsheet.lab.people import Account, Notice, Vote
 from broadsheet.lab.store import Store
+from broadsheet.page import Catalogue, edition
+from broadsheet.page.facts import Facts
 from broadsheet.readers import accounts, notices, votes
 from broadsheet.readers.rates import TooOftenError
 from broadsheet.readers.weight import diversity, overlap, weight
@@ -151,6 +155,63 @@ def test_old_votes_say_nothing_and_blocked_accounts_count_for_nothing(store):
 def test_votes_have_a_limit(store, monkeypatch):
     monkeypatch.setattr(votes, "OFTEN", replace(votes.OFTEN, most=3))
     (reader,) = join(store, 1)
+    for k in range(3):
+        votes.cast(store, reader, f"paper-{k}", now=NOW)
     with pytest.raises(TooOftenError):
-        for k in range(votes.OFTEN.most + 1):
-            votes.cast(store, reader, f"paper-{k}", now=NOW)
+        votes.cast(store, reader, "one-more", now=NOW)
+    assert votes.cast(store, reader, "one-more", now=NOW + timedelta(hours=1)).votes == 1
+
+
+ORDERED = ("newest", "trending", "days", "topics", "authors", "notices")
+
+
+def test_an_edition_that_follows_votes_equals_a_new_one(store, monkeypatch):
+    monkeypatch.setattr(edition, "SETTLED", 0.0)
+    readers, catalogue = join(store, 6), Catalogue(store)
+    for day in (9, 10, 11):
+        catalogue.add(
+            "hub", [Facts(f"Paper {day}-{k}", upvotes=k % 2, names=("A. One",)) for k in range(4)], date(2025, 12, day)
+        )
+    followed = edition.Edition(store)
+    followed.refresh()
+    chance = random.Random(1)
+    for number in readers * 5:
+        slug = chance.choice(followed.view.newest)
+        votes.cast(store, number, slug, wanted=chance.random() < 0.8)
+        assert followed.refresh()
+    fresh = edition.Edition(store)
+    fresh.refresh()
+    for name in ORDERED:
+        assert getattr(followed.view, name) == getattr(fresh.view, name), name
+    assert any(noticed.votes for noticed in followed.view.notices.values())
+
+
+def test_votes_wait_a_moment_and_ones_own_does_not(store):
+    (reader,) = join(store, 1)
+    followed = edition.Edition(store)
+    followed.refresh()
+    slug = followed.view.newest[-1]
+    noticed = votes.cast(store, reader, slug)
+    followed.note(slug, noticed)
+    assert followed.view.noticed(followed.view.papers[slug]).votes == 1 + (followed.view.papers[slug].upvotes or 0)
+    assert followed.refresh()
+    votes.cast(store, reader, slug, wanted=False)
+    assert not followed.refresh()  # so soon
+    assert followed.view.notices[slug].votes == 1
+
+
+def test_a_site_without_readers_asks_nothing_of_them(store):
+    (reader,) = join(store, 1)
+    asked = []
+    event.listen(store.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    followed = edition.Edition(store, readers=False)
+    followed.refresh()
+    slug, number = followed.view.newest[-1], followed.view.number
+    asked.clear()
+    assert not followed.refresh()
+    assert len(asked) == 1
+    votes.cast(store, reader, slug)
+    asked.clear()
+    assert not followed.refresh()
+    assert len(asked) == 1
+    assert (followed.view.number, followed.view.notices) == (number, {})

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import threading
 import time
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from calendar import monthrange
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -343,7 +344,7 @@ def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
         view,
         papers=papers,
         newest=order,
-        trending=_trending(papers, order, days, view.notices),
+        trending=sorted(order, key=_trend(papers, order, view.notices)),
         days=days,
         topics=dict(sorted(topics.items(), key=lambda item: (-len(item[1]), item[0]))),
         authors=authors,
@@ -351,18 +352,19 @@ def _sorted(papers: dict[str, ListedPaper], view: View) -> View:
     )
 
 
-def _trending(
-    papers: Mapping[str, ListedPaper], newest: Sequence[str], days: Iterable[str], notices: Mapping[str, Noticed]
-) -> list[str]:
-    """Papers by how much they are noticed; half of it is gone after `HALF_LIFE` days."""
+def _trend(papers: Mapping[str, ListedPaper], newest: Sequence[str], notices: Mapping[str, Noticed]) -> Callable[[str], float]:
+    """What papers trend by, the most first: how much they are noticed, of which half is gone after `HALF_LIFE` days."""
     latest = _ordinal(papers[newest[0]].day) if newest and papers[newest[0]].day else 0
-    fade = {day: 0.5 ** ((latest - _ordinal(day)) / HALF_LIFE) for day in days}
-    weight = {slug: -(1 + _notice(papers[slug], notices)) * fade.get(papers[slug].day, 0.0) for slug in newest}
-    return sorted(newest, key=weight.__getitem__)
+
+    @cache
+    def fade(day: str) -> float:
+        return 0.5 ** ((latest - _ordinal(day)) / HALF_LIFE) if day else 0.0
+
+    return lambda slug: -(1 + _notice(papers[slug], notices)) * fade(papers[slug].day)
 
 
 def _moved(view: View, slugs: Sequence[str]) -> View:
-    """The same papers in their new order, after readers noticed some of them: only lists that have these are sorted anew."""
+    """The same papers in their new order, after readers noticed some of them: only these are put elsewhere."""
     papers, moved = view.papers, [view.papers[slug] for slug in slugs]
     days, undated = dict(view.days), view.newest[sum(map(len, view.days.values())) :]
 
@@ -376,12 +378,16 @@ def _moved(view: View, slugs: Sequence[str]) -> View:
             undated = ranked(undated)
     newest = [*chain.from_iterable(days.values()), *undated]
     place = {slug: number for number, slug in enumerate(newest)}.__getitem__
+    trend, among = _trend(papers, newest, view.notices), set(slugs)
+    trending = [slug for slug in view.trending if slug not in among]
+    for slug in sorted(among, key=place):
+        insort(trending, slug, key=lambda slug: (trend(slug), place(slug)))
     topics = {topic: sorted(view.topics[topic], key=place) for paper in moved for topic in paper.topics}
     authors = {key: view.authors[key] for paper in moved for key in map(str.casefold, paper.names)}
     return replace(
         view,
         newest=newest,
-        trending=_trending(papers, newest, days, view.notices),
+        trending=trending,
         days=days,
         topics={**view.topics, **topics},
         authors={**view.authors, **{key: (name, sorted(found, key=place)) for key, (name, found) in authors.items()}},

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from broadsheet.errors import InputError, NotFoundError
@@ -47,6 +47,14 @@ SHOWN, WAITING, HIDDEN, DELETED = "shown", "waiting", "hidden", "deleted"
 REPRODUCED = ("", "yes", "no")
 
 
+_COMMENTS = select(Comment, Account.name.label("name")).outerjoin(Account, Account.id == Comment.account_id)
+_below = aliased(Comment)
+_OPEN = or_(
+    Comment.state.in_((SHOWN, DELETED)),
+    (Comment.state == HIDDEN) & select(_below.id).where(_below.parent_id == Comment.id, _below.state == SHOWN).exists(),
+)
+
+
 @dataclass(frozen=True)
 class Said:
     """A comment as its readers see it; `name` is empty where the account is gone, `text` where they may not read it."""
@@ -75,6 +83,9 @@ class Threads:
     count: int
     number: int
     last: int
+
+
+NOTHING = Threads((), 0, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -246,7 +257,7 @@ def report(store: Store, reader: Reader, number: int, reason: str, now: datetime
 def one(store: Store, number: int, reader: Reader | None = None) -> Said:
     """A comment; raises `NotFoundError` where there is none that this reader may see."""
     with store.session() as session:
-        row = session.execute(_comments().where(Comment.id == number, _visible(reader))).one_or_none()
+        row = session.execute(_COMMENTS.where(Comment.id == number, _visible(reader))).one_or_none()
         if row is None:
             raise NotFoundError("There is no such comment.")
         return _read(row)
@@ -263,9 +274,9 @@ def threads(
         if number > last:
             raise NotFoundError(f"There is no page {number}; the last one is {last}.")
         start = (number - 1) * per_page
-        page = _comments().where(*mine).order_by(Comment.id).limit(per_page).offset(start)
+        page = _COMMENTS.where(*mine).order_by(Comment.id).limit(per_page).offset(start)
         top = [_read(row) for row in session.execute(page)] if count else []
-        below = _comments().where(Comment.parent_id.in_([one.id for one in top]), _visible(reader)).order_by(Comment.id)
+        below = _COMMENTS.where(Comment.parent_id.in_([one.id for one in top]), _visible(reader)).order_by(Comment.id)
         answers: dict[int | None, list[Said]] = {}
         for row in session.execute(below) if top else ():
             answers.setdefault(row.Comment.parent_id, []).append(_read(row))
@@ -274,14 +285,14 @@ def threads(
 
 def latest(store: Store, slug: str, most: int = 60) -> list[Said]:
     """The newest comments on a paper and its claims that everybody sees."""
-    query = _comments().where(Comment.slug == slug, Comment.state == SHOWN).order_by(Comment.id.desc()).limit(most)
+    query = _COMMENTS.where(Comment.slug == slug, Comment.state == SHOWN).order_by(Comment.id.desc()).limit(most)
     with store.session() as session:
         return [_read(row) for row in session.execute(query)]
 
 
 def of_account(store: Store, number: int, most: int = 200) -> list[Said]:
     """An account's own comments, the newest first."""
-    query = _comments().where(Comment.account_id == number, Comment.state != DELETED).order_by(Comment.id.desc()).limit(most)
+    query = _COMMENTS.where(Comment.account_id == number, Comment.state != DELETED).order_by(Comment.id.desc()).limit(most)
     with store.session() as session:
         return [_said(row.Comment, row.name or "") for row in session.execute(query)]
 
@@ -311,7 +322,7 @@ def tallies(store: Store, slug: str) -> dict[str, Tally]:
                 last.setdefault(claim, {})[who] = reproduced
             if author:
                 answers[claim] = number
-        query = _comments().where(Comment.id.in_(answers.values()))
+        query = _COMMENTS.where(Comment.id.in_(answers.values()))
         words = {row.Comment.claim: _read(row) for row in session.execute(query)} if answers else {}
     found = {claim: list(by.values()) for claim, by in last.items()}
     return {
@@ -320,18 +331,11 @@ def tallies(store: Store, slug: str) -> dict[str, Tally]:
     }
 
 
-def _comments() -> Select[Comment, str]:
-    return select(Comment, Account.name.label("name")).outerjoin(Account, Account.id == Comment.account_id)
-
-
 def _visible(reader: Reader | None) -> ColumnElement[bool]:
     """What a reader sees something of: a hidden comment only where it was answered, one that waits only if it is their own."""
-    below = aliased(Comment)
-    answered = select(below.id).where(below.parent_id == Comment.id, below.state == SHOWN).exists()
-    seen = [Comment.state.in_((SHOWN, DELETED)), (Comment.state == HIDDEN) & answered]
-    if reader is not None:
-        seen.append((Comment.state == WAITING) & (Comment.account_id == reader.id))
-    return or_(*seen)
+    if reader is None:
+        return _OPEN
+    return or_(_OPEN, (Comment.state == WAITING) & (Comment.account_id == reader.id))
 
 
 def _read(row: Any) -> Said:

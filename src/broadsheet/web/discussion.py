@@ -82,9 +82,10 @@ def _where(request: Request, found: Said) -> str:
 def of_paper(request: Request, slug: str, claim: str = "", number: int = 1) -> dict[str, Any]:
     """What the pages of a paper and of its discussions show of what readers said; from the store."""
     store, reader, statements = _store(request), _reader(request), _statements(request, slug)
+    silent = reader is None and number == 1 and slug not in _edition(request).view.notices  # as most papers are
     return {
-        "threads": comments.threads(store, slug, claim, number, reader),
-        "tallies": comments.tallies(store, slug),
+        "threads": comments.NOTHING if silent else comments.threads(store, slug, claim, number, reader),
+        "tallies": {} if silent else comments.tallies(store, slug),
         "statements": statements,
         "authorship": moderation.authorship(store, reader.id, slug) if reader else "",
         "as_html": lambda found: markdown.rendered(found.text, found.slug, statements),
