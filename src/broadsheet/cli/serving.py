@@ -22,6 +22,7 @@ from broadsheet.errors import BroadsheetError, InputError, MissingExtraError, So
 if TYPE_CHECKING:
     from broadsheet.lab.runner import Runner
     from broadsheet.lab.store import Store
+    from broadsheet.web.settings import Settings
 
 db = typer.Typer(no_args_is_help=True, help="The database: upgrade, backup, restore.")
 
@@ -75,6 +76,8 @@ def serve(
     settings = Settings(
         host, port, url, _token(token_file), meaning, log, readers, mail, mail_from, title, str(providers or "")
     )  # fmt: skip
+    if readers:
+        _check_readers(settings)
     _check_free(host, port)
     logs.configure(log)
     store = Store()
@@ -208,6 +211,17 @@ def _token(file: Path | None) -> str:
     from broadsheet.files import read_text
 
     return read_text(file, 4096).strip()
+
+
+def _check_readers(settings: Settings) -> None:
+    """Says now what is wrong with the providers' file, or that the extra is not here."""
+    try:
+        from broadsheet.readers import passkeys, providers
+    except ModuleNotFoundError:
+        raise MissingExtraError("A site with readers", "readers") from None
+    if settings.url and passkeys.party(settings.url, settings.title) is None:
+        print(f"There are no passkeys under {settings.url}: they want TLS, and a name.")
+    providers.configured(settings.providers)
 
 
 def _check_free(host: str, port: int) -> None:

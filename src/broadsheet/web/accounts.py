@@ -26,11 +26,24 @@ router = APIRouter(include_in_schema=False)
 OwnForm = Depends(people.require_own_form)
 SignedIn = Annotated[Reader, Depends(people.wanted())]
 
+PROGRAMS = ("Firefox", "Edg", "OPR", "SamsungBrowser", "Chrome", "Safari")
+SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Macintosh", "Linux")
+"""Words of browsers about themselves: the first that is there says which one it is."""
+
 PER_ADDRESS = rates.Limit("asked for a link", 5, 3600)
 PER_CLIENT = rates.Limit("asked for links from one place", 30, 3600)
 NO_REFERRER = {"referrer-policy": "no-referrer", "cache-control": "no-store"}
 BROWSER_LIFE = 3600
 """Seconds that a browser is known as the one that asked for a link."""
+
+
+def program(agent: str) -> str:
+    """What a browser calls itself, in two words where it is one of the well-known."""
+    names = [next((word for word in words if word in agent), "") for words in (PROGRAMS, SYSTEMS)]
+    return " on ".join(names).replace("Edg ", "Edge ").replace("OPR ", "Opera ") if all(names) else agent or "unknown"
+
+
+templates.filters["program"] = program
 
 
 def shown(request: Request, template: str, code: int = 200, headers: dict[str, str] | None = None, **given: Any) -> Response:

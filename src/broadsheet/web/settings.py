@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from broadsheet.errors import InputError
+from broadsheet.readers.accounts import plain_address
 
 VARIABLE = "BROADSHEET_SITE"
 HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -59,6 +60,8 @@ class Settings:
             raise InputError("Readers sign in over TLS: give the public address as https://… with --url.")
         if self.mail and not self.sender:
             raise InputError("Letters need an address that they come from: --mail-from, or BROADSHEET_MAIL_FROM.")
+        if self.sender:
+            plain_address(self.sender)
 
     @property
     def secure(self) -> bool:
