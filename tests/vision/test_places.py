@@ -55,23 +55,25 @@ def step_by_step(net, module, given):
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_a_presentation_is_what_traces_on_every_synapse_make_of_it(sign):
+    """With as many inputs as keep normalised weights below the rule's limit of 1, to which traces would cut them at once."""
     net = PlaceModule(PlaceCells(6, inhibit=2.0), diehl_cook(sign))
-    module = net.init(jax.random.key(0), 100)
-    rates = jnp.asarray(np.random.default_rng(0).uniform(0, 250, 100), jnp.float32)  # as many spikes as of 784 inputs
+    module = net.init(jax.random.key(0), 200)
+    rates = jnp.asarray(np.random.default_rng(0).uniform(0, 125, 200), jnp.float32)  # as many spikes as of 784 inputs
     given = _draw(rates, jax.random.key(1), 0.5, 8192)
     learned, counts = jax.jit(lambda m, g: _present(net, m, g))(module, given)
     weights, expected, state = step_by_step(net, module, given)
     assert counts.sum() > 15
     np.testing.assert_array_equal(counts, expected)
     start = net.normalised(module.weights)
+    assert start.max() < 1
     moved = np.abs(weights - start).max()
     assert moved > 0.005
-    np.testing.assert_allclose(learned.weights, weights, atol=0.03 * moved)
+    np.testing.assert_allclose(learned.weights, weights, atol=1e-5)
     v, before, expected = (np.asarray(s.exc.neuron.membrane.v) for s in (learned.cells, module.cells, state))
     assert np.abs(v - before).max() > 0.1  # the rest is too short to forget all
-    np.testing.assert_allclose(v, expected, atol=0.03)
+    np.testing.assert_allclose(v, expected, atol=1e-4)
     _, counted = jax.jit(lambda m, g: _present(net, m, g))(learned, given)
-    np.testing.assert_allclose(counted, step_by_step(net, learned, given)[1], atol=1)
+    np.testing.assert_array_equal(counted, step_by_step(net, learned, given)[1])
 
 
 def test_a_query_is_answered_from_where_the_last_one_left_the_potentials():

@@ -206,8 +206,8 @@ def places(
     Where the query has as many images as the reference, image k is taken to show place k, and recall is computed.
 
     PNG, JPEG, BMP, TIFF, WebP, PPM and PGM, of any size, grey (8 or 16 bits) or coloured, turned as EXIF says; an image that
-    is transparent, holds several pictures or floating-point numbers is refused. A place takes about a third of a second at the
-    usual settings.
+    is transparent, holds several pictures or floating-point numbers is refused. A place takes about a quarter of a second at
+    the usual settings.
     """
     import csv
     import io

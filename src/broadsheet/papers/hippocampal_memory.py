@@ -732,7 +732,8 @@ def scaling(config: Scaling, key, log: Log) -> Report:
         curves["weights"].append(_by_cue(noisy, contents, 7, 6))
         for kind in ("jitter", "dropped"):
             seed = int(rng.integers(2**31))
-            curves[kind].append(_by_cue(whole, contents, 7, 6, rng=np.random.default_rng(seed), **{kind: level}))
+            noise: dict[str, Any] = {"rng": np.random.default_rng(seed), kind: level}
+            curves[kind].append(_by_cue(whole, contents, 7, 6, **noise))
             same = np.random.default_rng(seed)
             curves[f"hebbian_{kind}"].append(
                 _hebbian_by_cue([_disturbed(one, same, **{kind: level}) for one in clean], contents)
@@ -750,12 +751,13 @@ def _hebbian_by_cue(spikes: list[np.ndarray], contents: np.ndarray) -> float:
     """Share of contents that Hebbian synapses recall exactly, from the same input spikes, stores 7 and questions 6 ms apart."""
     memories, cues, bits = contents.shape
     memory = BinaryPairs(memories, cues, bits)
-    stacked = np.pad(np.stack(spikes), ((0, 0), (1, 0), (0, 0)))  # so that the window of the first store may begin early
+    before = ((0, 0), (1, 0), (0, 0))  # so that the window of the first store may begin early
+    stacked: np.ndarray = np.pad(np.stack(spikes), before)
     for k in range(cues):
-        seen = stacked[:, 7 * k : 7 * k + 5].any(axis=1)
+        seen = np.any(stacked[:, 7 * k : 7 * k + 5], axis=1)
         memory.store(seen[:, :cues], seen[:, cues:])
     starts = 7 * cues + 6 * np.arange(cues)
-    found = np.stack([memory.contents(stacked[:, start : start + 3, :cues].any(axis=1)) for start in starts.tolist()], axis=1)
+    found = np.stack([memory.contents(np.any(stacked[:, s : s + 3, :cues], axis=1)) for s in starts.tolist()], axis=1)
     return float((found == contents).all(axis=-1).mean())
 
 

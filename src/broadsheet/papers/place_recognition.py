@@ -53,8 +53,9 @@ paper = Paper(
         "Images are summed before they are shown, and weights follow each postsynaptic spike at once; what presynaptic spikes "
         "change (1e-4 at most) is added when a neuron next fires. Traces across the rest of 150 ms are kept for postsynaptic "
         "spikes alone; potentials go on through it, as in the authors' program. A simulation step by step gives the same.",
-        "Places are crops of two photographs; on the seeds tried the plain difference of images recognised all of eight, and "
-        "all of a hundred on the one seed with so many.",
+        "Places are crops of two photographs; the plain difference of images recognised all of eight on eight development "
+        "seeds, and all of a hundred on four. Spiking modules recognise 0.84 among the 25 places of one module, 0.45 among the "
+        "hundred of four (one seed).",
         "Nordland and Oxford RobotCar are loaded from a folder of traverses; they were not at hand, and the authors' tables "
         "neither.",
     ),
@@ -82,21 +83,23 @@ class Region:
     claims=[
         Claim("P1", "a module learns its region", kind="paper", where="title: region-specific", seeds=8,
               ablation=("no-stdp", "as-drawn"), null="difference", grows="epochs",
-              reason="Differences of pixels, without any learning, recognise these few places as well: all of them on five of "
-              "five seeds, as the module does. Weights as drawn reach 0.55 where the thresholds adapt, 0.52 where they do not.",
+              reason="Differences of pixels, without any learning, recognise these few places as well: all of them on eight "
+              "of eight development seeds, as the module does. Weights as drawn reach 0.59 where the thresholds adapt, 0.48 "
+              "where they do not (means).",
               checks=[
             at_least("recall", {"quick": 0.375}), at_least("recall", {"quick": 0.3}, minus="no-stdp")]),
         Claim("P5", "adaptive thresholds give every place its neurons", kind="paper", where="code: theta", seeds=8,
               ablation="no-theta", null=("as-drawn", "dealt-out"), grows="epochs", checks=[
             at_least("covered", {"quick": 0.9}), at_least("covered", {"quick": 0.15}, minus="no-theta")],
-              reason="Neurons dealt out to places at random cover all of them on five of five seeds, and weights as drawn on "
-              "four: that a place has one of 48 neurons says little. Without adaptive thresholds 0.80 of the places have one."),
+              reason="Neurons dealt out to places at random cover all of them on eight of eight development seeds, and weights "
+              "as drawn on six: that a place has one of 48 neurons says little. Without adaptive thresholds 0.81 of the places "
+              "have one (mean)."),
         Claim("P6", "a neuron fires at most once in 50 ms", kind="check", ablation="pause-5", reference="7 spikes in 350 ms",
               checks=[at_most("most_spikes", 7.0)]),
         Claim("P7", "weights are normalised and bounded", kind="check", reference="a sum of 78, and 0 to 1 before it",
               checks=[at_most("norm_error", 1e-3), at_most("out_of_bounds", 0.0)]),
     ],
-    cost=20.0,
+    cost=16.0,
 )  # fmt: skip
 def region(config: Region, key, log: Log) -> Report:
     """Recall within one region of the module; of one whose weights stay as drawn while its thresholds adapt, of one without
@@ -185,15 +188,16 @@ class Ensemble:
               ablation="unsilenced", null="others", grows="epochs",
               checks=[at_least("recall", {"quick": 0.0}, minus="unsilenced", over="each"),
                       at_least("recall", {"quick": 0.05}, minus="unsilenced")],
-              reason="On the one seed tried so far, calibration on 24 of the 100 places silences no neuron: recall on the "
-              "other 76 is 0.57 with and without, among four modules of 25 places. Differences of pixels recognise "
-              "all of them."),
+              reason="Calibration on 24 of the 100 places silences no neuron on four of four development seeds; recall on the "
+              "other 76 is 0.61, 0.45, 0.45 and 0.61 with and without. On one of two that were looked at, thresholds which "
+              "calibration passes over give 0.53 in place of 0.45, on the other none helps. Half of the neurons answer to more "
+              "than 60 of the places, so that lower thresholds leave too few. Differences of pixels recognise all places."),
         Claim("P3", "few neurons have to be silenced", kind="paper", where="code: thresholds tried", ablation="unsilenced",
               null="all", grows="epochs",
               checks=[at_least("silenced", {"quick": 0.01}), at_most("silenced", {"quick": 0.5})],
-              reason="As for P2: the calibrated threshold silenced none."),
+              reason="As for P2: the calibrated threshold silences none on four of four development seeds."),
     ],
-    cost=37.0,
+    cost=24.0,
 )  # fmt: skip
 def hyperactivity(config: Ensemble, key, log: Log) -> Report:
     """Recall on places that did not choose the threshold, with it and without, by the number of modules that answer, and to how
@@ -225,7 +229,7 @@ def hyperactivity(config: Ensemble, key, log: Log) -> Report:
         "all": {"recall": recall(1), "silenced": model.silenced(1).mean()},
         "difference": {"recall": recall_at(plain, truth, (1,))[1]},
     }
-    grown = {name: [_among(found, truth, k * config.places) for k in several]
+    grown = {name: [_among(found, truth, k * config.places) for k in several.tolist()]
              for name, found in (("system", scores), ("difference", plain))}  # fmt: skip
     arrays = {"hyperactivity": model.hyperactivity_, "thresholds": thresholds, "recall": [recall(each) for each in thresholds],
               "after": scores, "modules": several, "recall_by_modules": grown["system"],
@@ -250,7 +254,7 @@ def everywhere(runs: Runs):
     label(left, "reference images answered", "neurons")
     middle.plot(data["thresholds"][1:], data["recall"][1:], "o-", color=SYSTEM_COLOUR, label="silenced from here on")
     middle.axhline(arms["unsilenced"]["recall"], color=CONTROL_COLOUR, ls="--", label="none silenced")
-    label(middle, "threshold (reference images)", "recall at 1 of places not calibrated on")
+    label(middle, "threshold (reference images)", "recall at 1 of other places")
     lower.plot(data["modules"], data["recall_by_modules"], "o-", color=SYSTEM_COLOUR, label="spiking modules")
     lower.plot(data["modules"], data["difference_by_modules"], "o--", color=CONTROL_COLOUR, label="pixel differences")
     label(lower, "modules", "recall at 1 among their places")
@@ -285,7 +289,7 @@ class Scaling:
               checks=[at_least("cost", {"quick": 0.75}), at_most("cost", {"quick": 1.25})]),
     ],
     exclusive=True,
-    cost=15.0,
+    cost=10.0,
 )  # fmt: skip
 def scaling(config: Scaling, key, log: Log) -> Report:
     """Time to train each number of modules over that of one, a module; and of one network of as many neurons for all places."""
@@ -297,7 +301,7 @@ def scaling(config: Scaling, key, log: Log) -> Report:
         model = ModularVPR(times * config.places, times * config.neurons, epochs=config.epochs, dt=config.dt,
                            random_state=seed_of(key))  # fmt: skip
         part = reference[:, : count * config.places]
-        clone(model).set_params(epochs=1).fit(part[:, : model.module_size])  # compiles
+        clone(model).set_params(epochs=1).fit(part[:, :1])  # compiles
         took = measure(partial(model.fit, part), repeats=1, warm_up=0)
         return took.minimum, took.result
 
@@ -346,7 +350,7 @@ class Route:
         "paper": Route(data="", query="summer", places=3300, calibration=600, module_size=25, neurons=400, epochs=30, dt=0.1),
     },
     data="data",
-    cost=12.0,
+    cost=4.0,
 )  # fmt: skip
 def route(config: Route, key, log: Log) -> Report:
     """Recall at 1 to 25 and precision against recall, beside differences of pixels and histograms of gradients."""
