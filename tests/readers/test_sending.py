@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from followers import composed, edition, follow, letters, paper, states
@@ -300,6 +301,18 @@ def test_whoever_unsubscribes_meanwhile_gets_nothing(home):
         assert send(store, server.url).sent == 4
         assert server.mailbox.counts() == dict.fromkeys(MANY[:4], 1)
     assert states(store) == {to: ["sent"] for to in MANY[:4]}
+
+
+def test_the_words_of_a_search_that_are_gone_meanwhile(home):
+    store = Store()
+    of = edition(paper("news"))
+    of.search = lambda *_: SimpleNamespace(slugs=["news"])
+    follow(store, MANY[0])
+    follow(store, MANY[1], kind="search", value="q=x")
+    assert composed(store, of).letters == 2
+    with MailServer() as server:
+        server.mailbox.rcpt = lambda to: subscriptions.suppress(store, MANY[1]) and None
+        assert send(store, server.url).sent == 1
 
 
 def test_a_store_that_fails_in_the_middle(home, monkeypatch):

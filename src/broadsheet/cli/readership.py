@@ -128,8 +128,8 @@ def _tell(summary: Summary) -> None:
     if summary.unsure:
         numbers = ", ".join(map(str, summary.unsure))
         print(f"Nobody knows whether these arrived, and they are not sent again: {numbers}.")
-    if summary.trouble:
-        print(f"broadsheet: {summary.trouble}", file=sys.stderr)
+    if summary.waiting and (why := summary.trouble or summary.failure):
+        print(f"broadsheet: {why}", file=sys.stderr)
 
 
 @readers.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from broadsheet.web.settings import Settings
 
 db = typer.Typer(no_args_is_help=True, help="The database: upgrade, backup, restore.")
+
+AGAIN = 300.0
+"""Seconds between two looks whether digests are due."""
 
 Log = Annotated[Literal["text", "json"], typer.Option("--log", help="Log lines for people, or as JSON.")]
 
@@ -58,6 +63,10 @@ def serve(
     ] = "Broadsheet",
     providers: Annotated[
         Path | None, typer.Option(envvar="BROADSHEET_PROVIDERS", help="A TOML file of OpenID providers to sign in with.")
+    ] = None,
+    digest_hour: Annotated[
+        int | None,
+        typer.Option(envvar="BROADSHEET_DIGEST_HOUR", min=0, max=23, help="Send digests each day from this hour on, UTC."),
     ] = None,
     log: Log = "text",
 ) -> None:
@@ -95,6 +104,11 @@ def serve(
     keeper = _Keeper(["work", "--processes", str(processes), "--log", log, *(["--no-meaning"] * (not meaning))])
     if runner:
         keeper.start()
+    digests = _Digests(digest_hour)
+    if digest_hour is not None:
+        if not (readers and mail and url):
+            raise InputError("Digests need --readers, --mail, --mail-from and the public address with --url.")
+        digests.start(_digest_command(settings))
     print(f"Broadsheet is on {url or f'http://{host}:{port}'} (stop it with Ctrl-C).", flush=True)
     try:
         uvicorn.run(
@@ -103,6 +117,7 @@ def serve(
             proxy_headers=bool(url), timeout_graceful_shutdown=5, timeout_keep_alive=75,
         )  # fmt: skip
     finally:
+        digests.stop()
         keeper.stop()
 
 
@@ -131,6 +146,47 @@ class _Keeper:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
+
+
+def _digest_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """`broadsheet digest` with the settings of a site; the mail server's password stays out of the list of processes."""
+    words = [] if settings.meaning else ["--no-meaning"]
+    given = {"MAIL": settings.mail, "MAIL_FROM": settings.sender, "URL": settings.url, "TITLE": settings.title}
+    named = {f"BROADSHEET_{name}": value for name, value in given.items()}
+    return [sys.executable, "-m", "broadsheet.cli", "digest", *words], {**os.environ, **named}
+
+
+class _Digests:
+    """Sends the day's digests in a process of its own, from an hour on, and again while letters wait."""
+
+    def __init__(self, hour: int | None) -> None:
+        self._hour = hour
+        self._done: date | None = None
+        self._process: subprocess.Popen | None = None
+        self._stopped = threading.Event()
+
+    def start(self, command: tuple[list[str], dict[str, str]]) -> None:
+        threading.Thread(target=self._keep, args=command, daemon=True).start()
+
+    def due(self, now: datetime) -> bool:
+        """Whether the digests of this day are still to be sent."""
+        return self._hour is not None and now.hour >= self._hour and self._done != now.date()
+
+    def _keep(self, command: list[str], environment: dict[str, str]) -> None:
+        while not self._stopped.is_set():
+            now = datetime.now(UTC)
+            if self.due(now):
+                self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+                if self._process.wait() == 0:
+                    self._done = now.date()
+            self._stopped.wait(AGAIN)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()  # it finishes the letter that it is at
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
 
 
 def work(

@@ -55,8 +55,8 @@ T = TypeVar("T")
 
 @dataclass
 class Summary:
-    """What became of letters: `unsure` names those of which nobody knows whether they arrived, by number; `trouble`: why the
-    others wait, in a sentence."""
+    """What became of letters: `unsure` names those of which nobody knows whether they arrived, by number; `failure`: what went
+    wrong last, in a sentence; `trouble`: the same where the others wait for that reason."""
 
     sent: int = 0
     later: int = 0
@@ -64,6 +64,7 @@ class Summary:
     ended: int = 0
     unsure: list[int] = field(default_factory=list)
     waiting: int = 0
+    failure: str = ""
     trouble: str = ""
 
 
@@ -206,15 +207,17 @@ class Sending:
         with self.store.session() as session:
             return session.execute(query.order_by(Letter.id).limit(AT_ONCE)).all()
 
-    def _read_issue(self, number: int) -> tuple[Followed, str, str, str]:
+    def _read_issue(self, number: int) -> tuple[Followed, str, str, str] | None:
         query = select(Issue.kind, Issue.value, Issue.subject, Issue.text, Issue.html).where(Issue.id == number)
         with self.store.session() as session:
-            kind, value, subject, words, html = session.execute(query).one()
-        return Followed(kind, value), subject, words, html
+            row = session.execute(query).one_or_none()
+        return (Followed(row.kind, row.value), row.subject, row.text, row.html) if row is not None else None
 
     def _send(self, row: Row[Any], summary: Summary) -> None:
         """Sends one letter; where the mail server fails, it is tried a second time."""
         issue = self._patiently(self._issue, row.issue_id)
+        if issue is None:  # whoever followed has left just now
+            return
         message = self.letters.make(row.id, row.subscription_id, row.address, *issue)
         if self._try(row, message, summary) and not summary.trouble and self._try(row, message, summary):
             due = datetime.now(UTC) + timedelta(minutes=SERVER_PAUSE)  # it may be this letter that the server fails at
@@ -271,6 +274,7 @@ class Sending:
 
     def _note(self, row: Row[Any], error: MailError, summary: Summary) -> None:
         """What is done with a letter that the server refused, or of which it did not say whether it took it."""
+        summary.failure = str(error)
         if error.unsure:
             self._mark_as(row.id, "unsure", str(error))
             summary.unsure.append(row.id)
@@ -297,6 +301,7 @@ class Sending:
 
     def _fail(self, error: MailError, summary: Summary) -> None:
         """Waits after a failure of the mail server, longer each time, and then gives up."""
+        summary.failure = str(error)
         if self._failed >= len(self._between):
             summary.trouble = str(error)
         else:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Pa
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException as FormError
 
 from broadsheet.errors import InputError, NotFoundError
 from broadsheet.lab.store import Store
@@ -158,7 +159,7 @@ async def _leaving_form(request: Request) -> set[str]:
         return set()
     try:
         return set((await request.form(max_files=0, max_fields=10)).keys())
-    except HTTPException:
+    except FormError:
         return set()
 
 
