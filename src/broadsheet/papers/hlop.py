@@ -1,7 +1,7 @@
 """Continual learning by Hebbian orthogonal projection, arXiv 2402.11984.
 
 Lateral neurons learn the subspace of old tasks' activity by a Hebbian rule, and weights change orthogonally to it. The controls
-are the same network without projection, at the same learning rate and at its own best one, or with lateral rows that never
+are the same network without projection, at the same learning rates or with slower later tasks, or with lateral rows that never
 learn; replay of as many bytes as the rows take; and read-outs for each task over random neurons that learn nothing.
 """
 
@@ -248,6 +248,7 @@ class Permuted:
     steps: int = 10
     epochs: int = 8
     learning_rate: float = 0.1
+    later_rate: float = 0.0  # from the second task on; 0 for the same
     rows: tuple[tuple[int, ...], ...] = ((60, 40, 40), (40, 30, 30))
     rule: Rule = "dsr"
     feedback: Errors = "bp"
@@ -269,13 +270,13 @@ MNIST_ROWS = ((80, 200, 100), (70, 70, 70), (70, 70, 70), (50, 50, 50), (50, 50,
 PMNIST = Permuted(tasks=10, hidden=(800, 800), steps=20, epochs=1, rows=MNIST_ROWS, images="mnist")
 SMOKE = Permuted(tasks=2, hidden=(20, 20), steps=2, epochs=1, rows=((5, 4, 4), (4, 3, 3)))
 ALONE = {"projection": "none"}
-TUNED = 0.05
-BEST = {"bptt": 0.1, "ottt": 0.1, "fa": 0.1, "ss": 0.1}
+TUNED = ALONE | {"later_rate": 0.03}
+"""Plain training that learns later tasks more slowly, as is best for its final accuracy on seeds of development."""
 
 
 @paper.experiment(
     presets={"smoke": SMOKE, "quick": Permuted(), "paper": PMNIST},
-    variants={"sequential": ALONE, "tuned": ALONE | {"learning_rate": TUNED}, "random": {"projection": "random"},
+    variants={"sequential": ALONE, "tuned": TUNED, "random": {"projection": "random"},
               "svd": {"projection": "svd"}, "ewc": ALONE | {"ewc": 10.0}, "replay": ALONE | {"replay": -1, "mixed": True},
               "readouts": {"method": "readouts"}, "spiking": {"lateral_steps": 40}, "one-step": {"lateral_steps": 1}},
     data="data",
@@ -330,7 +331,13 @@ def _run(config: Permuted, tasks: list[Task], key, log: Log) -> Report:
             spiking=(20.0, config.lateral_steps) if config.lateral_steps else None, ewc=config.ewc, replay=replay,
             mixed=config.mixed, epochs=config.epochs, learning_rate=config.learning_rate, random_state=seed_of(key),
         )  # fmt: skip
-    accuracy = learn_in_turn(learner, tasks, lambda done: log.progress(done / len(tasks)))
+
+    def ended(done: int) -> None:
+        log.progress(done / len(tasks))
+        if config.later_rate and isinstance(learner, ContinualClassifier):
+            learner.set_params(learning_rate=config.later_rate)
+
+    accuracy = learn_in_turn(learner, tasks, ended)
     metrics = {
         "acc": final_accuracy(accuracy),
         "bwt": backward_transfer(accuracy),
@@ -386,7 +393,8 @@ def forgetting(runs: Runs):
 
 @dataclass(frozen=True)
 class Rules(Permuted):
-    """Tasks by four rules; learning rates at which each learns the first task best, found on seeds of development."""
+    """Tasks by four rules; learning rates at which each learns the first task best, found on seeds of development among 0.03,
+    0.1, 0.2 and 0.4."""
 
     scale: float = 2.5
     tasks: int = 4
@@ -404,12 +412,12 @@ RULES = {"bptt": "surrogate gradients through time", "ottt": "online through tim
 
 @paper.experiment(
     presets={"smoke": Rules(**vars(SMOKE) | {"spiking_steps": 2}), "quick": Rules(), "paper": Rules(**vars(PMNIST))},
-    variants={"sequential": ALONE, "tuned": ALONE | BEST, "readouts": {"method": "readouts"}},
+    variants={"sequential": ALONE, "tuned": TUNED, "readouts": {"method": "readouts"}},
     data="data",
     claims=[
         Claim("H6", "any rule with presynaptic traces can be used: surrogate gradients through time, online through time, "
               "feedback alignment, sign-symmetric feedback", kind="paper", where="abstract", ablation="sequential",
-              null=("tuned", "readouts"), grows="epochs", seeds=8, checks=[
+              null=("tuned", "readouts"), grows="epochs", seeds=16, checks=[
                   check for rule in RULES for check in (
                       at_least(f"{rule}_bwt", {"quick": -0.02}),
                       at_least(f"{rule}_bwt", {"quick": 0.03}, minus="sequential"),
@@ -440,7 +448,7 @@ def transfer(runs: Runs):
     """Backward transfer and final accuracy of each rule, with lateral neurons and without."""
     fig, axes = figure(2)
     looks = {"system": ("HLOP", COLOURS[0]), "sequential": ("without projection", CONTROL_COLOUR),
-             "tuned": ("without, at its own rate", "#c9c9c9"), "readouts": ("random features", COLOURS[1])}  # fmt: skip
+             "tuned": ("without, later tasks slower", "#c9c9c9"), "readouts": ("random features", COLOURS[1])}  # fmt: skip
     for axis, metric, text in zip(axes, ("bwt", "acc"), ("backward transfer", "accuracy on all tasks at the end"), strict=True):
         for k, (name, run) in enumerate(runs.items()):
             shown, colour = looks[name]
@@ -499,7 +507,8 @@ def answers(network: NIRNetwork, x: Float[Array, "images pixels"], steps: int) -
 class Split(Permuted):
     """Five tasks of two classes each, a head of its own for each; or parts of the method changed.
 
-    Enlarged digits have 64 dimensions at most, the same for all tasks: rows are few, for 78 rows leave nothing to learn with.
+    Enlarged digits have 64 dimensions at most, the same for all tasks, so that rows are few: on four seeds of development 26 of
+    the input leave a last task 18 % of its power to learn with and 78 leave 13 %; new tasks lose 0.5 and 0.9 points by that.
     """
 
     hidden: tuple[int, ...] = (100, 100)
