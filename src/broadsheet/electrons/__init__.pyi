@@ -1,7 +1,9 @@
 from .calculator import KohnShamCalculator
+from .functional_training import fit_weights, train_functional
 from .functionals import Density, Functional, named
+from .harris import harris_energy
 from .kohn_sham import Molecule, fock, mean_field
-from .neural_functional import NeuralConfig, NeuralFunctional, train_functional
+from .neural_functional import NeuralConfig, NeuralFunctional
 from .self_consistency import GroundState, converge, ground_state, scf
 
 __all__ = [
@@ -13,8 +15,10 @@ __all__ = [
     "NeuralConfig",
     "NeuralFunctional",
     "converge",
+    "fit_weights",
     "fock",
     "ground_state",
+    "harris_energy",
     "mean_field",
     "named",
     "scf",

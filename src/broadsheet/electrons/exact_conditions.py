@@ -7,13 +7,18 @@ Perdew, Annu. Rev. Phys. Chem. 74, 193 (2023).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from broadsheet.electrons.functionals import Density, Formula, slater
+from broadsheet.electrons.functionals import Density, Formula, Functional, Sum, pw92, slater
+from broadsheet.errors import InputError
 
 LIEB_OXFORD = 2.27
+LDA, LDA_EXCHANGE = Sum((slater, pw92), "lda"), Sum((slater,), "lda")
 
 
 def integral(formula: Formula, density: Density, weights: Float[Array, " points"]) -> Float[Array, ""]:
@@ -71,3 +76,67 @@ def uniform_gas(xc: Formula, reference: Formula, rho: Float[Array, " points"]) -
 def self_correlation(correlation: Formula, density: Density, weights: Float[Array, " points"]) -> Float[Array, ""]:
     """|E_c| of a density of one electron, which correlates with nothing, Hartree."""
     return jnp.abs(integral(correlation, density, weights))
+
+
+class ExactConditions(eqx.Module):
+    """What an exchange-correlation energy must be for densities with closed forms: equalities and bounds, as losses.
+
+    - The uniform gas of radii r_s, unpolarised and polarised: that of PW92.
+    - One electron, Z^3/pi exp(-2 Z r): minus its own repulsion, -5 Z / 16.
+    - Two electrons in that orbital: at most their exchange, -5 Z / 8, at least 2.27 times the uniform gas's, and over Z not
+      falling with Z, since E_xc[rho_gamma] >= gamma E_xc[rho] for gamma above 1.
+
+    **Arguments:** `radii` (Bohr), `charges`: at least two, rising.
+
+    **Raises:** `InputError` for others.
+    """
+
+    gas: Density
+    gas_energy: Float[Array, " gases"]
+    one: Density
+    two: Density
+    weights: Float[Array, "charges points"]
+    charges: Float[Array, " charges"]
+
+    def __init__(self, radii: Sequence[float] = (0.5, 1.0, 2.0, 4.0), charges: Sequence[float] = (0.7, 1.0, 1.6, 2.5)):
+        rs, Z = np.asarray(radii, float), np.asarray(charges, float)
+        if not len(rs) or not (rs > 0).all() or len(Z) < 2 or not (Z > 0).all() or not (np.diff(Z) > 0).all():
+            raise InputError("Exact conditions want radii above 0, and two or more charges above 0, the smaller first.")
+        rho = 3 / (4 * math.pi * rs**3)
+        rows = np.concatenate([np.stack([rho, rho]) / 2, np.stack([rho, 0 * rho])], axis=1)
+        self.gas = Density(jnp.asarray(rows), jnp.zeros((3, rows.shape[1])),
+                           jnp.asarray(0.3 * (6 * math.pi**2) ** (2 / 3) * rows ** (5 / 3)))  # fmt: skip
+        self.gas_energy = LDA.energy_density(self.gas)
+        nodes, shares = np.polynomial.legendre.leggauss(48)
+        u = (nodes + 1) / 2
+        r = (u / (1 - u))[None] / Z[:, None]
+        self.weights = jnp.asarray(4 * math.pi * r**2 * (shares / 2 / (1 - u) ** 2)[None] / Z[:, None])
+        alone = (Z[:, None] ** 3 / math.pi * np.exp(-2 * Z[:, None] * r)).ravel()
+        steep = np.repeat(Z, len(u)) ** 2
+        square, kinetic, none = 4 * steep * alone**2, steep * alone / 2, 0 * alone
+        self.one = Density(
+            *map(jnp.asarray, (np.stack([alone, none]), np.stack([square, none, none]), np.stack([kinetic, none])))
+        )
+        self.two = Density(*map(jnp.asarray, (np.stack([alone] * 2), np.stack([square] * 3), np.stack([kinetic] * 2))))
+        self.charges = jnp.asarray(Z)
+
+    def ratios(self, functional: Functional) -> tuple[Float[Array, " gases"], Float[Array, " charges"]]:
+        """Energies over what they must be, of the uniform gases and of one electron; linear in the functional."""
+        gas = functional.energy_density(self.gas) / self.gas_energy
+        return gas, self._energies(functional, self.one) / (-5 / 16 * self.charges)
+
+    def squares(self, functional: Functional) -> Float[Array, "3"]:
+        """Mean squares of the relative violations: uniform gas, one electron, bounds on two."""
+        gas, one = self.ratios(functional)
+        found = self._energies(functional, self.two) / self.charges
+        lowest = LIEB_OXFORD * self._energies(LDA_EXCHANGE, self.two) / self.charges
+        missed = [found + 5 / 8, lowest - found, found[:-1] - found[1:]]
+        bounds = jnp.concatenate([jnp.maximum(each, 0) for each in missed]) / (5 / 8)
+        return jnp.stack([jnp.mean((gas - 1) ** 2), jnp.mean((one - 1) ** 2), jnp.mean(bounds**2)])
+
+    def violations(self, functional: Functional) -> Float[Array, "3"]:
+        """Their roots: by how much of itself each is missed, zero where it is met."""
+        return jnp.sqrt(self.squares(functional))
+
+    def _energies(self, functional: Functional, density: Density) -> Float[Array, " charges"]:
+        return jnp.sum(self.weights * functional.energy_density(density).reshape(self.weights.shape), axis=1)

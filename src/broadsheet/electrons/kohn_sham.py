@@ -204,10 +204,11 @@ def _check_room(electrons: int, orbitals: int, name: str) -> None:
 
 
 def _blocks(orbitals: np.ndarray, weights: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """(4, points, n) and (points,) as blocks of even size, padded with points of no weight."""
+    """(4, points, n) and (points,) as blocks of even size, padded with points of no weight; whole multiples of 128, so that
+    like molecules have the same shapes and share compiled programs."""
     points = len(weights)
     count = -(-points // block)
-    size = -(-points // count)
+    size = min(block, 128 * -(-points // (128 * count)))
     pad = count * size - points
     orbitals = np.pad(orbitals, [(0, 0), (0, pad), (0, 0)])
     return np.ascontiguousarray(orbitals.reshape(4, count, size, -1).swapaxes(0, 1)), np.pad(weights, (0, pad)).reshape(
@@ -272,12 +273,33 @@ def xc_energy(functional: Functional, molecule: Molecule, D: Float[Array, "spins
 
 def energy(functional: Functional, molecule: Molecule, D: Float[Array, "spins n n"]) -> Float[Array, ""]:
     """Total energy of a density matrix, Hartree."""
-    total = jnp.sum(D, axis=0) * (2 if molecule.restricted else 1)
-    found = jnp.vdot(total, molecule.core) + 0.5 * jnp.vdot(total, molecule.repulsion.coulomb(total)) + molecule.nuclear
+    found = energy_without_xc(molecule, D)
     if functional.exact_exchange:
-        exchange = sum(jnp.vdot(one, molecule.repulsion.exchange(one)) for one in D) * (2 if molecule.restricted else 1)
-        found = found - 0.5 * functional.exact_exchange * exchange
+        found = found + functional.exact_exchange * exchange_energy(molecule, D)
     return found + xc_energy(functional, molecule, D)
+
+
+def energy_without_xc(molecule: Molecule, D: Float[Array, "spins n n"]) -> Float[Array, ""]:
+    """Kinetic energy, attraction to the nuclei, and classical repulsion of electrons and of nuclei, Hartree."""
+    total = jnp.sum(D, axis=0) * (2 if molecule.restricted else 1)
+    return jnp.vdot(total, molecule.core) + 0.5 * jnp.vdot(total, molecule.repulsion.coulomb(total)) + molecule.nuclear
+
+
+def exchange_energy(molecule: Molecule, D: Float[Array, "spins n n"]) -> Float[Array, ""]:
+    """Exact exchange of a density matrix, Hartree; raises `InputError` where the molecule has no integrals for it."""
+    parts = sum(jnp.vdot(one, molecule.repulsion.exchange(one)) for one in D)
+    return -0.5 * parts * (2 if molecule.restricted else 1)
+
+
+def density_error(molecule: Molecule, D: Float[Array, "spins n n"], wanted: Float[Array, "spins n n"]) -> Float[Array, ""]:
+    """The integral of (rho - rho of `wanted`)^2 an electron, of both spins together, Bohr^-3."""
+    change = jnp.sum(D - wanted, axis=0) * (2 if molecule.restricted else 1)
+
+    def block(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+        orbitals, weights = part
+        return total + jnp.sum(weights * jnp.sum((orbitals[0] @ change) * orbitals[0], axis=1) ** 2), None
+
+    return jax.lax.scan(block, jnp.zeros(()), (molecule.orbitals, molecule.weights))[0] / sum(molecule.electrons)
 
 
 def fock(functional: Functional, molecule: Molecule, D: Float[Array, "spins n n"]) -> Float[Array, "spins n n"]:

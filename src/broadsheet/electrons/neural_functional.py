@@ -7,32 +7,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.electrons.functionals import NOTHING, SMALLEST, Density, Functional, Level
-from broadsheet.electrons.kohn_sham import Molecule, energy, grid_density
-from broadsheet.electrons.self_consistency import ground_state
+from broadsheet.electrons.functionals import SMALLEST, Density, Formula, Functional, Level, Sum
 from broadsheet.errors import InputError
-from broadsheet.learn import fit
 from broadsheet.learn.layers import Dense, LayerNorm, stacked
 from broadsheet.numerics import generator
 
-if TYPE_CHECKING:
-    from broadsheet.learn.pruning import Sparsifier
-
-F = TypeVar("F", bound=Functional)
 BETA = 1 / 1024
-THINNEST = 1e-7
-"""Electrons/Bohr^3; points with less are left out where a network would see them; that moves H2's energies by 1e-7 Hartree."""
 
 
 def basis_densities(density: Density) -> Float[Array, "4 points"]:
@@ -53,6 +41,14 @@ def basis_densities(density: Density) -> Float[Array, "4 points"]:
                              strict=True):  # fmt: skip
             row.append(part)
     return jnp.stack([row[0] + row[1] for row in rows])
+
+
+def _row(k: int) -> Formula:
+    return lambda density: basis_densities(density)[k]
+
+
+BASIS = Sum(tuple(_row(k) for k in range(4)), "mgga", (1.0, 0.0, 0.0, 0.0))
+"""Constants in place of the network, those of the uniform gas's exchange: what the network weighs, to be weighed by hand."""
 
 
 @dataclass(frozen=True)
@@ -96,99 +92,17 @@ class NeuralFunctional(Functional):
         rho, sigma, tau = density.rho, density.sigma, density.tau
 
         def of_order(a: int, b: int) -> Array:
-            seen = jnp.stack([rho[a], rho[b], density.total_sigma, sigma[2 * a], sigma[2 * b], tau[a], tau[b]], axis=-1)
-            x = jnp.tanh(self.first(jnp.log(jnp.abs(seen) + 1e-4)))
+            return jnp.stack([rho[a], rho[b], density.total_sigma, sigma[2 * a], sigma[2 * b], tau[a], tau[b]], axis=-1)
 
-            def layer(x: Array, parts: tuple[Dense, LayerNorm]) -> tuple[Array, None]:
-                dense, norm = parts
-                return jax.nn.gelu(norm(dense(x) + x)), None
+        seen = jnp.stack([of_order(0, 1), of_order(1, 0)])  # both at once: half as much to compile
+        x = jnp.tanh(self.first(jnp.log(jnp.abs(seen) + 1e-4)))
 
-            x, _ = jax.lax.scan(layer, x, (self.hidden, self.norms), unroll=self.config.layers <= 4)
-            return self.config.most * jax.nn.sigmoid(self.last(x) / self.config.most)
+        def layer(x: Array, parts: tuple[Dense, LayerNorm]) -> tuple[Array, None]:
+            dense, norm = parts
+            return jax.nn.gelu(norm(dense(x) + x)), None
 
-        return (of_order(0, 1) + of_order(1, 0)) / 2
+        x, _ = jax.lax.scan(layer, x, (self.hidden, self.norms), unroll=self.config.layers <= 4)
+        return jnp.mean(self.config.most * jax.nn.sigmoid(self.last(x) / self.config.most), axis=0)
 
     def energy_density(self, density: Density) -> Float[Array, " points"]:
         return jnp.sum(self.coefficients(density).T * basis_densities(density), axis=0)
-
-
-class FixedDensities(eqx.Module):
-    """What energies at densities that stay need of them: local quantities on the grids of all molecules in a row, and the
-    energies (Hartree) of each molecule without exchange and correlation.
-    """
-
-    density: Density
-    weights: Float[Array, " points"]
-    owner: Int[Array, " points"]
-    rest: Float[Array, " molecules"]
-
-    @classmethod
-    def of(cls, molecules: Sequence[Molecule], densities: Sequence[Float[Array, "_ _ _"]]) -> FixedDensities:
-        """Of as many density matrices as molecules."""
-        pairs = list(zip(molecules, densities, strict=True))
-        parts = [grid_density(molecule, D) for molecule, D in pairs]
-        owner = np.repeat(np.arange(len(pairs)), [molecule.weights.size for molecule in molecules])
-        weights = np.concatenate([np.asarray(molecule.weights).ravel() for molecule in molecules])
-        density = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
-        kept = np.flatnonzero((weights != 0) & (density.rho.sum(axis=0) > THINNEST))
-        return cls(
-            jax.tree.map(lambda leaf: jnp.asarray(leaf[:, kept]), density), jnp.asarray(weights[kept]),
-            jnp.asarray(owner[kept]),
-            jnp.stack([energy(NOTHING, molecule, D) for molecule, D in pairs]),
-        )  # fmt: skip
-
-    def xc(self, functional: Functional) -> Float[Array, " molecules"]:
-        """Exchange and correlation energies, Hartree."""
-        local = self.weights * functional.energy_density(self.density)
-        return jax.ops.segment_sum(local, self.owner, len(self.rest), indices_are_sorted=True)
-
-    def energies(self, functional: Functional) -> Float[Array, " molecules"]:
-        """Total energies, Hartree."""
-        return self.rest + self.xc(functional)
-
-
-class _Always(eqx.Module):
-    """The same batch at every step."""
-
-    batch: Any
-
-    def __call__(self, key: PRNGKeyArray) -> Any:
-        return self.batch
-
-
-def train_functional(
-    functional: F,
-    molecules: Sequence[Molecule],
-    energies: Sequence[float] | Float[np.ndarray, " molecules"],
-    *,
-    densities: Sequence[Float[Array, "_ _ _"]] | None = None,
-    steps: int = 300,
-    learning_rate: float = 3e-3,
-    sparsifier: Sparsifier | None = None,
-    report: Callable[[int, float], None] | None = None,
-) -> F:
-    """Fits a functional's weights to total energies (Hartree) by Adam, on the mean square error; the rate falls on a cosine.
-
-    **Arguments:** `densities`: density matrices at which the energies are taken; without them each step solves for the
-    functional's own, and differentiates through the solution; `sparsifier`, `report`: as in `broadsheet.learn.fit`.
-
-    **Raises:** `InputError` for lists that don't fit each other.
-    """
-    if len(molecules) != len(energies) or not molecules or (densities is not None and len(densities) != len(molecules)):
-        raise InputError("train_functional: as many energies, and densities, as molecules are wanted.")
-    known = FixedDensities.of(molecules, densities) if densities is not None else list(molecules)
-    targets = jnp.asarray(np.asarray(energies, float))
-
-    def loss(model: F, batch: tuple[FixedDensities | list[Molecule], Array], key: PRNGKeyArray) -> Float[Array, ""]:
-        known, targets = batch
-        if isinstance(known, FixedDensities):
-            found = known.energies(model)
-        else:
-            found = jnp.stack([ground_state(model, molecule).energy for molecule in known])
-        return jnp.mean((found - targets) ** 2)
-
-    falling = optax.cosine_decay_schedule(learning_rate, steps, 0.01)
-    return fit(
-        functional, loss, _Always((known, targets)), optimiser=optax.adam(falling), steps=steps, key=jax.random.key(0),
-        sparsifier=sparsifier, report=report,
-    ).model  # fmt: skip
