@@ -261,7 +261,7 @@ def annular_tie(config: Swim, key, log: Log) -> Report:
     }  # fmt: skip
     for name, values in memory.items():
         arms.setdefault(name, {})["heading_ratio"] = np.polyfit(lags, -np.log(values), 1)[0] / predicted
-    rules = {"system": ring(kappa, 1.0), "off": harmonic(0.0), "harmonic": harmonic(kappa), "push": Bias(speed)}
+    rules = {"system": ring(kappa, 1.0), "off": harmonic(0.0), "harmonic": harmonic(kappa), "push": Bias(jnp.asarray(speed))}
     for k, (metric, size) in enumerate({"small_ring": config.small, "large_ring": config.large}.items()):
         D0 = 1 / (4 * size)
         found = {name: _single(rule, D0, config, keys[2 + k], frame=0.5) for name, rule in rules.items()}
