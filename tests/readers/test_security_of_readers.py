@@ -26,7 +26,7 @@ from broadsheet.lab.tables import Base
 from broadsheet.readers import accounts, keys, mail, rates
 from broadsheet.readers.accounts import LinkError, plain_address, plain_name
 from broadsheet.readers.mail import one_line
-from broadsheet.web import logs, people
+from broadsheet.web import logs, pages, people
 from broadsheet.web.app import create
 from broadsheet.web.settings import Settings
 
@@ -680,13 +680,21 @@ def test_forms_change_what_they_name_alone(house, address):
     assert answer.status_code == 422
 
 
-def test_a_key_does_what_its_scopes_say_and_no_more(house, address):
+def test_a_key_does_what_its_scopes_say_and_no_more(house, address, monkeypatch):
     browser = house.browser(address)
     number = accounts.find(house.store, address).id
     key = accounts.new_token(house.store, number, "k\x00\nx", ["votes"])
     assert key.startswith("bsr_")
     assert key not in str(house.everything())
     holder = house.browser(authorization=f"Bearer {key}")
+    monkeypatch.setattr(pages, "mine", lambda *_: pytest.fail("marks of who may not see them"))
+    assert holder.get("/").status_code == holder.get("/search?q=x").status_code == 200
+    monkeypatch.undo()
+    assert holder.get("/api/v1/me").status_code == 403
+    sees = accounts.new_token(house.store, number, "sees", ["read"])
+    said = house.browser(authorization=f"Bearer {sees}").get("/api/v1/me").json()
+    assert (said["role"], said["scopes"]) == ("reader", ["read"])
+    accounts.drop_token(house.store, number, keys.digest(sees))
     for path in (
         "/account/name",
         "/account/keys",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import BroadsheetError, InputError
@@ -15,6 +16,7 @@ from broadsheet.lab.store import Store
 from broadsheet.readers import accounts, keys, mail, passkeys, providers, rates
 from broadsheet.readers.accounts import LinkError, Reader
 from broadsheet.web import people
+from broadsheet.web.api import SIGNED
 from broadsheet.web.pages import context
 from broadsheet.web.render import base, templates
 from broadsheet.web.security import client_address
@@ -22,6 +24,8 @@ from broadsheet.web.settings import Settings
 
 logger = logging.getLogger("broadsheet.site")
 router = APIRouter(include_in_schema=False)
+
+api = APIRouter(prefix="/api/v1", tags=["readers"])
 
 OwnForm = Depends(people.require_own_form)
 SignedIn = Annotated[Reader, Depends(people.wanted())]
@@ -157,6 +161,20 @@ async def sign_out(request: Request, reader: SignedIn) -> Response:
     answer = RedirectResponse("/", 303)
     people.set_cookie(request, answer, people.SESSION_COOKIE, "", 0)
     return answer
+
+
+class AccountOut(BaseModel):
+    """Whose key or session it is, and what it may do."""
+
+    name: str
+    role: str
+    scopes: list[str]
+
+
+@api.get("/me", responses=SIGNED)
+def api_me(reader: Annotated[Reader, Depends(people.wanted("read"))]) -> AccountOut:
+    """The account behind a key: its name and role, and the key's scopes."""
+    return AccountOut(name=reader.name, role=reader.role, scopes=sorted(reader.scopes))
 
 
 @router.get("/account")

@@ -123,6 +123,7 @@ def _of_readers(settings: Settings) -> tuple[APIRouter, ...]:
 
     return (
         accounts.router,
+        accounts.api,
         leaving.router,
         passkeys.router,
         providers.router,

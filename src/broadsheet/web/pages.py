@@ -76,7 +76,7 @@ async def page(
     found = None if reader is not None else state.kept.find(number, key)
     if found is None:
         more = dict(await run_in_threadpool(slow)) if slow is not dict else {}
-        if reader is not None:
+        if reader is not None and "read" in reader.scopes:  # a key without it sees no marks
             more["mine"] = await run_in_threadpool(mine, state.edition.store, reader.id)
         text = templates.get_template(template).render(
             request=request, **{**context(request), **make(), **more, "active": active}
@@ -273,7 +273,8 @@ async def search(
         }  # fmt: skip
 
     reader = getattr(request.state, "reader", None)
-    marked = {"mine": await run_in_threadpool(mine, edition.store, reader.id)} if reader is not None else {}
+    sees = reader is not None and "read" in reader.scopes
+    marked = {"mine": await run_in_threadpool(mine, edition.store, reader.id)} if sees else {}
     body = templates.get_template("search.html").render(request=request, **{**context(request), **make(), **marked})
     return HTMLResponse(body, 422 if trouble else 200)
 
