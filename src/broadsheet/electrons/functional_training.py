@@ -41,7 +41,9 @@ TINY = 1e-13
 """Smaller values count as zero where points are compared."""
 AT_ONCE = 1 << 14
 """Points that a functional sees at once where it is differentiated; a network of 10 layers of 512 keeps 7 GB of them."""
-_grid_density, _without_xc, _exchange = (eqx.filter_jit(each) for each in (grid_density, energy_without_xc, exchange_energy))
+_grid_density: Any = eqx.filter_jit(grid_density)
+_without_xc: Any = eqx.filter_jit(energy_without_xc)
+_exchange: Any = eqx.filter_jit(exchange_energy)
 
 
 class FixedDensities(eqx.Module):
@@ -97,14 +99,20 @@ class FixedDensities(eqx.Module):
 
         return jax.lax.scan(jax.checkpoint(add), jnp.zeros(len(self.rest)), (given, seen))[0]
 
-    def energies(self, functional: Functional) -> Float[Array, " molecules"]:
-        """Total energies, Hartree; raises `InputError` for a hybrid where a molecule has no integrals for exchange."""
-        found = self.rest + self.xc(functional)
+    def without_xc(self, functional: Functional) -> Float[Array, " molecules"]:
+        """What energies have beside `xc`, a hybrid's exact exchange among it, Hartree.
+
+        **Raises:** `InputError` for a hybrid where a molecule has no integrals for exchange.
+        """
         if not functional.exact_exchange:
-            return found
+            return self.rest
         if self.exchange is None:
             raise InputError("A hybrid at fixed densities wants molecules with integrals for exchange (exchange=True).")
-        return found + functional.exact_exchange * self.exchange
+        return self.rest + functional.exact_exchange * self.exchange
+
+    def energies(self, functional: Functional) -> Float[Array, " molecules"]:
+        """Total energies, Hartree; raises as `without_xc` does."""
+        return self.without_xc(functional) + self.xc(functional)
 
 
 def _distinct(density: Density, weights: Float[Array, "blocks points"]) -> tuple[np.ndarray, np.ndarray]:
@@ -144,11 +152,10 @@ class FunctionalLoss(eqx.Module):
         if isinstance(known, FixedDensities):
             found, apart = known.energies(model), jnp.zeros(len(targets.energies))
         elif isinstance(known, Molecule):  # stacked
-            wanted = targets.densities
-            found, apart = jax.lax.map(lambda pair: self._solved(model, *pair), (known, wanted))
+            found, apart = jax.lax.map(lambda pair: self._solved(model, *pair), (known, targets.densities))
         else:
-            wanted = targets.densities if targets.densities is not None else [None] * len(known)
-            pairs = [self._solved(model, molecule, D) for molecule, D in zip(known, wanted, strict=True)]
+            each: Any = targets.densities if targets.densities is not None else [None] * len(known)
+            pairs = [self._solved(model, molecule, D) for molecule, D in zip(known, each, strict=True)]
             found, apart = jnp.stack([pair[0] for pair in pairs]), jnp.stack([pair[1] for pair in pairs])
         errors = (found - targets.energies) ** 2 + self.density_weight * apart
         loss = jnp.sum(targets.shares * errors) / jnp.sum(targets.shares)
@@ -292,7 +299,7 @@ def fit_weights(
         raise InputError(f"fit_weights: {len(target)} energies for {len(known.rest)} molecules.")
     terms = [Sum((term,), functional.level) for term in functional.terms]
     rows = np.stack([np.asarray(known.xc(term)) for term in terms], axis=1)
-    rest = known.rest + (functional.exact_exchange * known.exchange if functional.exact_exchange else 0.0)
+    rest = known.without_xc(functional)
     counted = np.ones(len(target)) if shares is None else np.asarray(shares, float)
     root = np.sqrt(counted / counted.sum())
     matrix, right = rows * root[:, None], (target - np.asarray(rest)) * root

@@ -287,8 +287,8 @@ def energy_without_xc(molecule: Molecule, D: Float[Array, "spins n n"]) -> Float
 
 def exchange_energy(molecule: Molecule, D: Float[Array, "spins n n"]) -> Float[Array, ""]:
     """Exact exchange of a density matrix, Hartree; raises `InputError` where the molecule has no integrals for it."""
-    parts = sum(jnp.vdot(one, molecule.repulsion.exchange(one)) for one in D)
-    return -0.5 * parts * (2 if molecule.restricted else 1)
+    parts = jnp.stack([jnp.vdot(one, molecule.repulsion.exchange(one)) for one in D])
+    return -0.5 * jnp.sum(parts) * (2 if molecule.restricted else 1)
 
 
 def density_error(molecule: Molecule, D: Float[Array, "spins n n"], wanted: Float[Array, "spins n n"]) -> Float[Array, ""]:

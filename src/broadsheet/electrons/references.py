@@ -83,6 +83,7 @@ def dissociation_energy(name: str) -> float:
     """
     from ase.data.g2 import data
 
-    row = data[name]
-    atoms = [data[each]["enthalpy"] - data[each]["thermal correction"] for each in symbols(name)]
+    rows: Any = data
+    row = rows[name]
+    atoms = [rows[each]["enthalpy"] - rows[each]["thermal correction"] for each in symbols(name)]
     return float(sum(atoms) - row["enthalpy"] + row["ZPE"] + row["thermal correction"])

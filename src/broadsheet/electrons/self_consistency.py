@@ -248,7 +248,7 @@ def _solved(operator: Callable[[Array], Array], right: Array) -> Array:
         return (done < most) & (new > 1e-12) & (residual > 1e-11 * size)
 
     Q = jnp.zeros((most + 1, flat.size)).at[0].set(flat / jnp.maximum(size, 1e-300))
-    first = jnp.asarray(0), Q, jnp.zeros((most + 1, most)), jnp.zeros(most), jnp.ones(()), size
+    first: tuple[Array, ...] = jnp.asarray(0), Q, jnp.zeros((most + 1, most)), jnp.zeros(most), jnp.ones(()), size
     _, Q, _, y, _, _ = jax.lax.while_loop(unfinished, step, first)
     return (y @ Q[:most]).reshape(right.shape)
 

@@ -91,8 +91,8 @@ paper = Paper(
         "transition metals, were not.",
         "The gradient of a self-consistent energy is that at a density that stays: differentiating through the loop adds "
         "nothing to it. Of a density it is all there is.",
-        "On H2 alone four constants on the same energy densities, outside what the network may give, do as well: the curve "
-        "does not show that a network is needed.",
+        "On dimers it has not seen, the network trained here on five errs by 14 to 20 kcal/mol (three seeds), LDA by 18, B3LYP "
+        "refitted to the same energies by 13, PBE by 8 and B3LYP by 2; noise of 1 kcal/mol in training moves that by less.",
     ),
 )  # fmt: skip
 
@@ -262,7 +262,7 @@ def gradients(config: Gradients, key, log: Log) -> Report:
         molecule = Molecule.from_pyscf(field_of(name, config.grid))
         for (finite, errors), density in ((ruled, next_density), (plain, _plain_density)):
             function = jax.jit(jax.value_and_grad(lambda c, m=molecule, d=density: _iterated_spread(at(c), m, d, config.few)))
-            slope, truth = float(function(1.0)[1]), _difference(function, config.step)
+            slope, truth = float(function(1.0)[1]), float(_difference(function, config.step))
             finite.append(float(np.isfinite(slope)))
             errors.append(abs(slope / truth - 1) if np.isfinite(slope) else 1.0)
     worst["system"] |= {"finite": float(np.mean(ruled[0])), "degenerate_error": float(max(ruled[1]))}
@@ -348,20 +348,22 @@ class Dissociation:
               checks=[at_least("gain", {"quick": 5.0}), at_most("gain", {"quick": 3.0}, of="one-constant")]),
         Claim("G5b", "and with the density that it makes itself", kind="paper", where="experiments: dissociation",
               ablation="one-constant", null=("two-constants", "refitted-b3lyp", "four-constants"), grows="steps", seeds=8,
-              reason="At its own density the network gains 4.6 to 6.6 on development seeds, a third of what "
-              "it gains at LDA's. No control gains 5 there either: two constants 4.4, B3LYP refitted 3.1, and four constants go "
-              "astray by 2.5 Hartree.",
+              reason="At its own density the network gains 4.6 to 13 on eight development seeds, below 5 on two: less than "
+              "half of what it gains at LDA's. No control gains 5 there either: two constants 4.4, B3LYP refitted 3.1, and four "
+              "constants go astray by 2.5 Hartree.",
               checks=[at_least("scf_gain", {"quick": 5.0})]),
         Claim("G6", "training through self-consistency lowers the self-consistent error", kind="paper", where="training "
-              "through the loop", about="through", ablation="fixed", null=("held", "refitted-b3lyp"), grows="more", seeds=8,
+              "through the loop", about="through", ablation="fixed", null=("held", "system", "refitted-b3lyp"),
+              grows="more", seeds=8,
               reason="The energy of a ground state does not change with its density to first order, so that functionals "
               "trained with the density held end with the same errors to four digits. Against as many steps at LDA's density "
-              "the error falls 1.04 times on average, 0.8 to 1.3 on development seeds.",
+              "their error is as large: it falls 1.00 times on average, 0.7 to 1.3 on eight development seeds.",
               checks=[at_least("over_fixed", {"quick": 1.2, "paper": 1.2}, of="through", over="mean")]),
         Claim("G6b", "and so does training through it on densities as well", kind="paper", where="training on energies, "
-              "densities or both", about="densities", ablation="through", null=("lda", "two-constants", "refitted-b3lyp"),
-              grows="more", seeds=8,
-              reason="1.4 times on average over development seeds, 1.13 to 1.65: the interval comes near the bound",
+              "densities or both", about="densities", ablation="through",
+              null=("system", "lda", "two-constants", "refitted-b3lyp"), grows="more", seeds=8,
+              reason="1.4 times on average over eight development seeds, with an interval from 1.2 to 1.5; without any more "
+              "steps it is 1.3 times, from 0.8 to 2.9 by the seed",
               checks=[at_least("over_fixed", {"quick": 1.2}, of="densities", over="mean")]),
         Claim("G8", "errors grow where the curve is extrapolated", kind="paper", where="experiments: extrapolation",
               about="near", ablation="everywhere", null=("lda", "near-constants"), grows="steps", seeds=8,
@@ -372,7 +374,7 @@ class Dissociation:
               kind="paper", where="exact conditions as losses", about="conditioned", ablation="system",
               null=("lda", "refitted-b3lyp", "conditioned-constants"), grows="steps", seeds=8,
               reason="On development seeds the losses leave 0.08 to 0.32 of what the free network violates, with gains of "
-              "9 to 14. Four constants by least squares, with the same equalities beside the energies, leave 0.23 to 0.34 "
+              "9 to 14. Four constants by least squares, with the same equalities beside the energies, leave 0.19 to 0.34 "
               "and gain 7.3: the conditions do it, not the network.",
               checks=[at_most("over_unconditioned", {"quick": 0.5}, of="conditioned"),
                       at_least("gain", {"quick": 5.0}, of="conditioned")]),
@@ -482,6 +484,7 @@ def _own(
     100 cycles."""
     energies, apart = [], []
     for molecule, start, density in zip(molecules, starts, wanted, strict=True):
+        found: Any
         try:
             found = converge(functional, molecule, start=start, cycles=300, energy_change=1e-8, residual=1e-4)
         except InputError:
@@ -503,7 +506,8 @@ def curve(runs: Runs):
     order = np.argsort(data["distance"])
     r, exact = data["distance"][order], data["exact"][order]
     shown = (("exact", "0.2", "FCI"), ("lda", COLOURS[1], "LDA"), ("one_constant", CONTROL_COLOUR, "one constant"),
-             ("four_constants", COLOURS[2], "four constants"), ("system", SYSTEM_COLOUR, "neural functional"),
+             ("four_constants", COLOURS[2], "four constants"), ("refitted_b3lyp", COLOURS[3], "B3LYP refitted"),
+             ("system", SYSTEM_COLOUR, "neural functional"),
              ("near", COLOURS[4], "the same, from short distances"))  # fmt: skip
     for name, colour, text in shown:
         axes[0].plot(r, data[name][order], color=colour, label=text)
@@ -585,8 +589,8 @@ def transfer(config: Dimers, key, log: Log) -> Report:
             parts[k, names.index(each)] += 1
         parts[k, len(atoms) + k] = -1
     n, t = len(atoms) + len(config.taught), len(config.taught)
-    molecules, densities, standard = [], [], {name: [] for name in ("lda", "pbe", "b3lyp")}
-    coupled = []
+    standard: dict[str, list[float]] = {name: [] for name in ("lda", "pbe", "b3lyp")}
+    molecules, densities, coupled = [], [], []
     for k, name in enumerate(names):
         field = field_of(name, config.grid, config.basis)
         molecules.append(Molecule.from_pyscf(field))
@@ -635,10 +639,9 @@ def unseen(runs: Runs):
     axes[0].plot([low, high], [low, high], color="0.6", lw=1)
     for name, colour, text in (("lda", CONTROL_COLOUR, "LDA"), ("refitted_b3lyp", COLOURS[2], "B3LYP refitted"),
                                ("system", SYSTEM_COLOUR, "neural functional")):  # fmt: skip
-        for where, mark, kind in ((taught, "o", "learned from"), (~taught, "^", "unseen")):
-            axes[0].plot(measured[where], (measured + data[name])[where], mark, color=colour, ms=5, label=f"{text}, {kind}",
-                         fillstyle="full" if mark == "o" else "none")  # fmt: skip
-    label(axes[0], "measured (kcal/mol)", "predicted (kcal/mol)", "dissociation energies")
+        axes[0].plot(measured[taught], (measured + data[name])[taught], "o", color=colour, ms=5, label=text)
+        axes[0].plot(measured[~taught], (measured + data[name])[~taught], "^", color=colour, ms=6, fillstyle="none")
+    label(axes[0], "measured (kcal/mol)", "predicted (kcal/mol)", "dissociation energies; open: unseen")
     noisy = sorted((float(name.split("-")[1]), name) for name in arms if name.startswith("noise-"))
     names = [
         "mean",
