@@ -1,6 +1,8 @@
 """From the form to the one-click end: in a browser without JavaScript, with a mail server of this machine."""
 
+import os
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +11,7 @@ from readership import Browser
 from smtp import MailServer
 from sqlalchemy import select, update
 
+from broadsheet.cli import serving
 from broadsheet.lab.people import Issue, Subscription
 from broadsheet.lab.store import Store
 from broadsheet.page import Catalogue
@@ -18,6 +21,7 @@ from broadsheet.readers.lists import Followed
 from broadsheet.web.app import create
 from broadsheet.web.settings import Settings
 from commands import call
+from waiting import until
 
 BASE = "http://localhost:8000"
 ADA, BEN = "ada@example.org", "ben@example.org"
@@ -281,6 +285,22 @@ def test_a_dry_run_writes_files_and_stores_nothing(store, server, tmp_path):
     assert len(list((tmp_path / "out").glob("*.eml"))) == 2
     assert not server.mailbox.taken
     assert "Letters: 2 sent" in digest(server).stdout
+
+
+def test_a_site_sends_digests_from_an_hour_on_until_all_is_sent(monkeypatch, tmp_path):
+    monkeypatch.setattr(serving, "AGAIN", 0.01)
+    log = tmp_path / "log"
+    script = f"import sys; f = open({str(log)!r}, 'a+'); f.write('x'); f.seek(0); sys.exit(len(f.read()) < 3)"
+    early, late = datetime(2026, 11, 29, 6, 59, tzinfo=UTC), datetime(2026, 11, 29, 7, 0, tzinfo=UTC)
+    made = serving._Digests(7)
+    assert [made.due(early), made.due(late)] == [False, True]
+    made = serving._Digests(0)
+    made.start(([sys.executable, "-c", script], dict(os.environ)))
+    until(lambda: made._done)
+    made.stop()
+    assert log.read_text() == "xxx"  # twice letters had to wait
+    assert not made.due(datetime.now(UTC))
+    assert "Digests need --readers" in call("serve", "--digest-hour", "7", code=2).stderr
 
 
 def test_what_a_digest_needs_is_said(store, server):

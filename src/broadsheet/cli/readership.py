@@ -53,7 +53,7 @@ def digest(
     from broadsheet.readers.sending import Letters, Sending
 
     wanted = intake.day(day) if day else datetime.now(UTC).date()
-    if not url.startswith(("http://", "https://")) or not mail_from:
+    if not url.startswith(("http://", "https://")) or "@" not in mail_from:
         raise InputError("Letters need the site's public address and one that they come from: --url and --mail-from.")
     if not (mail or dry_run):
         raise InputError("Letters need a mail server: --mail, or --dry-run and a folder.")

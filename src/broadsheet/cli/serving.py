@@ -87,6 +87,8 @@ def serve(
     )  # fmt: skip
     if readers:
         _check_readers(settings)
+    if digest_hour is not None and not (readers and mail and url):
+        raise InputError("Digests need --readers, --mail, --mail-from and the public address with --url.")
     _check_free(host, port)
     logs.configure(log)
     store = Store()
@@ -106,8 +108,6 @@ def serve(
         keeper.start()
     digests = _Digests(digest_hour)
     if digest_hour is not None:
-        if not (readers and mail and url):
-            raise InputError("Digests need --readers, --mail, --mail-from and the public address with --url.")
         digests.start(_digest_command(settings))
     print(f"Broadsheet is on {url or f'http://{host}:{port}'} (stop it with Ctrl-C).", flush=True)
     try:
