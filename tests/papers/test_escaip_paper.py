@@ -3,12 +3,14 @@ from dataclasses import replace
 import equinox as eqx
 import jax
 import numpy as np
+import pytest
 
 from broadsheet.atoms.files import write_structures
 from broadsheet.atoms.labels import molecules
+from broadsheet.atoms.motion import BOLTZMANN
 from broadsheet.atoms.potential import compiled_predict, scaled
 from broadsheet.atoms.potentials.escaip import EScAIP
-from broadsheet.atoms.structures import batch_atoms
+from broadsheet.atoms.structures import batch_atoms, labelled
 from broadsheet.papers.escaip import (
     TINIEST_MOLECULE,
     FreeOfNetForce,
@@ -17,6 +19,7 @@ from broadsheet.papers.escaip import (
     _frames,
     _split,
     enlarged,
+    springs_to,
     without_choice,
 )
 
@@ -102,3 +105,24 @@ def test_a_file_is_drawn_from_evenly_and_no_more_is_kept_than_asked(tmp_path):
     late = [np.isclose(every[24:], value, atol=1e-5).any() for each in drawn for value in each]
     assert 0.25 < np.mean(late) < 0.75
     assert len(_frames(Molecules(data=str(path)), np.random.default_rng(0))) == len(FRAMES)
+
+
+def test_springs_pull_to_their_places_with_the_constants_of_equipartition():
+    from ase import Atoms
+
+    rng, kT = np.random.default_rng(0), BOLTZMANN * 300
+    wanted = {1: 20.0, 8: 50.0}
+    numbers = [8, 1, 1] * 400
+    k = np.array([wanted[z] for z in numbers])[:, None]
+    forces = rng.normal(0, np.sqrt(k * kT), (1200, 3))  # of independent springs at 300 K
+    frame = labelled(Atoms(numbers, rng.uniform(0, 9, (1200, 3))), 0.0, forces)
+    springs = springs_to(FRAMES[0], [frame], 300.0)
+    assert {z: springs.constants[z] for z in wanted} == pytest.approx(wanted, rel=0.1)
+    moved = FRAMES[0].copy()
+    moved.positions += rng.normal(0, 0.1, moved.positions.shape)
+    batch = batch_atoms([moved], count=1)
+    found = compiled_predict(springs, batch, springs.neighbours(batch))
+    k = springs.constants[moved.numbers][:, None]
+    away = moved.positions - FRAMES[0].positions
+    np.testing.assert_allclose(found.forces[: len(moved)], -k * away, rtol=1e-3, atol=1e-4)
+    assert float(found.energy[0]) == pytest.approx((k * away**2).sum() / 2, rel=1e-3)
