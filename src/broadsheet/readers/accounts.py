@@ -16,9 +16,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from broadsheet.errors import InputError, NotFoundError, StoreError
-from broadsheet.lab.people import LONGEST_ADDRESS, Account, ApiToken, Identity, Passkey, SignIn, Token
+from broadsheet.lab.people import LONGEST_ADDRESS, Account, ApiToken, Identity, Passkey, SignIn, Token, Vote
 from broadsheet.lab.store import Store
-from broadsheet.readers import keys
+from broadsheet.readers import keys, notices
 from broadsheet.readers.mail import one_line
 
 LINK = timedelta(minutes=15)
@@ -384,8 +384,10 @@ def set_role(store: Store, who: str, role: str) -> None:
 
 
 def block(store: Store, number: int, blocked: bool = True) -> None:
-    """Shuts an account out, or lets it in again; its sessions and keys end."""
+    """Shuts an account out, or lets it in again; its sessions and keys end, and its votes count no more, or again."""
     with store.session() as session:
         account(session, number).blocked = blocked
+        session.flush()
+        notices.recount(session, session.scalars(select(Vote.slug).where(Vote.account_id == number)).all())
         session.execute(delete(SignIn).where(SignIn.account_id == number))
         session.execute(delete(ApiToken).where(ApiToken.account_id == number))

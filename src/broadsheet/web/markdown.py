@@ -70,7 +70,9 @@ def _quote(state: StateInline, silent: bool) -> bool:
 
 
 def _draw_formula(self: RendererProtocol, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-    return mathematics.clean(mathematics.formula(tokens[place].content, tokens[place].meta["whole"]))
+    token = tokens[place]
+    drawn = str(mathematics.clean(mathematics.formula(token.content, token.meta["whole"])))
+    return drawn.replace("<math>", '<math display="block">') if token.meta["whole"].startswith(("$$", "\\[")) else drawn
 
 
 def _draw_quote(self: RendererProtocol, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
