@@ -290,7 +290,7 @@ TUNED = ALONE | {"later_rate": 0.03}
               "at a byte a pixel take as much memory as the rows, has a BWT of -0.002 and a final accuracy of 0.966; HLOP has "
               "-0.001 and 0.967. Read-outs by least squares over 400 random neurons, the task told by the nearest mean image, "
               "have 0 and 0.962 with a tenth of the memory: permuted pixels say by themselves which task it is. Plain training "
-              "at the rate that suits it best forgets 0.033."),
+              "with slower later tasks forgets 0.024."),
         Claim("H5", "new tasks are learned as well as without projection", kind="check",
               reference="the same network without projection, on the same tasks",
               checks=[at_least("diagonal", -0.02, minus="sequential", over="each")]),
@@ -421,7 +421,11 @@ RULES = {"bptt": "surrogate gradients through time", "ottt": "online through tim
                   check for rule in RULES for check in (
                       at_least(f"{rule}_bwt", {"quick": -0.02}),
                       at_least(f"{rule}_bwt", {"quick": 0.03}, minus="sequential"),
-                      at_least(f"{rule}_diagonal", {"quick": -0.02}, minus="sequential"))]),
+                      at_least(f"{rule}_diagonal", {"quick": -0.02}, minus="sequential"))],
+              reason="On eight development seeds the rules forget 0.003 to 0.008 with projection, and without it 0.05 through "
+              "time, 0.06 by feedback alignment and 0.33 by signs, whose plain training breaks down. Read-outs over random "
+              "neurons forget nothing and learn new tasks as well, but for 0.015 where learning goes through time: they meet "
+              "it too, or all but."),
     ],
     cost=20.0,
 )  # fmt: skip
