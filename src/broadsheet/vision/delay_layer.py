@@ -432,9 +432,9 @@ def fit_dense(
     """Trains a layer on all places of movies, as the authors' program does: softmax cross-entropy of the larger evidence of
     the stream and of the stream with polarities swapped, Adam, one movie a step, kernels clipped to a mask's box.
 
-    The centre weights at delay 0 start at +4 (ON) and -4 (OFF): evidence is then about events of known polarity, without
-    which the mean over all places holds no motion at all. `centre=False` starts without them, `flips=False` takes the evidence
-    of the stream alone.
+    The larger of two evidences is not linear in the events; the mean over all places of what is linear holds no motion at all.
+    The centre weights at delay 0 start at +4 (ON) and -4 (OFF), so that evidence is about events of known polarity from the
+    start. `centre=False` starts without them, `flips=False` takes the evidence of the stream alone.
     """
     loss = _DenseLoss(jnp.asarray(cone_mask(delays, side), jnp.float32), flips)
     K = 0.01 * jax.random.normal(key, (classes, 2, delays, side, side)) * loss.mask
