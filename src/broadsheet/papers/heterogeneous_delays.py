@@ -181,8 +181,9 @@ class Motion:
             at_least("accuracy", {"quick": 0.85}), at_least("accuracy", {"quick": 0.25}, minus="one-delay", over="each"),
             at_most("accuracy", {"quick": 0.5}, of="delays-shuffled")],
               reason="What carries the motion is when events came, and delays are one way to keep that: three traces of a "
-              "pixel that decay in 1, 4 and 1000 ms answer right in 0.89, 0.95, 0.98 and 0.84 of bins on four development seeds, "
-              "the layer in 0.93, 0.96, 0.97 and 0.93. Counts of events, 0.61 to 0.81, and one delay, 0.31 to 0.49, do not."),
+              "pixel that decay in 1, 4 and 1000 ms answer right in 0.89, 0.95, 0.98 and 0.84 of bins on four development "
+              "seeds, the layer in 0.93, 0.96, 0.97 and 0.93. Counts of events, 0.61 to 0.81, and one delay, 0.31 to 0.49, "
+              "do not."),
         Claim("HD5", "kernels are directional: their weights lie along the motion, mirrored ones answer with the opposite one",
               kind="paper", where="figure 5", ablation="delays-shuffled", null=("counts", "traces", "rates"), grows="movies",
               checks=[
@@ -205,8 +206,8 @@ class Motion:
               ablation=("shortened", "by-rates"), null=("random", "nearest", "small-kernel"), grows="movies", checks=[
             at_most("drop_at_3_percent", {"quick": 0.06}), at_most("kept_3_percent", {"quick": 0.3}, of="random")],
               reason="The largest 3 % cost 0.02 or less on three of four development seeds, 0.11 on one, where random ones "
-              "keep 0.34. Those with the largest differences of rates, counted and not learned, cost 0.03 to 0.05 on all four. A "
-              "kernel of about as few weights that is trained alone, two delays of 3 x 3 px, costs 0.18 to 0.23."),
+              "keep 0.34. Those with the largest differences of rates, counted and not learned, cost 0.03 to 0.05 on all "
+              "four. A kernel of about as few weights that is trained alone, two delays of 3 x 3 px, costs 0.18 to 0.23."),
     ],
     cost=17.0,
 )  # fmt: skip
@@ -563,8 +564,9 @@ class Full:
               ablation=("one-delay", "no-centre", "no-flips", "delays-shuffled"), null=("counts", "traces"),
               published="about 91 % of 36 classes", grows="epochs",
               checks=[at_least("accuracy", {"paper": 0.85})],
-              reason="Not run. With 4 directions, 32 px and 250 steps at a rate of 0.01 (one development seed) it reaches 0.96, "
-              "0.95 without the event's own weights at the start, 0.33 on one polarity; counts and traces reach 0.95 there."),
+              reason="Not run. With 4 directions, 32 px and 250 steps at a rate of 0.01 (one development seed) it reaches "
+              "0.96, 0.95 without the event's own weights at the start, 0.33 on one polarity; counts and traces reach "
+              "0.95 there."),
     ],
     cost=86_400.0,
 )  # fmt: skip
