@@ -93,7 +93,7 @@ class Gaussian:
               reference="the answers themselves; control: rows that are not orthonormal",
               ablation="not-orthonormal", checks=[at_most("changed", 1e-5)]),
     ],
-    cost=6.0,
+    cost=5.0,
 )  # fmt: skip
 def subspace(config: Gaussian, key, log: Log) -> Report:
     """Rows against the principal directions of their input, the overlap of new with old ones, and projected steps."""
@@ -302,7 +302,7 @@ TUNED = ALONE | {"later_rate": 0.03}
               checks=[at_least("acc", {"paper": 0.93}), at_least("bwt", {"paper": -0.03}),
                       at_most("bwt", {"paper": -0.15}, of="sequential")]),
     ],
-    cost=25.0,
+    cost=26.0,
 )  # fmt: skip
 def permuted(config: Permuted, key, log: Log) -> Report:
     """Accuracy on all tasks after each: lateral subspaces against plain training, replay, EWC, SVDs, and random features."""
@@ -427,7 +427,7 @@ RULES = {"bptt": "surrogate gradients through time", "ottt": "online through tim
               "neurons forget nothing and learn new tasks as well, but for 0.015 where learning goes through time: they meet "
               "it too, or all but."),
     ],
-    cost=20.0,
+    cost=18.0,
 )  # fmt: skip
 def rules(config: Rules, key, log: Log) -> Report:
     """Tasks learned through time, online through time, by feedback alignment and by signs, with and without projection."""
@@ -481,7 +481,7 @@ class Exchange:
               kind="check", reference="the network itself; control: a reader that resets to a value, not by subtraction",
               ablation="reset-to-value", checks=[at_most("difference", 1e-4), at_least("accuracy", 0.5)]),
     ],
-    cost=5.0,
+    cost=4.0,
 )  # fmt: skip
 def exchange(config: Exchange, key, log: Log) -> Report:
     """Logits of a trained network after a way through a NIR graph, against its own."""
