@@ -358,8 +358,8 @@ class Dissociation:
               grows="more", seeds=8,
               reason="The energy of a ground state does not change with its density to first order, so that functionals "
               "trained with the density held end with the same errors to four digits. Against as many steps at LDA's density "
-              "their error is as large: it falls 1.00 times on average, 0.7 to 1.3 on eight development seeds; after four times "
-              "as many steps 1.3 and 1.6 times on two, with the density held as well.",
+              "their error is as large: it falls 1.00 times on average, 0.7 to 1.3 on eight development seeds; after four "
+              "times as many steps 1.3 and 1.6 times on two, with the density held as well.",
               checks=[at_least("over_fixed", {"quick": 1.2, "paper": 1.2}, of="through", over="mean")]),
         Claim("G6b", "and so does training through it on densities as well", kind="paper", where="training on energies, "
               "densities or both", about="densities", ablation="through",
