@@ -254,7 +254,7 @@ def _before(store: Store, followed: Followed, rhythm: str, day: date) -> Known |
         return session.scalars(earlier).one_or_none()
 
 
-def _of(followed: Followed, rhythm: str) -> Select[tuple[int]]:
+def _of(followed: Followed, rhythm: str) -> Select[int]:
     return select(Issue.id).where(Issue.kind == followed.kind, Issue.value == followed.value, Issue.rhythm == rhythm)
 
 

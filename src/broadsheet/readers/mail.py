@@ -184,14 +184,15 @@ class Server:
         self._open = server
         server.ehlo_or_helo_if_needed()
         secure = self._scheme == "smtps"
-        if not secure and server.has_extn("starttls"):
+        local = self._host in ("localhost", "127.0.0.1", "::1")  # whose certificate is most often nobody's
+        if not secure and server.has_extn("starttls") and not (local and self._scheme == "smtp"):
             server.starttls(context=context)
             server.ehlo()
             secure = True
         if self._scheme == "smtp+starttls" and not secure:
             raise MailError(f"The mail server {self._host} has no STARTTLS, which was asked for.", server=True)
         if self._user:
-            if not secure and self._host not in ("localhost", "127.0.0.1", "::1"):
+            if not secure and not local:
                 raise MailError(f"The mail server {self._host} has no TLS: the password is not sent.", server=True)
             server.login(self._user, self._password)
         return server

@@ -197,7 +197,7 @@ class Sending:
         with self.store.session() as session:
             return session.scalar(query.where(Letter.due <= datetime.now(UTC)) if due else query) or 0
 
-    def _next(self, last: int) -> Sequence[Row[Any]]:
+    def _next(self, last: int) -> Sequence[Any]:
         """Letters that are due, after the one that was tried last."""
         query = (
             select(Letter.id, Letter.tries, Letter.issue_id, Letter.subscription_id, Subscription.address)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,9 @@ PENDING_LIFE = timedelta(days=7)
 
 KEPT = timedelta(days=60)
 """How long it is kept which letters went out."""
+
+LATEST = timedelta(days=7)
+"""How old a digest may be whose letters could not be sent; then they are given up."""
 
 MOST = 100
 """Lists that one address may follow."""
@@ -297,11 +300,14 @@ def no_mailbox(status: str) -> bool:
 
 
 def forget(store: Store, now: datetime | None = None) -> None:
-    """Drops addresses that were not confirmed in time, and what letters went out long ago."""
+    """Drops addresses that were not confirmed in time, and what letters went out long ago; gives up what waits too long."""
     now = now or datetime.now(UTC)
     with store.session() as session:
         late = select(Subscription.id).where(Subscription.state == "pending", Subscription.made < now - PENDING_LIFE)
         end(session, session.scalars(late).all())
+        old = select(Issue.id).where(Issue.made < now - LATEST)
+        waited = update(Letter).where(Letter.state == "waiting", Letter.issue_id.in_(old))
+        session.execute(waited.values(state="refused", answer="too old", changed=now))
         session.execute(delete(Letter).where(Letter.state != "waiting", Letter.changed < now - KEPT))
         used = select(Letter.issue_id).distinct()
         session.execute(delete(Issue).where(Issue.made < now - KEPT, Issue.id.not_in(used)))

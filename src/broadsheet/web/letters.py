@@ -57,6 +57,7 @@ async def form(
     value: Annotated[str, Query(max_length=1600)] = "",
 ) -> Response:
     """A form to follow a list by mail."""
+    people.way_out(request)
     return shown(request, "subscribe.html", followed=_followed(request, kind, value), address="", mistake="")
 
 
