@@ -13,8 +13,7 @@ from broadsheet.lab.registry import describe, entries, import_paper, index_text,
 from quiet import Quiet
 
 UNDEFINED = {
-    # members do not differ so soon; a score does not rise
-    ("bayesian-potentials", "fluid"): {(arm, "spread_ratio") for arm in ("system", "ensemble", "untrained")},
+    # a score does not rise
     ("representation-geometry", "pretraining"): {("facts", "learned_in_expansion")},
 }
 """(paper, experiment) -> (arm, metric) that smoke size leaves without a number."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from broadsheet.atoms.motion import BOLTZMANN, simulate
+from broadsheet.atoms.motion import BOLTZMANN
 from broadsheet.atoms.neighbours import Neighbours, displacements
 from broadsheet.atoms.pair import LennardJones
+from broadsheet.atoms.pair_dynamics import PairList, PairRuns, pair_dynamics, pair_list, pair_slopes
 from broadsheet.atoms.potential import Potential
-from broadsheet.atoms.relaxation import relax
 from broadsheet.atoms.structures import AtomsBatch, batch_atoms
 from broadsheet.errors import DataError
 from broadsheet.files import existing, load_arrays
@@ -89,45 +88,46 @@ class CoarseFrames(NamedTuple):
         """One frame as a batch of a single structure; a bead has the mass of its element."""
         return batch_atoms([_beads(self.number, self.positions[frame, : self.molecules], self.lengths)], count=1)
 
-    def neighbours(self, potential: Potential) -> tuple[Callable, tuple[Array, ...]]:
-        """(arrays to a neighbour list, (positions, index, shift, mask) of all frames of one width)."""
-        batches = [self.batch(k) for k in range(len(self.positions))]
-        width = max(potential.neighbours(each).width for each in batches)
-        lists = [potential.neighbours(each, width=width) for each in batches]
-        columns = (
-            np.stack([each.positions for each in batches]), np.stack([each.index for each in lists]),
-            np.stack([each.shift for each in lists]), np.stack([each.mask for each in lists]),
-        )  # fmt: skip
-        return Neighbours, tuple(jnp.asarray(column) for column in columns)
+    def pairs(self) -> PairList:
+        """Pairs within the cutoff in all frames, padded to one number with pairs that are twice as far apart."""
+        found = [pair_list(place[: self.molecules], self.lengths, self.cutoff) for place in self.positions]
+        most = max(len(each.r) for each in found)
+        fill = PairList(0.0, 0.0, 2 * self.cutoff, 0.0)
+
+        def stacked(column: tuple[np.ndarray, ...], value: float) -> np.ndarray:
+            wide = [((0, most - len(part)), *[(0, 0)] * (part.ndim - 1)) for part in column]
+            return np.stack([np.pad(part, each, constant_values=value) for part, each in zip(column, wide, strict=True)])
+
+        return PairList(*(stacked(*each) for each in zip(zip(*found, strict=True), fill, strict=True)))
 
 
 def coarse_frames(fluid: DumbbellFluid, frames: int, key: PRNGKeyArray, *, every: int = 50, dt: float = 4.0) -> CoarseFrames:
     """Frames of Langevin dynamics of all sites, seen as centres and the sums of forces on both sites."""
+    from ase.data import atomic_masses
+
     side = int(np.ceil(fluid.molecules ** (1 / 3)))
     lattice = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[: fluid.molecules]
     centres = (lattice + 0.5) * fluid.length / side
     way = np.array(jax.random.normal(jax.random.fold_in(key, 0), (fluid.molecules, 3)))
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     sites = np.stack([centres - way * fluid.bond / 2, centres + way * fluid.bond / 2], axis=1).reshape(-1, 3)
-    batch = batch_atoms([_beads(18, sites, np.full(3, fluid.length))], count=1)
-    potential = Dumbbells(fluid)
-    batch = relax(potential, batch, fmax=0.5, steps=300, method="fire", skin=0.6).batch  # takes overlaps apart
-    settled = simulate(potential, batch, steps=1500, dt=2.0, temperature=fluid.temperature, friction=0.02, every=1500,
-                       key=jax.random.fold_in(key, 1))  # fmt: skip
-    batch = eqx.tree_at(lambda b: b.positions, batch, settled.positions[-1])
-    made = simulate(potential, batch, steps=frames * every, dt=dt, temperature=fluid.temperature, friction=0.005, every=every,
-                    key=jax.random.fold_in(key, 2))  # fmt: skip
-    look = eqx.filter_jit(lambda b, n: potential.energy_and_forces(b, n).forces)
-    centres_of, forces, width = [], [], 0
-    for positions in made.positions[1:]:
-        here = eqx.tree_at(lambda b: b.positions, batch, positions)
-        near = potential.neighbours(here)
-        width = max(width, near.width)
-        found = np.asarray(look(here, potential.neighbours(here, width=width)), float)[: 2 * fluid.molecules]
-        pairs = positions[: 2 * fluid.molecules].astype(float).reshape(-1, 2, 3)
-        centres_of.append(pairs.mean(axis=1))
-        forces.append(found.reshape(-1, 2, 3).sum(axis=1))
-    return _frames(np.array(centres_of), np.array(forces), np.full(3, fluid.length), 36, fluid.temperature, 1.2 * fluid.sigma)
+    potential, lengths = Dumbbells(fluid), np.full(3, fluid.length)
+    span = (0.7 * fluid.sigma, potential.cutoff)
+    slopes = pair_slopes([potential.pair], jnp.linspace(*span, 4000))[None]
+
+    def run(start: np.ndarray, dt: float, friction: float, key: PRNGKeyArray) -> PairRuns:
+        return pair_dynamics(
+            slopes, span, start[None], lengths, steps=max(frames * every, 3000), every=every, temperature=fluid.temperature,
+            mass=float(atomic_masses[18]), dt=dt, friction=friction, key=key, bond=(fluid.bond, fluid.stiffness),
+        )  # fmt: skip
+
+    settled = run(sites, 2.0, 0.05, jax.random.fold_in(key, 1)).positions[0, -1]  # overlaps, whose forces are limited, go
+    made = run(settled, dt, 0.005, jax.random.fold_in(key, 2))
+    centres_of, forces = (
+        function(part[0, -frames:].astype(float).reshape(frames, -1, 2, 3), axis=2)
+        for function, part in ((np.mean, made.positions), (np.sum, made.forces))
+    )
+    return _frames(centres_of, forces, np.full(3, fluid.length), 36, fluid.temperature, 1.2 * fluid.sigma)
 
 
 def read_coarse(folder: str | Path, temperature: float = 298.0) -> CoarseFrames:

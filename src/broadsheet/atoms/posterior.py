@@ -128,7 +128,7 @@ def sample_chains(
     keep: int,
     key: PRNGKeyArray,
     burn_in: int = 0,
-    step: float | Callable[[Array], Array] = 1e-3,
+    step: float | Array | Callable[[Array], Array] = 1e-3,
     temperature: float = 1.0,
     alpha: float = 0.9,
     floor: float = 1e-5,
@@ -301,6 +301,22 @@ def _trained(
             return optax.apply_updates(weights, updates), state
 
         weights, _ = jax.lax.fori_loop(0, steps, move, (start, rule.init(start)))
-        return weights, jnp.sqrt(jnp.mean((forces(weights, inputs) - targets) ** 2))
+        return weights, jnp.sqrt(_mean_square(forces, weights, data, batch))
 
     return jax.vmap(member)(starts, keys)
+
+
+def _mean_square(forces: Callable, weights: PyTree, data: tuple[PyTree, Array], batch: int | None) -> Array:
+    """Of all errors, a batch at a time, so that memory does not grow with the frames."""
+    inputs, targets = data
+    if batch is None:
+        return jnp.mean((forces(weights, inputs) - targets) ** 2)
+    frames = targets.shape[0]
+
+    def part(at: Array) -> Array:
+        chosen = jnp.minimum(at + jnp.arange(batch), frames - 1)
+        square = (forces(weights, jax.tree.map(lambda leaf: leaf[chosen], inputs)) - targets[chosen]) ** 2
+        inside = (at + jnp.arange(batch) < frames).reshape(-1, *[1] * (targets.ndim - 1))
+        return jnp.sum(jnp.where(inside, square, 0)) / targets.size
+
+    return jnp.sum(jax.lax.map(part, jnp.arange(0, frames, batch)))
