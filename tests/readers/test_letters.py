@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from followers import TODAY, follow
@@ -176,6 +177,16 @@ def test_a_site_without_readers_has_none_of_it(store):
     with TestClient(create(Settings(meaning=False), store), base_url=BASE) as made:
         assert made.get("/subscribe").status_code == made.post("/unsubscribe/1/x").status_code == 404
         assert not [path for path in ("/", "/verdicts", "/trending") if "by mail" in made.get(path).text]
+
+
+def test_nobody_writes_to_others_through_the_form(browser, server):
+    """The first letter has no word that whoever asks has typed."""
+    words = "Win\x00 now\r\nat https://spam.example"
+    search = "q=" + quote(words) + "&x=1" * 100
+    assert browser.post("/subscribe", data={"address": BEN, "kind": "search", "value": search}).status_code == 200
+    (letter,) = server.mailbox.to(BEN)
+    assert "spam" not in letter.as_string()
+    assert "Papers that a search finds" in letter.get_content()
 
 
 def test_addresses_that_were_not_confirmed_are_forgotten(browser, server, store):

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from broadsheet.errors import InputError, NotFoundError
 from broadsheet.page.edition import Filters, View
+from broadsheet.readers.mail import one_line
 
 if TYPE_CHECKING:
     from broadsheet.page.edition import Edition
@@ -24,7 +25,7 @@ KINDS = {
 
 RHYTHMS = ("daily", "weekly")
 LONGEST = 400
-"""Characters of a search with its filters."""
+"""Characters of a search with its filters, and of a name."""
 
 QUERY = ("q", "topic", "verdict", "basis", "code", "since", "until")
 MOST_FOUND = 200
@@ -51,6 +52,11 @@ class Followed:
             "author": f"Papers of {self.value}",
             "verdicts": "Verdicts that changed",
         }.get(self.kind, "Trending papers")
+
+    @property
+    def plain_title(self) -> str:
+        """What it is called without words that somebody typed, for letters that nobody has confirmed yet."""
+        return "Papers that a search finds" if self.kind == "search" else self.title
 
     @property
     def path(self) -> str:
@@ -82,7 +88,7 @@ def followed(view: View, kind: str, value: str = "") -> Followed:
             raise NotFoundError(f"There is no topic {value[:60]!r}.")
         return Followed(kind, value)
     if kind == "author":
-        return Followed(kind, view.author(value)[0])
+        return Followed(kind, view.author(value)[0][:LONGEST])
     if kind == "search":
         return Followed(kind, _plain_search(value))
     return Followed(kind)
@@ -97,7 +103,7 @@ def plain_rhythm(rhythm: str) -> str:
 
 def _plain_search(value: str) -> str:
     """A search as the address of its page has it, in one order and without what is empty."""
-    given = {name: " ".join(text.split()) for name, text in parse_qsl(value[: 4 * LONGEST], max_num_fields=50)}
+    given = {name: one_line(text, LONGEST) for name, text in parse_qsl(value[: 4 * LONGEST])}
     kept = {name: given[name] for name in QUERY if given.get(name)}
     if kept.pop("code", "").lower() in ("true", "1", "on", "yes"):
         kept["code"] = "true"

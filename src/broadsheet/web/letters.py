@@ -91,7 +91,7 @@ def _send_link(out: mail.Post, sender: mail.Sender, to: str, token: str, followe
         url=f"{sender.url}/confirm/{token}", title=sender.name, followed=followed, rhythm=rhythm
     )
     try:
-        out.send(mail.letter(sender, to, f"Confirm: {followed.title}, {rhythm}", text), sender.address)
+        out.send(mail.letter(sender, to, f"Confirm: {followed.plain_title}, {rhythm}", text), sender.address)
     except (MailError, OSError) as error:
         logger.error("a letter with a link did not go out", extra={"error": str(error)})
     finally:
