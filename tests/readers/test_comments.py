@@ -8,10 +8,11 @@ import pytest
 from readership import BASE
 from sqlalchemy import update
 
+from broadsheet.errors import NotFoundError
 from broadsheet.lab.people import Account, Comment, Identity, Vote, Wording
 from broadsheet.lab.store import Store
 from broadsheet.page import edition
-from broadsheet.readers import accounts, comments, notices, rates
+from broadsheet.readers import accounts, comments, moderation, notices, rates, votes
 
 TOKEN = "administrator-" * 2
 PAPER, CLAIM = "elm-neuron", "E1"
@@ -219,6 +220,39 @@ def test_authors_are_confirmed_and_marked(open_site, ada, moderator):
     assert open_site().get(f"/papers/{PAPER}/discussion").text.count("author of the paper</span>") == 1
     moderator.post("/moderation/authors", data={"account": number, "slug": PAPER, "yes": "false"})
     assert "by-author" not in open_site().get(f"/papers/{PAPER}").text
+
+
+def test_it_is_the_same_in_both_databases(any_home):
+    store = Store()
+    ada, ben = (accounts.by_session(store, accounts.sign_in(store, f"{name}@example.org")[1]) for name in ("ada", "ben"))
+    first, noticed = comments.add(store, ada, "hlop", "One", claim="H1", reproduced="no")
+    assert noticed.comments == 1
+    answer, _ = comments.add(store, ben, "hlop", "Two", parent=first)
+    waiting, noticed = comments.add(store, ben, "hlop", "See www.example.org", claim="H1")
+    assert noticed.comments == 2
+    comments.edit(store, ben, answer, "Two and a half")
+    comments.report(store, ada, answer, "half")
+    comments.report(store, ada, answer, "half")
+    moderation.ask(store, ada, "hlop", "It is me")
+    queue = moderation.queue(store)
+    ((case,), (asked,)) = queue.reported, queue.asked
+    assert (case.comment.id, case.reasons, case.wordings) == (answer, ["half"], ["Two"])
+    assert [case.comment.id for case in queue.waiting] == [waiting]
+    assert (asked.account, asked.slug, len(queue)) == (ada.id, "hlop", 3)
+    moderation.confirm(store, ada.id, "hlop", True)
+    assert moderation.settle(store, waiting, "show")["hlop"].comments == 3
+    moderation.settle(store, answer, "dismiss")
+    assert len(moderation.queue(store)) == 0
+    tally = comments.tallies(store, "hlop")["H1"]
+    assert (tally.comments, tally.could, tally.could_not, tally.answer.text) == (3, 0, 1, "One")
+    votes.cast(store, ben.id, "hlop")
+    assert moderation.settle(store, answer, "block")["hlop"].votes == 0
+    comments.erase(store, ada, first)
+    (left,) = comments.threads(store, "hlop", "H1").found
+    assert (left.state, left.text, left.answers) == ("deleted", "", ())
+    assert comments.latest(store, "hlop") == []
+    with pytest.raises(NotFoundError):
+        comments.one(store, answer)
 
 
 def test_limits(ada, monkeypatch):

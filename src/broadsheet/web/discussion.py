@@ -49,6 +49,12 @@ def _reader(request: Request) -> Reader | None:
     return request.state.reader
 
 
+def _seeing(request: Request) -> Reader | None:
+    """Who may see their own comments that wait: by a session, or by a key that has to do with comments."""
+    reader = _reader(request)
+    return reader if reader is not None and reader.scopes & {"read", "comments"} else None
+
+
 def _paper(request: Request, name: str) -> ListedPaper:
     return _edition(request).view.paper(name)
 
@@ -81,7 +87,7 @@ def _where(request: Request, found: Said) -> str:
 
 def of_paper(request: Request, slug: str, claim: str = "", number: int = 1) -> dict[str, Any]:
     """What the pages of a paper and of its discussions show of what readers said; from the store."""
-    store, reader, statements = _store(request), _reader(request), _statements(request, slug)
+    store, reader, statements = _store(request), _seeing(request), _statements(request, slug)
     silent = reader is None and number == 1 and slug not in _edition(request).view.notices  # as most papers are
     return {
         "threads": comments.NOTHING if silent else comments.threads(store, slug, claim, number, reader),
@@ -414,7 +420,7 @@ def read_comments(
     """A page of the comments on a paper, or on one of its claims, each with its answers, the oldest first."""
     found = _paper(request, slug)
     _claim(request, found.slug, claim)
-    made = comments.threads(_store(request), found.slug, claim, number, _reader(request))
+    made = comments.threads(_store(request), found.slug, claim, number, _seeing(request))
     return CommentsOut(count=made.count, last=made.last, comments=[_out(request, said) for said in made.found])
 
 
@@ -432,7 +438,7 @@ def post_comment(request: Request, slug: str, wanted: CommentIn, reader: Comment
 @api.get("/comments/{number}", responses=OPEN)
 def read_comment(request: Request, number: Number) -> CommentOut:
     """One comment."""
-    return _out(request, comments.one(_store(request), number, _reader(request)))
+    return _out(request, comments.one(_store(request), number, _seeing(request)))
 
 
 @api.patch("/comments/{number}", responses=SIGNED)
