@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 pytest.importorskip("fastapi", reason="The site is not here: pip install '.[readers]'")
@@ -16,5 +18,12 @@ def letters(tmp_path):
 @pytest.fixture
 def site(home, letters):
     """A site with readers; `site()` is another browser at it, `site(address="a@example.org")` one that is signed in."""
-    store = Store()
-    return lambda **options: Browser(store, letters, **options)
+    store, opened = Store(), contextlib.ExitStack()
+
+    def visit(**options):
+        browser = Browser(store, letters, **options)
+        opened.callback(browser.close if options.get("app") else lambda: browser.__exit__(None, None, None))
+        return browser
+
+    yield visit
+    opened.close()

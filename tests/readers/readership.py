@@ -13,16 +13,20 @@ BASE = "http://localhost:8000"
 
 
 class Browser(TestClient):
-    """A browser without JavaScript at a site with readers; with an address, signed in by a link from its letters."""
+    """A browser without JavaScript at a site with readers; with an address, signed in by a link from its letters.
 
-    def __init__(self, store, letters, address="", **settings):
+    `app`: the site that another browser is at already.
+    """
+
+    def __init__(self, store, letters, address="", app=None, **settings):
         given = {"readers": True, "meaning": False, "mail": str(letters), "sender": "papers@example.org", **settings}
         self.letters = letters
         super().__init__(
-            create(Settings(**given), store), base_url=BASE, client=("127.0.0.1", 50000),
+            app or create(Settings(**given), store), base_url=BASE, client=("127.0.0.1", 50000),
             headers={"origin": BASE, "accept": "text/html"}, follow_redirects=False,
         )  # fmt: skip
-        self.__enter__()
+        if app is None:
+            self.__enter__()
         if address:
             self.sign_in(address)
 

@@ -119,7 +119,8 @@ def found(store, *words):
 @pytest.fixture
 def both(site, letters):
     """Two signed-in readers, and something of theirs in every table."""
-    ada, bob = site(address=ADA), site(address=BOB)
+    ada = site(address=ADA)
+    bob = site(address=BOB, app=ada.app)
     ada.post("/account/name", data={"name": NAME})
     store = Store()
     fill(store, 1, 2)
@@ -204,12 +205,12 @@ def follow(browser, letters, address):
 
 def test_another_address_is_confirmed_by_a_link_to_it_and_told_to_the_old_one(both, letters, site):
     ada, bob, store = both
-    elsewhere = site(address=ADA)
+    elsewhere = site(address=ADA, app=ada.app)
     assert ada.post("/account/address", data={"address": "New@example.org"}).status_code == 200
     link = follow(ada, letters, "new@example.org")
     assert ada.get(link).headers["referrer-policy"] == "no-referrer"
     assert bob.get(link).status_code == bob.post(link).status_code == 410
-    assert site().post(link).headers["location"].startswith("/sign-in")
+    assert site(app=ada.app).post(link).headers["location"].startswith("/sign-in")
     assert "new@example.org" not in ada.get("/account").text
     assert ada.post(link).status_code == 303
     assert ada.post(link).status_code == ada.get(link).status_code == 410
@@ -252,7 +253,7 @@ def test_the_administrator_looks_after_accounts(both, letters, site):
     assert ada.get("/account").status_code == 303
     with store.session() as session:
         assert session.get(Notice, "hlop").votes == 1
-    browser = site()
+    browser = site(app=ada.app)
     browser.post("/sign-in", data={"address": ADA})
     link = re.search(r"/sign-in/[\w-]+", mails(letters, ADA)[-1].get_body().get_content())[0]
     answer = browser.post(link)

@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from readership import Browser, mails
+from readership import mails
 from serving import free_port, served
 from sqlalchemy import select, update
 
@@ -185,8 +185,8 @@ def test_passkeys_want_tls_and_a_name():
         assert party(url, "P") is None
 
 
-def test_a_site_under_a_number_offers_none(home, letters):
-    here = Browser(Store(), letters, ADDRESS)
+def test_a_site_under_a_number_offers_none(site):
+    here = site(address=ADDRESS)
     here.base_url = "http://127.0.0.1:8000"
     assert "Make a passkey" not in here.get("/account").text
     assert here.post("/passkeys/options", headers={"origin": "http://127.0.0.1:8000"}).status_code == 404

@@ -12,7 +12,6 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from readership import Browser
 from serving import free_port, served
 from sqlalchemy import select
 
@@ -150,9 +149,10 @@ def file(provider, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def browser_at(home, letters, file):
-    store = Store()
-    return lambda **options: Browser(store, letters, providers=file, **options)
+def browser_at(site, file):
+    """Browsers at one site."""
+    first = site(providers=file)
+    return lambda **options: site(app=first.app, **options)
 
 
 def on_the_way(browser, path="/providers/the-lab", **data):
