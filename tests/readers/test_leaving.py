@@ -190,7 +190,14 @@ def test_a_post_of_who_signed_in_long_ago_asks_for_a_new_sign_in(both):
     ada, _, store = both
     with store.session() as session:
         session.execute(update(SignIn).values(made=NOW - timedelta(hours=2)))
-    for path in ("/account/delete", "/account/export", "/account/address", "/account/passkeys/end", "/account/links/end"):
+    for path in (
+        "/account/delete",
+        "/account/export",
+        "/account/address",
+        "/account/keys",
+        "/account/passkeys/end",
+        "/account/links/end",
+    ):
         answer = ada.post(
             path, data={"name": NAME, "address": "new@example.org"}, headers={"referer": "http://localhost:8000/account"}
         )

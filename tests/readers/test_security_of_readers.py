@@ -339,6 +339,8 @@ def _cookies_of(safe):
         assert (parts["path"], parts["samesite"]) == ("/", "lax")
         assert "domain" not in parts
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    answer = browser.post("/account/name", data={"name": "Ada"}, headers={"origin": "http://papers.example.org"})
+    assert answer.status_code == 403
     secret = browser.cookies["__Host-reader"]
     fooled = safe.browser(cookie=f"reader={secret}")
     assert fooled.get("/account").status_code == 303  # a cookie that any neighbour may set is none of ours

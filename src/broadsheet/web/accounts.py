@@ -29,6 +29,7 @@ api = APIRouter(prefix="/api/v1", tags=["readers"])
 
 OwnForm = Depends(people.require_own_form)
 SignedIn = Annotated[Reader, Depends(people.wanted())]
+Recent = Annotated[Reader, Depends(people.recent())]
 
 PROGRAMS = ("Firefox", "Edg", "OPR", "SamsungBrowser", "Chrome", "Safari")
 SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Macintosh", "Linux")
@@ -101,8 +102,8 @@ async def ask(
 
 def count_asking(request: Request, store: Store, address: str) -> None:
     """Counts a letter that somebody asks for; raises `TooOftenError` for too many to one address, or from one place."""
+    rates.count(store, PER_CLIENT, client_address(request))  # first: who has asked too often uses up no other's letters
     rates.count(store, PER_ADDRESS, address)
-    rates.count(store, PER_CLIENT, client_address(request))
 
 
 @router.get("/sign-in/{token}")
@@ -226,7 +227,7 @@ async def end_session(request: Request, reader: SignedIn, session: Annotated[str
 @router.post("/account/keys")
 async def new_key(
     request: Request,
-    reader: SignedIn,
+    reader: Recent,
     name: Annotated[str, Form(max_length=60)] = "",
     scope: Annotated[list[str], Form(max_length=20)] = [],  # noqa: B006
 ) -> Response:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, Request
+from fastapi import APIRouter, BackgroundTasks, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import InputError
 from broadsheet.lab.store import Store
 from broadsheet.readers import accounts, leaving, mail, privacy, rates
-from broadsheet.readers.accounts import LinkError, Reader
+from broadsheet.readers.accounts import LinkError
 from broadsheet.web import people
-from broadsheet.web.accounts import NO_REFERRER, SignedIn, account_page, count_asking, shown
+from broadsheet.web.accounts import NO_REFERRER, Recent, SignedIn, account_page, count_asking, shown
 from broadsheet.web.pages import page
 from broadsheet.web.render import templates
 from broadsheet.web.security import PERSONAL
 
 router = APIRouter(include_in_schema=False)
 
-Recent = Annotated[Reader, Depends(people.recent())]
 EXPORTS = rates.Limit("exported", 10, 3600)
 
 

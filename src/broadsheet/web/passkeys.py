@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -12,16 +12,15 @@ from starlette.concurrency import run_in_threadpool
 from broadsheet.errors import InputError
 from broadsheet.lab.store import Store
 from broadsheet.readers import keys, passkeys, rates
-from broadsheet.readers.accounts import LinkError, Reader
+from broadsheet.readers.accounts import LinkError
 from broadsheet.readers.passkeys import Party
 from broadsheet.web import people
-from broadsheet.web.accounts import BROWSER_LIFE, OwnForm, SignedIn, account_page, refused, signed_in
+from broadsheet.web.accounts import BROWSER_LIFE, OwnForm, Recent, SignedIn, account_page, refused, signed_in
 from broadsheet.web.render import base
 from broadsheet.web.security import PERSONAL, client_address
 
 router = APIRouter(include_in_schema=False)
 
-Recent = Annotated[Reader, Depends(people.recent())]
 ASKED = rates.Limit("asked for passkeys", 60, 3600)
 
 

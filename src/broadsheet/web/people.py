@@ -116,6 +116,9 @@ def require_own_form(request: Request) -> None:
         raise HTTPException(403, "The request does not say which page it came from.")
     if origin == "null" and site == "same-origin":
         return
+    settings: Settings = request.app.state.settings
+    if settings.secure and origin == f"http://{urlsplit(settings.url).netloc}":
+        raise HTTPException(403, "The page came without TLS: anybody on the way may have changed it.")
     require_own_page(request)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -14,13 +14,12 @@ from broadsheet.readers import keys, providers, rates
 from broadsheet.readers.accounts import LinkError, Reader
 from broadsheet.readers.providers import Provider, ProviderError
 from broadsheet.web import people
-from broadsheet.web.accounts import BROWSER_LIFE, NO_REFERRER, OwnForm, account_page, refused, shown, signed_in
+from broadsheet.web.accounts import BROWSER_LIFE, NO_REFERRER, OwnForm, Recent, account_page, refused, shown, signed_in
 from broadsheet.web.render import base
 from broadsheet.web.security import client_address
 
 router = APIRouter(include_in_schema=False)
 
-Recent = Annotated[Reader, Depends(people.recent())]
 ASKED = rates.Limit("asked for a provider", 30, 3600)
 
 
