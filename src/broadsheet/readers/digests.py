@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
-from broadsheet.errors import InputError
+from broadsheet.errors import InputError, StoreError
 from broadsheet.lab.people import Issue, Letter, Subscription
 from broadsheet.lab.store import Store
 from broadsheet.page.edition import Edition, week_name
@@ -196,30 +197,43 @@ def compose(
     """Composes a day's digests and adds a letter for each address that follows; what is composed already stays as it is.
 
     A list has one digest a period and an address one copy, however often and from wherever this is called, and wherever it was
-    stopped. `composer` is called where a list has no digest of the period yet. Raises `InputError` for a day to come, and for
-    one long gone.
+    stopped. `composer` is called once, and only where a list has no digest of the period yet. Raises `InputError` for a day to
+    come, and for one long gone.
     """
     now = now or datetime.now(UTC)
     check_day(day, now)
-    lists = followed_lists(store)
+    lists, once = followed_lists(store), cache(composer)
     issues = letters = 0
     for start in range(0, len(lists), AT_ONCE):
         part = lists[start : start + AT_ONCE]
-        drafts = list(_missing(store, composer, part, day))
+        added = _add(store, list(_missing(store, once, part, day)), part, day, now)
+        issues, letters = issues + added[0], letters + added[1]
+        told((start + len(part)) / len(lists))
+    return Composed(issues, len(lists) - issues, letters)
+
+
+def _add(
+    store: Store, drafts: Sequence[Draft], lists: Sequence[tuple[Followed, str]], day: date, now: datetime, again: int = 3
+) -> tuple[int, int]:
+    """Stores digests, and letters for all who follow the lists; returns (lists with news, letters that were added)."""
+    into = postgresql.insert if store.engine.dialect.name == "postgresql" else sqlite.insert
+    issues = letters = 0
+    try:
         with store.session() as session:
-            into = postgresql.insert if store.engine.dialect.name == "postgresql" else sqlite.insert
             if drafts:
                 session.execute(into(Issue).on_conflict_do_nothing(), [draft.row(now) for draft in drafts])
-            for followed, rhythm in part:
+            for followed, rhythm in lists:
                 told_of = _of(followed, rhythm).where(Issue.period == period_of(rhythm, day), Issue.text != "")
                 number = session.scalars(told_of).one_or_none()
                 if number is not None:
-                    issues += 1
                     copies = _copies(number, followed, rhythm, period_of(rhythm, day), now)
                     added = into(Letter).from_select(COLUMNS, copies).on_conflict_do_nothing().returning(Letter.id)
-                    letters += len(session.execute(added).all())
-        told((start + len(part)) / len(lists))
-    return Composed(issues, len(lists) - issues, letters)
+                    issues, letters = issues + 1, letters + len(session.execute(added).all())
+    except StoreError as error:
+        if again and isinstance(error.__cause__, IntegrityError):  # somebody has left at this moment
+            return _add(store, drafts, lists, day, now, again - 1)
+        raise
+    return issues, letters
 
 
 def check_day(day: date, now: datetime) -> None:
