@@ -141,7 +141,7 @@ def test_an_answer_is_taken_once_and_of_the_browser_that_asked(reader):
     site = party(reader.url.removesuffix("/trending"), "Broadsheet")
     browser = next(one["value"] for one in reader.context.cookies() if one["name"] == "reader")
     for secret in (browser, "another browser"):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="begin anew"):
             passkeys.sign_in(reader.store, site, secret, given["token"], given["credential"])
     asked, _ = passkeys.begin(reader.store, site, "b")
     with pytest.raises(InputError, match="does not sign in"):  # what was signed for another challenge

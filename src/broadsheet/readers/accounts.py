@@ -190,6 +190,14 @@ def use(
     raise LinkError("That is not the code.")
 
 
+def step(store: Store, purpose: str, token: str, browser: str) -> dict[str, Any]:
+    """Uses up a step of a sign-in, in the browser that began it alone; raises `LinkError` elsewhere, and too late."""
+    try:
+        return use(store, purpose, token, browser)
+    except LinkError:
+        raise LinkError("This was begun in another browser, or too long ago; begin anew.") from None
+
+
 def _same(token: Token, browser: str) -> bool:
     return not token.browser or hmac.compare_digest(token.browser, keys.digest(browser))
 

@@ -98,7 +98,7 @@ def begin_adding(store: Store, site: Party, reader: Reader, browser: str) -> tup
 
 def add(store: Store, site: Party, number: int, browser: str, token: str, credential: str, name: str) -> None:
     """Keeps a passkey that a browser has made; raises `InputError` for an answer that does not fit what was asked."""
-    data = accounts.use(store, "passkey", token, browser)
+    data = accounts.step(store, "passkey", token, browser)
     if data.get("account") != number:
         raise LinkError("This passkey was asked for by another account.")
     made = _checked(
@@ -140,7 +140,7 @@ def sign_in(store: Store, site: Party, browser: str, token: str, credential: str
 
     Raises `InputError`, in the same words for a passkey that nobody has and for one whose answer is wrong.
     """
-    data = accounts.use(store, "passkey", token, browser)
+    data = accounts.step(store, "passkey", token, browser)
     if "account" in data:
         raise LinkError("This was asked for to make a passkey, and not to sign in.")
     given = _checked(lambda: parse_authentication_credential_json(credential))

@@ -149,7 +149,7 @@ def finish(
 
     Raises `LinkError` for an answer that this browser did not ask for, `ProviderError` for one that cannot be believed.
     """
-    data = accounts.use(store, "provider", state, browser)
+    data = accounts.step(store, "provider", state, browser)
     if data["provider"] != provider.key or (issuer and issuer != provider.issuer):
         raise accounts.LinkError("This answer comes from another provider than the one that was asked.")
     found = _metadata(provider)
