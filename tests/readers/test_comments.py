@@ -114,6 +114,24 @@ def test_the_same_twice_is_once(ada):
     assert say(ada, "Once") == say(ada, "Once")
 
 
+def test_a_thread_takes_so_many_answers(ada, monkeypatch):
+    monkeypatch.setattr(comments, "MOST_ANSWERS", 1)
+    first = say(ada, "One")
+    say(ada, "Two", parent=first)
+    answer = ada.post(f"/papers/{PAPER}/comments", data={"text": "Three", "parent": first})
+    assert answer.status_code == 422
+    assert re.search(r'name="parent" value="1">.*Three</textarea>', answer.text, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [("[[C1]] (see there)", False), ("a < b, f(x) [0] : 3 and/or e.g. so", False), ("[a](b)", True), ("[a]: //b", True), ("www.a.org", True),
+     ("<a@b.org>", True), ("HTTPS://a.org", True), ("bit.ly/x", True), ("<tel:1>", True)],
+)  # fmt: skip
+def test_what_is_taken_for_a_link(text, links):
+    assert (comments.LINK.search(text) is not None) == links
+
+
 def test_a_claim_has_its_own_thread(open_site, ada, ben):
     claim = claim_of(ada)
     for browser, words, reproduced in ((ada, "No luck", "no"), (ben, "Worked", "no"), (ben, "Worked in the end", "yes")):

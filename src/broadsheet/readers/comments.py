@@ -38,10 +38,10 @@ NEW, KNOWN = timedelta(days=7), 3
 TWICE = timedelta(minutes=10)
 """Within it, the same words at the same place are the same comment."""
 
-PER_PAGE = 20
-"""Comments of a page, without their answers."""
+PER_PAGE, MOST_ANSWERS = 20, 100
+"""Comments of a page, without their answers; and answers that a comment may have."""
 
-LINK = re.compile(r"https?:|www\.|mailto:|\]\s*[(\[:]|<[a-z][a-z0-9+.-]*:|\b[\w-]+\.(?:[a-z]{2,6})/", re.IGNORECASE)
+LINK = re.compile(r"https?:|www\.|mailto:|\][(\[:]|<[a-z][a-z0-9+.-]*:|<[^>\s]+@|\b[\w-]+\.[a-z]{2,6}/", re.IGNORECASE)
 ADDRESS = re.compile(r"[!#-;=?-\[\]_a-z~%]+")
 SHOWN, WAITING, HIDDEN, DELETED = "shown", "waiting", "hidden", "deleted"
 REPRODUCED = ("", "yes", "no")
@@ -135,6 +135,8 @@ def add(
         _must_be_known(session, slug, run)
         above = _above(session, slug, parent)
         claim, place = (above.claim, above.parent_id or above.id) if above else (claim, None)
+        if place is not None and _answers(session, place) >= MOST_ANSWERS:
+            raise InputError(f"This thread has {MOST_ANSWERS} answers, which are all it can take; begin another.")
         twin = select(Comment.id).where(
             Comment.account_id == reader.id, Comment.slug == slug, Comment.claim == claim, Comment.text == text,
             Comment.parent_id.is_(None) if place is None else Comment.parent_id == place,
@@ -152,6 +154,14 @@ def add(
         session.add(row)
         session.flush()
         return row.id, notices.recount_comments(session, slug)
+
+
+def _answers(session: Session, number: int) -> int:
+    return session.scalar(_count(Comment.parent_id == number)) or 0
+
+
+def _count(*which: ColumnElement[bool]) -> Select[int]:
+    return select(func.count()).select_from(Comment).where(*which)
 
 
 def _above(session: Session, slug: str, parent: int) -> Comment | None:
@@ -192,8 +202,8 @@ def _waits(session: Session, reader: Reader, text: str, author: bool, now: datet
     """Whether a comment waits for a moderator: one with a link, of an account that is not known yet."""
     if author or reader.moderates or not LINK.search(text):
         return False
-    known = select(func.count()).select_from(Comment).where(Comment.account_id == reader.id, Comment.state == SHOWN)
-    return (session.scalar(known) or 0) < KNOWN or account(session, reader.id).made > now - NEW
+    known = session.scalar(_count(Comment.account_id == reader.id, Comment.state == SHOWN)) or 0
+    return known < KNOWN or account(session, reader.id).made > now - NEW
 
 
 def edit(store: Store, reader: Reader, number: int, text: str, now: datetime | None = None) -> tuple[Said, Noticed]:
@@ -269,7 +279,7 @@ def threads(
     """A page of the comments on a paper, or on one of its claims, each with its answers, the oldest first."""
     mine = [Comment.slug == slug, Comment.claim == claim, Comment.parent_id.is_(None), _visible(reader)]
     with store.session() as session:
-        count = session.scalar(select(func.count()).select_from(Comment).where(*mine)) or 0
+        count = session.scalar(_count(*mine)) or 0
         last = max(1, math.ceil(count / per_page))
         if number > last:
             raise NotFoundError(f"There is no page {number}; the last one is {last}.")
@@ -300,7 +310,7 @@ def of_account(store: Store, number: int, most: int = 200) -> list[Said]:
 def page_of(store: Store, found: Said, reader: Reader | None = None) -> int:
     """The page of its discussion on which a comment stands."""
     first = found.parent or found.id
-    before = select(func.count()).select_from(Comment).where(
+    before = _count(
         Comment.slug == found.slug, Comment.claim == found.claim, Comment.parent_id.is_(None), Comment.id < first,
         _visible(reader),
     )  # fmt: skip

@@ -273,8 +273,9 @@ async def search(
         }  # fmt: skip
 
     reader = getattr(request.state, "reader", None)
-    sees = reader is not None and "read" in reader.scopes
-    marked = {"mine": await run_in_threadpool(mine, edition.store, reader.id)} if sees else {}
+    marked = {}
+    if reader is not None and "read" in reader.scopes:
+        marked["mine"] = await run_in_threadpool(mine, edition.store, reader.id)
     body = templates.get_template("search.html").render(request=request, **{**context(request), **make(), **marked})
     return HTMLResponse(body, 422 if trouble else 200)
 
