@@ -523,7 +523,7 @@ class Melting(Crystal):
     },
     claims=[
         Claim("C7", "delay shakes the crystal and then collapses it", kind="paper", where="abstract of the sequel",
-              ablation="instant", null=("off", "walls", "warmer-5", "warmer-10", "warmer-20"), grows="duration",
+              ablation="instant", null=("off", "walls", "warmer-5", "warmer-10", "warmer-20"), grows="duration", seeds=8,
               checks=[at_least("shaking", 3.0), at_most("collapse", 0.9)],
               reason="Any fluid of these particles meets it. Without feedback, held by walls at the crystal's density, bonds "
               "fluctuate 10.6 times as much as in the crystal and the nearest particle is at 0.78 of the distance, over eight "
@@ -610,7 +610,7 @@ class Shells(Crystal):
     },
     claims=[
         Claim("C8", "a second well programmes a square lattice", kind="paper", where="abstract (structure at will)",
-              ablation="one-well", null=("broad", "off"), grows="duration", checks=[
+              ablation="one-well", null=("broad", "off"), grows="duration", seeds=8, checks=[
                   at_least("square", {"quick": 0.7, "paper": 0.7}),
                   at_least("square_over_hexagonal", {"quick": 0.0, "paper": 0.0})],
               reason="On eight development seeds the order is 0.60 to 0.76, and reaches 0.7 on one; it is 0.05 to 0.20 above "

@@ -479,7 +479,9 @@ class Exchange:
     claims=[
         Claim("H9", "a network that has learned and is written for other simulators says the same once it is read again",
               kind="check", reference="the network itself; control: a reader that resets to a value, not by subtraction",
-              ablation="reset-to-value", checks=[at_most("difference", 1e-4), at_least("accuracy", 0.5)]),
+              ablation="reset-to-value", checks=[at_most("difference", 1e-4), at_least("accuracy", 0.5)],
+              reason="The answers are the same on every seed; it is the network that has learned too little on one of three, "
+              "to 0.40 of its 50 images."),
     ],
     cost=4.0,
 )  # fmt: skip
