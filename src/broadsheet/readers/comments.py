@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from broadsheet.errors import InputError, NotFoundError
@@ -45,7 +45,6 @@ LINK = re.compile(r"https?:|www\.|mailto:|\][(\[:]|<[a-z][a-z0-9+.-]*:|<[^>\s]+@
 ADDRESS = re.compile(r"[!#-;=?-\[\]_a-z~%]+")
 SHOWN, WAITING, HIDDEN, DELETED = "shown", "waiting", "hidden", "deleted"
 REPRODUCED = ("", "yes", "no")
-
 
 _COMMENTS = select(Comment, Account.name.label("name")).outerjoin(Account, Account.id == Comment.account_id)
 _below = aliased(Comment)
@@ -146,7 +145,8 @@ def add(
         if known is not None:
             return known, notices.recount_comments(session, slug)
         row = Comment(
-            slug=slug, claim=claim, parent_id=place, account_id=reader.id, text=text, run=run, reproduced=reproduced,
+            slug=slug, claim=claim, parent_id=place, account_id=reader.id, text=text, run=run,
+            reproduced=reproduced if claim else "",  # an answer is on the claim of what it answers
             author=_is_author(session, reader.id, slug), state=SHOWN, made=now, edited=None,
         )  # fmt: skip
         if _waits(session, reader, f"{text} {run}", row.author, now):
@@ -353,7 +353,7 @@ def _read(row: Any) -> Said:
     found = _said(row.Comment, row.name or "")
     if found.state in (SHOWN, WAITING):
         return found
-    return replace(found, text="", run="", reproduced="", author=False)
+    return replace(found, name="", text="", run="", reproduced="", author=False)
 
 
 def _said(row: Comment, name: str) -> Said:
