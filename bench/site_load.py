@@ -122,7 +122,7 @@ def main() -> None:
         began = time.perf_counter()
         sessions = people(catalogue.store, list(known))
         report["accounts, votes and comments made in, s"] = round(time.perf_counter() - began, 1)
-        report["digest"] = digest(catalogue.store, place)
+        report["digest"] = digest(catalogue.store)
         os.environ |= {
             "BROADSHEET_READERS": "1",
             "BROADSHEET_MAIL": str(place / "letters"),
@@ -146,10 +146,9 @@ def people(store: Store, slugs: list[str], accounts: int = 5000, votes: int = 10
     """Fills a store with readers whose votes go mostly to few papers; returns secrets of sessions."""
     from sqlalchemy import func, insert, select
 
-    from broadsheet.lab.people import Account, Comment, Notice, Subscription, Vote
-    from broadsheet.lab.store import raise_revision
+    from broadsheet.lab.people import Account, Comment, Subscription, Vote
     from broadsheet.readers.accounts import open_session
-    from broadsheet.readers.votes import weigh
+    from broadsheet.readers.notices import recount
 
     draw, now = random.Random(2), datetime.now(UTC)
     long_ago = now - timedelta(days=60)
@@ -175,32 +174,25 @@ def people(store: Store, slugs: list[str], accounts: int = 5000, votes: int = 10
             {"address": f"r{k}@example.org", "kind": "trending", "value": "", "rhythm": "daily", "state": "active", "made": long_ago}
             for k in range(accounts)
         ])  # fmt: skip
-        revision = raise_revision(session, "readers")
-        counted = {
-            what: dict(session.execute(select(table.slug, func.count()).group_by(table.slug)).tuples())
-            for what, table in (("votes", Vote), ("comments", Comment))
-        }  # fmt: skip
-        noticed = sorted(counted["votes"].keys() | counted["comments"].keys())
-        session.execute(insert(Notice), [
-            {"slug": slug, "votes": counted["votes"].get(slug, 0), "weight": 0.0, "comments": counted["comments"].get(slug, 0),
-             "revision": revision}
-            for slug in noticed
-        ])  # fmt: skip
+        session.flush()
+        noticed = set(session.scalars(select(Vote.slug))) | set(session.scalars(select(Comment.slug)))
         for slug in noticed:
-            weigh(session, slug, now)
+            recount(session, [slug], now)
     return people(store, slugs)
 
 
-def digest(store: Store, place: Path) -> dict[str, object]:
+def digest(store: Store) -> dict[str, object]:
     """How long a digest of all subscriptions takes to compose."""
     from broadsheet.page.edition import Edition
-    from broadsheet.readers.digests import compose
+    from broadsheet.readers.digests import Composer, compose
+    from broadsheet.readers.mail import Sender
 
     edition = Edition(store)
-    edition.refresh()
     began = time.perf_counter()
-    made = compose(edition, date.today())
-    return {"letters": made, "composed in, s": round(time.perf_counter() - began, 2)}
+    edition.refresh()
+    sender = Sender("Papers", "papers@example.org", "https://papers.example.org")
+    made = compose(store, lambda: Composer(edition, sender), date.today())
+    return {"letters": made.letters, "composed in, s": round(time.perf_counter() - began, 2)}
 
 
 async def measure_readers(port: int, slugs: list[str], rate: int, seconds: int, sessions: list[str]) -> dict[str, object]:

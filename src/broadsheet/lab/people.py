@@ -26,7 +26,7 @@ class Account(Base):
     name as it is compared; `role`: `reader` or `moderator`. The number of one that has left is never given again."""
 
     __tablename__ = "accounts"
-    __table_args__ = {"sqlite_autoincrement": True}
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     address: Mapped[str | None] = mapped_column(String(LONGEST_ADDRESS), unique=True)
@@ -131,8 +131,8 @@ class Rate(Base):
 
 class Subscription(Base):
     """A list that an address follows. `kind`: `trending`, `topic`, `search`, `author`, `verdicts`; `value`: which; `rhythm`:
-    `daily` or `weekly`; `state`: `pending` until its link is followed, then `active`; `returned`: letters that came back of late,
-    `returned_last` the last of them. A number is never given again: links that end a subscription are made of it."""
+    `daily` or `weekly`; `state`: `pending` until its link is followed, then `active`; `returned`: letters that came back of
+    late, `returned_last` the last of them. A number is never given again: links that end a subscription are made of it."""
 
     __tablename__ = "subscriptions"
     __table_args__ = (UniqueConstraint("address", "kind", "value"), {"sqlite_autoincrement": True})
