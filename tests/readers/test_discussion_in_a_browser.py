@@ -2,58 +2,9 @@
 
 import re
 
-import pytest
-from serving import free_port, served
-
-from broadsheet.lab.store import Store
-from broadsheet.readers import accounts
-from broadsheet.web.app import create
-from broadsheet.web.settings import Settings
+from windows import look
 
 PAPER = "elm-neuron"
-WINDOWS = {"ada": (1280, "light", True), "ben": (390, "dark", False), "mo": (390, "light", True)}
-"""reader -> width of the window, colours, whether it has JavaScript."""
-
-
-@pytest.fixture
-def windows(browser, home):
-    """name -> a window in which that reader is signed in; `mo` moderates. What the console says is an error."""
-    port, store, opened, said = free_port(), Store(), {}, []
-    url = f"http://localhost:{port}"
-    settings = Settings(port=port, url=url, token="0123456789abcdef", meaning=False, readers=True)
-    with served(create(settings, store), port):
-        for name, (width, scheme, script) in WINDOWS.items():
-            number, secret, _ = accounts.sign_in(store, f"{name}@example.org")
-            accounts.rename(store, number, name.title())
-            context = browser.new_context(
-                base_url=url, viewport={"width": width, "height": 844}, color_scheme=scheme, java_script_enabled=script
-            )
-            context.add_cookies([{"name": "reader", "value": secret, "url": url}])
-            opened[name] = context.new_page()
-            opened[name].on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-            opened[name].on("pageerror", lambda error: said.append(str(error)))
-        accounts.set_role(store, "mo@example.org", "moderator")
-        yield opened
-        for page in opened.values():
-            page.context.close()
-    assert not said, said
-
-
-def look(page):
-    """Nothing serious for axe, and nothing over the edge; in a window of its own that lets axe in."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here: pip install '.[dev]'")
-    width = page.viewport_size["width"]
-    scheme = next(scheme for wide, scheme, _ in WINDOWS.values() if wide == width)
-    context = page.context.browser.new_context(viewport=page.viewport_size, color_scheme=scheme, bypass_csp=True)
-    context.add_cookies(page.context.cookies())
-    copy = context.new_page()
-    copy.goto(page.url)
-    copy.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    found = axe.Axe().run(copy).response["violations"]
-    bad = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
-    assert not bad, (page.url, bad)
-    assert copy.evaluate("document.documentElement.scrollWidth") <= width, page.url
-    context.close()
 
 
 def test_vote_comment_report_and_moderate(windows):
