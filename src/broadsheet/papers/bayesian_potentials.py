@@ -821,12 +821,16 @@ def _descriptors(frames: CoarseFrames, chosen: slice) -> np.ndarray:
               where="abstract: reliable uncertainty estimates for observables", ablation="single",
               null=("constant", "bootstrap", "same"), grows="steps", seeds=8, checks=[
                   at_least("coverage", {"quick": 0.85, "paper": 0.85}, over="mean"),
-                  at_least("log_spread", {"quick": 0.1, "paper": 0.1}, minus="single")]),
+                  at_least("log_spread", {"quick": 0.1, "paper": 0.1}, minus="single")],
+              reason="The chains cover 0.72 of the bins on eight seeds, and one chain 0.77. A band of one width for all bins "
+              "covers 0.90, and bands of bootstrapped least squares, of pair forces that need no network, 0.85."),
         Claim("C7", "ensemble and chains agree on the radial distribution", kind="paper", where="abstract: comparable results",
               ablation="untrained", null=("bootstrap", "same"), grows="steps", seeds=8,
               checks=[at_least("agreement", {"quick": 0.9, "paper": 0.9}, over="mean"),
                       at_least("spread_ratio", {"quick": 0.3, "paper": 0.3}, over="mean"),
-                      at_most("spread_ratio", {"quick": 3.0, "paper": 3.0}, over="mean")]),
+                      at_most("spread_ratio", {"quick": 3.0, "paper": 3.0}, over="mean")],
+              reason="By little: one potential that is run again and again agrees with the ensemble to 0.89 on the same "
+              "eight seeds, so that most of the agreement is the noise of the dynamics."),
     ],
     cost=20.0,
 )  # fmt: skip
