@@ -233,7 +233,10 @@ class Saving(Exit):
               published="about 40 % less time at equal accuracy",
               checks=[at_most("time_ratio", {"quick": 0.75}, over="mean"),
                       at_most("equal_ratio", {"quick": 0.6}, over="mean"),
-                      at_least("accuracy_change", {"quick": -0.005}, over="mean")]),
+                      at_least("accuracy_change", {"quick": -0.005}, over="mean")],
+              reason="On sixteen seeds it takes 0.48 of the time of all steps, 0.63 of the shortest fixed time that is as good, "
+              "where 0.60 is asked, and accuracy falls by 0.24 points (-0.59 to 0.11). Leaving once the answer stays takes "
+              "0.71 and 0.94, an exit by how sure the pixels are loses 1.9 points."),
     ],
     cost=6.0,
 )  # fmt: skip
