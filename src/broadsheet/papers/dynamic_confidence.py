@@ -184,9 +184,10 @@ class Exit:
     claims=[
         Claim("DC2", "the spiking network reaches the accuracy of the quantised one", kind="paper", where="conversion",
               ablation=("one-step", "reset-to-value"), null=("random-spikes", "pixels"), grows="epochs", seeds=8,
-              reason="Neurons that lose what is above the threshold at each spike do as well as those that keep it (0.6 points "
-              "above the quantised network, against 1.0; eight seeds): with thresholds of about 8 little is lost. Spikes drawn "
-              "at random with the activations as rates stay 1.0 points below, a linear classifier of the pixels 0.5.",
+              reason="Neurons that lose what is above the threshold at each spike do as well as those that keep it (0.6 "
+              "points above the quantised network, against 1.0; eight seeds): with thresholds of about 8 little is lost. "
+              "Spikes drawn at random with the activations as rates stay 1.0 points below, a linear classifier of the pixels "
+              "0.5.",
               checks=[at_least("gap", {"quick": -0.005}), at_most("gap", {"quick": -0.05}, of="one-step")]),
         Claim("DC4", "starting at half a threshold matters at few steps", kind="paper", where="initial potential",
               ablation="zero-start", null=("random-start", "balanced"), grows="epochs", seeds=8,
@@ -198,9 +199,9 @@ class Exit:
               checks=[at_least("oracle_accuracy_margin", 0.0), at_most("oracle_steps_ratio", 1.0)]),
         Claim("DC6", "samples that leave early are right more often", kind="paper", where="confidence", ablation="dealt-out",
               null="pixels", grows="epochs", seeds=8,
-              reason="Which images are hard is in their pixels: ordered by how sure a linear classifier of the pixels is, the "
-              "first quarter is right more often than the last by 11.0 points, ordered by the exits by 9.2 (means of eight "
-              "seeds).",
+              reason="Which images are hard is in their pixels: ordered by how sure a linear classifier of the pixels is, "
+              "the first quarter is right more often than the last by 11.0 points, ordered by the exits by 9.2 (means of "
+              "eight seeds).",
               checks=[at_least("quartile_gap", {"quick": 0.03})]),
         Claim("DC7", "a calibrated confidence makes the choice of a threshold easy", kind="paper", where="confidence smoothing",
               ablation="unsmoothed", null=("alpha-of-steps", "oversmoothed", "ranked"), grows="epochs", seeds=8,
@@ -234,9 +235,9 @@ class Saving(Exit):
               checks=[at_most("time_ratio", {"quick": 0.75}, over="mean"),
                       at_most("equal_ratio", {"quick": 0.6}, over="mean"),
                       at_least("accuracy_change", {"quick": -0.005}, over="mean")],
-              reason="On sixteen seeds it takes 0.48 of the time of all steps, 0.63 of the shortest fixed time that is as good, "
-              "where 0.60 is asked, and accuracy falls by 0.24 points (-0.59 to 0.11). Leaving once the answer stays takes "
-              "0.71 and 0.94, an exit by how sure the pixels are loses 1.9 points."),
+              reason="On sixteen seeds it takes 0.48 of the time of all steps, 0.63 of the shortest fixed time that is as "
+              "good, where 0.60 is asked, and accuracy falls by 0.24 points (-0.59 to 0.11). Leaving once the answer stays "
+              "takes 0.71 and 0.94, an exit by how sure the pixels are loses 1.9 points."),
     ],
     cost=6.0,
 )  # fmt: skip
