@@ -413,8 +413,8 @@ def springs_to(structure: Any, training: list, temperature: float) -> Springs:
                   at_most("drift", 1.0),
                   at_least("log_drift", {"quick": np.log10(5)}, of="direct", minus="system", over="each")],
               reason="The gradient of anything smooth keeps the energy. Springs to the first places, with force constants by "
-              "equipartition, drift by 0.0003 to 0.006 meV an atom and ps on eight development seeds. A pair table drifts by "
-              "0.005 to 0.3 on seven of them and by 3.6 on one."),
+              "equipartition, drift by 0.0004 to 0.012 meV an atom and ps on eight seeds. A pair table drifts by 0.0007 to 0.6 "
+              "on seven of them and by 14 on one."),
         Claim("C6", "attention over neighbours learns forces better than the same network without it, on molecules trained on "
               "and on others", kind="paper", where="abstract: attention mechanisms", ablation=("none", "uniform"), null="pairs",
               grows="steps", seeds=8, checks=[
@@ -719,9 +719,9 @@ class Cost:
     claims=[
         Claim("C7", "time grows linearly with the number of atoms", kind="paper", where="abstract: efficiency",
               ablation="all-pairs", null="painn", checks=[at_most("growth", {"quick": 5.0})],
-              reason="So does PaiNN's, which has no attention. On a development seed four times the atoms take 3.8 times "
-              "the processor's time with it and 4.1 times with the attention, from 1024 to 4096 atoms. Any network of the "
-              "neighbours within a cutoff is linear."),
+              reason="So does PaiNN's, which has no attention. On three seeds four times the atoms take 4.4 times as long with "
+              "it and 4.1 times with the attention, from 1024 to 4096 atoms. Any network of the neighbours within a cutoff is "
+              "linear."),
         Claim("C7b", "inference is at least ten times faster than that of equivariant potentials", kind="paper",
               where="abstract", published="at least 10 times",
               untested="needs equivariant potentials with tensor products (MACE, "

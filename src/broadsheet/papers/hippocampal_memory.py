@@ -58,7 +58,7 @@ paper = Paper(
         "such spikes 0.49 and 0.44 are exact, the means of eight development seeds; a matrix of binary synapses keeps 1.00 and "
         "0.96.",
         "The times that operations need are those of STDP's window of 3 ms: with one of 1 ms, 5 ms are enough by cue and 6 ms "
-        "by content, and overwriting works as before (C5).",
+        "by content (C5). Overwriting works as before then, on two development seeds.",
     ),
 )
 

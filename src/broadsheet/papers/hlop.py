@@ -286,11 +286,12 @@ TUNED = ALONE | {"later_rate": 0.03}
                   at_least("bwt", -0.02), at_least("bwt", {"quick": 0.03}, minus="sequential"),
                   at_least("bwt", {"quick": 0.01}, minus="random"),
                   at_least("diagonal", {"quick": -0.02}, minus="sequential")],
-              reason="Two null models meet all of it on eight development seeds. Experience replay of 24 images a class, which "
-              "at a byte a pixel take as much memory as the rows, has a BWT of -0.002 and a final accuracy of 0.966; HLOP has "
-              "-0.001 and 0.967. Read-outs by least squares over 400 random neurons, the task told by the nearest mean image, "
-              "have 0 and 0.962 with a tenth of the memory: permuted pixels say by themselves which task it is. Plain training "
-              "with slower later tasks forgets 0.024."),
+              reason="Backward transfer is -0.001 on eight seeds, 0.03 above that with rows that never learn; but the interval "
+              "of that difference, 0.008 to 0.060, reaches below the 0.01 that is asked. Two null models do as well, and are "
+              "as little apart from it. Experience replay of 24 images a class, which at a byte a pixel take as much memory as "
+              "the rows, has a BWT of -0.003 and a final accuracy of 0.963, HLOP one of 0.966. Read-outs by least squares over "
+              "400 random neurons, the task told by the nearest mean image, have 0 and 0.960 with a tenth of the memory: "
+              "permuted pixels say by themselves which task it is. Plain training with slower later tasks forgets 0.022."),
         Claim("H5", "new tasks are learned as well as without projection", kind="check",
               reference="the same network without projection, on the same tasks",
               checks=[at_least("diagonal", -0.02, minus="sequential", over="each")]),
@@ -422,10 +423,12 @@ RULES = {"bptt": "surrogate gradients through time", "ottt": "online through tim
                       at_least(f"{rule}_bwt", {"quick": -0.02}),
                       at_least(f"{rule}_bwt", {"quick": 0.03}, minus="sequential"),
                       at_least(f"{rule}_diagonal", {"quick": -0.02}, minus="sequential"))],
-              reason="On eight development seeds the rules forget 0.003 to 0.008 with projection, and without it 0.05 through "
-              "time, 0.06 by feedback alignment and 0.33 by signs, whose plain training breaks down. Read-outs over random "
-              "neurons forget nothing and learn new tasks as well, but for 0.015 where learning goes through time: they meet "
-              "it too, or all but."),
+              reason="On sixteen seeds the rules forget 0.003 to 0.011 with projection, and without it 0.04 through time, 0.06 "
+              "by feedback alignment and 0.39 by signs, whose plain training breaks down. More than 0.02 is forgotten on one "
+              "seed by each of the rules through time and on three by feedback alignment, and the intervals of the differences "
+              "through time, 0.037 on average, begin at 0.030 and 0.023, where 0.03 is asked. Read-outs over random neurons "
+              "forget nothing and learn new tasks as well, but for 0.012 where learning goes through time: all but one of "
+              "their intervals meet it."),
     ],
     cost=18.0,
 )  # fmt: skip
@@ -513,8 +516,8 @@ def answers(network: NIRNetwork, x: Float[Array, "images pixels"], steps: int) -
 class Split(Permuted):
     """Five tasks of two classes each, a head of its own for each; or parts of the method changed.
 
-    Enlarged digits have 64 dimensions at most, the same for all tasks, so that rows are few: on four seeds of development 26 of
-    the input leave a last task 18 % of its power to learn with and 78 leave 13 %; new tasks lose 0.5 and 0.9 points by that.
+    Enlarged digits have 64 dimensions at most, the same for all tasks, so that rows are few: 26 of the input leave a last task
+    18 % of its power to learn with and 78 leave 12 %; new tasks lose 0.7 and 1.5 points by that (means of eight seeds).
     """
 
     hidden: tuple[int, ...] = (100, 100)
