@@ -42,6 +42,7 @@ from broadsheet.transport import SBIRR, PositiveDiffusion
 from broadsheet.transport.additive_diffusion import AdditiveDiffusion
 from broadsheet.transport.reference_processes import family
 from broadsheet.vision import ModularVPR, MotionDetector
+from broadsheet.vision.count_detector import CountDetector
 from broadsheet.vision.event_movies import Movie
 
 RNG = np.random.default_rng(0)
@@ -77,6 +78,7 @@ CASES = {
         (DendriticNeuron(4, 3, 1, random_state=0), TRAINS.reshape(24, -1), LABELS, "predict", {"theta": [1, 2]})
     ],
     "MotionDetector": [(MotionDetector(3, 3, iterations=40), MOVIES, None, "predict", {"C": [0.01, 0.05]})],
+    "CountDetector": [(CountDetector(3, 3, iterations=40), MOVIES, None, "answers", {"C": [0.01, 0.05]})],
     "RidgeVAR": [(RidgeVAR(), SERIES, None, "predict", {"ridge": [1.0, 10.0]})],
     "GRUForecaster": [(GRUForecaster(hidden=3, steps=2), SERIES, None, "predict", {"rate": [1e-3]})],
     "HMMGLM": [
@@ -139,7 +141,7 @@ def test_a_fitted_estimator_is_saved_copied_and_loaded(name, k):
     model, x, y, method, _ = CASES[name][k]
     assert clone(model).get_params() == model.get_params()
     fitted = clone(model).fit(x, y)
-    given = x[0].events if name == "MotionDetector" else x[0] if name == "ModularVPR" else x
+    given = x[0].events if name in ("MotionDetector", "CountDetector") else x[0] if name == "ModularVPR" else x
     expected = getattr(fitted, method)(given)
     stream = io.BytesIO()
     joblib.dump(fitted, stream)

@@ -10,7 +10,7 @@ from broadsheet.lab.store import Store
 from commands import call
 
 ONLINE = ("run", "sdr-dendrites", "-e", "online", "-p", "smoke", "--seed", "3")
-SQUARE = ("run", "cybloids", "-e", "square", "-p", "smoke", "--seed", "3")
+LOCKING = ("run", "dynamical-intelligence", "-e", "locking", "-p", "smoke", "--seed", "3")
 
 
 def rows_of(*words):
@@ -21,12 +21,12 @@ def rows_of(*words):
 
 
 def test_every_row_of_a_sweep_has_the_value_that_its_run_had(home):
-    """`one-well` is second=0: with a value of the user's own nothing of it is left."""
-    rows, said, configs = rows_of(*SQUARE, "--sweep", "second=0,0.5")
-    assert [row["set"]["second"] for row in rows] == [config["second"] for config in configs] == [0, 0.5]
+    """`uncoupled` is coupled=0: with a value of the user's own nothing of it is left."""
+    rows, said, configs = rows_of(*LOCKING, "--sweep", "coupled=0,0.5")
+    assert [row["set"]["coupled"] for row in rows] == [config["coupled"] for config in configs] == [0, 0.5]
     assert {row["variant"] for row in rows} == {"system"}
     assert len({row["id"] for row in rows}) == len(rows)
-    assert said.strip() == "square: 'one-well' is left out with second=0.0 and with second=0.5: that is the system itself."
+    assert said.strip() == "locking: 'uncoupled' is left out with coupled=0.0 and with coupled=0.5: that is the system itself."
     rows, _, configs = rows_of(*ONLINE, "--sweep", "theta=2,8")
     assert [row["set"]["theta"] for row in rows] == [config["theta"] for config in configs] == [2] * 6 + [8] * 6
 
@@ -43,8 +43,8 @@ def test_a_setting_beats_one_of_a_variants_and_the_others_stay(home):
     ("words", "says"),
     [
         (
-            (*SQUARE, "--variant", "one-well", "--set", "second=0.5"),
-            "with second=0.5 the variant 'one-well' is the same as the system",
+            (*LOCKING, "--variant", "uncoupled", "--set", "coupled=0.5"),
+            "with coupled=0.5 the variant 'uncoupled' is the same as the system",
         ),
         ((*ONLINE, "--set", "source=banana"), "online: source is 'banana'; one of random, correlated, digits is wanted."),
         ((*ONLINE, "--sweep", "noise=0.1,nan"), "online: noise is 'nan'; a finite number is wanted."),

@@ -596,7 +596,7 @@ def full(config: Full, key, log: Log) -> Report:
         return {"accuracy": float(np.concatenate(right).mean())}
 
     def layer_score(layer: DelayConv) -> dict[str, float]:
-        return score(lambda movie: np.asarray(_frame_answers(layer, movie.events.astype(np.float32), config.flips)))
+        return score(lambda movie: np.asarray(_frame_answers(layer, jnp.asarray(movie.events, jnp.float32), config.flips)))
 
     arms: dict[str, dict[str, float]] = {}
     if config.delays > 1 and config.centre and config.flips:
@@ -611,9 +611,9 @@ def full(config: Full, key, log: Log) -> Report:
 
 
 @eqx.filter_jit
-def _frame_answers(layer: DelayConv, A: np.ndarray, flips: bool) -> jax.Array:
+def _frame_answers(layer: DelayConv, A: jax.Array, flips: bool) -> jax.Array:
     """The class of the largest mean evidence of each frame."""
-    return jnp.mean(dense_evidence(layer, jnp.asarray(A), flips), axis=(2, 3)).argmax(axis=0)
+    return jnp.mean(dense_evidence(layer, A, flips), axis=(2, 3)).argmax(axis=0)
 
 
 @full.figure
