@@ -205,6 +205,7 @@ class Smoothness:
     atoms: int = 16
     nearest: int = 6
     cutoff: float = 4.0  # Å
+    alone: float = 3.0  # Å, the cutoff of the control that has no ranks
     points: int = 200
     span: float = 6.0  # Å
     model: EScAIPConfig = SHALLOW
@@ -219,7 +220,10 @@ class Smoothness:
               "has at most 9 where k is 6; bond order counts them by their envelope too, which the authors' code does not",
               kind="paper", where="authors' code: soft k-nearest-neighbour graph",
               ablation=("hard", "hard-rank", "order-whole"), null="cutoff-alone",
-              checks=[at_most("energy_ratio", 0.6), at_most("force_ratio", 0.6), at_most("neighbours", 9)]),
+              checks=[at_most("energy_ratio", 0.6), at_most("force_ratio", 0.6), at_most("neighbours", 9)],
+              reason="A shorter cutoff, of 3 Å in place of 4 and ranks, is as continuous and leaves as few neighbours: 6 to 9 on "
+              "three development seeds. Where density varies more than here the ranks would keep their number and a cutoff "
+              "would not; that is not what is claimed."),
     ],
     cost=10.0,
 )  # fmt: skip
@@ -232,7 +236,7 @@ def smoothness(config: Smoothness, key, log: Log) -> Report:
         "system": base,
         "hard": replace(base, rank="hard", envelope=False),
         "hard-rank": replace(base, rank="hard"),
-        "cutoff-alone": replace(base, nearest=1000),
+        "cutoff-alone": replace(base, nearest=1000, cutoff=config.alone),
         "order-whole": replace(base, order_weights=False),
     }
     start, along = np.array([-config.span / 2, 0.9, 0.4]), np.linspace(0, config.span, 2 * config.points + 1)
@@ -292,7 +296,7 @@ def crossing(runs: Runs):
     data = runs["system"].arrays
     fig, axes = figure(2, width=4.0)
     names = {"system": "soft ranks, envelopes", "hard": "hard ranks", "order-whole": "order counts neighbours whole",
-             "hard-rank": "hard ranks, envelopes", "cutoff-alone": "no ranks, envelopes"}  # fmt: skip
+             "hard-rank": "hard ranks, envelopes", "cutoff-alone": "a shorter cutoff, no ranks"}  # fmt: skip
     for k, (name, text) in enumerate(names.items()):
         colour = CONTROL_COLOUR if name == "hard" else COLOURS[k]
         axes[0].plot(data["x"], data[f"{name}_energy"], color=colour, lw=1, label=text)

@@ -296,8 +296,11 @@ TUNED = ALONE | {"later_rate": 0.03}
               reference="the same network without projection, on the same tasks",
               checks=[at_least("diagonal", -0.02, minus="sequential", over="each")]),
         Claim("H7", "spiking lateral neurons with 40 steps do as well as graded ones", kind="paper", where="section 4.3",
-              about="spiking", ablation="one-step", null=("sequential", "random"), grows="epochs", seeds=8,
-              checks=[at_least("acc", {"quick": -0.01}, of="spiking", minus="system")]),
+              about="spiking", ablation="one-step", null=("sequential", "random", "replay", "readouts"), grows="epochs", seeds=8,
+              checks=[at_least("acc", {"quick": -0.01}, of="spiking", minus="system")],
+              reason="So does replay of as many bytes, and so do read-outs over random neurons: 0.2 and 0.6 points below graded "
+              "ones on eight seeds. With a single step answers below half the range are rounded to nothing, which is why the "
+              "ablation is plain training."),
         Claim("H8", "ten permutations of MNIST are learned with little forgetting", kind="paper", where="table 1",
               ablation=("sequential", "random"), null=("tuned", "replay", "readouts"), grows="epochs",
               checks=[at_least("acc", {"paper": 0.93}), at_least("bwt", {"paper": -0.03}),
