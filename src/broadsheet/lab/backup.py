@@ -41,6 +41,9 @@ LONGEST_ROW = 8 * MIB
 AT_ONCE = 100
 """Rows that are written at once."""
 
+GAP = 100_000
+"""Numbers that are left out: some were given after the archive was made, and stand in links that went out."""
+
 LEFT_OUT = ("events", "revisions", *(table.__tablename__ for table in (people.Token, people.SignIn, people.Rate)))
 """Tables that say what happens now, and who is signed in."""
 
@@ -64,7 +67,7 @@ def backup(store: Store, file: Path) -> dict[str, int]:
 
 
 def _write_tables(store: Store, archive: zipfile.ZipFile, counts: dict[str, int]) -> list[str]:
-    """Writes all rows as of one moment; returns the identities of the runs."""
+    """Writes all rows as of one moment, in order, as an answer points to a comment before it; returns the runs' identities."""
     level = "REPEATABLE READ" if store.engine.dialect.name == "postgresql" else "SERIALIZABLE"
     runs: list[str] = []
     with store.guarded(), store.engine.connect().execution_options(isolation_level=level) as connection:
@@ -73,7 +76,7 @@ def _write_tables(store: Store, archive: zipfile.ZipFile, counts: dict[str, int]
         for table in _tables():
             counts[table.name] = 0
             with archive.open(f"tables/{table.name}.jsonl", "w") as stream:
-                for row in connection.execute(select(table)).mappings():
+                for row in connection.execute(select(table).order_by(*table.primary_key)).mappings():
                     stream.write((json.dumps(_to_json(table, dict(row)), ensure_ascii=False) + "\n").encode())
                     counts[table.name] += 1
                     if table.name == "runs":
@@ -129,9 +132,16 @@ def restore(store: Store, file: Path) -> dict[str, int]:
 def _insert(session: Session, table: Table, rows: Iterator[dict[str, Any]]) -> None:
     while some := list(islice(rows, AT_ONCE)):
         session.execute(insert(table), some)
-    if session.get_bind().dialect.name == "postgresql" and "id" in table.c and table.c.id.autoincrement is True:
+    if "id" not in table.c or table.c.id.autoincrement is not True:
+        return
+    for_ever = table.dialect_options["sqlite"]["autoincrement"]  # whose numbers are never given again
+    last = f"COALESCE(MAX(id), 0) + {GAP if for_ever else 0}"
+    if session.get_bind().dialect.name == "postgresql":
         sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
-        session.execute(text(f"SELECT setval({sequence}, COALESCE(MAX(id), 1)) FROM {table.name}"))
+        session.execute(text(f"SELECT setval({sequence}, GREATEST({last}, 1)) FROM {table.name}"))
+    elif for_ever:
+        session.execute(text(f"DELETE FROM sqlite_sequence WHERE name = '{table.name}'"))
+        session.execute(text(f"INSERT INTO sqlite_sequence (name, seq) SELECT '{table.name}', {last} FROM {table.name}"))
 
 
 def _members(archive: zipfile.ZipFile, file: Path, room: int) -> list[zipfile.ZipInfo]:
