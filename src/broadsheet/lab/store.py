@@ -276,7 +276,8 @@ def raise_revision(session: Session, name: str) -> int:
 
     To be called first: it takes the write lock, so that transactions that change the same thing come one after the other.
     """
-    session.execute(update(Revision).where(Revision.name == name).values(number=Revision.number + 1))
+    raised = update(Revision).where(Revision.name == name).values(number=Revision.number + 1)
+    session.execute(raised.execution_options(synchronize_session=False))  # else it looks through all the session has
     return session.scalars(select(Revision.number).where(Revision.name == name)).one()
 
 

@@ -39,7 +39,7 @@ def _recount(session: Session, slug: str, now: datetime, turn: int | None) -> No
     found = session.get_one(Notice, slug)
     found.votes = session.scalar(_of_voters(select(func.count()), slug)) or 0
     if turn is None or (found.votes + turn) % (1 + found.votes // EXACT) == 0:
-        found.weight = round(_weight(session, slug, now), 6)
+        found.weight = round(_weight(session, slug, now), 6) if found.votes else 0.0
     return Noticed(found.votes, found.weight, found.comments)
 
 
