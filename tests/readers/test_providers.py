@@ -307,6 +307,7 @@ def test_names_from_elsewhere_are_names_of_ours(browser_at, provider):
         page = browser.get("/account").text
         assert f"<h1>{shown}" in page
         assert "<script>" not in page
+    assert max(len(one.name) for one in held(browser.app.state.edition.store, Identity)) <= 200
 
 
 def test_a_provider_that_is_away(browser_at, provider):

@@ -287,8 +287,9 @@ class Edition:
         for slug in [slug for slug in slugs if slug in self.view.papers][-50:]:
             for rank, other in enumerate(self.similar(slug, 20)):
                 said[other] = said.get(other, 0.0) + 1 / (10 + rank)
+        there = set(slugs)
         found = sorted(said, key=lambda slug: (-said[slug], slug))
-        return [slug for slug in found if slug not in set(slugs)][:most]
+        return [slug for slug in found if slug not in there][:most]
 
     def near(self, slugs: Iterable[str], most: int = 2) -> dict[str, list[str]]:
         """For each paper that has no system here, the nearest ones that have one, where any is near: by meaning (`NEAR`).

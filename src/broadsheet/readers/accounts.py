@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from broadsheet.errors import InputError, NotFoundError, StoreError
 from broadsheet.lab.people import LONGEST_ADDRESS, Account, ApiToken, Identity, Passkey, SignIn, Token, Vote
-from broadsheet.lab.store import Store
+from broadsheet.lab.store import Store, raise_revision
 from broadsheet.readers import keys, notices
 from broadsheet.readers.mail import one_line
 
@@ -134,6 +134,11 @@ def account(session: Session, number: int) -> Account:
     if found is None:
         raise NotFoundError("There is no such account.")
     return found
+
+
+def hold(session: Session, number: int) -> None:
+    """Lets changes of what belongs to an account come one after the other, until the transaction ends."""
+    session.execute(update(Account).where(Account.id == number).values(role=Account.role))
 
 
 def ask(
@@ -261,6 +266,7 @@ def open_session(session: Session, found: Account, agent: str, now: datetime) ->
 
 def check_way_in(session: Session, number: int) -> None:
     """Raises `InputError` where nothing is left that signs an account in: no address, no passkey, no provider."""
+    hold(session, number)  # of two that remove the last two, one fails
     if account(session, number).address:
         return
     for table in (Passkey, Identity):
@@ -358,6 +364,7 @@ def rename(store: Store, number: int, text: str) -> str:
     taken = update(Account).where(Account.id == number).values(name=name, key=name_key(name))
     try:
         with store.session() as session:
+            raise_revision(session, "readers")  # comments show it
             session.execute(taken)
     except StoreError as error:
         if isinstance(error.__cause__, IntegrityError):  # somebody took it just now
@@ -394,6 +401,7 @@ def set_role(store: Store, who: str, role: str) -> None:
 def block(store: Store, number: int, blocked: bool = True) -> None:
     """Shuts an account out, or lets it in again; its sessions and keys end, and its votes count no more, or again."""
     with store.session() as session:
+        raise_revision(session, "readers")
         account(session, number).blocked = blocked
         session.flush()
         notices.recount(session, session.scalars(select(Vote.slug).where(Vote.account_id == number)).all())

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from broadsheet.errors import InputError, NotFoundError
 from broadsheet.lab.people import Account, Collected, Collection, ReadMark
 from broadsheet.lab.store import Store
+from broadsheet.readers import accounts
+from broadsheet.readers.comments import clean
 from broadsheet.readers.marks import LATER
 
 MOST_COLLECTIONS, MOST_PAPERS = 200, 2000
@@ -31,6 +33,7 @@ class Shelf:
     text: str
     kind: str
     public: bool
+    made: datetime
     changed: datetime
     papers: Sequence[tuple[str, str]] = ()
     count: int = 0
@@ -45,7 +48,7 @@ def make(store: Store, number: int, title: str, text: str = "", public: bool = F
     title, text, name = _checked(title, text)
     now = datetime.now(UTC)
     with store.session() as session:
-        _lock(session, number)
+        accounts.hold(session, number)
         held = list(session.execute(select(Collection.name).where(Collection.account_id == number)).scalars())
         if name in held:
             raise InputError("You have a collection of that title.")
@@ -58,7 +61,7 @@ def change(store: Store, number: int, collection: int, title: str, text: str, pu
     """Changes what a collection of an account is called, says, and whether others see it."""
     title, text, name = _checked(title, text)
     with store.session() as session:
-        _lock(session, number)
+        accounts.hold(session, number)
         found = _own(session, number, collection)
         other = session.scalars(select(Collection.id).where(Collection.account_id == number, Collection.name == name)).first()
         if other not in (None, collection):
@@ -72,6 +75,7 @@ def change(store: Store, number: int, collection: int, title: str, text: str, pu
 def drop(store: Store, number: int, collection: int) -> None:
     """Deletes a collection of an account; its papers stay on the page."""
     with store.session() as session:
+        accounts.hold(session, number)
         found = _own(session, number, collection)
         session.execute(delete(Collected).where(Collected.collection_id == found.id))
         session.delete(found)
@@ -79,16 +83,18 @@ def drop(store: Store, number: int, collection: int) -> None:
 
 def put(store: Store, number: int, collection: int, slug: str, note: str | None = None) -> None:
     """Puts a paper at the end of a collection, or changes its note; without a note, one that is there stays."""
+    note = None if note is None else clean(note)
     if note is not None and len(note) > LONGEST_NOTE:
         raise InputError(f"A note has {LONGEST_NOTE} characters at the most.")
     with store.session() as session:
-        _lock(session, number)
+        accounts.hold(session, number)
         _put(session, _own(session, number, collection), slug, note)
 
 
 def take(store: Store, number: int, collection: int, slug: str) -> None:
     """Takes a paper out of a collection."""
     with store.session() as session:
+        accounts.hold(session, number)
         found = _own(session, number, collection)
         session.execute(delete(Collected).where(Collected.collection_id == found.id, Collected.slug == slug))
         found.changed = datetime.now(UTC)
@@ -97,18 +103,22 @@ def take(store: Store, number: int, collection: int, slug: str) -> None:
 def move(store: Store, number: int, collection: int, slug: str, place: int) -> None:
     """Moves a paper of a collection to a place, counted from 0; those behind it follow."""
     with store.session() as session:
-        _lock(session, number)
+        accounts.hold(session, number)
         found = _own(session, number, collection)
-        order = list(
-            session.scalars(select(Collected.slug).where(Collected.collection_id == found.id).order_by(Collected.place))
-        )
+        placed = select(Collected.slug, Collected.place).where(Collected.collection_id == found.id).order_by(Collected.place)
+        places = {row.slug: row.place for row in session.execute(placed)}
+        order = list(places)
         if slug not in order:
             raise NotFoundError("That paper is not in this collection.")
         order.remove(slug)
         order.insert(min(max(place, 0), len(order)), slug)
-        for position, one in enumerate(order):
-            wanted = update(Collected).where(Collected.collection_id == found.id, Collected.slug == one)
-            session.execute(wanted.values(place=position))
+        rows = [
+            {"collection_id": found.id, "slug": one, "place": position}
+            for position, one in enumerate(order)
+            if places[one] != position
+        ]
+        if rows:
+            session.execute(update(Collected), rows)
         found.changed = datetime.now(UTC)
 
 
@@ -116,7 +126,7 @@ def later(store: Store, number: int, slug: str, keep: bool) -> None:
     """Keeps a paper for later, or no longer; each account has one such list, for itself alone."""
     now = datetime.now(UTC)
     with store.session() as session:
-        _lock(session, number)
+        accounts.hold(session, number)
         wanted = select(Collection).where(Collection.account_id == number, Collection.kind == LATER)
         found = session.scalars(wanted).one_or_none()
         if found is None:
@@ -137,7 +147,7 @@ def later(store: Store, number: int, slug: str, keep: bool) -> None:
 def mark_read(store: Store, number: int, slug: str, read: bool) -> None:
     """Marks a paper as read, or takes the mark away."""
     with store.session() as session:
-        _lock(session, number)
+        accounts.hold(session, number)
         there = session.get(ReadMark, (number, slug))
         if read and there is None:
             session.add(ReadMark(account_id=number, slug=slug, made=datetime.now(UTC)))
@@ -152,61 +162,57 @@ def of_account(store: Store, number: int) -> list[Shelf]:
 
 def public(store: Store, most: int = 200) -> list[Shelf]:
     """Collections that everybody may see and that hold something, the one changed last first."""
-    return [shelf for shelf in _listed(store, Collection.public.is_(True), most) if shelf.count]
+    held = select(Collected.slug).where(Collected.collection_id == Collection.id).exists()
+    return _listed(store, Collection.public & ~Account.blocked & held, most)
 
 
 def shelf(store: Store, collection: int, number: int | None) -> Shelf:
-    """A collection with its papers, for whoever may see it; raises `NotFoundError` for others as for none."""
+    """A collection with its papers, for whoever may see it; raises `NotFoundError` for others as for none.
+
+    Those of an account that is blocked are seen by nobody else.
+    """
     with store.session() as session:
-        query = select(Collection, Account.name).join(Account, Account.id == Collection.account_id)
+        query = select(Collection, Account.name, Account.blocked).join(Account, Account.id == Collection.account_id)
         row = session.execute(query.where(Collection.id == collection)).one_or_none()
-        if row is None or not (row[0].public or row[0].account_id == number):
+        if row is None or not ((row[0].public and not row[2]) or row[0].account_id == number):
             raise NotFoundError("There is no such collection.")
         papers = select(Collected.slug, Collected.note).where(Collected.collection_id == collection).order_by(Collected.place)
         return _shelf(row[0], row[1], [(slug, note) for slug, note in session.execute(papers)])
 
 
-def owner(store: Store, collection: int) -> int | None:
-    """Whose a collection is; None where there is none."""
+def owner(store: Store, collection: int) -> tuple[int, datetime] | None:
+    """Whose a collection is, and since when; None where there is none."""
+    query = select(Collection.account_id, Collection.made).where(Collection.id == collection)
     with store.session() as session:
-        return session.scalars(select(Collection.account_id).where(Collection.id == collection)).one_or_none()
+        row = session.execute(query).one_or_none()
+        return (row.account_id, row.made) if row is not None else None
 
 
 def _listed(store: Store, which: ColumnElement[bool], most: int = MOST_COLLECTIONS) -> list[Shelf]:
-    size = func.count(Collected.slug)
-    query = (
-        select(Collection, Account.name, size)
-        .join(Account, Account.id == Collection.account_id)
-        .outerjoin(Collected, Collected.collection_id == Collection.id)
-        .where(which)
-        .group_by(Collection.id, Account.name)
-        .order_by(Collection.changed.desc())
-        .limit(most)
-    )
+    query = select(Collection, Account.name).join(Account, Account.id == Collection.account_id).where(which)
+    sizes = select(Collected.collection_id, func.count()).group_by(Collected.collection_id)
     with store.session() as session:
-        return [_shelf(row[0], row[1], (), row[2]) for row in session.execute(query)]
+        rows = session.execute(query.order_by(Collection.changed.desc(), Collection.id).limit(most)).all()
+        wanted = sizes.where(Collected.collection_id.in_([row[0].id for row in rows]))
+        counts: dict[int, int] = {row[0]: row[1] for row in session.execute(wanted)}
+        return [_shelf(row[0], row[1], (), counts.get(row[0].id, 0)) for row in rows]
 
 
 def _shelf(row: Collection, owner: str, papers: Sequence[tuple[str, str]], count: int | None = None) -> Shelf:
     return Shelf(
-        row.id, row.account_id, owner, row.name, row.title, row.text, row.kind, row.public, row.changed, papers,
+        row.id, row.account_id, owner, row.name, row.title, row.text, row.kind, row.public, row.made, row.changed, papers,
         len(papers) if count is None else count,
     )  # fmt: skip
 
 
 def _checked(title: str, text: str) -> tuple[str, str, str]:
-    title = " ".join(title.split())
+    title, text = " ".join(clean(title).split()), clean(text)
     name = re.sub(r"[\W_]+", "-", title.casefold()).strip("-")[:80]
     if not name or len(title) > LONGEST_TITLE:
         raise InputError(f"A collection has a title of 1 to {LONGEST_TITLE} characters.")
     if len(text) > LONGEST_TEXT:
         raise InputError(f"What a collection says of itself has {LONGEST_TEXT} characters at the most.")
-    return title, text.strip(), name
-
-
-def _lock(session: Session, number: int) -> None:
-    """Changes of one account's lists come one after the other."""
-    session.execute(update(Account).where(Account.id == number).values(role=Account.role))
+    return title, text, name
 
 
 def _own(session: Session, number: int, collection: int) -> Collection:

@@ -41,7 +41,11 @@ TWICE = timedelta(minutes=10)
 PER_PAGE, MOST_ANSWERS = 20, 100
 """Comments of a page, without their answers; and answers that a comment may have."""
 
-LINK = re.compile(r"https?:|www\.|mailto:|\][(\[:]|<[a-z][a-z0-9+.-]*:|<[^>\s]+@|\b[\w-]+\.[a-z]{2,6}/", re.IGNORECASE)
+LINK = re.compile(
+    r"https?:|www\.|mailto:|\][(\[:]|"
+    r"<[a-z][a-z0-9+.-]*:|<[^>\s]{1,254}@|\b[\w-]{1,63}\.[a-z]{2,6}/",
+    re.IGNORECASE,
+)
 ADDRESS = re.compile(r"[!#-;=?-\[\]_a-z~%]+")
 SHOWN, WAITING, HIDDEN, DELETED = "shown", "waiting", "hidden", "deleted"
 REPRODUCED = ("", "yes", "no")
@@ -102,8 +106,7 @@ def tidy(text: str, most: int = LONGEST) -> str:
     is empty or too long."""
     if len(text) > 2 * most:
         raise InputError(f"That is too long: {most} characters are allowed.")
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept = "".join(char for char in lines if char in "\n\t" or (_kept(char) and char not in UNWANTED)).strip()
+    kept = clean(text)
     if not kept:
         raise InputError("There is nothing in it.")
     if len(kept) > most:
@@ -111,8 +114,14 @@ def tidy(text: str, most: int = LONGEST) -> str:
     return kept
 
 
+def clean(text: str) -> str:
+    """A text of several lines without control characters, marks that turn its direction round, and what is no character."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(char for char in lines if char in "\n\t" or (_kept(char) and char not in UNWANTED)).strip()
+
+
 def _kept(char: str) -> bool:
-    return unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp")
+    return unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp") and char not in "\ufffe\uffff"
 
 
 def add(

@@ -76,6 +76,7 @@ def delete_account(store: Store, number: int) -> None:
     """
     with store.session() as session:
         raise_revision(session, "readers")  # first: votes and comments of the same moment wait
+        accounts.hold(session, number)
         found = accounts.account(session, number)
         slugs = set(session.scalars(select(Vote.slug).where(Vote.account_id == number)))
         comments = list(session.execute(select(Comment.id, Comment.slug).where(Comment.account_id == number)))
@@ -151,15 +152,15 @@ def change_address(store: Store, number: int, token: str, session_kept: str) -> 
 
 def _move_letters(session: Session, found: Account, new: str) -> None:
     """Carries an account's subscriptions to another address; those that it has already are not doubled."""
-    there = {
-        tuple(row) for row in session.execute(select(Subscription.kind, Subscription.value).where(Subscription.address == new))
-    }
+    there = {(row.kind, row.value): row for row in session.scalars(select(Subscription).where(Subscription.address == new))}
     for row in list(session.scalars(select(Subscription).where(_letters(found)))):
+        same = there.get((row.kind, row.value))
         if row.address == new:
             row.account_id = found.id
-        elif row.state != "active" or (row.kind, row.value) in there:
+        elif row.state != "active" or (same is not None and same.state == "active"):
             subscriptions.end(session, [row.id])
         else:
+            subscriptions.end(session, [same.id] if same is not None else [])  # nobody has confirmed it
             row.address, row.account_id = new, found.id
 
 

@@ -19,8 +19,8 @@ from broadsheet.readers.comments import DELETED, HIDDEN, SHOWN, WAITING, Said, s
 
 CLAIMS = rates.Limit("asked to be confirmed", 10, 86_400)
 LONGEST_WORDS = 400
-MOST, LATEST = 200, 50
-"""Comments, and claims of authorship, that a queue shows at once; and comments that were hidden last."""
+MOST, LATEST, MOST_WORDINGS = 200, 50, 400
+"""Comments, and claims of authorship, that a queue shows at once; comments that were hidden last; earlier words of them."""
 
 ACTIONS = ("show", "hide", "dismiss", "block")
 
@@ -83,7 +83,8 @@ def _cases(session: Session, *which: ColumnElement[bool], latest: bool = False) 
     wordings: dict[int, list[str]] = {}
     for complaint in session.scalars(select(Complaint).where(Complaint.comment_id.in_(numbers), Complaint.outcome == "")):
         reasons.setdefault(complaint.comment_id, []).append(complaint.reason)
-    for wording in session.scalars(select(Wording).where(Wording.comment_id.in_(numbers)).order_by(Wording.id)):
+    before = select(Wording).where(Wording.comment_id.in_(numbers)).order_by(Wording.id.desc()).limit(MOST_WORDINGS)
+    for wording in list(session.scalars(before))[::-1]:
         wordings.setdefault(wording.comment_id, []).append(wording.text)
     return [Case(one, reasons.get(one.id, ()), wordings.get(one.id, ())) for one in found]
 

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oidc.core import CodeIDToken
@@ -186,7 +187,7 @@ def _who(provider: Provider, token: dict[str, Any], keys_of: dict[str, Any], non
         raise ProviderError(f"What {provider.name} calls you is no name ({type(subject).__name__}).")
     shown = [provider.claim] if provider.claim else ["preferred_username", "name"]
     name = next((claims[one] for one in shown if isinstance(claims.get(one), str) and claims[one].strip()), subject)
-    return Who(provider.issuer, subject, one_line(name, LONGEST))
+    return Who(provider.issuer, subject, one_line(name, LONGEST)[:LONGEST])
 
 
 def _metadata(provider: Provider) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def _read(address: str, provider: Provider) -> dict[str, Any]:
         with requests.get(address, timeout=TIMEOUT, allow_redirects=False, stream=True) as answer:
             text = answer.raw.read(MIB + 1, decode_content=True) if answer.status_code == 200 else b""
         found = json.loads(text) if len(text) <= MIB else None
-    except (requests.RequestException, OSError, ValueError):
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
         found = None
     if not isinstance(found, dict):
         raise ProviderError(f"{provider.name} cannot be asked just now.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
-from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute
@@ -14,9 +14,14 @@ from broadsheet.errors import InputError, NotFoundError
 from broadsheet.lab.people import Account, Submission
 from broadsheet.lab.store import Store
 from broadsheet.page.identifiers import identifier
+from broadsheet.readers import accounts
+from broadsheet.readers.comments import clean
 
 MOST_WAITING = 10
 """What one account may have waiting."""
+
+REPOSITORY = re.compile(r"https://((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d{1,5})?)((?:/[\w.~+%-]+)+)/*", re.IGNORECASE | re.ASCII)
+"""The address of a repository, of characters that mean nothing to a shell: the administrator copies it into one."""
 
 Kind = Literal["paper", "repository"]
 Outcome = Literal["accepted", "refused"]
@@ -43,17 +48,18 @@ def submit(store: Store, number: int, given: str, note: str = "") -> int:
     Raises `InputError` for anything else, for what waits already, and where too much of the account's waits.
     """
     kind, value = read(given)
+    note = clean(note)
     if len(note) > 400:
         raise InputError("A note has 400 characters at the most.")
     with store.session() as session:
-        session.execute(update(Account).where(Account.id == number).values(role=Account.role))  # one after the other
+        accounts.hold(session, number)
         waiting = select(func.count()).select_from(Submission).where(Submission.state == "waiting")
         if session.scalar(waiting.where(Submission.value == value)):
             raise InputError(f"{value} waits already.")
         if (session.scalar(waiting.where(Submission.account_id == number)) or 0) >= MOST_WAITING:
             raise InputError(f"{MOST_WAITING} of yours wait already; the administrator looks at those first.")
         made = Submission(
-            account_id=number, kind=kind, value=value, note=note.strip(), state="waiting", made=datetime.now(UTC), settled=None
+            account_id=number, kind=kind, value=value, note=note, state="waiting", made=datetime.now(UTC), settled=None
         )  # fmt: skip
         session.add(made)
         session.flush()
@@ -66,11 +72,10 @@ def read(given: str) -> tuple[Kind, str]:
     arxiv = identifier(text)
     if arxiv is not None:
         return "paper", arxiv
-    found = urlsplit(text)
-    whole = found.scheme == "https" and found.hostname and "." in found.hostname and found.path.strip("/")
-    if not whole or found.username or found.query or found.fragment or len(text) > 400 or not text.isprintable() or " " in text:
+    found = REPOSITORY.fullmatch(text)
+    if found is None or len(text) > 400:
         raise InputError("An arXiv identifier is wanted, or the https address of a repository with a claims.toml.")
-    return "repository", f"https://{found.netloc.lower()}{found.path.rstrip('/')}"
+    return "repository", f"https://{found[1].lower()}{found[2]}"
 
 
 def waiting(store: Store) -> list[Brought]:
@@ -95,7 +100,7 @@ def settle(store: Store, number: int, outcome: Outcome, answer: str = "") -> Non
     """The administrator's word; raises `InputError` where there was one already."""
     with store.session() as session:
         wanted = update(Submission).where(Submission.id == number, Submission.state == "waiting")
-        values = {"state": outcome, "answer": answer.strip()[:400], "settled": datetime.now(UTC)}
+        values = {"state": outcome, "answer": clean(answer)[:400], "settled": datetime.now(UTC)}
         if not session.execute(wanted.values(**values)).rowcount:  # type: ignore[attr-defined]
             raise InputError("That submission does not wait any more.")
 

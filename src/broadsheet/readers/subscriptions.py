@@ -197,8 +197,8 @@ def end(session: Session, numbers: Sequence[int]) -> int:
         part = numbers[start : start + 500]
         session.execute(delete(Letter).where(Letter.subscription_id.in_(part)))
         count += session.execute(delete(Subscription).where(Subscription.id.in_(part))).rowcount  # type: ignore[attr-defined]
-    same = select(Subscription.id).where(Subscription.kind == Issue.kind, Subscription.value == Issue.value)
-    session.execute(delete(Issue).where(Issue.kind == "search", ~same.exists()))  # somebody's own words
+    followed = select(Subscription.value).where(Subscription.kind == "search")
+    session.execute(delete(Issue).where(Issue.kind == "search", Issue.value.not_in(followed)))  # somebody's own words
     return count
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request
@@ -26,6 +28,7 @@ from broadsheet.web.administration import Admin, import_given
 from broadsheet.web.api import OPEN, SIGNED, WRONG
 from broadsheet.web.feeds import feed_of
 from broadsheet.web.mathematics import plain
+from broadsheet.web.render import link
 
 router = APIRouter(include_in_schema=False)
 api = APIRouter(prefix="/api/v1", tags=["readers"])
@@ -38,6 +41,9 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Slug = Annotated[str, Form(max_length=200)]
 Title = Annotated[str, Form(max_length=400)]
 Words = Annotated[str, Form(max_length=8000)]
+
+PER_PAGE = 100
+"""Papers of a collection that a page shows."""
 
 SUBMISSIONS = rates.Limit("brought", 20, 86_400)
 KINDS = {
@@ -75,7 +81,13 @@ def private_feed(store: Store, shelf: Shelf) -> str:
     """The path of a collection's feed; that of a private one cannot be guessed."""
     if shelf.public:
         return f"/feeds/collections/{shelf.id}.atom"
-    return f"/feeds/collections/{shelf.id}/{keys.signature(keys.site_key(store), 'feed', f'{shelf.owner} {shelf.id}')}.atom"
+    signature = keys.signature(keys.site_key(store), "feed", _signed_by(shelf.id, shelf.owner, shelf.made))
+    return f"/feeds/collections/{shelf.id}/{signature}.atom"
+
+
+def _signed_by(number: int, owner: int, made: datetime) -> str:
+    """What a private feed is signed by: the number of a collection that was deleted may be given again."""
+    return f"{owner} {number} {made.astimezone(UTC).isoformat()}"
 
 
 @router.get("/collections")
@@ -110,25 +122,41 @@ async def make(
 
 
 @router.get("/collections/{number}")
-async def one(request: Request, number: Number) -> Response:
-    return await _shelf_page(request, number)
+async def one(request: Request, number: Number, part: Annotated[int, Query(alias="number", ge=1, le=100_000)] = 1) -> Response:
+    return await _shelf_page(request, number, part)
 
 
-async def _shelf_page(request: Request, number: int, code: int = 200, mistake: str = "") -> Response:
+async def _shelf_page(request: Request, number: int, part: int = 1, code: int = 200, mistake: str = "") -> Response:
     edition = _edition(request)
 
     def held() -> dict[str, Any]:
         shelf = collecting.shelf(edition.store, number, _mine(request))
+        papers = [(edition.view.papers[slug], note) for slug, note in shelf.papers if slug in edition.view.papers]
+        start, last = (part - 1) * PER_PAGE, max(1, math.ceil(len(papers) / PER_PAGE))
+        if part > last:
+            raise NotFoundError(f"There is no page {part}; the last one is {last}.")
         return {
             "shelf": shelf,
             "own": shelf.owner == _mine(request),
-            "papers": [(edition.view.papers[slug], note) for slug, note in shelf.papers if slug in edition.view.papers],
+            "papers": papers[start : start + PER_PAGE],
+            "count": len(papers),
+            "start": start,
+            "number": part,
+            "last": last,
             "similar": edition.similar_to_all(shelf.slugs),
             "feed": private_feed(edition.store, shelf),
             "mine": marks.mine(edition.store, who) if (who := _mine(request)) else marks.NOBODY,
         }
 
     return shown(request, "collection.html", code, mistake=mistake, **(await run_in_threadpool(held)))
+
+
+def _place(request: Request, reader: Reader, number: int, slug: str) -> str:
+    """Where a paper of a collection stands."""
+    view = _edition(request).view
+    order = [one for one in collecting.shelf(_store(request), number, reader.id).slugs if one in view.papers]
+    part = order.index(slug) // PER_PAGE + 1 if slug in order else 1
+    return link(f"/collections/{number}", number=part if part > 1 else "") + f"#{slug}"
 
 
 @router.post("/collections/{number}/change")
@@ -145,7 +173,7 @@ async def change(
     except NotFoundError:
         raise
     except InputError as error:
-        return await _shelf_page(request, number, 422, str(error))
+        return await _shelf_page(request, number, code=422, mistake=str(error))
     return RedirectResponse(f"/collections/{number}", 303)
 
 
@@ -165,8 +193,8 @@ async def put(
         await run_in_threadpool(collecting.put, _store(request), reader.id, number, slug, note)
     except InputError as error:
         await run_in_threadpool(collecting.shelf, _store(request), number, reader.id)  # of others: there is none
-        return await _shelf_page(request, number, 422, str(error))
-    return RedirectResponse(f"/collections/{number}#{slug}", 303)
+        return await _shelf_page(request, number, code=422, mistake=str(error))
+    return RedirectResponse(await run_in_threadpool(_place, request, reader, number, slug), 303)
 
 
 @router.post("/collections/{number}/take")
@@ -180,7 +208,7 @@ async def move(
     request: Request, reader: SignedIn, number: Number, paper: Slug, place: Annotated[int, Form(ge=-1, le=2000)]
 ) -> Response:
     await run_in_threadpool(collecting.move, _store(request), reader.id, number, paper, place)
-    return RedirectResponse(f"/collections/{number}#{paper}", 303)
+    return RedirectResponse(await run_in_threadpool(_place, request, reader, number, paper), 303)
 
 
 @router.post("/collect")
@@ -221,7 +249,7 @@ async def export(request: Request, number: Number, ending: Literal["bib", "json"
     """A collection for reference managers."""
     shelf = await run_in_threadpool(collecting.shelf, _store(request), number, _mine(request))
     view = _edition(request).view
-    text = exported([view.papers[slug] for slug in shelf.slugs if slug in view.papers], ending)
+    text = await run_in_threadpool(exported, [view.papers[slug] for slug in shelf.slugs if slug in view.papers], ending)
     name = shelf.name.encode("ascii", "ignore").decode().strip("-") or "collection"
     headers = {"content-disposition": f'attachment; filename="{name}.{ending}"', "cache-control": "private, no-store"}
     return Response(text, media_type=f"{KINDS[ending]}; charset=utf-8", headers=headers)
@@ -239,10 +267,10 @@ async def own_feed(request: Request, number: Number, signature: str) -> Response
     store = _store(request)
 
     def found() -> Shelf:
-        owner = collecting.owner(store, number)
-        if owner is None or not keys.signed(keys.site_key(store), "feed", f"{owner} {number}", signature):
+        known = collecting.owner(store, number)
+        if known is None or not keys.signed(keys.site_key(store), "feed", _signed_by(number, *known), signature):
             raise NotFoundError("There is no such collection.")
-        return collecting.shelf(store, number, owner)
+        return collecting.shelf(store, number, known[0])
 
     answer = _feed(request, await run_in_threadpool(found))
     answer.headers["cache-control"] = "private, no-store"

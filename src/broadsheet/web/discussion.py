@@ -20,11 +20,11 @@ from broadsheet.readers import comments, marks, moderation, votes
 from broadsheet.readers.accounts import Reader
 from broadsheet.readers.comments import Said
 from broadsheet.readers.rates import TooOftenError
-from broadsheet.web import markdown, people
+from broadsheet.web import markdown, people, render
 from broadsheet.web.accounts import SignedIn, shown
 from broadsheet.web.api import OPEN, SIGNED
 from broadsheet.web.pages import PageNumber, page
-from broadsheet.web.render import base, link, templates
+from broadsheet.web.render import base, link
 from broadsheet.web.security import is_administrator, require_administrator
 
 router = APIRouter(include_in_schema=False)
@@ -308,9 +308,8 @@ async def feed(request: Request, slug: str) -> Response:
     found = _paper(request, slug)
     said = await run_in_threadpool(comments.latest, _store(request), found.slug)
     updated = max((one.edited or one.made for one in said), default=None)
-    text = templates.get_template("comments.xml").render(
-        base=base(request), paper=found, said=said, updated=updated, as_html=_as_html(request)
-    )
+    given: dict[str, Any] = {"base": base(request), "paper": found, "said": said, "updated": updated}
+    text = await run_in_threadpool(lambda: render.feed("comments.xml", as_html=_as_html(request), **given))
     return Response(text, media_type="application/atom+xml")
 
 

@@ -15,7 +15,7 @@ from broadsheet import __version__
 from broadsheet.errors import NotFoundError
 from broadsheet.page import intake
 from broadsheet.page.edition import Edition, Filters, month_of, week_of
-from broadsheet.web.render import base, day_text, link, templates
+from broadsheet.web.render import base, day_text, feed, link, templates
 from broadsheet.web.security import is_administrator
 
 router = APIRouter(include_in_schema=False)
@@ -34,8 +34,8 @@ def feed_of(request: Request, title: str, path: str, slugs: Sequence[str]) -> Re
     shown = [view.papers[slug] for slug in slugs[:ENTRIES]]
     updated = max((paper.day for paper in shown if paper.day), default="1970-01-01")
     own = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    text = templates.get_template("feed.xml").render(
-        base=base(request), title=title, path=path, own=own, papers=shown, updated=updated, standings=view.standings
+    text = feed(
+        "feed.xml", base=base(request), title=title, path=path, own=own, papers=shown, updated=updated, standings=view.standings
     )
     return Response(text, media_type="application/atom+xml")
 

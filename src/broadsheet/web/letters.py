@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import datetime
+from email.message import EmailMessage
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Path, Query, Request
@@ -18,14 +18,12 @@ from broadsheet.lab.store import Store
 from broadsheet.readers import accounts, keys, lists, mail, subscriptions
 from broadsheet.readers.accounts import LinkError, Reader
 from broadsheet.readers.lists import Followed
-from broadsheet.readers.mail import MailError
 from broadsheet.readers.subscriptions import Following
 from broadsheet.web import people
 from broadsheet.web.accounts import NO_REFERRER, count_asking, shown
 from broadsheet.web.api import SIGNED
 from broadsheet.web.render import templates
 
-logger = logging.getLogger("broadsheet.site")
 router = APIRouter(include_in_schema=False)
 api = APIRouter(prefix="/api/v1", tags=["readers"])
 
@@ -82,20 +80,16 @@ async def subscribe(
         return subscriptions.ask(_store(request), to, followed, rhythm)
 
     if (token := await run_in_threadpool(work)) is not None:
-        later.add_task(_send_link, out, people.sender(request), to, token, followed, rhythm)
+        sender = people.sender(request)
+        later.add_task(people.send, request, out, _link_letter(sender, to, token, followed, rhythm), sender.address)
     return shown(request, "subscribe-sent.html", address=to, followed=followed)
 
 
-def _send_link(out: mail.Post, sender: mail.Sender, to: str, token: str, followed: Followed, rhythm: str) -> None:
+def _link_letter(sender: mail.Sender, to: str, token: str, followed: Followed, rhythm: str) -> EmailMessage:
     text = templates.get_template("letters/confirm.txt").render(
         url=f"{sender.url}/confirm/{token}", title=sender.name, followed=followed, rhythm=rhythm
     )
-    try:
-        out.send(mail.letter(sender, to, f"Confirm: {followed.plain_title}, {rhythm}", text), sender.address)
-    except (MailError, OSError) as error:
-        logger.error("a letter with a link did not go out", extra={"error": str(error)})
-    finally:
-        out.close()
+    return mail.letter(sender, to, f"Confirm: {followed.plain_title}, {rhythm}", text)
 
 
 @router.get("/confirm/{token}")

@@ -23,6 +23,7 @@ from broadsheet.web.security import message_for
 
 FOLDER = Path(__file__).parent
 ADDRESS = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,}/[^\s,;()<>\"']*[^\s,;()<>\"'.:])", re.IGNORECASE)
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def day_text(day: str | date) -> str:
@@ -84,6 +85,11 @@ def lead(paper: ListedPaper, most: int = 420) -> str:
     """Our summary, else the start of the abstract, cut at a word."""
     text = paper.summary or paper.abstract or ""
     return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " …"
+
+
+def feed(template: str, **given: Any) -> str:
+    """A feed; characters that XML does not have are left out, as one of them would make it unreadable."""
+    return NOT_XML.sub("", templates.get_template(template).render(given))
 
 
 def asset(name: str) -> str:

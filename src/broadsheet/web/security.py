@@ -35,8 +35,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-SECRETS = re.compile(r"^/(sign-in|confirm|unsubscribe|account/address)/.+")
-"""Paths that hold the secret of a link."""
+SECRETS = re.compile(r"^/(sign-in|confirm|unsubscribe|account/address|feeds/collections/\d+)/.+")
+"""Paths that hold the secret of a link, or of a private feed."""
 
 PERSONAL = "private, no-store"
 LARGEST_BODY, LARGEST_OF_READERS = 64 * 2**20, 2**20
