@@ -116,6 +116,12 @@ def test_no_text_takes_long(text):
     read(text)  # tenths of a second; what grows faster than the text would take minutes
 
 
+def test_a_small_text_makes_no_huge_table():
+    text = "a|" * 900 + "\n" + "-|" * 900 + "\n" + "a\n" * 3000
+    assert len(rendered(text)) < 2 * len(text)
+    assert "<td>" in rendered("a|b\n-|-\n" + "c|d\n" * 1000)
+
+
 def test_markdown_formulas_and_quotes():
     html = str(
         rendered(

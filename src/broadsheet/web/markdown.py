@@ -20,6 +20,9 @@ from broadsheet.web import mathematics
 LONGEST, MOST_MARKS = 20_000, 2_000
 """Characters of a text, and marks of Markdown in it; one with more is shown as it was written."""
 
+MOST_CELLS = 10_000
+"""Cells of a table with all lines of a text as its rows and its widest line as its columns; a row need not write its cells."""
+
 MARKS = "[]()<>*_`&!|"
 QUOTE = re.compile(r"\[\[([A-Za-z0-9_.-]{1,40})\]\]")
 TAGS = mathematics.TAGS | {
@@ -33,12 +36,17 @@ SCHEMES = {"http", "https", "mailto"}
 @lru_cache(maxsize=4096)
 def rendered(text: str, slug: str = "", claims: Sequence[tuple[str, str]] = ()) -> Markup:
     """A comment on a paper as HTML. `claims`: (name, statement) of the paper's, which `[[C3]]` quotes."""
-    if len(text) > LONGEST or sum(map(text.count, MARKS)) > MOST_MARKS:
+    if len(text) > LONGEST or sum(map(text.count, MARKS)) > MOST_MARKS or _cells(text) > MOST_CELLS:
         return Markup('<p class="raw">{}</p>').format(text)
     made = _markdown.render(text, {"slug": slug, "claims": dict(claims), "formulas": not mathematics.too_much(text)})
     return Markup(
         nh3.clean(made, tags=TAGS, attributes=ATTRIBUTES, url_schemes=SCHEMES, link_rel="nofollow ugc noopener")
     )  # fmt: skip
+
+
+def _cells(text: str) -> int:
+    lines = text.split("\n")
+    return max(line.count("|") for line in lines) * len(lines)
 
 
 def words(text: str, most: int = 280) -> str:
