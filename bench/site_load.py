@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import quantiles
@@ -64,9 +65,9 @@ class Client:
         return int(head.split()[1]), length
 
 
-async def steady(port: int, paths: list[str], rate: float, cookie: str = "") -> tuple[list[float], int]:
-    """(latencies from the moment each request was due, ms; how many failed)."""
-    client, times, failed = Client(port, cookie), [], 0
+async def steady(port: int, paths: list[str], rate: float, cookies: Sequence[str] = ("",)) -> tuple[list[float], int]:
+    """(latencies from the moment each request was due, ms; how many failed), by turns of those who have the cookies."""
+    clients, times, failed = [Client(port, cookie) for cookie in cookies], [], 0
     began = time.perf_counter()
 
     async def one(k: int, path: str) -> None:
@@ -74,7 +75,7 @@ async def steady(port: int, paths: list[str], rate: float, cookie: str = "") -> 
         due = began + k / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         try:
-            status, _ = await client.ask(path)
+            status, _ = await clients[k % len(clients)].ask(path)
             failed += status != 200
         except (OSError, asyncio.IncompleteReadError):
             failed += 1
@@ -198,13 +199,13 @@ def digest(store: Store) -> dict[str, object]:
 async def measure_readers(port: int, slugs: list[str], rate: int, seconds: int, sessions: list[str]) -> dict[str, object]:
     """Pages for who is signed in, and for everybody while others vote."""
     draw, found = random.Random(3), {}
-    count, cookie = rate * seconds, f"reader={sessions[0]}"
+    count, cookies = rate * seconds, [f"reader={secret}" for secret in sessions]
     busy = slugs[: len(slugs) // 50]  # those with most votes and comments
     for name, paths in (
         ("front page, signed in, ms", ["/"] * count),
         ("pages of the most noticed papers, signed in, ms", [f"/papers/{draw.choice(busy)}" for _ in range(count)]),
     ):
-        times, failed = await steady(port, paths, rate, cookie)
+        times, failed = await steady(port, paths, rate, cookies)
         found[name] = {**percentiles(times), "failed": failed, "requests": len(times)}
     voting = asyncio.create_task(_vote(port, busy, seconds, sessions))
     times, failed = await steady(port, [f"/papers/{draw.choice(busy)}" for _ in range(count)], rate)

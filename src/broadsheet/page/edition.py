@@ -191,6 +191,7 @@ class Edition:
         self.words = Words()
         self.names = Names()
         self.nearest: Nearest | None = None
+        self._neighbours: dict[str, list[str]] = {}  # of papers that were shown, since the last change of papers or vectors
         self._revisions: dict[str, int] = {}
         self._settled = -SETTLED
         self._lock = threading.Lock()
@@ -204,6 +205,8 @@ class Edition:
             if now == self._revisions:
                 return False
             view = self.view
+            if any(now[name] != self._revisions.get(name) for name in ("papers", "runs", "vectors")):
+                self._neighbours = {}  # a new one: who makes one just now from what was fills the old one
             noticed: dict[str, Noticed] = {}
             if now["readers"] != self._revisions.get("readers", 0):
                 noticed = self._noticed_since(self._revisions.get("readers", 0))
@@ -296,7 +299,12 @@ class Edition:
 
         Without embeddings, where the paper's title or topics name a topic of theirs.
         """
-        return {slug: self._near(slug)[:most] for slug in slugs if slug not in self.view.standings}
+        known = self._neighbours
+        wanted = [slug for slug in slugs if slug not in self.view.standings]
+        for slug in wanted:
+            if slug not in known:
+                known[slug] = self._near(slug)
+        return {slug: known[slug][:most] for slug in wanted}
 
     def _near(self, slug: str) -> list[str]:
         view, nearest = self.view, self.nearest
