@@ -85,7 +85,7 @@ def test_subscribe_confirm_read_and_leave_by_one_click(browser, server, store, c
     assert "Trending papers" in done.text
     assert client_of_nobody.post(link, headers={"origin": BASE}).status_code == client_of_nobody.get(link).status_code == 410
 
-    assert "1 letters of 1 digests are new" in digest(server).stdout
+    assert "New letters: 1, of digests: 1" in digest(server).stdout
     assert "Letters: 0 sent" in digest(server).stdout
     _, message = server.mailbox.to(ADA)
     assert message["Subject"] == "Trending papers: A fresh paper"
@@ -292,7 +292,7 @@ def test_the_words_of_a_search_go_with_who_followed_it(store, server):
 def test_a_dry_run_writes_files_and_stores_nothing(store, server, tmp_path):
     follow(store, ADA, BEN)
     said = digest(server, "--dry-run", tmp_path / "out").stdout
-    assert "2 letters" in said
+    assert ": 2; nothing was sent" in said
     assert len(list((tmp_path / "out").glob("*.eml"))) == 2
     assert not server.mailbox.taken
     assert "Letters: 2 sent" in digest(server).stdout

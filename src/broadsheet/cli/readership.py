@@ -60,13 +60,13 @@ def digest(
     store, sender = Store(), Sender(title, mail_from, url.rstrip("/"))
     letters, composer = Letters(sender, keys.site_key(store)), cache(lambda: _composer(store, sender, meaning))
     if dry_run:
-        print(f"{_preview(store, composer(), letters, wanted, dry_run)} letters are in {dry_run}; nothing was sent.")
+        print(f"Letters in {dry_run}: {_preview(store, composer(), letters, wanted, dry_run)}; nothing was sent.")
         return
     out, stop = post(mail), _asked_to_stop()
     keeping.tidy(store)
     with bar("Digests") as show:
         made = compose(store, composer, wanted, told=lambda share: show(share, ""))
-    print(f"{made.letters} letters of {made.issues} digests are new; {made.empty} lists have nothing to tell.", flush=True)
+    print(f"New letters: {made.letters}, of digests: {made.issues}; lists with nothing to tell: {made.empty}.", flush=True)
     with bar("Letters") as show:
         summary = Sending(store, out, letters).run(
             lambda done, all_: show(min(1.0, done / max(1, all_)), f"{done} of {all_}"), stop.is_set
