@@ -5,13 +5,14 @@ Atomic units throughout. A density matrix D has one matrix a spin, (spins, n, n)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from broadsheet.atoms.charge import charge_and_unpaired
 from broadsheet.atoms.neighbours import check_overlap
@@ -318,10 +319,13 @@ def energy_and_fock(
 
 
 def energy_and_fock_of_orbitals(
-    functional: Functional, molecule: Molecule, C: Float[Array, "spins n occupied"]
+    functional: Functional,
+    molecule: Molecule,
+    C: Float[Array, "spins n orbitals"],
+    empty: tuple[Bool[Array, ""], int] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, "spins n n"]]:
     """The same for D = C C^T, faster, and not to be differentiated: the potential on the grid by differentiation, its matrix by
-    hand.
+    hand. `empty`: whether columns of C are zero from some place on, and that place; they cost nothing where they are.
     """
     level, twice = functional.level, 2 if molecule.restricted else 1
 
@@ -336,9 +340,14 @@ def energy_and_fock_of_orbitals(
                 V = V + part.T @ (0.25 * slope.tau[:, None] * part)
         return V / twice
 
+    def of_filled(function: Callable[[Array], Any]) -> Any:
+        if empty is None:
+            return function(C)
+        return jax.lax.cond(empty[0], lambda: function(C[:, :, : empty[1]]), lambda: function(C))
+
     def block(carry: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         orbitals, weights = part
-        local = local_of_orbitals(orbitals, C, level)
+        local = of_filled(lambda C: local_of_orbitals(orbitals, C, level))
 
         def total(local: Local) -> Array:
             return jnp.sum(weights * functional.energy_density(local.density()))
@@ -355,7 +364,7 @@ def energy_and_fock_of_orbitals(
     F = molecule.core + J + V + jnp.swapaxes(V, 1, 2)
     found = jnp.vdot(total, molecule.core + 0.5 * J) + molecule.nuclear + xc
     if functional.exact_exchange:
-        K = jnp.stack([molecule.repulsion.orbital_exchange(one) for one in C])
+        K = of_filled(lambda C: jnp.stack([molecule.repulsion.orbital_exchange(one) for one in C]))
         F = F - functional.exact_exchange * K
         found = found - 0.5 * functional.exact_exchange * twice * jnp.sum(D * K)
     return found, F

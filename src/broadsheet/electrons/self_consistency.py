@@ -132,7 +132,9 @@ class GroundState(eqx.Module):
 
 
 class _Search(NamedTuple):
-    """The state of the iteration: its orbitals, Fock matrices and their residuals so far."""
+    """The state of the iteration: its orbitals, Fock matrices and their residuals so far. `filled`: orbitals by the root of
+    their occupation.
+    """
 
     C: Array
     levels: Array
@@ -142,6 +144,7 @@ class _Search(NamedTuple):
     change: Array
     largest: Array
     done: Array
+    filled: Array
 
 
 def _extrapolated(F: Array, residuals: Array, done: Array) -> Array:
@@ -157,41 +160,41 @@ def _extrapolated(F: Array, residuals: Array, done: Array) -> Array:
 
 @eqx.filter_jit
 def _search(
-    functional: Functional, molecule: Molecule, start: Array | None, most: int, energy_change: float, residual: float
+    functional: Functional, molecule: Molecule, start: Array | None, most: Array, energy_change: Array, residual: Array
 ) -> _Search:
+    """One Fock matrix in the program, that of the start included: it is most of what there is to compile."""
     X, S = molecule.orthogonal, molecule.overlap
     spins, n, m = len(molecule.guess), molecule.size, X.shape[1]
     occupations = jnp.asarray(molecule.occupations())
     most_filled = max(molecule.electrons)
 
-    def diagonal(F: Array) -> tuple[Array, Array]:
-        levels, vectors = jnp.linalg.eigh(jnp.einsum("nm,snp,pq->smq", X, F, X))
-        return jnp.einsum("nm,smk->snk", X, vectors), levels
-
     def filled(C: Array) -> Array:
-        return (C * jnp.sqrt(occupations)[:, None])[:, :, :most_filled]
+        return jnp.pad(C * jnp.sqrt(occupations)[:, None], [(0, 0), (0, 0), (0, n - m)])
 
     def cycle(state: _Search) -> _Search:
-        C = filled(state.C)
-        found, F = energy_and_fock_of_orbitals(functional, molecule, C)
+        starts = state.done < 0  # from the natural orbitals of the start, of which more are filled; it is none of the history
+        C = state.filled
+        found, F = energy_and_fock_of_orbitals(functional, molecule, C, (~starts, most_filled))
         D = jnp.einsum("sni,smi->snm", C, C)
         FDS = jnp.einsum("snp,spq,qm->snm", F, D, S)
         error = jnp.einsum("nm,snp,pq->smq", X, FDS - jnp.swapaxes(FDS, 1, 2), X)
-        place = state.done % HISTORY
+        done, place = state.done + 1, jnp.maximum(state.done, 0) % HISTORY
         Fs, errors = state.F.at[place].set(F), state.residuals.at[place].set(error)
-        done = state.done + 1
-        C, levels = diagonal(_extrapolated(Fs, errors, done))
-        return _Search(C, levels, Fs, errors, found, jnp.abs(found - state.energy), jnp.max(jnp.abs(error)), done)
+        used = jnp.where(starts, F, _extrapolated(Fs, errors, jnp.maximum(done, 1)))
+        levels, vectors = jnp.linalg.eigh(jnp.einsum("nm,snp,pq->smq", X, used, X))
+        C = jnp.einsum("nm,smk->snk", X, vectors)
+        change, energy = jnp.abs(found - state.energy), jnp.where(starts, jnp.inf, found)
+        return _Search(C, levels, Fs, errors, energy, change, jnp.max(jnp.abs(error)), done, filled(C))
 
     def unfinished(state: _Search) -> Array:
         return (state.done < most) & ~((state.change < energy_change) & (state.largest < residual))
 
     shares, natural = jnp.linalg.eigh(molecule.guess if start is None else start)
     first = natural * jnp.sqrt(jnp.maximum(shares, 0))[:, None]
-    C, levels = diagonal(energy_and_fock_of_orbitals(functional, molecule, first)[1])
     nothing = jnp.zeros((HISTORY, spins, n, n)), jnp.zeros((HISTORY, spins, m, m))
     big = jnp.asarray(jnp.inf)
-    return jax.lax.while_loop(unfinished, cycle, _Search(C, levels, *nothing, big, big, big, jnp.asarray(0)))
+    empty = jnp.zeros((spins, n, m)), jnp.zeros((spins, m))
+    return jax.lax.while_loop(unfinished, cycle, _Search(*empty, *nothing, big, big, big, jnp.asarray(-1), first))
 
 
 def converge(
@@ -209,7 +212,7 @@ def converge(
     **Raises:** `InputError` where `cycles` are not enough; inside `jax.jit`, where nothing can be raised, energy and density
     are NaN then.
     """
-    found = _search(functional, molecule, start, cycles, energy_change, residual)
+    found = _search(functional, molecule, start, *map(jnp.asarray, (cycles, energy_change, residual)))
     reached = (found.change < energy_change) & (found.largest < residual)
     if not isinstance(reached, jax.core.Tracer) and not reached:
         raise InputError(
