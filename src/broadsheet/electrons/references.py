@@ -15,6 +15,14 @@ from broadsheet.errors import InputError
 
 LIBXC = {"lda": "lda,pw", "pbe": "pbe,pbe", "scan": "scan,scan", "b3lyp": "b3lyp"}
 """What PySCF calls our functionals."""
+MOST_ALONE = 60
+"""Basis functions up to which PySCF gets one thread: several wait for each other longer than they work."""
+
+
+def _threads(field: Any) -> Any:
+    from pyscf import lib
+
+    return lib.with_omp_threads(1 if field.mol.nao <= MOST_ALONE else None)
 
 
 def field_of(name: str, grid: int, basis: str = "def2-svp") -> Any:
@@ -37,24 +45,33 @@ def solution(field: Any, kind: str, tolerance: float = 1e-9) -> tuple[float, Flo
     **Raises:** `InputError` where it finds none.
     """
     field.xc, field.conv_tol = LIBXC[kind], tolerance
-    total = float(field.kernel())
-    if not field.converged:  # stretched bonds: second order in the orbitals
-        found = field.newton()
-        total = float(found.kernel(field.mo_coeff, field.mo_occ))
-        if not found.converged:
-            raise InputError(f"PySCF does not converge {kind} for {field.mol.elements}.")
-        field.mo_coeff, field.mo_occ = found.mo_coeff, found.mo_occ
+    with _threads(field):
+        total = float(field.kernel())
+        if not field.converged:  # stretched bonds: second order in the orbitals
+            found = field.newton()
+            total = float(found.kernel(field.mo_coeff, field.mo_occ))
+            if not found.converged:
+                raise InputError(f"PySCF does not converge {kind} for {field.mol.elements}.")
+            field.mo_coeff, field.mo_occ = found.mo_coeff, found.mo_occ
     matrix = np.asarray(field.make_rdm1())
     return total, jnp.asarray(matrix[None] / 2 if matrix.ndim == 2 else matrix)
+
+
+def fock_of(field: Any) -> Float[np.ndarray, "spins n n"]:
+    """PySCF's Fock matrix of each spin at its solution, Hartree."""
+    with _threads(field):
+        matrix = np.asarray(field.get_hcore() + field.get_veff())
+    return matrix[None] if matrix.ndim == 2 else matrix
 
 
 def full_interaction(field: Any) -> tuple[float, Float[np.ndarray, "1 n n"]]:
     """Full configuration interaction of a closed shell in the field's basis: Hartree, and the density matrix of one spin."""
     from pyscf import fci, scf
 
-    hartree_fock = scf.RHF(field.mol).run()
-    solver = fci.FCI(hartree_fock)
-    total, state = solver.kernel()
+    with _threads(field):
+        hartree_fock = scf.RHF(field.mol).run()
+        solver = fci.FCI(hartree_fock)
+        total, state = solver.kernel()
     C = hartree_fock.mo_coeff
     return float(total), (C @ solver.make_rdm1(state, C.shape[1], field.mol.nelec) @ C.T)[None] / 2
 
@@ -63,11 +80,12 @@ def coupled_cluster(field: Any) -> float:
     """CCSD(T) in the field's basis, Hartree; of one electron Hartree-Fock, which is exact."""
     from pyscf import cc, scf
 
-    found = (scf.UHF if field.mol.spin else scf.RHF)(field.mol).run(verbose=0)
-    if field.mol.nelectron == 1:
-        return float(found.e_tot)
-    correlated = cc.CCSD(found).run(verbose=0)
-    return float(correlated.e_tot + (correlated.ccsd_t() if field.mol.nelectron > 2 else 0.0))
+    with _threads(field):
+        found = (scf.UHF if field.mol.spin else scf.RHF)(field.mol).run(verbose=0)
+        if field.mol.nelectron == 1:
+            return float(found.e_tot)
+        correlated = cc.CCSD(found).run(verbose=0)
+        return float(correlated.e_tot + (correlated.ccsd_t() if field.mol.nelectron > 2 else 0.0))
 
 
 def symbols(name: str) -> list[str]:
