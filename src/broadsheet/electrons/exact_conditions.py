@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -19,6 +21,7 @@ from broadsheet.errors import InputError
 
 LIEB_OXFORD = 2.27
 LDA, LDA_EXCHANGE = Sum((slater, pw92), "lda"), Sum((slater,), "lda")
+_energy_density: Any = eqx.filter_jit(lambda functional, density: functional.energy_density(density))
 
 
 def integral(formula: Formula, density: Density, weights: Float[Array, " points"]) -> Float[Array, ""]:
@@ -106,7 +109,7 @@ class ExactConditions(eqx.Module):
         rows = np.concatenate([np.stack([rho, rho]) / 2, np.stack([rho, 0 * rho])], axis=1)
         self.gas = Density(jnp.asarray(rows), jnp.zeros((3, rows.shape[1])),
                            jnp.asarray(0.3 * (6 * math.pi**2) ** (2 / 3) * rows ** (5 / 3)))  # fmt: skip
-        self.gas_energy = LDA.energy_density(self.gas)
+        self.gas_energy = _energy_density(LDA, self.gas)
         nodes, shares = np.polynomial.legendre.leggauss(48)
         u = (nodes + 1) / 2
         r = (u / (1 - u))[None] / Z[:, None]
@@ -122,14 +125,14 @@ class ExactConditions(eqx.Module):
 
     def ratios(self, functional: Functional) -> tuple[Float[Array, " gases"], Float[Array, " charges"]]:
         """Energies over what they must be, of the uniform gases and of one electron; linear in the functional."""
-        gas = functional.energy_density(self.gas) / self.gas_energy
-        return gas, self._energies(functional, self.one) / (-5 / 16 * self.charges)
+        gas, one, _ = self._energies(functional)
+        return gas / self.gas_energy, one / (-5 / 16 * self.charges)
 
     def squares(self, functional: Functional) -> Float[Array, "3"]:
         """Mean squares of the relative violations: uniform gas, one electron, bounds on two."""
-        gas, one = self.ratios(functional)
-        found = self._energies(functional, self.two) / self.charges
-        lowest = LIEB_OXFORD * self._energies(LDA_EXCHANGE, self.two) / self.charges
+        gas, one, two = self._energies(functional)
+        gas, one, found = gas / self.gas_energy, one / (-5 / 16 * self.charges), two / self.charges
+        lowest = LIEB_OXFORD * self._integrals(LDA_EXCHANGE.energy_density(self.two)) / self.charges
         missed = [found + 5 / 8, lowest - found, found[:-1] - found[1:]]
         bounds = jnp.concatenate([jnp.maximum(each, 0) for each in missed]) / (5 / 8)
         return jnp.stack([jnp.mean((gas - 1) ** 2), jnp.mean((one - 1) ** 2), jnp.mean(bounds**2)])
@@ -138,5 +141,12 @@ class ExactConditions(eqx.Module):
         """Their roots: by how much of itself each is missed, zero where it is met."""
         return jnp.sqrt(self.squares(functional))
 
-    def _energies(self, functional: Functional, density: Density) -> Float[Array, " charges"]:
-        return jnp.sum(self.weights * functional.energy_density(density).reshape(self.weights.shape), axis=1)
+    def _energies(self, functional: Functional) -> tuple[Array, Array, Array]:
+        """Per volume of the gases, and of one and of two electrons for each charge; the functional is asked once for all."""
+        every = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), self.gas, self.one, self.two)
+        gases = len(self.gas_energy)
+        gas, one, two = jnp.split(functional.energy_density(every), [gases, gases + self.weights.size])
+        return gas, self._integrals(one), self._integrals(two)
+
+    def _integrals(self, local: Float[Array, " points"]) -> Float[Array, " charges"]:
+        return jnp.sum(self.weights * local.reshape(self.weights.shape), axis=1)

@@ -166,7 +166,7 @@ class FunctionalLoss(eqx.Module):
 
     def _solved(self, model: Functional, molecule: Molecule, wanted: Array | None) -> tuple[Array, Array]:
         """Energy and the density's error at the functional's own density."""
-        found = ground_state(model, molecule).D
+        found = ground_state(model, molecule, energy_change=1e-9, residual=1e-6).D  # steps of training are far larger
         still = jax.lax.stop_gradient(found)
         D = still + self.response * (found - still)
         value = energy(model, molecule, D)
@@ -300,19 +300,31 @@ def fit_weights(
     target = np.asarray(energies, float)
     if len(target) != len(known.rest):
         raise InputError(f"fit_weights: {len(target)} energies for {len(known.rest)} molecules.")
-    terms = [Sum((term,), functional.level) for term in functional.terms]
-    rows = np.stack([np.asarray(known.xc(term)) for term in terms], axis=1)
+    rows = np.asarray(_columns(functional, known))
     rest = known.without_xc(functional)
     counted = np.ones(len(target)) if shares is None else np.asarray(shares, float)
     root = np.sqrt(counted / counted.sum())
     matrix, right = rows * root[:, None], (target - np.asarray(rest)) * root
     if conditions is not None:
-        for parts in zip(*(conditions.ratios(term) for term in terms), strict=True):
-            scale = np.sqrt(condition_weight / len(parts[0]))
-            matrix = np.concatenate([matrix, scale * np.stack([np.asarray(part) for part in parts], axis=1)])
-            right = np.concatenate([right, np.full(len(parts[0]), scale)])
+        for parts in _ratio_columns(functional, conditions):
+            scale = np.sqrt(condition_weight / len(parts))
+            matrix = np.concatenate([matrix, scale * np.asarray(parts)])
+            right = np.concatenate([right, np.full(len(parts), scale)])
     found = np.linalg.lstsq(matrix, right, rcond=None)[0]
     return eqx.tree_at(lambda f: f.weights, functional, jnp.asarray(found))
+
+
+@eqx.filter_jit
+def _columns(functional: Sum, known: FixedDensities) -> Float[Array, "molecules terms"]:
+    """What each term alone makes of each molecule."""
+    return jnp.stack([known.xc(Sum((term,), functional.level)) for term in functional.terms], axis=1)
+
+
+@eqx.filter_jit
+def _ratio_columns(functional: Sum, conditions: ExactConditions) -> list[Float[Array, "_ terms"]]:
+    """The conditions' ratios of each term alone: of gases, and of one electron."""
+    found = [conditions.ratios(Sum((term,), functional.level)) for term in functional.terms]
+    return [jnp.stack(parts, axis=1) for parts in zip(*found, strict=True)]
 
 
 def refit_b3lyp(
@@ -328,7 +340,7 @@ def refit_b3lyp(
     if known.exchange is None:
         raise InputError("B3LYP is fitted on molecules with integrals for exchange (exchange=True).")
     terms = (slater, b88_correction, vwn_rpa, lyp)
-    uniform, gradient, local, whole = (np.asarray(known.xc(Sum((term,), "gga"))) for term in terms)
+    uniform, gradient, local, whole = np.asarray(_columns(Sum(terms, "gga"), known)).T
     columns = np.stack([np.asarray(known.exchange) - uniform, gradient, whole - local], axis=1)
     root = np.sqrt(np.ones(len(uniform)) if shares is None else np.asarray(shares, float))
     left = np.asarray(energies, float) - np.asarray(known.rest) - uniform - local
