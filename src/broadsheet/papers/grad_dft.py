@@ -46,16 +46,23 @@ from broadsheet.electrons.kohn_sham import (
     Molecule,
     density_error,
     energy,
-    energy_without_xc,
-    exchange_energy,
+    energy_and_fock,
     fock,
     grid_density,
     spread,
     xc_energy,
 )
 from broadsheet.electrons.neural_functional import BASIS, NeuralConfig, NeuralFunctional
-from broadsheet.electrons.references import coupled_cluster, dissociation_energy, field_of, full_interaction, solution, symbols
-from broadsheet.electrons.self_consistency import converge, ground_state, next_density, scf
+from broadsheet.electrons.references import (
+    coupled_cluster,
+    dissociation_energy,
+    field_of,
+    fock_of,
+    full_interaction,
+    solution,
+    symbols,
+)
+from broadsheet.electrons.self_consistency import converge, ground_state, next_density, occupied_density, scf
 from broadsheet.errors import InputError
 from broadsheet.lab import Claim, Log, Paper, Report, Runs, at_least, at_most
 from broadsheet.lab.plots import COLOURS, CONTROL_COLOUR, SYSTEM_COLOUR, figure, label
@@ -125,7 +132,7 @@ class Against:
               kind="check", reference="PySCF's energy, from densities on the way to it; control: the "
               "total energy of the same densities",
               ablation="start", checks=[at_most("finished_error", 1e-6), at_least("order", 1.8)]),
-        Claim("G3", "the Fock matrix by differentiation", kind="check", reference="PySCF's potential matrix; control: the "
+        Claim("G3", "the Fock matrix by differentiation", kind="check", reference="PySCF's Fock matrix; control: the "
               "gradient's part left out", ablation="no-gradient", checks=[at_most("fock_error", 1e-6)]),
     ],
     cost=25.0,
@@ -145,16 +152,17 @@ def verification(config: Against, key, log: Log) -> Report:
         for kind in config.functionals:
             functional = named(kind)
             total, D = solution(field, kind, 1e-10)
-            matrix = np.asarray(field.make_rdm1())
-            integrate = field._numint.nr_rks if molecule.restricted else field._numint.nr_uks
-            _, theirs, V = integrate(field.mol, field.grids, field.xc, matrix)
-            value, slope = _potential(functional, molecule, D)
-            errors["density"][-1].append(abs(float(value) - theirs))
-            errors["fock"][-1].append(_potential_error(slope, V))
+            theirs = fock_of(field)
+            found, F = _energy_and_fock(functional, molecule, D)
+            errors["density"][-1].append(abs(float(found) - total))
+            errors["fock"][-1].append(_fock_error(F, theirs))
             errors["scf"][-1].append(abs(float(converge(functional, molecule, energy_change=1e-10).energy) - total))
             controls["start"].append(abs(_total(functional, molecule, molecule.guess) - total))
             if functional.level != "lda":
-                controls["no-gradient"].append(_potential_error(_potential(Sum((slater,), "lda"), molecule, D)[1], V))
+                bare = _energy_and_fock(Sum((slater,), "lda"), molecule, D)[1] - functional.exact_exchange * _exchange(
+                    molecule, D
+                )
+                controls["no-gradient"].append(_fock_error(bare, theirs))
             if kind == config.unfinished:
                 for arm, taken in (("system", _harris), ("start", _total)):
                     at = [
@@ -176,19 +184,17 @@ def verification(config: Against, key, log: Log) -> Report:
     )  # fmt: skip
 
 
-_potential = eqx.filter_jit(lambda functional, molecule, D: jax.value_and_grad(lambda D: xc_energy(functional, molecule, D))(D))
 _xc_energy, _harris = eqx.filter_jit(xc_energy), eqx.filter_jit(harris_energy)
+_energy_and_fock = eqx.filter_jit(energy_and_fock)
+_exchange = eqx.filter_jit(lambda molecule, D: jax.lax.map(molecule.repulsion.exchange, D))
 
 
 def _total(functional: Functional, molecule: Molecule, D: Any) -> float:
-    found = float(energy_without_xc(molecule, D)) + float(_potential(functional, molecule, D)[0])
-    return found + (functional.exact_exchange * float(exchange_energy(molecule, D)) if functional.exact_exchange else 0.0)
+    return float(_energy_and_fock(functional, molecule, D)[0])
 
 
-def _potential_error(slope: Any, V: Any) -> float:
-    """Of the xc energy's slope, as a symmetric matrix of each spin, from PySCF's potential."""
-    halved = np.asarray(slope) / (3 - len(slope))
-    return float(np.abs((halved + halved.swapaxes(1, 2)) / 2 - (V[None] if len(slope) == 1 else V)).max())
+def _fock_error(F: Any, theirs: np.ndarray) -> float:
+    return float(np.abs(np.asarray(F) - theirs).max())
 
 
 @verification.figure
@@ -246,10 +252,9 @@ def gradients(config: Gradients, key, log: Log) -> Report:
 
     for k, name in enumerate(config.molecules):
         molecule = Molecule.from_pyscf(field_of(name, config.grid))
-        whole = jax.jit(lambda c, m=molecule: _with_slopes(lambda c: _iterated(at(c), m, config), c))
+        whole = _with_slopes(lambda c, m=molecule: _iterated(at(c), m, config))
         solved = jax.jit(jax.value_and_grad(lambda c, m=molecule: spread(m, ground_state(at(c), m).D)))
-        still = jax.lax.stop_gradient(scf(base, molecule, cycles=config.few).D)
-        held = jax.grad(lambda c, m=molecule, D=still: energy(at(c), m, D))(1.0)
+        held = jax.jit(lambda c, m=molecule: jax.grad(lambda c: energy(at(c), m, scf(base, m, cycles=config.few).D))(c))(1.0)
         both = zip(("spread_error", "energy_error"), whole(1.0)[1], _difference(whole, config.step), (0.0, held), strict=True)
         found = [*both, ("solved_error", solved(1.0)[1], _difference(solved, config.step), 0.0)]  # fmt: skip
         for metric, slope, truth, unmoved in found:
@@ -275,10 +280,19 @@ def _iterated(functional: Functional, molecule: Molecule, config: Gradients) -> 
     return jnp.stack([spread(molecule, found.D), found.energies[config.few - 1]])
 
 
-def _with_slopes(function: Any, c: Any) -> tuple[Any, Any]:
-    """A few numbers and their derivatives in one."""
-    values, back = jax.vjp(function, jnp.asarray(c, float))
-    return values, jax.vmap(lambda each: back(each)[0])(jnp.eye(len(values)))
+def _with_slopes(function: Any) -> Any:
+    """From a function of one number to two numbers: these, and their derivatives, a call each of one program."""
+
+    @jax.jit
+    def program(c: Any, of: Any) -> tuple[Any, Any]:
+        values, back = jax.vjp(function, c)
+        return values, back(of)[0]
+
+    def both(c: float) -> tuple[Any, list[Any]]:
+        found = [program(c, of) for of in np.eye(2)]
+        return found[0][0], [slope for _, slope in found]
+
+    return both
 
 
 def _difference(function: Any, step: float) -> np.ndarray:
@@ -423,9 +437,10 @@ def dissociation(config: Dissociation, key, log: Log) -> Report:
     trained |= dict.fromkeys(("fixed", "held", "through", "densities"), trained["system"])
     if config.more:
         trained["fixed"] = train("system", trained["system"], steps=config.more, rate=config.more_rate)
+        near = [eqx.tree_at(lambda m: m.guess, *pair) for pair in zip(molecules[:n], densities[:n], strict=True)]
         for name, weight in (("held", 0.0), ("through", 0.0), ("densities", config.density_weight)):
             trained[name] = train_functional(
-                trained["system"], molecules[:n], exact[:n], solve="held" if name == "held" else "through",
+                trained["system"], near, exact[:n], solve="held" if name == "held" else "through",
                 wanted_densities=exact_density[:n], density_weight=weight, steps=config.more, learning_rate=config.more_rate,
             )  # fmt: skip
     plain = Sum((slater, pw92), "lda", (1.0, 0.0))
@@ -439,7 +454,7 @@ def dissociation(config: Dissociation, key, log: Log) -> Report:
         "conditioned-constants": fit_weights(BASIS, taught, exact[:m], shares=weighed, conditions=conditions,
                                              condition_weight=config.condition_weight),
     }  # fmt: skip
-    curves = {name: np.asarray(known.energies(functional)) for name, functional in trained.items()}
+    curves = {name: np.asarray(_energies(known, functional)) for name, functional in trained.items()}
     curves["lda"] = np.array(lda)
     own = {name: _own(trained[name], molecules[inside], densities[inside], exact_density[inside])
            for name in OWN if config.more}  # fmt: skip
@@ -449,7 +464,7 @@ def dissociation(config: Dissociation, key, log: Log) -> Report:
         return float(np.abs(energies[where] - exact[where]).mean())
 
     usual = error(curves["lda"], inside)
-    broken = {name: float(jnp.sqrt(jnp.mean(unseen.squares(functional)))) for name, functional in trained.items()}
+    broken = {name: float(jnp.sqrt(jnp.mean(_squares(unseen, functional)))) for name, functional in trained.items()}
     arms = {name: {"mae": 1000 * error(curve, inside), "gain": usual / error(curve, inside),
                    "growth": error(curve, outside) / error(curve, inside), "violation": broken[name],
                    "over_unconditioned": broken[name] / broken["system"]} for name, curve in curves.items()}  # fmt: skip
@@ -495,17 +510,34 @@ def _own(
     100 cycles."""
     energies, apart = [], []
     for molecule, start, density in zip(molecules, starts, wanted, strict=True):
-        found: Any
         try:
             found = converge(functional, molecule, start=start, cycles=300, energy_change=1e-8, residual=1e-4)
+            value, D = found.energy, found.D
         except InputError:
-            found = _cycles(functional, molecule, start)
-        energies.append(float(found.energy))
-        apart.append(float(_density_error(molecule, found.D, jnp.asarray(density))))
+            value, D = _cycles(functional, molecule, start)
+        energies.append(float(value))
+        apart.append(float(_density_error(molecule, D, jnp.asarray(density))))
     return np.array(energies), np.array(apart)
 
 
-_cycles = eqx.filter_jit(lambda functional, molecule, start: scf(functional, molecule, cycles=100, mixing=0.2, start=start))
+@eqx.filter_jit
+def _cycles(functional: Functional, molecule: Molecule, start: Any) -> tuple[Any, Any]:
+    """Energy and density matrix after 100 cycles with linear mixing. An energy comes with the next cycle's Fock matrix, so that
+    there is one of these to compile, and a cycle more.
+    """
+
+    def cycle(_: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        D = carry[1]
+        found, F = energy_and_fock(functional, molecule, D)
+        pairs = zip(F, jnp.asarray(molecule.occupations()), strict=True)
+        following = jnp.stack([occupied_density(one, molecule.orthogonal, filled) for one, filled in pairs])
+        return found, 0.8 * D + 0.2 * following, D
+
+    found, _, D = jax.lax.fori_loop(0, 101, cycle, (jnp.zeros(()), start, start))
+    return found, D
+
+
+_energies, _squares = eqx.filter_jit(FixedDensities.energies), eqx.filter_jit(ExactConditions.squares)
 _density_error = eqx.filter_jit(density_error)
 
 
@@ -623,8 +655,8 @@ def transfer(config: Dimers, key, log: Log) -> Report:
     errors = {kind: off(row) for kind, row in standard.items()}
     errors["mean"] = measured[:t].mean() - measured
     for name, sum_of in (("two-constants", Sum((slater, pw92), "lda")), ("four-constants", BASIS)):
-        errors[name] = off(known.energies(fit_weights(sum_of, taught, target[:n])))
-    errors["refitted-b3lyp"] = off(known.energies(refit_b3lyp(taught, target[:n])))
+        errors[name] = off(_energies(known, fit_weights(sum_of, taught, target[:n])))
+    errors["refitted-b3lyp"] = off(_energies(known, refit_b3lyp(taught, target[:n])))
     rows: dict[str, list[np.ndarray]] = {}
     todo = [(noise, draw) for noise in config.noise for draw in range(config.draws if noise else 1)]
     for k, (noise, _) in enumerate(todo):
@@ -632,7 +664,7 @@ def transfer(config: Dimers, key, log: Log) -> Report:
             NeuralFunctional(config.network, seed_of(key)), taught, target[:n] + noise / KCAL * rng.standard_normal(n),
             steps=config.steps, learning_rate=config.learning_rate,
         )  # fmt: skip
-        rows.setdefault("system" if noise == 0 else f"noise-{noise:g}", []).append(off(known.energies(trained)))
+        rows.setdefault("system" if noise == 0 else f"noise-{noise:g}", []).append(off(_energies(known, trained)))
         log.progress(0.5 + 0.5 * (k + 1) / len(todo))
     arms = {name: {"taught_mae": np.abs(row[..., :t]).mean(), "unseen_mae": np.abs(row[..., t:]).mean()}
             for name, row in (errors | {name: np.stack(each) for name, each in rows.items()}).items()}  # fmt: skip
