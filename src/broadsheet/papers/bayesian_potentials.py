@@ -173,7 +173,7 @@ class Linear:
     frames: int = 1000
     degrees: int = 6
     chains: int = 8
-    steps: int = 40_000
+    steps: int = 20_000
     step: float = 1e-2
     amounts: tuple[int, ...] = (100, 300, 1000, 3000)
 
