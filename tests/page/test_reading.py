@@ -45,6 +45,12 @@ def said(element):
     return re.sub(r"\s+", " ", element.get_text(" ")).strip()
 
 
+def test_what_is_to_be_known_beside_a_good_verdict_is_shown():
+    narrow = "By one neighbour on one seed."
+    assert narrow in said(shown(recorded(claim(reason=narrow), table())))
+    assert shown(recorded(claim(), table())).select_one(".reason") is None
+
+
 def test_each_verdict_has_a_sentence_of_its_own():
     holds = recorded(claim(), table())
     sentences = {

@@ -15,7 +15,7 @@ from broadsheet.page.bibtex import entries
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.citation import csl, ris
 from broadsheet.page.facts import Facts
-from broadsheet.readers import collecting, leaving, submitting
+from broadsheet.readers import collecting, leaving, rates, submitting
 from broadsheet.web import collecting as pages_of
 
 PAPERS = ("grad-dft", "transip", "granet")
@@ -46,6 +46,17 @@ def test_a_collection_keeps_its_order_and_notes(site):
     assert order(ada, number) == ["transip", "granet"]
     assert ada.post(f"/collections/{number}/papers", data={"paper": "no such paper"}).status_code == 422
     assert ada.post("/account/collections", data={"title": "SPIKES & bridges!"}).status_code == 422  # reads the same
+
+
+def test_a_day_has_room_for_so_many_new_collections(site, monkeypatch):
+    monkeypatch.setattr(pages_of, "COLLECTIONS", rates.Limit("made into a collection", 2, 86_400))
+    ada, bob = site(address="ada@example.org"), site(address="bob@example.org")
+    codes = [ada.post("/account/collections", data={"title": f"Number {k}"}).status_code for k in range(3)]
+    assert codes == [303, 303, 429]
+    answer = ada.post("/api/v1/me/collections", json={"title": "Another"})
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["retry-after"]) <= 86_400
+    assert bob.post("/account/collections", data={"title": "Mine"}).status_code == 303
 
 
 def test_others_see_public_collections_alone_and_change_none(site):

@@ -124,8 +124,8 @@ class Reading:
 
     @property
     def reason(self) -> str:
-        """Why it does not hold, or is not tested, where somebody wrote it down."""
-        return self.claim.untested or (self.claim.reason if self.verdict not in ("holds", "reference") else "")
+        """Why it is not tested, why it does not hold, or what else is to be known of it, where somebody wrote it down."""
+        return self.claim.untested or self.claim.reason
 
 
 def read(state: Recorded) -> Reading:

@@ -29,6 +29,7 @@ api = APIRouter(prefix="/api/v1", tags=["readers"])
 
 OwnForm = Depends(people.require_own_form)
 SignedIn = Annotated[Reader, Depends(people.wanted())]
+Reads = Annotated[Reader, Depends(people.wanted("read"))]
 Recent = Annotated[Reader, Depends(people.recent())]
 
 PROGRAMS = ("Firefox", "Edg", "OPR", "SamsungBrowser", "Chrome", "Safari")
@@ -80,7 +81,7 @@ async def ask(
     next: Annotated[str, Form(max_length=400)] = "/",
 ) -> Response:
     """Mails a link, and says the same whether or not the address has an account."""
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
     out = people.way_out(request)
     try:
         to = accounts.plain_address(address)
@@ -109,7 +110,7 @@ def count_asking(request: Request, store: Store, address: str) -> None:
 @router.get("/sign-in/{token}")
 async def link(request: Request, token: str) -> Response:
     """A page with a button; to look at it uses nothing up, as mail scanners do."""
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
     browser = people.cookie(request, people.BROWSER_COOKIE)
     try:
         same = await run_in_threadpool(accounts.look, store, "sign-in", token, browser)
@@ -121,7 +122,7 @@ async def link(request: Request, token: str) -> Response:
 @router.post("/sign-in/{token}", dependencies=[OwnForm])
 async def use(request: Request, token: str, code: Annotated[str, Form(max_length=20)] = "") -> Response:
     """Signs in; in another browser than the one that asked, with the code that stands in the letter."""
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
     browser = people.cookie(request, people.BROWSER_COOKIE)
     try:
         data = await run_in_threadpool(accounts.use, store, "sign-in", token, browser, code)
@@ -142,7 +143,7 @@ async def use(request: Request, token: str, code: Annotated[str, Form(max_length
 async def signed_in(request: Request, number: int, secret: str, way: str, answer: Response) -> Response:
     """Goes on as the reader whose session it is; the session before it, if any, ends. `way`: how the reader signed in."""
     before = people.cookie(request, people.SESSION_COOKIE)
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
     if before and (old := await run_in_threadpool(accounts.by_session, store, before)) is not None:
         await run_in_threadpool(accounts.sign_out, store, old.id, [old.session])
     logger.info("signed in", extra={"account": number, "way": way, "client": client_address(request)})
@@ -158,7 +159,7 @@ def refused(request: Request, way: str, error: Exception) -> None:
 
 @router.post("/sign-out")
 async def sign_out(request: Request, reader: SignedIn) -> Response:
-    await run_in_threadpool(accounts.sign_out, request.app.state.edition.store, reader.id, [reader.session])
+    await run_in_threadpool(accounts.sign_out, people.store(request), reader.id, [reader.session])
     answer = RedirectResponse("/", 303)
     people.set_cookie(request, answer, people.SESSION_COOKIE, "", 0)
     return answer
@@ -173,7 +174,7 @@ class AccountOut(BaseModel):
 
 
 @api.get("/me", responses=SIGNED)
-def api_me(reader: Annotated[Reader, Depends(people.wanted("read"))]) -> AccountOut:
+def api_me(reader: Reads) -> AccountOut:
     """The account behind a key: its name and role, and the key's scopes."""
     return AccountOut(name=reader.name, role=reader.role, scopes=sorted(reader.scopes))
 
@@ -185,7 +186,7 @@ async def own(request: Request, reader: SignedIn) -> Response:
 
 async def account_page(request: Request, reader: Reader, status: int = 200, **given: Any) -> Response:
     """What an account holds: name, sessions, passkeys, links, keys; `mistake` and `secret` are what the last form brought."""
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
 
     def held() -> dict[str, Any]:
         return {
@@ -205,7 +206,7 @@ async def account_page(request: Request, reader: Reader, status: int = 200, **gi
 @router.post("/account/name")
 async def rename(request: Request, reader: SignedIn, name: Annotated[str, Form(max_length=200)] = "") -> Response:
     try:
-        await run_in_threadpool(accounts.rename, request.app.state.edition.store, reader.id, name)
+        await run_in_threadpool(accounts.rename, people.store(request), reader.id, name)
     except BroadsheetError as error:
         return await account_page(request, reader, 422, mistake=str(error))
     return RedirectResponse("/account", 303)
@@ -214,7 +215,7 @@ async def rename(request: Request, reader: SignedIn, name: Annotated[str, Form(m
 @router.post("/account/sessions/end")
 async def end_session(request: Request, reader: SignedIn, session: Annotated[str, Form(max_length=80)] = "") -> Response:
     """Ends one session of the account; without a name, all but this one."""
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
 
     def work() -> None:
         others = [one.digest for one in accounts.sessions(store, reader.id) if one.digest != reader.session]
@@ -233,7 +234,7 @@ async def new_key(
 ) -> Response:
     """Makes a key of the API and shows it, this once."""
     try:
-        secret = await run_in_threadpool(accounts.new_token, request.app.state.edition.store, reader.id, name, scope)
+        secret = await run_in_threadpool(accounts.new_token, people.store(request), reader.id, name, scope)
     except InputError as error:
         return await account_page(request, reader, 422, mistake=str(error))
     return await account_page(request, reader, secret=secret)
@@ -241,5 +242,5 @@ async def new_key(
 
 @router.post("/account/keys/end")
 async def end_key(request: Request, reader: SignedIn, key: Annotated[str, Form(max_length=80)] = "") -> Response:
-    await run_in_threadpool(accounts.drop_token, request.app.state.edition.store, reader.id, key)
+    await run_in_threadpool(accounts.drop_token, people.store(request), reader.id, key)
     return RedirectResponse("/account", 303)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Form, Path, Query, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -17,15 +17,14 @@ from broadsheet.errors import BroadsheetError, InputError, NotFoundError
 from broadsheet.lab.store import Store
 from broadsheet.page.catalogue import ListedPaper
 from broadsheet.page.citation import bibtex, csl, ris
-from broadsheet.page.edition import Edition
 from broadsheet.readers import collecting, keys, marks, rates, submitting
 from broadsheet.readers.accounts import Reader
 from broadsheet.readers.collecting import Shelf
 from broadsheet.readers.submitting import Brought
 from broadsheet.web import people
-from broadsheet.web.accounts import shown
+from broadsheet.web.accounts import Reads, SignedIn, shown
 from broadsheet.web.administration import Admin, import_given
-from broadsheet.web.api import OPEN, SIGNED, WRONG
+from broadsheet.web.api import OPEN, SIGNED, WRONG, Number
 from broadsheet.web.feeds import feed_of
 from broadsheet.web.mathematics import plain
 from broadsheet.web.render import link
@@ -33,11 +32,8 @@ from broadsheet.web.render import link
 router = APIRouter(include_in_schema=False)
 api = APIRouter(prefix="/api/v1", tags=["readers"])
 
-SignedIn = Annotated[Reader, Depends(people.wanted())]
-Reads = Annotated[Reader, Depends(people.wanted("read"))]
 Collects = Annotated[Reader, Depends(people.wanted("collections"))]
 Submits = Annotated[Reader, Depends(people.wanted("submissions"))]
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Slug = Annotated[str, Form(max_length=200)]
 Title = Annotated[str, Form(max_length=400)]
 Words = Annotated[str, Form(max_length=8000)]
@@ -46,6 +42,7 @@ PER_PAGE = 100
 """Papers of a collection that a page shows."""
 
 SUBMISSIONS = rates.Limit("brought", 20, 86_400)
+COLLECTIONS = rates.Limit("made into a collection", 60, 86_400)
 KINDS = {
     "bib": "application/x-bibtex",
     "json": "application/vnd.citationstyles.csl+json",
@@ -54,17 +51,9 @@ KINDS = {
 """ending of an export -> its media type."""
 
 
-def _edition(request: Request) -> Edition:
-    return request.app.state.edition
-
-
-def _store(request: Request) -> Store:
-    return _edition(request).store
-
-
 def _slug(request: Request, name: str) -> str:
     """The short name of a paper; raises `NotFoundError` where there is none."""
-    return _edition(request).view.paper(name).slug
+    return people.edition(request).view.paper(name).slug
 
 
 def _back(request: Request, where: str) -> Response:
@@ -75,6 +64,12 @@ def _back(request: Request, where: str) -> Response:
 def _mine(request: Request) -> int | None:
     reader: Reader | None = request.state.reader
     return reader.id if reader is not None and "read" in reader.scopes else None
+
+
+def _made(request: Request, reader: Reader, title: str, text: str, public: bool) -> int:
+    """Makes a collection, unless the account made too many today; its number."""
+    rates.count(people.store(request), COLLECTIONS, str(reader.id))
+    return collecting.make(people.store(request), reader.id, title, text, public)
 
 
 def private_feed(store: Store, shelf: Shelf) -> str:
@@ -93,7 +88,7 @@ def _signed_by(number: int, owner: int, made: datetime) -> str:
 @router.get("/collections")
 async def listed(request: Request) -> Response:
     """Collections that everybody may see."""
-    shelves = await run_in_threadpool(collecting.public, _store(request))
+    shelves = await run_in_threadpool(collecting.public, people.store(request))
     return shown(request, "collections.html", shelves=shelves)
 
 
@@ -104,7 +99,7 @@ async def own(request: Request, reader: SignedIn) -> Response:
 
 async def _own_page(request: Request, reader: Reader, code: int = 200, mistake: str = "") -> Response:
     def held() -> dict[str, Any]:
-        store = _store(request)
+        store = people.store(request)
         return {"shelves": collecting.of_account(store, reader.id), "mine": marks.mine(store, reader.id)}
 
     return shown(request, "own-collections.html", code, mistake=mistake, **(await run_in_threadpool(held)))
@@ -115,7 +110,7 @@ async def make(
     request: Request, reader: SignedIn, title: Title = "", text: Words = "", public: Annotated[bool, Form()] = False
 ) -> Response:
     try:
-        number = await run_in_threadpool(collecting.make, _store(request), reader.id, title, text, public)
+        number = await run_in_threadpool(_made, request, reader, title, text, public)
     except InputError as error:
         return await _own_page(request, reader, 422, str(error))
     return RedirectResponse(f"/collections/{number}", 303)
@@ -127,7 +122,7 @@ async def one(request: Request, number: Number, part: Annotated[int, Query(alias
 
 
 async def _shelf_page(request: Request, number: int, part: int = 1, code: int = 200, mistake: str = "") -> Response:
-    edition = _edition(request)
+    edition = people.edition(request)
 
     def held() -> dict[str, Any]:
         shelf = collecting.shelf(edition.store, number, _mine(request))
@@ -153,8 +148,8 @@ async def _shelf_page(request: Request, number: int, part: int = 1, code: int = 
 
 def _place(request: Request, reader: Reader, number: int, slug: str) -> str:
     """Where a paper of a collection stands."""
-    view = _edition(request).view
-    order = [one for one in collecting.shelf(_store(request), number, reader.id).slugs if one in view.papers]
+    view = people.edition(request).view
+    order = [one for one in collecting.shelf(people.store(request), number, reader.id).slugs if one in view.papers]
     part = order.index(slug) // PER_PAGE + 1 if slug in order else 1
     return link(f"/collections/{number}", number=part if part > 1 else "") + f"#{slug}"
 
@@ -169,7 +164,7 @@ async def change(
     public: Annotated[bool, Form()] = False,
 ) -> Response:
     try:
-        await run_in_threadpool(collecting.change, _store(request), reader.id, number, title, text, public)
+        await run_in_threadpool(collecting.change, people.store(request), reader.id, number, title, text, public)
     except NotFoundError:
         raise
     except InputError as error:
@@ -179,7 +174,7 @@ async def change(
 
 @router.post("/collections/{number}/delete")
 async def delete(request: Request, reader: SignedIn, number: Number) -> Response:
-    await run_in_threadpool(collecting.drop, _store(request), reader.id, number)
+    await run_in_threadpool(collecting.drop, people.store(request), reader.id, number)
     return RedirectResponse("/account/collections", 303)
 
 
@@ -190,16 +185,16 @@ async def put(
     """Puts a paper, by short name or identifier, into a collection, or changes its note."""
     try:
         slug = _slug(request, paper.strip())
-        await run_in_threadpool(collecting.put, _store(request), reader.id, number, slug, note)
+        await run_in_threadpool(collecting.put, people.store(request), reader.id, number, slug, note)
     except InputError as error:
-        await run_in_threadpool(collecting.shelf, _store(request), number, reader.id)  # of others: there is none
+        await run_in_threadpool(collecting.shelf, people.store(request), number, reader.id)  # of others: there is none
         return await _shelf_page(request, number, code=422, mistake=str(error))
     return RedirectResponse(await run_in_threadpool(_place, request, reader, number, slug), 303)
 
 
 @router.post("/collections/{number}/take")
 async def take(request: Request, reader: SignedIn, number: Number, paper: Slug) -> Response:
-    await run_in_threadpool(collecting.take, _store(request), reader.id, number, paper)
+    await run_in_threadpool(collecting.take, people.store(request), reader.id, number, paper)
     return RedirectResponse(f"/collections/{number}", 303)
 
 
@@ -207,7 +202,7 @@ async def take(request: Request, reader: SignedIn, number: Number, paper: Slug) 
 async def move(
     request: Request, reader: SignedIn, number: Number, paper: Slug, place: Annotated[int, Form(ge=-1, le=2000)]
 ) -> Response:
-    await run_in_threadpool(collecting.move, _store(request), reader.id, number, paper, place)
+    await run_in_threadpool(collecting.move, people.store(request), reader.id, number, paper, place)
     return RedirectResponse(await run_in_threadpool(_place, request, reader, number, paper), 303)
 
 
@@ -217,21 +212,21 @@ async def collect(
 ) -> Response:
     """Puts a paper into a collection that was chosen on the paper's page."""
     slug = _slug(request, paper)
-    await run_in_threadpool(collecting.put, _store(request), reader.id, collection, slug)
+    await run_in_threadpool(collecting.put, people.store(request), reader.id, collection, slug)
     return _back(request, f"/papers/{slug}")
 
 
 @router.post("/later")
 async def later(request: Request, reader: SignedIn, paper: Slug, keep: Annotated[bool, Form()] = True) -> Response:
     slug = _slug(request, paper)
-    await run_in_threadpool(collecting.later, _store(request), reader.id, slug, keep)
+    await run_in_threadpool(collecting.later, people.store(request), reader.id, slug, keep)
     return _back(request, f"/papers/{slug}")
 
 
 @router.post("/read")
 async def read(request: Request, reader: SignedIn, paper: Slug, read: Annotated[bool, Form()] = True) -> Response:
     slug = _slug(request, paper)
-    await run_in_threadpool(collecting.mark_read, _store(request), reader.id, slug, read)
+    await run_in_threadpool(collecting.mark_read, people.store(request), reader.id, slug, read)
     return _back(request, f"/papers/{slug}")
 
 
@@ -247,8 +242,8 @@ def exported(papers: Sequence[ListedPaper], ending: str) -> str:
 @router.get("/collections/{number}/export.{ending}")
 async def export(request: Request, number: Number, ending: Literal["bib", "json", "ris"]) -> Response:
     """A collection for reference managers."""
-    shelf = await run_in_threadpool(collecting.shelf, _store(request), number, _mine(request))
-    view = _edition(request).view
+    shelf = await run_in_threadpool(collecting.shelf, people.store(request), number, _mine(request))
+    view = people.edition(request).view
     text = await run_in_threadpool(exported, [view.papers[slug] for slug in shelf.slugs if slug in view.papers], ending)
     name = shelf.name.encode("ascii", "ignore").decode().strip("-") or "collection"
     headers = {"content-disposition": f'attachment; filename="{name}.{ending}"', "cache-control": "private, no-store"}
@@ -257,14 +252,14 @@ async def export(request: Request, number: Number, ending: Literal["bib", "json"
 
 @router.get("/feeds/collections/{number}.atom")
 async def feed(request: Request, number: Number) -> Response:
-    shelf = await run_in_threadpool(collecting.shelf, _store(request), number, None)
+    shelf = await run_in_threadpool(collecting.shelf, people.store(request), number, None)
     return _feed(request, shelf)
 
 
 @router.get("/feeds/collections/{number}/{signature}.atom")
 async def own_feed(request: Request, number: Number, signature: str) -> Response:
     """The feed of a private collection, for readers of feeds that cannot sign in."""
-    store = _store(request)
+    store = people.store(request)
 
     def found() -> Shelf:
         known = collecting.owner(store, number)
@@ -278,7 +273,7 @@ async def own_feed(request: Request, number: Number, signature: str) -> Response
 
 
 def _feed(request: Request, shelf: Shelf) -> Response:
-    view = _edition(request).view
+    view = people.edition(request).view
     slugs = [slug for slug in shelf.slugs[::-1] if slug in view.papers]
     return feed_of(request, f"{shelf.title}, a collection of {shelf.owner_name}", f"/collections/{shelf.id}", slugs)
 
@@ -289,16 +284,16 @@ async def form(request: Request, reader: SignedIn) -> Response:
 
 
 async def _submit_page(request: Request, reader: Reader, code: int = 200, mistake: str = "") -> Response:
-    brought = await run_in_threadpool(submitting.of_account, _store(request), reader.id)
+    brought = await run_in_threadpool(submitting.of_account, people.store(request), reader.id)
     return shown(request, "submit.html", code, brought=brought, mistake=mistake)
 
 
 def _submit(request: Request, reader: Reader, value: str, note: str) -> int:
     kind, spelt = submitting.read(value)
-    if kind == "paper" and spelt in _edition(request).view.aliases:
+    if kind == "paper" and spelt in people.edition(request).view.aliases:
         raise InputError(f"{spelt} is on the page already.")
-    rates.count(_store(request), SUBMISSIONS, str(reader.id))
-    return submitting.submit(_store(request), reader.id, value, note)
+    rates.count(people.store(request), SUBMISSIONS, str(reader.id))
+    return submitting.submit(people.store(request), reader.id, value, note)
 
 
 @router.post("/submit")
@@ -319,7 +314,7 @@ async def queue(request: Request) -> Response:
 
 
 async def _queue_page(request: Request, code: int = 200, said: str = "") -> Response:
-    waiting = await run_in_threadpool(submitting.waiting, _store(request))
+    waiting = await run_in_threadpool(submitting.waiting, people.store(request))
     return shown(request, "submissions.html", code, waiting=waiting, said=said)
 
 
@@ -330,10 +325,10 @@ async def settle(
     """Accepts or refuses. An accepted paper is imported; of a repository nothing is run here."""
 
     def work() -> None:
-        found = submitting.one(_store(request), number)
+        found = submitting.one(people.store(request), number)
         if outcome == "accepted" and found.kind == "paper":
-            import_given(_edition(request), found.value, b"", "", None)
-        submitting.settle(_store(request), number, outcome, answer)
+            import_given(people.edition(request), found.value, b"", "", None)
+        submitting.settle(people.store(request), number, outcome, answer)
 
     try:
         await run_in_threadpool(work)
@@ -409,68 +404,68 @@ def _shelf_out(shelf: Shelf) -> ShelfOut:
 
 
 def _one(request: Request, number: int, reader: Reader) -> ShelfOut:
-    return _shelf_out(collecting.shelf(_store(request), number, reader.id))
+    return _shelf_out(collecting.shelf(people.store(request), number, reader.id))
 
 
 @api.get("/collections", responses=WRONG)
 def api_public(request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> list[ShelfOut]:
     """Collections that everybody may see, the one changed last first."""
-    return [_shelf_out(shelf) for shelf in collecting.public(_store(request), limit)]
+    return [_shelf_out(shelf) for shelf in collecting.public(people.store(request), limit)]
 
 
 @api.get("/collections/{number}", responses=OPEN)
 def api_one(request: Request, number: Number) -> ShelfOut:
     """A collection with its papers: one that is public, or the account's own."""
-    return _shelf_out(collecting.shelf(_store(request), number, _mine(request)))
+    return _shelf_out(collecting.shelf(people.store(request), number, _mine(request)))
 
 
 @api.get("/me/collections", responses=SIGNED)
 def api_own(request: Request, reader: Reads) -> list[ShelfOut]:
     """The account's collections."""
-    return [_shelf_out(shelf) for shelf in collecting.of_account(_store(request), reader.id)]
+    return [_shelf_out(shelf) for shelf in collecting.of_account(people.store(request), reader.id)]
 
 
 @api.post("/me/collections", status_code=201, responses=SIGNED)
 def api_make(request: Request, reader: Collects, wanted: ShelfIn) -> ShelfOut:
     """Makes a collection."""
-    number = collecting.make(_store(request), reader.id, wanted.title, wanted.text, wanted.public)
+    number = _made(request, reader, wanted.title, wanted.text, wanted.public)
     return _one(request, number, reader)
 
 
 @api.put("/me/collections/{number}", responses=SIGNED)
 def api_change(request: Request, reader: Collects, number: Number, wanted: ShelfIn) -> ShelfOut:
     """Changes a collection's title, text and who sees it."""
-    collecting.change(_store(request), reader.id, number, wanted.title, wanted.text, wanted.public)
+    collecting.change(people.store(request), reader.id, number, wanted.title, wanted.text, wanted.public)
     return _one(request, number, reader)
 
 
 @api.delete("/me/collections/{number}", status_code=204, responses=SIGNED)
 def api_drop(request: Request, reader: Collects, number: Number) -> None:
     """Deletes a collection."""
-    collecting.drop(_store(request), reader.id, number)
+    collecting.drop(people.store(request), reader.id, number)
 
 
 @api.put("/me/collections/{number}/papers/{slug}", responses=SIGNED)
 def api_put(request: Request, reader: Collects, number: Number, slug: str, wanted: PlacedIn) -> ShelfOut:
     """Puts a paper into a collection, changes its note, moves it."""
     found = _slug(request, slug)
-    collecting.put(_store(request), reader.id, number, found, wanted.note)
+    collecting.put(people.store(request), reader.id, number, found, wanted.note)
     if wanted.place is not None:
-        collecting.move(_store(request), reader.id, number, found, wanted.place)
+        collecting.move(people.store(request), reader.id, number, found, wanted.place)
     return _one(request, number, reader)
 
 
 @api.delete("/me/collections/{number}/papers/{slug}", responses=SIGNED)
 def api_take(request: Request, reader: Collects, number: Number, slug: str) -> ShelfOut:
     """Takes a paper out of a collection."""
-    collecting.take(_store(request), reader.id, number, _slug(request, slug))
+    collecting.take(people.store(request), reader.id, number, _slug(request, slug))
     return _one(request, number, reader)
 
 
 @api.get("/me/marks", responses=SIGNED)
 def api_marks(request: Request, reader: Reads) -> MarksOut:
     """What the account has read, keeps for later, and voted for."""
-    found = marks.mine(_store(request), reader.id)
+    found = marks.mine(people.store(request), reader.id)
     return MarksOut(read=sorted(found.read), later=sorted(found.later), votes=sorted(found.votes))
 
 
@@ -478,7 +473,7 @@ def _marking(what: Literal["read", "later"]) -> Callable[..., MarksOut]:
     change = {"read": collecting.mark_read, "later": collecting.later}[what]
 
     def mark(request: Request, reader: Collects, slug: str, wanted: MarkIn) -> MarksOut:
-        change(_store(request), reader.id, _slug(request, slug), wanted.value)
+        change(people.store(request), reader.id, _slug(request, slug), wanted.value)
         return api_marks(request, reader)
 
     mark.__doc__ = {"read": "Marks a paper as read, or not.", "later": "Keeps a paper for later, or no longer."}[what]
@@ -497,10 +492,10 @@ def _submission_out(found: Brought) -> SubmissionOut:
 @api.get("/me/submissions", responses=SIGNED)
 def api_submissions(request: Request, reader: Reads) -> list[SubmissionOut]:
     """What the account has brought, the newest first."""
-    return [_submission_out(found) for found in submitting.of_account(_store(request), reader.id)]
+    return [_submission_out(found) for found in submitting.of_account(people.store(request), reader.id)]
 
 
 @api.post("/me/submissions", status_code=202, responses=SIGNED)
 def api_submit(request: Request, reader: Submits, wanted: SubmissionIn) -> SubmissionOut:
     """Brings a paper or a repository; it waits for the administrator."""
-    return _submission_out(submitting.one(_store(request), _submit(request, reader, wanted.value, wanted.note)))
+    return _submission_out(submitting.one(people.store(request), _submit(request, reader, wanted.value, wanted.note)))

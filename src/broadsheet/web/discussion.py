@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -13,16 +13,15 @@ from starlette.concurrency import run_in_threadpool
 from broadsheet.errors import InputError, NotFoundError
 from broadsheet.lab.ledger import Recorded
 from broadsheet.lab.rows import RUN_ID
-from broadsheet.lab.store import Store
 from broadsheet.page.catalogue import ListedPaper
-from broadsheet.page.edition import Edition, Noticed
+from broadsheet.page.edition import Noticed
 from broadsheet.readers import comments, marks, moderation, votes
 from broadsheet.readers.accounts import Reader
 from broadsheet.readers.comments import Said
 from broadsheet.readers.rates import TooOftenError
 from broadsheet.web import markdown, people, render
 from broadsheet.web.accounts import SignedIn, shown
-from broadsheet.web.api import OPEN, SIGNED
+from broadsheet.web.api import OPEN, SIGNED, Number
 from broadsheet.web.pages import PageNumber, page
 from broadsheet.web.render import base, link
 from broadsheet.web.security import is_administrator, require_administrator
@@ -32,17 +31,8 @@ api = APIRouter(prefix="/api/v1")
 
 Voting = Annotated[Reader, Depends(people.wanted("votes"))]
 Commenting = Annotated[Reader, Depends(people.wanted("comments"))]
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Words = Annotated[str, Form(max_length=4 * comments.LONGEST)]
 Short = Annotated[str, Form(max_length=1000)]
-
-
-def _edition(request: Request) -> Edition:
-    return request.app.state.edition
-
-
-def _store(request: Request) -> Store:
-    return _edition(request).store
 
 
 def _reader(request: Request) -> Reader | None:
@@ -56,12 +46,12 @@ def _seeing(request: Request) -> Reader | None:
 
 
 def _paper(request: Request, name: str) -> ListedPaper:
-    return _edition(request).view.paper(name)
+    return people.edition(request).view.paper(name)
 
 
 def _claim(request: Request, slug: str, name: str) -> Recorded | None:
     """A claim of a paper, None for an empty name; raises `NotFoundError` where the paper has none of that name."""
-    standing = _edition(request).view.standings.get(slug)
+    standing = people.edition(request).view.standings.get(slug)
     found = next((state for state in standing.claims if state.claim.id == name), None) if standing else None
     if name and found is None:
         raise NotFoundError(f"The paper has no claim {name[:40]!r}.")
@@ -70,7 +60,7 @@ def _claim(request: Request, slug: str, name: str) -> Recorded | None:
 
 def _statements(request: Request, slug: str) -> tuple[tuple[str, str], ...]:
     """(name, statement) of a paper's claims, for quotes."""
-    standing = _edition(request).view.standings.get(slug)
+    standing = people.edition(request).view.standings.get(slug)
     return tuple((state.claim.id, state.claim.statement) for state in standing.claims) if standing else ()
 
 
@@ -81,14 +71,14 @@ def _place(slug: str, claim: str = "") -> str:
 
 def _where(request: Request, found: Said) -> str:
     """Where a comment stands, for a reader."""
-    number = comments.page_of(_store(request), found, _reader(request))
+    number = comments.page_of(people.store(request), found, _reader(request))
     return link(_place(found.slug, found.claim), number=number if number > 1 else "") + f"#comment-{found.id}"
 
 
 def of_paper(request: Request, slug: str, claim: str = "", number: int = 1) -> dict[str, Any]:
     """What the pages of a paper and of its discussions show of what readers said; from the store."""
-    store, reader, statements = _store(request), _seeing(request), _statements(request, slug)
-    silent = reader is None and number == 1 and slug not in _edition(request).view.notices  # as most papers are
+    store, reader, statements = people.store(request), _seeing(request), _statements(request, slug)
+    silent = reader is None and number == 1 and slug not in people.edition(request).view.notices  # as most papers are
     return {
         "threads": comments.NOTHING if silent else comments.threads(store, slug, claim, number, reader),
         "tallies": {} if silent else comments.tallies(store, slug),
@@ -143,8 +133,8 @@ async def vote(
 
 
 def _cast(request: Request, reader: Reader, slug: str, wanted: bool) -> Noticed:
-    noticed = votes.cast(_store(request), reader.id, slug, wanted)
-    _edition(request).note(slug, noticed)
+    noticed = votes.cast(people.store(request), reader.id, slug, wanted)
+    people.edition(request).note(slug, noticed)
     return noticed
 
 
@@ -202,16 +192,16 @@ async def write(
     except (InputError, TooOftenError) as error:
         draft = {"text": text, "run": run, "reproduced": reproduced, "parent": parent}
         given, slow = _discussion(request, found, state, 1, draft, str(error))
-        mine = await run_in_threadpool(marks.mine, _store(request), reader.id)
+        mine = await run_in_threadpool(marks.mine, people.store(request), reader.id)
         code, headers = (429, {"retry-after": str(error.wait)}) if isinstance(error, TooOftenError) else (422, {})
         return shown(request, "discussion.html", code, headers, **given(), **await run_in_threadpool(slow), mine=mine)
     return RedirectResponse(at, 303)
 
 
 def _write(request: Request, reader: Reader, slug: str, text: str, claim: str, parent: int, run: str, reproduced: str) -> Said:
-    number, noticed = comments.add(_store(request), reader, slug, text, claim, parent, run, reproduced)
-    _edition(request).note(slug, noticed)
-    return comments.one(_store(request), number, reader)
+    number, noticed = comments.add(people.store(request), reader, slug, text, claim, parent, run, reproduced)
+    people.edition(request).note(slug, noticed)
+    return comments.one(people.store(request), number, reader)
 
 
 @router.get("/comments/{number}")
@@ -219,7 +209,7 @@ async def comment(request: Request, number: Number) -> Response:
     """Goes to where a comment stands now."""
 
     def work() -> str:
-        return _where(request, comments.one(_store(request), number, _reader(request)))
+        return _where(request, comments.one(people.store(request), number, _reader(request)))
 
     return RedirectResponse(await run_in_threadpool(work), 303)
 
@@ -230,8 +220,8 @@ async def edit(request: Request, number: Number, reader: Commenting, text: Words
 
 
 def _edit(request: Request, reader: Reader, number: int, text: str) -> Said:
-    found, noticed = comments.edit(_store(request), reader, number, text)
-    _edition(request).note(found.slug, noticed)
+    found, noticed = comments.edit(people.store(request), reader, number, text)
+    people.edition(request).note(found.slug, noticed)
     return found
 
 
@@ -241,15 +231,15 @@ async def erase(request: Request, number: Number, reader: Commenting) -> Respons
 
 
 def _erase(request: Request, reader: Reader, number: int) -> Said:
-    found, noticed = comments.erase(_store(request), reader, number)
-    _edition(request).note(found.slug, noticed)
+    found, noticed = comments.erase(people.store(request), reader, number)
+    people.edition(request).note(found.slug, noticed)
     return found
 
 
 @router.post("/comments/{number}/report")
 async def report(request: Request, number: Number, reader: Commenting, reason: Short = "") -> Response:
-    await run_in_threadpool(comments.report, _store(request), reader, number, reason)
-    at = await run_in_threadpool(lambda: _where(request, comments.one(_store(request), number, reader)))
+    await run_in_threadpool(comments.report, people.store(request), reader, number, reason)
+    at = await run_in_threadpool(lambda: _where(request, comments.one(people.store(request), number, reader)))
     return shown(request, "reported.html", at=at)
 
 
@@ -257,14 +247,14 @@ async def report(request: Request, number: Number, reader: Commenting, reason: S
 async def ask(request: Request, slug: str, reader: SignedIn, words: Short = "") -> Response:
     """An account says that it is an author of a paper."""
     found = _paper(request, slug)
-    await run_in_threadpool(moderation.ask, _store(request), reader, found.slug, words)
+    await run_in_threadpool(moderation.ask, people.store(request), reader, found.slug, words)
     return RedirectResponse(f"/papers/{found.slug}#discussion", 303)
 
 
 @router.get("/account/comments")
 async def own(request: Request, reader: SignedIn) -> Response:
     """A reader's own votes and comments."""
-    store = _store(request)
+    store = people.store(request)
     found = await run_in_threadpool(comments.of_account, store, reader.id)
     mine = await run_in_threadpool(marks.mine, store, reader.id)
     return shown(request, "own-comments.html", found=found, mine=mine, words=markdown.words)
@@ -273,7 +263,7 @@ async def own(request: Request, reader: SignedIn) -> Response:
 @router.get("/moderation")
 async def queue(request: Request, administrator: Moderating) -> Response:
     """What waits for a moderator."""
-    found = await run_in_threadpool(moderation.queue, _store(request))
+    found = await run_in_threadpool(moderation.queue, people.store(request))
     return shown(request, "moderation.html", queue=found, as_html=_as_html(request), addresses=administrator)
 
 
@@ -285,9 +275,9 @@ def _as_html(request: Request) -> Callable[[Said], str]:
 async def settle(
     request: Request, number: Number, administrator: Moderating, action: Annotated[str, Form(max_length=20)] = ""
 ) -> Response:
-    changed = await run_in_threadpool(moderation.settle, _store(request), number, action, administrator)
+    changed = await run_in_threadpool(moderation.settle, people.store(request), number, action, administrator)
     for slug, noticed in changed.items():
-        _edition(request).note(slug, noticed)
+        people.edition(request).note(slug, noticed)
     return RedirectResponse("/moderation", 303)
 
 
@@ -298,7 +288,7 @@ async def confirm(
     slug: Annotated[str, Form(max_length=120)],
     yes: Annotated[bool, Form()] = False,
 ) -> Response:
-    await run_in_threadpool(moderation.confirm, _store(request), account, slug, yes)
+    await run_in_threadpool(moderation.confirm, people.store(request), account, slug, yes)
     return RedirectResponse("/moderation", 303)
 
 
@@ -306,7 +296,7 @@ async def confirm(
 async def feed(request: Request, slug: str) -> Response:
     """The newest comments on a paper and its claims."""
     found = _paper(request, slug)
-    said = await run_in_threadpool(comments.latest, _store(request), found.slug)
+    said = await run_in_threadpool(comments.latest, people.store(request), found.slug)
     updated = max((one.edited or one.made for one in said), default=None)
     given: dict[str, Any] = {"base": base(request), "paper": found, "said": said, "updated": updated}
     text = await run_in_threadpool(lambda: render.feed("comments.xml", as_html=_as_html(request), **given))
@@ -387,7 +377,7 @@ def _out(request: Request, found: Said) -> CommentOut:
 
 def _votes_out(request: Request, slug: str, noticed: Noticed) -> VotesOut:
     reader = _reader(request)
-    own = reader is not None and "read" in reader.scopes and slug in marks.mine(_store(request), reader.id).votes
+    own = reader is not None and "read" in reader.scopes and slug in marks.mine(people.store(request), reader.id).votes
     return VotesOut(votes=noticed.votes, weight=noticed.weight, mine=own)
 
 
@@ -395,7 +385,7 @@ def _votes_out(request: Request, slug: str, noticed: Noticed) -> VotesOut:
 def read_votes(request: Request, slug: str) -> VotesOut:
     """Votes for a paper; with a key of the scope `read`, whether one is yours."""
     found = _paper(request, slug)
-    return _votes_out(request, found.slug, _edition(request).view.notices.get(found.slug, Noticed()))
+    return _votes_out(request, found.slug, people.edition(request).view.notices.get(found.slug, Noticed()))
 
 
 @api.put("/papers/{slug}/vote", responses=SIGNED)
@@ -419,7 +409,7 @@ def read_comments(
     """A page of the comments on a paper, or on one of its claims, each with its answers, the oldest first."""
     found = _paper(request, slug)
     _claim(request, found.slug, claim)
-    made = comments.threads(_store(request), found.slug, claim, number, _seeing(request))
+    made = comments.threads(people.store(request), found.slug, claim, number, _seeing(request))
     return CommentsOut(count=made.count, last=made.last, comments=[_out(request, said) for said in made.found])
 
 
@@ -437,7 +427,7 @@ def post_comment(request: Request, slug: str, wanted: CommentIn, reader: Comment
 @api.get("/comments/{number}", responses=OPEN)
 def read_comment(request: Request, number: Number) -> CommentOut:
     """One comment."""
-    return _out(request, comments.one(_store(request), number, _seeing(request)))
+    return _out(request, comments.one(people.store(request), number, _seeing(request)))
 
 
 @api.patch("/comments/{number}", responses=SIGNED)
@@ -455,7 +445,7 @@ def delete_comment(request: Request, number: Number, reader: Commenting) -> Comm
 @api.post("/comments/{number}/reports", status_code=204, responses=SIGNED)
 def post_report(request: Request, number: Number, wanted: ReportIn, reader: Commenting) -> None:
     """Tells moderators of a comment. Scope `comments`."""
-    comments.report(_store(request), reader, number, wanted.reason)
+    comments.report(people.store(request), reader, number, wanted.reason)
 
 
 def run_link(run: str, slug: str) -> tuple[str, str]:

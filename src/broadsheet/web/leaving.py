@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import InputError
-from broadsheet.lab.store import Store
 from broadsheet.readers import accounts, leaving, mail, privacy, rates
 from broadsheet.readers.accounts import LinkError
 from broadsheet.web import people
@@ -31,7 +30,7 @@ async def about_privacy(request: Request) -> Response:
 
 @router.post("/account/export")
 async def export(request: Request, reader: Recent) -> Response:
-    store = _store(request)
+    store = people.store(request)
     await run_in_threadpool(rates.count, store, EXPORTS, str(reader.id))
     found = await run_in_threadpool(leaving.export, store, reader.id)
     headers = {"content-disposition": 'attachment; filename="broadsheet-account.json"', "cache-control": PERSONAL}
@@ -43,7 +42,7 @@ async def delete(request: Request, reader: Recent, name: Annotated[str, Form(max
     """Deletes the account, where its name was typed again."""
     if accounts.name_key(name) != accounts.name_key(reader.name):
         return await account_page(request, reader, 422, mistake="To delete the account, type its name.")
-    await run_in_threadpool(leaving.delete_account, _store(request), reader.id)
+    await run_in_threadpool(leaving.delete_account, people.store(request), reader.id)
     request.state.reader = None
     answer = shown(request, "left.html")
     people.set_cookie(request, answer, people.SESSION_COOKIE, "", 0)
@@ -55,7 +54,7 @@ async def ask(
     request: Request, later: BackgroundTasks, reader: Recent, address: Annotated[str, Form(max_length=400)] = ""
 ) -> Response:
     """Mails a link to a new address, and says the same whether or not another account has it."""
-    store, out, sender = _store(request), people.way_out(request), people.sender(request)
+    store, out, sender = people.store(request), people.way_out(request), people.sender(request)
     try:
         to = accounts.plain_address(address)
     except InputError as error:
@@ -72,7 +71,7 @@ async def ask(
 @router.get("/account/address/{token}")
 async def look(request: Request, token: str, reader: SignedIn) -> Response:
     try:
-        await run_in_threadpool(leaving.look_at_address, _store(request), reader.id, token)
+        await run_in_threadpool(leaving.look_at_address, people.store(request), reader.id, token)
     except LinkError as error:
         return shown(request, "error.html", 410, NO_REFERRER, status=410, message=str(error))
     return shown(request, "address-link.html", 200, NO_REFERRER, token=token)
@@ -81,7 +80,7 @@ async def look(request: Request, token: str, reader: SignedIn) -> Response:
 @router.post("/account/address/{token}")
 async def change(request: Request, later: BackgroundTasks, token: str, reader: SignedIn) -> Response:
     """Changes the address, and tells the one before."""
-    store = _store(request)
+    store = people.store(request)
     try:
         before = await run_in_threadpool(leaving.change_address, store, reader.id, token, reader.session)
     except LinkError as error:
@@ -94,7 +93,3 @@ async def change(request: Request, later: BackgroundTasks, token: str, reader: S
         told = mail.letter(sender, before, f"Your address at {sender.name} was changed", text)
         later.add_task(people.send, request, out, told, sender.address)
     return RedirectResponse("/account", 303, NO_REFERRER)
-
-
-def _store(request: Request) -> Store:
-    return request.app.state.edition.store

@@ -7,41 +7,33 @@ from datetime import datetime
 from email.message import EmailMessage
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Path, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as FormError
 
 from broadsheet.errors import InputError, NotFoundError
-from broadsheet.lab.store import Store
 from broadsheet.readers import accounts, keys, lists, mail, subscriptions
 from broadsheet.readers.accounts import LinkError, Reader
 from broadsheet.readers.lists import Followed
 from broadsheet.readers.subscriptions import Following
 from broadsheet.web import people
-from broadsheet.web.accounts import NO_REFERRER, count_asking, shown
-from broadsheet.web.api import SIGNED
+from broadsheet.web.accounts import NO_REFERRER, Reads, SignedIn, count_asking, shown
+from broadsheet.web.api import SIGNED, Number
 from broadsheet.web.render import templates
 
 router = APIRouter(include_in_schema=False)
 api = APIRouter(prefix="/api/v1", tags=["readers"])
 
 OwnForm = Depends(people.require_own_form)
-SignedIn = Annotated[Reader, Depends(people.wanted())]
-Reads = Annotated[Reader, Depends(people.wanted("read"))]
 Subscribes = Annotated[Reader, Depends(people.wanted("subscriptions"))]
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Kind = Annotated[str, Form(max_length=20)]
 Value = Annotated[str, Form(max_length=1600)]
 Rhythm = Annotated[str, Form(max_length=10)]
 
 LARGEST_FORM = 4096
 """Bytes of a form that ends a subscription."""
-
-
-def _store(request: Request) -> Store:
-    return request.app.state.edition.store
 
 
 def _followed(request: Request, kind: str, value: str) -> Followed:
@@ -76,8 +68,8 @@ async def subscribe(
         return shown(request, "subscribe.html", 422, followed=followed, address=address, mistake=str(error))
 
     def work() -> str | None:
-        count_asking(request, _store(request), to)
-        return subscriptions.ask(_store(request), to, followed, rhythm)
+        count_asking(request, people.store(request), to)
+        return subscriptions.ask(people.store(request), to, followed, rhythm)
 
     if (token := await run_in_threadpool(work)) is not None:
         sender = people.sender(request)
@@ -96,7 +88,7 @@ def _link_letter(sender: mail.Sender, to: str, token: str, followed: Followed, r
 async def link(request: Request, token: str) -> Response:
     """A page with a button; to look at it confirms nothing, as mail scanners do."""
     try:
-        await run_in_threadpool(subscriptions.look, _store(request), token)
+        await run_in_threadpool(subscriptions.look, people.store(request), token)
     except LinkError as error:
         return shown(request, "error.html", 410, NO_REFERRER, status=410, message=str(error))
     return shown(request, "confirm.html", 200, NO_REFERRER, token=token, following=None)
@@ -106,7 +98,7 @@ async def link(request: Request, token: str) -> Response:
 async def confirm(request: Request, token: str) -> Response:
     """Begins the subscription, in whichever browser the link was opened."""
     try:
-        following = await run_in_threadpool(subscriptions.confirm, _store(request), token)
+        following = await run_in_threadpool(subscriptions.confirm, people.store(request), token)
     except LinkError as error:
         return shown(request, "error.html", 410, NO_REFERRER, status=410, message=str(error))
     return shown(request, "confirm.html", 200, NO_REFERRER, token="", following=following)
@@ -114,7 +106,7 @@ async def confirm(request: Request, token: str) -> Response:
 
 def _signed(request: Request, number: str, signature: str) -> int:
     """The number of a subscription in a link of ours; anything else is the same 404."""
-    key = keys.site_key(_store(request))
+    key = keys.site_key(people.store(request))
     if not keys.signed(key, "unsubscribe", number, signature) or not number.isdecimal():
         raise HTTPException(404, "This link is not one of ours.")
     return int(number)
@@ -125,7 +117,7 @@ async def leaving(request: Request, number: str, signature: str) -> Response:
     """A form that ends a subscription; to look at it ends nothing."""
 
     def work() -> Followed | None:
-        return subscriptions.of_link(_store(request), _signed(request, number, signature))
+        return subscriptions.of_link(people.store(request), _signed(request, number, signature))
 
     followed = await run_in_threadpool(work)
     return shown(request, "unsubscribe.html", 200, NO_REFERRER, followed=followed, done=False)
@@ -141,7 +133,7 @@ async def leave(request: Request, number: str, signature: str) -> Response:
 
     def work() -> None:
         found = _signed(request, number, signature)
-        subscriptions.unsubscribe(_store(request), found, "all" in given, "never" in given)
+        subscriptions.unsubscribe(people.store(request), found, "all" in given, "never" in given)
 
     await run_in_threadpool(work)
     return shown(request, "unsubscribe.html", 200, NO_REFERRER, followed=None, done=True)
@@ -164,7 +156,7 @@ async def own(request: Request, reader: SignedIn) -> Response:
 
 
 async def _own_page(request: Request, reader: Reader, code: int = 200, mistake: str = "") -> Response:
-    following = await run_in_threadpool(subscriptions.of_account, _store(request), reader.id)
+    following = await run_in_threadpool(subscriptions.of_account, people.store(request), reader.id)
     return shown(request, "subscriptions.html", code, following=following, mistake=mistake)
 
 
@@ -193,7 +185,7 @@ async def stop(request: Request, reader: SignedIn, number: Number) -> Response:
 
 async def _changed(request: Request, reader: Reader, work: Callable[..., Any], *given: Any) -> Response:
     try:
-        await run_in_threadpool(work, _store(request), *given)
+        await run_in_threadpool(work, people.store(request), *given)
     except NotFoundError:
         raise
     except InputError as error:
@@ -232,25 +224,25 @@ def _out(following: Following) -> FollowingOut:
 @api.get("/me/subscriptions", responses=SIGNED)
 def api_own(request: Request, reader: Reads) -> list[FollowingOut]:
     """What the account gets by mail."""
-    return [_out(one) for one in subscriptions.of_account(_store(request), reader.id)]
+    return [_out(one) for one in subscriptions.of_account(people.store(request), reader.id)]
 
 
 @api.post("/me/subscriptions", status_code=201, responses=SIGNED)
 def api_follow(request: Request, reader: Subscribes, wanted: FollowingIn) -> FollowingOut:
     """Begins to send a list to the account's address; one that is sent already gets the rhythm."""
     followed = _followed(request, wanted.kind, wanted.value)
-    return _out(subscriptions.follow(_store(request), reader.id, followed, wanted.rhythm))
+    return _out(subscriptions.follow(people.store(request), reader.id, followed, wanted.rhythm))
 
 
 @api.patch("/me/subscriptions/{number}", responses=SIGNED)
 def api_change(request: Request, reader: Subscribes, number: Number, wanted: RhythmIn) -> FollowingOut:
     """Gives a subscription another rhythm."""
-    return _out(subscriptions.change(_store(request), reader.id, number, wanted.rhythm))
+    return _out(subscriptions.change(people.store(request), reader.id, number, wanted.rhythm))
 
 
 @api.delete("/me/subscriptions/{number}", status_code=204, responses=SIGNED)
 def api_leave(request: Request, reader: Subscribes, number: Number) -> Response:
     """Ends a subscription."""
-    if not subscriptions.leave(_store(request), reader.id, number):
+    if not subscriptions.leave(people.store(request), reader.id, number):
         raise NotFoundError("There is no such subscription.")
     return Response(status_code=204)

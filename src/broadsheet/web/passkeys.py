@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import InputError
-from broadsheet.lab.store import Store
 from broadsheet.readers import keys, passkeys, rates
 from broadsheet.readers.accounts import LinkError
 from broadsheet.readers.passkeys import Party
@@ -56,7 +55,7 @@ def _begun(request: Request, browser: str, token: str, options: dict[str, Any]) 
 @router.post("/passkeys/options", dependencies=[OwnForm])
 async def options(request: Request) -> Response:
     """The options of a sign-in: any passkey of this site will do."""
-    site, store = _site(request), _store(request)
+    site, store = _site(request), people.store(request)
     browser = people.cookie(request, people.BROWSER_COOKIE) or keys.fresh()
     await run_in_threadpool(rates.count, store, ASKED, client_address(request))
     return _begun(request, browser, *await run_in_threadpool(passkeys.begin, store, site, browser))
@@ -64,7 +63,7 @@ async def options(request: Request) -> Response:
 
 @router.post("/passkeys", dependencies=[OwnForm])
 async def sign_in(request: Request, given: Answer) -> Response:
-    site, store = _site(request), _store(request)
+    site, store = _site(request), people.store(request)
     browser, agent = people.cookie(request, people.BROWSER_COOKIE), request.headers.get("user-agent", "")
     try:
         number, secret = await run_in_threadpool(
@@ -79,7 +78,7 @@ async def sign_in(request: Request, given: Answer) -> Response:
 
 @router.post("/account/passkeys/options")
 async def new_options(request: Request, reader: Recent) -> Response:
-    site, store = _site(request), _store(request)
+    site, store = _site(request), people.store(request)
     browser = people.cookie(request, people.BROWSER_COOKIE) or keys.fresh()
     await run_in_threadpool(rates.count, store, ASKED, f"account {reader.id}")
     return _begun(request, browser, *await run_in_threadpool(passkeys.begin_adding, store, site, reader, browser))
@@ -87,7 +86,7 @@ async def new_options(request: Request, reader: Recent) -> Response:
 
 @router.post("/account/passkeys")
 async def add(request: Request, reader: Recent, given: Answer) -> Response:
-    site, store, browser = _site(request), _store(request), people.cookie(request, people.BROWSER_COOKIE)
+    site, store, browser = _site(request), people.store(request), people.cookie(request, people.BROWSER_COOKIE)
     await run_in_threadpool(
         passkeys.add, store, site, reader.id, browser, given.token, given.credential, given.name
     )  # fmt: skip
@@ -101,18 +100,14 @@ async def rename(
     passkey: Annotated[str, Form(max_length=400)] = "",
     name: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
-    await run_in_threadpool(passkeys.rename, _store(request), reader.id, passkey, name)
+    await run_in_threadpool(passkeys.rename, people.store(request), reader.id, passkey, name)
     return RedirectResponse("/account#passkeys", 303)
 
 
 @router.post("/account/passkeys/end")
 async def remove(request: Request, reader: Recent, passkey: Annotated[str, Form(max_length=400)] = "") -> Response:
     try:
-        await run_in_threadpool(passkeys.remove, _store(request), reader.id, passkey)
+        await run_in_threadpool(passkeys.remove, people.store(request), reader.id, passkey)
     except InputError as error:
         return await account_page(request, reader, 422, mistake=str(error))
     return RedirectResponse("/account#passkeys", 303)
-
-
-def _store(request: Request) -> Store:
-    return request.app.state.edition.store

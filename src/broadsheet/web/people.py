@@ -14,6 +14,8 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import StoreError
+from broadsheet.lab.store import Store
+from broadsheet.page.edition import Edition
 from broadsheet.readers import accounts
 from broadsheet.readers.accounts import PREFIX, Reader
 from broadsheet.readers.mail import MailError, Post, Sender, post
@@ -39,6 +41,16 @@ ADDRESSES = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 
 class SignInWanted(Exception):
     """A page is for readers who are signed in."""
+
+
+def edition(request: Request) -> Edition:
+    """The edition that this site shows."""
+    return request.app.state.edition
+
+
+def store(request: Request) -> Store:
+    """The store behind it."""
+    return edition(request).store
 
 
 async def know(request: Request) -> None:

@@ -9,7 +9,6 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from broadsheet.errors import InputError, NotFoundError
-from broadsheet.lab.store import Store
 from broadsheet.readers import keys, providers, rates
 from broadsheet.readers.accounts import LinkError, Reader
 from broadsheet.readers.providers import Provider, ProviderError
@@ -36,7 +35,7 @@ def _callback(request: Request, provider: Provider) -> str:
 
 async def _begun(request: Request, provider: Provider, next: str, number: int | None = None) -> Response:
     """A page that leads on to the provider: a form may not, by the policy of our pages."""
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
     await run_in_threadpool(rates.count, store, ASKED, client_address(request))
     browser = people.cookie(request, people.BROWSER_COOKIE) or keys.fresh()
     try:
@@ -70,7 +69,7 @@ async def callback(
 ) -> Response:
     """Where a provider sends its reader back to: signs in, or links, where this browser asked for it."""
     provider = _provider(request, key)
-    store: Store = request.app.state.edition.store
+    store = people.store(request)
     browser = people.cookie(request, people.BROWSER_COOKIE)
     if not code:
         return shown(request, "error.html", 403, NO_REFERRER, status=403, message=f"{provider.name} did not sign you in.")
@@ -98,7 +97,7 @@ async def _linked(request: Request, number: int, who: providers.Who) -> Response
         message = "The account that asked for this link is not signed in here."
         return shown(request, "error.html", 403, NO_REFERRER, status=403, message=message)
     try:
-        await run_in_threadpool(providers.link, request.app.state.edition.store, number, who)
+        await run_in_threadpool(providers.link, people.store(request), number, who)
     except InputError as error:
         return await account_page(request, reader, 409, mistake=str(error))
     return RedirectResponse("/account#links", 303, NO_REFERRER)
@@ -112,7 +111,7 @@ async def unlink(
     subject: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
     try:
-        await run_in_threadpool(providers.unlink, request.app.state.edition.store, reader.id, issuer, subject)
+        await run_in_threadpool(providers.unlink, people.store(request), reader.id, issuer, subject)
     except InputError as error:
         return await account_page(request, reader, 422, mistake=str(error))
     return RedirectResponse("/account#links", 303)
