@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import curves
 from markupsafe import Markup
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -31,6 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     known = ledger.latest(list(entries()))
     pages = {"papers/index.md": papers_page(known), "benchmarks.md": benchmarks_page(), "guide/commands.md": commands_page()}
     pages["claims.css"] = reading.STYLES.read_text()
+    pages |= {path: curves.svg(one) for path, one in cost_curves().items()}
     pages |= {f"papers/{slug}.md": paper_page(entry, known.get(slug)) for slug, entry in entries().items()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -133,8 +136,22 @@ def benchmarks_page() -> str:
             continue
         lines += [f"## {title}", ""]
         for file in files:
-            lines += comparison_table(file.name.split(".")[0], json.loads(file.read_text()))
+            name = file.name.split(".")[0]
+            lines += comparison_table(name, json.loads(file.read_text()))
+            for path, one in cost_curves().items():
+                if path.startswith(f"benchmarks/{name}.{device}."):
+                    lines += [f"![{one.caption}]({path})", "", f"*{one.caption}*", ""]
     return "\n".join(lines)
+
+
+@cache
+def cost_curves() -> dict[str, curves.Curve]:
+    """The path of its picture -> a curve of cost, of all comparisons."""
+    found = {}
+    for file in sorted((DOCS / "benchmarks").glob("*.json")):
+        for k, one in enumerate(curves.curves(json.loads(file.read_text()))):
+            found[f"benchmarks/{file.stem}.{k}.svg"] = one
+    return found
 
 
 def comparison_table(name: str, data: dict[str, Any]) -> list[str]:
