@@ -423,22 +423,26 @@ class Crystal:
     },
     claims=[
         Claim("C6", "the programmed radius sets the spacing of a hexagonal crystal", kind="paper", where="abstract",
-              ablation=("off", "inner-half"), null="density", grows="duration",
+              ablation=("off", "inner-half"), null=("density", "larger"), grows="duration",
               answers_to={"off": "without feedback nothing depends on the radius"},
               checks=[equals("spacing_slope", 1.0, tol=0.1), at_least("hexatic", 0.85)]),
     ],
     cost=6.0,
 )  # fmt: skip
 def crystals(config: Crystal, key, log: Log) -> Report:
-    """Spacing and order against the programmed radius, from one random start; and of particles at the crystal's density."""
-    kinds: dict[str, list[np.ndarray]] = {"system": [], "off": [], "inner-half": [], "density": []}
+    """Spacing and order against the programmed radius, from one random start; and of particles that walls hold at the
+    crystal's density, as they are and larger, with a repulsion of their own up to the radius."""
+    kinds: dict[str, list[np.ndarray]] = {"system": [], "off": [], "inner-half": [], "density": [], "larger": []}
     for k, radius in enumerate(config.radii):
         well = gaussian_ring(config.depth, radius, config.width)
         kinds["system"].append(_many(pair(well), config, key, 0.0, config.duration))
         off = kinds["off"][0] if k else _many(pair(gaussian_ring(0.0, radius, config.width)), config, key, 0.0, config.duration)
         kinds["off"].append(off)
         kinds["inner-half"].append(_many(pair(InnerHalf(well)), config, key, 0.0, config.duration))
-        kinds["density"].append(_many(_held(config, radius), config, key, 0.0, config.duration))
+        held = _held(config, radius)
+        held = replace(held, radius=held.radius - radius / 2)  # walls stop the middle of a particle, not its half of a spacing
+        kinds["density"].append(_many(held, config, key, 0.0, config.duration))
+        kinds["larger"].append(_many(pair(InnerHalf(well)) + held, config, key, 0.0, config.duration))
         log.progress((k + 1) / len(config.radii))
     edges = np.linspace(0.7, 5.0, 60)
     arms: dict[str, dict[str, float]] = {}
