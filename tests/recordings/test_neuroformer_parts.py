@@ -4,6 +4,7 @@ cache and without packing."""
 from itertools import permutations
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +26,30 @@ REFERENCE = Path(__file__).parent.parent / "references" / "neuroformer.npz"
 RNG = np.random.default_rng(0)
 COUNTS = RNG.poisson(0.15, (60, 4)).astype(np.int32)
 RECORDING = Recording(COUNTS, block=16, past_block=16, packed=4)
-LOUD = jax.tree.map(
-    lambda leaf: 10 * leaf if leaf.ndim == 2 else leaf,
-    NeuroformerNet(RECORDING.config(width=8, heads=2, history=1), np.random.default_rng(1)),
-)
+
+
+def loud(net):
+    return jax.tree.map(lambda leaf: jnp.asarray(10 * np.asarray(leaf)) if leaf.ndim == 2 else leaf, net)
+
+
+LOUD = loud(NeuroformerNet(RECORDING.config(width=8, heads=2, history=1), np.random.default_rng(1)))
+trunk = eqx.filter_jit(lambda net, *given, **options: net(*given, **options))  # each operation by itself is a program, too
+
+
+@eqx.filter_jit
+def heads(net, rows, when):
+    """What the trunk makes of rows, logits of the next offset, and of the next neuron where the offsets are `when`."""
+    out = net(rows)
+    return out, net.offset_logits(out.x, rows.offsets), net.id_logits(out.x, when, rows.ids, rows.offsets)
+
+
+def on_device(rows):
+    return jax.tree.map(jnp.asarray, rows)
+
+
+def softmax(logits):
+    e = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
 
 
 @pytest.mark.parametrize("order", ["sorted", "random"])
@@ -68,56 +89,52 @@ def test_a_packed_row_is_as_good_as_rows_of_their_own():
 
 def test_probabilities_of_all_that_may_follow_sum_to_one():
     """Offsets, and for each of them neurons, after a token in the middle of a window."""
-    rows = jax.tree.map(jnp.asarray, RECORDING.data(np.arange(4), packed=False).rows)
-    x = LOUD(rows).x[:, 1]
-    last_id, last = rows.ids[:, 1], rows.offsets[:, 1]
-    when = jax.nn.softmax(LOUD.offset_logits(x, last))
+    rows = on_device(RECORDING.data(np.arange(4), packed=False).rows)
     total = 0.0
     for offset in range(9):
-        who = jax.nn.softmax(LOUD.id_logits(x, jnp.full(4, offset), last_id, last))
+        _, when, who = heads(LOUD, rows, np.full(rows.ids.shape, offset))
+        when, who = softmax(when[:, 1]), softmax(who[:, 1])
         possible = who[:, :4].sum(axis=1) if offset < 5 else who[:, 5]
-        total += np.asarray(when[:, offset] * possible)
+        total += when[:, offset] * possible
     np.testing.assert_allclose(total, 1, rtol=1e-5)
 
 
 def test_what_cannot_follow_has_no_probability():
-    rows = jax.tree.map(jnp.asarray, RECORDING.data(np.arange(4)).rows)
-    out = LOUD(rows)
-    offsets = jax.nn.softmax(LOUD.offset_logits(out.x, rows.offsets))
+    rows = RECORDING.data(np.arange(4)).rows
+    out, offsets, ids = heads(LOUD, on_device(rows), jnp.asarray(rows.offsets))
     real = (rows.segment >= 0)[..., None]
-    falls = (jnp.arange(9) < rows.offsets[..., None]) & real & (jnp.arange(9) < 5)
-    assert float(jnp.where(falls, offsets, 0).max()) == 0
-    ids = jax.nn.softmax(LOUD.id_logits(out.x, rows.offsets, rows.ids, rows.offsets))
-    lower = (jnp.arange(7) < rows.ids[..., None]) & (rows.ids < 4)[..., None] & real
-    assert float(jnp.where(lower, ids, 0).max()) == 0
-    found, when, _ = token_losses(LOUD, out, rows)
+    falls = (np.arange(9) < rows.offsets[..., None]) & real & (np.arange(9) < 5)
+    assert np.where(falls, softmax(offsets), 0).max() == 0
+    lower = (np.arange(7) < rows.ids[..., None]) & (rows.ids < 4)[..., None] & real
+    assert np.where(lower, softmax(ids), 0).max() == 0
+    found, when, _ = eqx.filter_jit(token_losses)(LOUD, out, on_device(rows))
     assert np.isfinite(np.asarray(found)).all()
     assert float(found.max()) < 100
     assert float(when.max()) < 100
 
 
 def test_writing_with_a_cache_follows_the_probabilities_without_one():
-    given = RECORDING.data(np.arange(3), packed=False)
-    batch = given.batch(np.repeat(np.arange(3), 100))
+    given = RECORDING.data(np.arange(4), packed=False)
+    batch = given.batch(np.repeat(np.arange(4), 100))
     ids, offsets = write(LOUD, batch, jax.random.key(0), jnp.asarray(1e-4), jnp.asarray(1.0))  # the most likely each time
     ids, offsets = np.asarray(ids)[::100], np.asarray(offsets)[::100]
     rows = given.rows._replace(
-        ids=np.concatenate([np.full((3, 1), 4), ids], axis=1)[:, :16], offsets=np.concatenate([np.zeros((3, 1), int), offsets], axis=1)[:, :16],
-        place=np.broadcast_to(np.arange(16), (3, 16)), segment=np.zeros((3, 16), int),
+        ids=np.concatenate([np.full((4, 1), 4), ids], axis=1)[:, :16], offsets=np.concatenate([np.zeros((4, 1), int), offsets], axis=1)[:, :16],
+        place=np.broadcast_to(np.arange(16), (4, 16)), segment=np.zeros((4, 16), int),
     )  # fmt: skip
-    rows = jax.tree.map(jnp.asarray, rows)
-    x = LOUD(rows).x
-    when = np.asarray(LOUD.offset_logits(x, rows.offsets).argmax(axis=-1))[:, :15]
-    who = np.asarray(LOUD.id_logits(x[:, :15], jnp.asarray(when), rows.ids[:, :15], rows.offsets[:, :15]).argmax(axis=-1))
+    rows = on_device(rows)
+    when = np.asarray(heads(LOUD, rows, rows.offsets)[1]).argmax(axis=-1)
+    who = np.asarray(heads(LOUD, rows, jnp.asarray(when, jnp.int32))[2]).argmax(axis=-1)[:, :15]
+    when = when[:, :15]
     live = (np.cumsum(ids == 5, axis=1) - (ids == 5)) == 0
     np.testing.assert_array_equal(ids[live], who[live])
     np.testing.assert_array_equal(offsets[live], when[live])
 
 
 def test_the_nucleus_is_the_fewest_values():
-    logits = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
-    assert (np.asarray(nucleus(logits, 0.75)) > -100).tolist() == [True, True, False, False]
-    assert (np.asarray(nucleus(logits, 1.0)) > -100).all()
+    logits, kept = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32)), jax.jit(nucleus)
+    assert (np.asarray(kept(logits, 0.75)) > -100).tolist() == [True, True, False, False]
+    assert (np.asarray(kept(logits, 1.0)) > -100).all()
 
 
 def test_the_contrastive_loss_is_that_of_a_loop():
@@ -128,7 +145,7 @@ def test_the_contrastive_loss_is_that_of_a_loop():
     for i in np.flatnonzero(there):
         s = [unit(u[i]) @ unit(v[j]) / 0.5 for j in np.flatnonzero(there)]
         each.append(-unit(u[i]) @ unit(v[i]) / 0.5 + np.log(np.exp(s).sum()))
-    assert float(contrastive_loss(jnp.asarray(u), jnp.asarray(v), jnp.asarray(there))) == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(jax.jit(contrastive_loss)(u, v, there)) == pytest.approx(np.mean(each), rel=1e-5)
     assert retrieval(u, u, 5) == 1.0
 
 
@@ -140,19 +157,20 @@ def test_readouts_see_what_is_there():
     assert past > 0
     slopes = sensitivity(LOUD, data)
     row = RECORDING.data(np.arange(1), packed=False)
-    rows = jax.tree.map(jnp.asarray, row.rows)
-    first = rows._replace(
-        **{name: getattr(rows, name)[:, :1] for name in ("ids", "offsets", "place", "segment", "target_ids", "target_offsets")}
+    first = row.rows._replace(
+        **{name: getattr(row.rows, name)[:, :1] for name in ("ids", "offsets", "place", "segment", "target_ids", "target_offsets")}
     )
 
     def logits(gate):
-        return np.asarray(LOUD.head_ids(LOUD(first, gate=gate).x)[0, 0, :4])
+        return np.asarray(trunk(LOUD, on_device(first), gate=gate).x)[0, 0] @ np.asarray(LOUD.head_ids.weight).T[:, :4]
 
-    whole = jnp.ones(rows.past_ids.shape)
+    whole = np.ones(row.rows.past_ids.shape, np.float32)
     count = int((row.rows.past_segment >= 0).sum())
     by_hand = np.zeros((4, 4))
     for k in range(count):
-        moved = (logits(whole.at[0, k].add(1e-2)) - logits(whole.at[0, k].add(-1e-2))) / 2e-2
+        step = np.zeros_like(whole)
+        step[0, k] = 1e-2
+        moved = (logits(whole + step) - logits(whole - step)) / 2e-2
         by_hand[:, int(row.rows.past_ids[0, k])] += moved
     seen = np.bincount(row.rows.past_ids[0, :count], minlength=4)
     np.testing.assert_allclose(sensitivity(LOUD, row), by_hand / np.maximum(seen, 1), atol=2e-3)
@@ -182,9 +200,9 @@ def test_logits_are_those_of_the_authors_program(kind):
         held["id"], held["dt"], here + np.arange(count), here, here, here, held["id_prev"], held["dt_prev"], behind + np.arange(past),
         behind, np.zeros((2, 1), int),
     )  # fmt: skip
-    out = net(jax.tree.map(jnp.asarray, rows), jnp.asarray(held["frames"])[:, None], place=False)
-    np.testing.assert_allclose(net.head_ids(out.x), held[f"{kind}/logits_id"], atol=1e-5)
-    np.testing.assert_allclose(net.head_offsets(out.x), held[f"{kind}/logits_dt"], atol=1e-5)
+    out = trunk(net, on_device(rows), jnp.asarray(held["frames"])[:, None], place=False)
+    for head, expected in ((net.head_ids, "logits_id"), (net.head_offsets, "logits_dt")):
+        np.testing.assert_allclose(np.asarray(out.x) @ np.asarray(head.weight).T, held[f"{kind}/{expected}"], atol=1e-5)
     assert held["behaviour_effect"] == 0  # a layer norm over one number leaves nothing of it
     del state["head_id.weight"]
     with pytest.raises(DataError, match=r"head_id\.weight"):
@@ -193,10 +211,10 @@ def test_logits_are_those_of_the_authors_program(kind):
 
 def test_behaviour_is_seen_unless_it_is_hidden():
     recording = Recording(COUNTS, block=16, past_block=16, packed=4, behaviour=RNG.standard_normal((11, 2)))
-    net = NeuroformerNet(recording.config(width=8, heads=2, history=1, fusion=1), np.random.default_rng(1))
-    net = jax.tree.map(lambda leaf: 10 * leaf if leaf.ndim == 2 else leaf, net)
+    net = loud(NeuroformerNet(recording.config(width=8, heads=2, history=1, fusion=1), np.random.default_rng(1)))
     rows, _, behaviour = recording.data(np.arange(4)).batch(np.arange(1))
-    rows = jax.tree.map(jnp.asarray, rows)
-    for sees, moves in ((Sees(), True), (Sees(behaviour=False), False)):
-        one, other = (np.asarray(net(rows, None, jnp.asarray(b), sees=sees).x) for b in (behaviour, behaviour + 1))
+    rows = on_device(rows)
+    for moves in (True, False):
+        sees = Sees(behaviour=jnp.asarray(moves))
+        one, other = (np.asarray(trunk(net, rows, None, jnp.asarray(b), sees=sees).x) for b in (behaviour, behaviour + 1))
         assert (np.abs(one - other).max() > 1e-4) == moves
