@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,14 +101,15 @@ def test_gaussian_processes_are_those_of_scikit_learn():
     exact = ExactGP()(x, t, v, *args, lengths, KEY)
     every = Nystrom(60)(x, t, v, *args, lengths, KEY)
     for drift in (exact, every):
-        found = [float(drift(jnp.array(each[:1], jnp.float32), jnp.float32(each[1]))[0]) for each in at]
+        run = eqx.filter_jit(drift)
+        found = [float(run(jnp.asarray(each[:1], jnp.float32), jnp.asarray(each[1], jnp.float32))[0]) for each in at]
         np.testing.assert_allclose(found, peer.predict(at), rtol=2e-3)
-    cosines = _Cosines(_Scaled(jnp.ones(2)), *_frequencies(20_000))
+    cosines = eqx.filter_jit(_Cosines(_Scaled(jnp.ones(2)), *_frequencies(20_000)))
     a, b = jnp.array([0.1]), jnp.array([0.8])
-    assert float(cosines(a, jnp.zeros(())) @ cosines(b, jnp.asarray(0.3))) == pytest.approx(
+    assert float(np.asarray(cosines(a, jnp.zeros(()))) @ np.asarray(cosines(b, jnp.asarray(0.3)))) == pytest.approx(
         np.exp(-np.hypot(0.7, 0.3)), abs=0.03
     )
-    assert np.isfinite(RandomFeatures(7)(x, t, v, *args, lengths, KEY)(a, jnp.float32(0.0))).all()
+    assert np.isfinite(eqx.filter_jit(RandomFeatures(7)(x, t, v, *args, lengths, KEY))(a, jnp.zeros(()))).all()
     with pytest.raises(InputError, match="9000 rows"):
         ExactGP()(jnp.zeros((9, 1000, 1)), t, v, *args, lengths, KEY)
 
@@ -132,22 +134,22 @@ def test_drifts_in_turns_carry_one_snapshot_into_the_other():
 
 
 def test_drifts_of_families():
-    x = jnp.array([1.2, 0.7])
-    np.testing.assert_allclose(lotka_volterra(LV, x, ZERO), [1.2 - 0.4 * 0.84, 0.1 * 0.84 - 0.4 * 0.7], rtol=1e-5)
+    x, run = jnp.array([1.2, 0.7]), jax.jit(lambda drift, *given: drift(*given), static_argnums=0)
+    np.testing.assert_allclose(run(lotka_volterra, LV, x, ZERO), [1.2 - 0.4 * 0.84, 0.1 * 0.84 - 0.4 * 0.7], rtol=1e-5)
     genes = {"beta": 10.0, "n": 3.0, "k": 1.5, "gamma": 0.8}
     three = np.array([0.4, 1.2, 2.0])
     expected = [10 / (1 + (three[k - 1] / 1.5) ** 3) - 0.8 * three[k] for k in range(3)]
-    np.testing.assert_allclose(repressilator(genes, jnp.asarray(three), ZERO), expected, rtol=1e-4)
-    assert np.isfinite(repressilator(genes | {"n": 60.0}, jnp.array([-1.0, 9.0, 0.0]), ZERO)).all()
+    np.testing.assert_allclose(run(repressilator, genes, jnp.asarray(three), ZERO), expected, rtol=1e-4)
+    assert np.isfinite(run(repressilator, genes | {"n": 60.0}, jnp.array([-1.0, 9.0, 0.0]), ZERO)).all()
     turn = {"x0": 0.2, "y0": 0.1, "l": 0.3, "s": 0.9}
-    np.testing.assert_allclose(vortex(turn, x, ZERO), [0.9 * 0.6 * np.exp(-0.3), -0.9], rtol=1e-5)
-    whirl = lamb_oseen({"x0": 0.2, "y0": 0.1, "scale": 0.0, "circulation": 2.0}, x, ZERO)
+    np.testing.assert_allclose(run(vortex, turn, x, ZERO), [0.9 * 0.6 * np.exp(-0.3), -0.9], rtol=1e-5)
+    whirl = np.asarray(run(lamb_oseen, {"x0": 0.2, "y0": 0.1, "scale": 0.0, "circulation": 2.0}, x, ZERO))
     r = np.hypot(1.0, 0.6)
-    assert float(jnp.linalg.norm(whirl)) == pytest.approx(2 * (1 - np.exp(-(r**2))) / r, rel=1e-5)
-    assert float(whirl @ jnp.array([1.0, 0.6])) == pytest.approx(0, abs=1e-6)
+    assert np.linalg.norm(whirl) == pytest.approx(2 * (1 - np.exp(-(r**2))) / r, rel=1e-5)
+    assert whirl @ np.array([1.0, 0.6]) == pytest.approx(0, abs=1e-6)
     for name, (_, d, _) in FAMILIES.items():
         made = family(name, d or 4, 0.1, KEY)
-        assert made(jnp.ones(d or 4), ZERO).shape == (d or 4,)
+        assert jax.eval_shape(made, jnp.ones(d or 4), ZERO).shape == (d or 4,)
 
 
 def test_a_refit_of_a_family_linear_in_its_rates_is_least_squares():
@@ -189,14 +191,14 @@ def test_rates_are_learnt_from_snapshots():
 
 
 def test_paths_go_through_all_snapshots():
-    parts = [RNG.normal(size=(n, 2)) + k for k, n in enumerate((6, 9, 7))]
+    parts = [RNG.normal(size=(n, 2)) + k for k, n in enumerate((6, 9, 6))]
     for options in ({}, {"method": "ipfp", "iterations": 1, "regressor": Nystrom(20)}):
         bridges = [
             schrodinger_bridge(a, b, brownian(0.5), start=float(k), stop=k + 1.0, dt=0.25, key=KEY, **options)
             for k, (a, b) in enumerate(pairwise(parts))
         ]
         paths = walk(bridges, KEY)
-        assert paths.shape == (9, 22, 2)
+        assert paths.shape == (9, 21, 2)
         for k, (begin, part) in enumerate(zip((0, 6, 15), parts, strict=True)):
             np.testing.assert_allclose(paths[4 * k, begin : begin + len(part)], part, rtol=1e-5, atol=1e-6)
 

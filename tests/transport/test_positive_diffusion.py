@@ -1,5 +1,6 @@
 """Multiplicative diffusion against closed forms, automatic differentiation and paths of the equation by a plain loop."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,22 +39,28 @@ def exact(x, t):
 
 
 def test_scores_are_derivatives_of_the_density():
-    x, t = jnp.array([[0.7], [1.9]]), jnp.array([[0.2], [0.9]])
-    expected = [xx * jax.grad(log_density)(xx, tt) for xx, tt in zip(x[:, 0], t[:, 0], strict=True)]
-    np.testing.assert_allclose(exact(x, t)[:, 0], expected, rtol=1e-5)
-    x0 = jnp.array([[1.1], [0.4]])
-    xt = GBM_.marginal(x0, t, jax.random.key(0))
+    x, t = np.array([[0.7], [1.9]], np.float32), np.array([[0.2], [0.9]], np.float32)
+    slopes = jax.jit(jax.vmap(jax.grad(log_density)))(x[:, 0], t[:, 0])
+    np.testing.assert_allclose(jax.jit(exact)(x, t)[:, 0], x[:, 0] * slopes, rtol=1e-5)
+    x0 = np.array([[1.1], [0.4]], np.float32)
+
+    @jax.jit
+    def noised(x0, t):
+        xt = GBM_.marginal(x0, t, jax.random.key(0))
+        return xt, GBM_.noise(x0, xt, t), GBM_.target(x0, xt, t)
+
+    xt, noise, target = map(np.asarray, noised(x0, t))
     eps = (np.log(xt) - np.log(x0) - (0.1 - 0.32) * t) / (0.8 * np.sqrt(t))
-    np.testing.assert_allclose(GBM_.noise(x0, xt, t), eps, rtol=1e-4)
-    np.testing.assert_allclose(GBM_.target(x0, xt, t), -1 - eps / (0.8 * np.sqrt(t)), rtol=1e-4)
+    np.testing.assert_allclose(noise, eps, rtol=1e-4)
+    np.testing.assert_allclose(target, -1 - eps / (0.8 * np.sqrt(t)), rtol=1e-4)
 
 
 def test_one_step_of_each_sampler_by_hand():
     x, h, z, d = 1.3, -0.4, 0.7, 0.01
-    args = [jnp.full((1, 1), value) for value in (x, h)]
-    step = {
-        m: float(reverse_step(*args, GBM_, jnp.asarray(d), jnp.full((1, 1), z), m)[0, 0]) for m in ("dale", "ambient", "flow")
-    }
+    args = [np.full((1, 1), value, np.float32) for value in (x, h, z)]
+    methods = ("dale", "ambient", "flow")
+    made = jax.jit(lambda x, h, z, d: [reverse_step(x, h, GBM_, d, z, m)[0, 0] for m in methods])(*args, jnp.asarray(d))
+    step = dict(zip(methods, map(float, made), strict=True))
     assert step["dale"] == pytest.approx(x * np.exp(d * (1.5 * 0.64 - 0.1 + 0.64 * h) + 0.8 * np.sqrt(d) * z), rel=1e-5)
     assert step["ambient"] == pytest.approx(x * (1 + d * (2 * 0.64 + 0.64 * h - 0.1) + 0.8 * np.sqrt(d) * z), rel=1e-5)
     assert step["flow"] == pytest.approx(x * np.exp(d * (0.32 * (1 + h) - (0.1 - 0.32))), rel=1e-5)
@@ -72,26 +79,33 @@ def test_annealed_steps_are_the_same_steps_with_fading_noise():
     start, key = jnp.full((3, 1), 1.5), jax.random.key(3)
     made = sample_annealed(exact, GBM_, start, key, Annealing(0.01, inner=2, factor=0.5, levels=3, clean=1))
     x = start
+    step = jax.jit(lambda x, t, loud, draw: reverse_step(
+        x, exact(x, jnp.full((3, 1), t)), GBM_, jnp.asarray(0.01), loud * jax.random.normal(draw, x.shape), "dale"
+    ))  # fmt: skip
     for k, draw in enumerate(jax.random.split(key, 7)):
         level = min(k // 2, 2)
-        z = (0.5**level if k < 6 else 0.0) * jax.random.normal(draw, x.shape)
-        x = reverse_step(x, exact(x, jnp.full((3, 1), (3 - level) / 3)), GBM_, jnp.asarray(0.01), z, "dale")
+        x = step(x, (3 - level) / 3, 0.5**level if k < 6 else 0.0, draw)
     np.testing.assert_allclose(made, x, rtol=1e-5)
     with pytest.raises(InputError, match="at least one step"):
         sample_annealed(exact, GBM_, start, key, Annealing(levels=0))
 
 
 def test_losses_agree_where_theory_says():
-    x0 = jnp.exp(SPREAD * jax.random.normal(jax.random.key(4), (200_000, 1)))
-    at = jnp.array([-0.3, -0.7])
-    found = jax.grad(lambda p: implicit_loss(lambda x: p[0] + p[1] * jnp.log(x), x0))(at)
-    expected = jax.grad(lambda p: explicit_loss(lambda x: p[0] + p[1] * jnp.log(x), lambda x: -1 - jnp.log(x) / SPREAD**2, x0))(
-        at
-    )
+    x0 = np.exp(SPREAD * np.random.default_rng(4).normal(size=(200_000, 1))).astype(np.float32)
+    at = np.array([-0.3, -0.7], np.float32)
+
+    def implicit(p, x0):
+        return implicit_loss(lambda x: p[0] + p[1] * jnp.log(x), x0)
+
+    def explicit(p, x0):
+        return explicit_loss(lambda x: p[0] + p[1] * jnp.log(x), lambda x: -1 - jnp.log(x) / SPREAD**2, x0)
+
+    found, expected = jax.jit(lambda p, x0: (jax.grad(implicit)(p, x0), jax.grad(explicit)(p, x0)))(at, x0)
     np.testing.assert_allclose(found, expected, rtol=0.02)
-    data = x0 * jnp.exp(MEAN)
+    data = x0 * np.float32(np.exp(MEAN))
     weights = {
-        weight: float(DenoisingLoss(GBM_, weight=weight)(exact, data, jax.random.key(5))) for weight in ("noise", "authors")
+        weight: float(eqx.filter_jit(DenoisingLoss(GBM_, weight=weight))(exact, data, jax.random.key(5)))
+        for weight in ("noise", "authors")
     }
     t = np.linspace(1e-3, 1, 100_001)
     share = SPREAD**2 / (SPREAD**2 + 0.64 * t)  # of the noise's variance that the best prediction leaves
@@ -114,12 +128,13 @@ def test_estimators_learn_a_law_and_stay_positive():
 
 def test_a_unet_of_images_sees_their_places():
     net = timed_net(32, 4, 2, (4, 4, 2), jax.random.key(0))
-    x, t = jnp.asarray(RNG.normal(size=32), jnp.float32), jnp.asarray(0.3)
-    assert net(x, t).shape == (32,)
+    x, t, run = np.asarray(RNG.normal(size=32), np.float32), jnp.asarray(0.3), eqx.filter_jit(lambda net, x, t: net(x, t))
+    made = run(net, x, t)
+    assert made.shape == (32,)
     same = TimedUNet((4, 4, 2), (4, 8), key=jax.random.key(0))
-    np.testing.assert_array_equal(net(x, t), same(x, t))
-    assert not np.allclose(net(x, t), net(x, jnp.asarray(0.9)))
-    assert timed_net(3, 8, 1, None, jax.random.key(0))(x[:3], t).shape == (3,)
+    np.testing.assert_array_equal(made, run(same, x, t))
+    assert not np.allclose(made, run(net, x, jnp.asarray(0.9)))
+    assert run(timed_net(3, 8, 1, None, jax.random.key(0)), x[:3], t).shape == (3,)
     with pytest.raises(InputError, match="halved 2 times"):
         TimedUNet((6, 6, 1), (4, 8, 8), key=jax.random.key(0))
     with pytest.raises(InputError, match="no images of 4 x 4 x 1"):
