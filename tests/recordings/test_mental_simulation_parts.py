@@ -1,5 +1,6 @@
 import pickle
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -77,14 +78,17 @@ def test_encoders_refuse_what_is_no_video():
 def test_video_predictors_roll_out_states(slots):
     model = VideoPredictor(slots, 4, context=3, steps=3, batch=8).fit(list(DOTS))
     windows = DOTS[:5, :3]
-    shown = jnp.asarray(windows / np.float32(255))
+    shown = windows / np.float32(255)
     made = model.rollout(windows, 6)
     assert made.shape == (5, 6, 4)
-    if slots:  # one step of the graph network after the slots of the window
-        first = np.stack([np.asarray(model.model_.step(model.model_.slots(w))).ravel() for w in shown])
-    else:  # its own picture comes in at the end of the window
-        windows_then = [jnp.concatenate([w[1:], model.model_(w)[None]]) for w in shown]
-        first = np.stack([np.asarray(model.model_.encoder(w)) for w in windows_then])
+
+    @eqx.filter_jit
+    def following(model, window):
+        if slots:  # one step of the graph network after the slots of the window
+            return model.step(model.slots(window)).ravel()
+        return model.encoder(jnp.concatenate([window[1:], model(window)[None]]))  # its own picture comes in at the end
+
+    first = np.stack([np.asarray(following(model.model_, jnp.asarray(window))) for window in shown])
     np.testing.assert_allclose(made[:, 0], (first - model.mean_) / model.scale_, atol=1e-4)
     with pytest.raises(InputError, match="longer than the context"):
         VideoPredictor(slots, 4, context=20).fit(list(DOTS))

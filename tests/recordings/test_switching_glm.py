@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,12 +59,17 @@ def test_emissions_moments_and_missing_bins_against_plain_numpy(link):
     system = Switching(W[:, :, 1:], W[:, :, 0], sticky(2), exponential_filter(), link)
     with jax.enable_x64(True):
         data = blocks_of(parts, exponential_filter())
-        found = np.asarray(emissions(data, jnp.asarray(W), link))
         gamma = jnp.asarray(rng.random((2, 2, data.shape[0])))
-        sums = moments(data, gamma, jnp.asarray(W), link, True)
-        value = expected_value(data, gamma, jnp.asarray(W), link)
-        slope = jax.grad(lambda w: expected_value(data, gamma, w, link).sum())(jnp.asarray(W))
-        total = expectation(data, jnp.asarray(W), jnp.asarray(sticky(2)), link).log_likelihood
+
+        @eqx.filter_jit
+        def computed(data, gamma, W, transition):
+            slope = jax.grad(lambda w: expected_value(data, gamma, w, link).sum())(W)
+            total = expectation(data, W, transition, link).log_likelihood
+            sums = moments(data, gamma, W, link, True)
+            return emissions(data, W, link), sums, expected_value(data, gamma, W, link), slope, total
+
+        found, sums, value, slope, total = computed(data, gamma, jnp.asarray(W), jnp.asarray(sticky(2)))
+        found = np.asarray(found)
     plain = system.log_emissions(np.nan_to_num(parts[1]))
     rows = [t for t in range(40) if t != 7]
     from scipy.special import gammaln
@@ -95,7 +101,8 @@ def test_many_neurons_climb_by_shared_moments():
 def test_types_times_strengths_begin_where_free_couplings_end(fitted):
     W = np.concatenate([fitted.biases_[:, :, None], fitted.weights_], axis=2)
     with jax.enable_x64(True):
-        np.testing.assert_allclose(onehot_from(W, False, True).effective(), W, atol=1e-2 * np.abs(W).max())
+        effective = eqx.filter_jit(lambda onehot: onehot.effective())(onehot_from(W, False, True))
+        np.testing.assert_allclose(effective, W, atol=1e-2 * np.abs(W).max())
     model = HMMGLM(2, weights="onehot", rounds=2, steps=3, **SMALL).fit(X, start=fitted)
     a = model.type_probs_
     np.testing.assert_allclose(model.weights_, (a[..., 2] - a[..., 0]) * model.strengths_, atol=1e-9)
