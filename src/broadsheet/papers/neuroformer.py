@@ -96,7 +96,8 @@ class Sizes:
         return {name: getattr(self, name) for name in names}
 
 
-SMALL: dict[str, Any] = {"width": 8, "heads": 2, "steps": 2, "batch": 2}
+SMALL: dict[str, Any] = {"width": 8, "heads": 2, "steps": 2, "batch": 2, "state": 0, "stimulus": 0, "block": 16,
+                         "past_block": 16}  # fmt: skip
 PUBLISHED: dict[str, Any] = {"width": 256, "heads": 8, "state": 6, "history": 6, "stimulus": 6, "look": 6, "behaviour": 4,
                              "fusion": 6, "dropout": 0.2, "rate": 3e-4, "batch": 32}  # fmt: skip
 
@@ -300,7 +301,7 @@ SEEN = {
 
 
 @paper.experiment(
-    presets={"smoke": Population(neurons=6, seconds=8.0, among=4, clip=4, labels=(0.5, 1.0), few=0.5, tuning_steps=2, **SMALL),
+    presets={"smoke": Population(neurons=6, seconds=8.0, among=4, clip=4, labels=(1.0,), few=1.0, tuning_steps=2, **SMALL),
              "quick": Population(),
              "paper": Population(neurons=300, seconds=3600.0, past=15, block=300, past_block=800, steps=250_000, clip=512,
                                  tuning_steps=5000, **PUBLISHED)},

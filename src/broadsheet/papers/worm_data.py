@@ -502,7 +502,7 @@ class Forecasts:
 
 @paper.experiment(
     presets={
-        "smoke": Forecasts(worms=4, folds=2, seconds=30.0, swaps=1, gru_steps=2, hidden=4),
+        "smoke": Forecasts(wiring="witvliet1", worms=2, folds=2, seconds=20.0, swaps=1, gru_steps=2, hidden=4),
         "quick": Forecasts(),
         "paper": Forecasts(source="parquet", worms=1000, folds=5, gru_steps=5000, hidden=128),
     },

@@ -235,7 +235,7 @@ class Inversion:
 
 
 @paper.experiment(
-    presets={"smoke": Inversion(size=48, cells=1), "quick": Inversion(), "paper": Inversion(size=128, cells=50)},
+    presets={"smoke": Inversion(size=32, cells=1), "quick": Inversion(), "paper": Inversion(size=128, cells=50)},
     claims=[
         Claim("Z9", "active stress and alpha are recovered from tractions without noise", kind="check",
               ablation="uniform-stiffness", reference="the values that made the tractions; control: a fit that takes the mean "
@@ -300,7 +300,7 @@ class Gallery:
 
 @paper.experiment(
     presets={
-        "smoke": Gallery(size=48, cells=3, test=2, channels=2, stages=1, blocks=0, steps=2, batch=2),
+        "smoke": Gallery(size=32, cells=2, test=2, channels=2, stages=1, blocks=0, steps=2, batch=2),
         "quick": Gallery(),
         "paper": Gallery(source="movies", pixel=0.43, shrink=4, channels=4, stages=3, blocks=4, steps=30_000, batch=8,
                          rate=1e-3),
@@ -523,7 +523,7 @@ SMALL = "log_nmse_small"
 
 @paper.experiment(
     presets={
-        "smoke": Learning(size=48, train=(2, 3), test=2, channels=2, stages=1, blocks=0, kernel=5,
+        "smoke": Learning(size=32, train=(2,), test=2, channels=2, stages=1, blocks=0, kernel=5,
                           unet_steps=2, pbnn_steps=2, gfnn_steps=2, gfnn_channels=4, batch=2),
         "quick": Learning(),
         "paper": Learning(size=128, train=(10, 50, 200), test=40, channels=32, stages=3, blocks=2, unet_steps=5000,
@@ -678,7 +678,7 @@ class Lengths:
 
 
 @paper.experiment(
-    presets={"smoke": Lengths(size=48, cells=3, test=2, lengths=(2.0, 4.0, 20.0)), "quick": Lengths(),
+    presets={"smoke": Lengths(size=32, cells=2, test=1, lengths=(2.0, 4.0)), "quick": Lengths(),
              "paper": Lengths(size=128, cells=200, test=40, lengths=(1.0, 2.0, 3.0, 4.5, 7.0, 12.0, 20.0, 35.0))},
     variants={"one-length": {"background": 0.1}},
     claims=[
