@@ -158,7 +158,10 @@ def test_readouts_see_what_is_there():
     slopes = sensitivity(LOUD, data)
     row = RECORDING.data(np.arange(1), packed=False)
     first = row.rows._replace(
-        **{name: getattr(row.rows, name)[:, :1] for name in ("ids", "offsets", "place", "segment", "target_ids", "target_offsets")}
+        **{
+            name: getattr(row.rows, name)[:, :1]
+            for name in ("ids", "offsets", "place", "segment", "target_ids", "target_offsets")
+        }
     )
 
     def logits(gate):
