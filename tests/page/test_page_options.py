@@ -36,6 +36,7 @@ def test_limits():
     assert (edition.HALF_LIFE, edition.NEAR, strips.LOGARITHMIC) == (7.0, 0.68, 100.0)
     assert search.FIELDS == {
         "title": (3.0, 10), "summary": (1.5, 45), "abstract": (1.0, 180), "topics": (1.5, 6), "names": (1.0, 15),
+        "tested": (1.0, 400),
     }  # fmt: skip
     assert strips.ROLES == {"ablation": "mechanism off", "null": "trivial explanation"}
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadsheet.errors import InputError
+from broadsheet.lab.registry import entries
 from broadsheet.lab.store import Store
 from broadsheet.page import Catalogue, meaning
 from broadsheet.page.catalogue import ListedPaper
@@ -103,6 +104,30 @@ def test_the_score_is_that_of_bm25_by_hand():
         frequency = count * weight / (1 - 0.4 + 0.4 * length / usual)
         saturated[slug] = frequency / (0.6 + frequency)
     assert scores == pytest.approx(saturated, rel=1e-5)
+
+
+def test_a_paper_that_runs_is_found_by_what_is_tested_of_it():
+    """Its own words weigh as much as those of an abstract, against what is usual for the field."""
+    tested = ["Rows against principal directions. Forgetting is nearly zero.", "Thresholds are fixed."]
+    papers = [ListedPaper("runs", "Continual", tested=tested), ListedPaper("else", "Forgetting"), ListedPaper("none", "Other")]
+    words = Words(papers)
+    frequency = 1.0 / (1 - 0.4 + 0.4 * 11 / 400)
+    assert words.search("directions").scores == pytest.approx({"runs": frequency / (0.6 + frequency)}, rel=1e-5)
+    assert words.search("forgetting").slugs == ["else", "runs"]
+    assert words.search('"principal directions"').slugs == ["runs"]
+    assert words.search('"zero thresholds"').slugs == ["runs"]  # texts follow one another
+    assert words.snippet("thresholds", papers[0], {}) == "\x02Thresholds\x03 are fixed."
+    words.update([ListedPaper("runs", "Continual")])
+    assert words.search("forgetting").slugs == ["else"]
+
+
+def test_every_claim_of_a_paper_that_runs_can_be_searched_for():
+    papers = {slug: " ".join(paper.tested).lower() for slug, paper in Catalogue().papers().items()}
+    said = {slug: [made.summary for made in entry.experiments.values()] for slug, entry in entries().items()}
+    for slug, entry in entries().items():
+        said[slug] += [claim.statement for _, claim in entry.claims()] + list(entry.facts["notes"])
+        assert len(said[slug]) > 5
+        assert [text for text in said[slug] if text.lower().rstrip(".") not in papers[slug]] == []
 
 
 def test_an_index_kept_up_to_date_finds_what_a_new_one_does(papers):

@@ -25,7 +25,7 @@ class ListedPaper:
     """A paper as the catalogue shows it.
 
     `names_cut`: whoever gave the names gave only the first of them; `ours`: what our own facts say where a source that listed
-    the paper says something else, which is what is shown.
+    the paper says something else, which is what is shown; `tested`: of a paper that runs, what its experiments try and claim.
     """
 
     slug: str
@@ -46,6 +46,7 @@ class ListedPaper:
     listed: str | None = None
     names_cut: bool = False
     ours: dict[str, Any] = field(default_factory=dict)
+    tested: list[str] = field(default_factory=list)
 
     @property
     def day(self) -> str:

@@ -22,7 +22,9 @@ from broadsheet.page.identifiers import identifier
 from broadsheet.page.names import Names, folded
 from broadsheet.page.spelling import COMMON, WORD, Stems, abbreviations
 
-FIELDS = {"title": (3.0, 10), "summary": (1.5, 45), "abstract": (1.0, 180), "topics": (1.5, 6), "names": (1.0, 15)}
+FIELDS = {
+    "title": (3.0, 10), "summary": (1.5, 45), "abstract": (1.0, 180), "topics": (1.5, 6), "names": (1.0, 15), "tested": (1.0, 400),
+}  # fmt: skip
 """field -> (weight of a word in it, the usual number of its words)."""
 
 SATURATION, LENGTH = 0.6, 0.4
@@ -100,7 +102,8 @@ class Words:
         with self._lock:
             rows = {}
             for paper in papers:
-                parts = (paper.title, paper.summary, paper.abstract or "", " ".join(paper.topics), " ".join(paper.names))
+                lists = (" ".join(part) for part in (paper.topics, paper.names, paper.tested))
+                parts = (paper.title, paper.summary, paper.abstract or "", *lists)
                 rows[paper.slug] = [folded(part) for part in parts]
                 for short, words in abbreviations(paper.abstract or ""):
                     self._abbreviated.setdefault(short, Counter())[words] += 1
@@ -155,9 +158,10 @@ class Words:
 
     @staticmethod
     def snippet(query: str, paper: ListedPaper, read_as: Mapping[str, str], around: int = 90) -> str:
-        """The place in a paper's summary or abstract with most of the query's words, which stand between \x02 and \x03.
+        """The place in a paper's abstract with most of the query's words, which stand between \x02 and \x03.
 
-        Empty where it holds none of them.
+        Where the abstract holds none of them, the place in its summary, else in what is tested of it; empty where these hold
+        none either.
         """
         words = {read_as.get(word, word) for word in WORD.findall(query.lower())}
         stems = sorted(
@@ -166,7 +170,7 @@ class Words:
         if not stems:
             return ""
         pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, stems))})[\w-]*", re.IGNORECASE)
-        for text in (paper.abstract or "", paper.summary):
+        for text in (paper.abstract or "", paper.summary, *paper.tested):
             places = [(found.start(), found.end()) for found in pattern.finditer(text)]
             if places:
                 starts = [start for start, _ in places]
