@@ -32,6 +32,7 @@ def test_limits():
     assert (identifiers.LONGEST, names.LONGEST, names.MOST_WORDS, saved.LONGEST_TITLE) == (1000, 600, 12, 300)
     assert (search.DEPTH, search.MOST_BEGUN, search.LONGEST_QUERY, search.AGREEING) == (1000, 40, 400, 2)
     assert (search.WORDS, search.UNRELATED, search.SATURATION, search.LENGTH) == (0.8, 0.2, 0.6, 0.4)
+    assert search.RARITY == 0.5
     assert (meaning.PASSAGE, meaning.LONGEST_SENTENCE, meaning.EXACT_BELOW, meaning.WHOLE) == (45, 90, 200_000, 0.5)
     assert (edition.HALF_LIFE, edition.NEAR, strips.LOGARITHMIC) == (7.0, 0.68, 100.0)
     assert search.FIELDS == {

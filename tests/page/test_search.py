@@ -1,3 +1,4 @@
+import math
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_the_score_is_that_of_bm25_by_hand():
         frequency = count * weight / (1 - 0.4 + 0.4 * length / usual)
         saturated[slug] = frequency / (0.6 + frequency)
     assert scores == pytest.approx(saturated, rel=1e-5)
+
+
+def test_a_word_of_few_papers_weighs_more_by_the_root_of_its_rarity():
+    """`spike` stands in one of three papers, `delay` in two; all fields are as long, so that saturation is one number."""
+    words = Words([ListedPaper("a", "delay"), ListedPaper("b", "spike"), ListedPaper("c", "delay")])
+    spike, delay = math.sqrt(math.log(1 + 2.5 / 1.5)), math.sqrt(math.log(1 + 1.5 / 2.5))
+    saturated = 3.0 / (0.6 + 0.04) / (0.6 + 3.0 / (0.6 + 0.04))
+    assert words.search("spike delay").scores == pytest.approx(
+        {"b": saturated * spike / (spike + delay)} | dict.fromkeys("ac", saturated * delay / (spike + delay)), rel=1e-5
+    )
 
 
 def test_a_paper_that_runs_is_found_by_what_is_tested_of_it():

@@ -30,6 +30,9 @@ FIELDS = {
 SATURATION, LENGTH = 0.6, 0.4
 """k1 and b of BM25: how soon a word's repetitions count for no more, and how far a long field is held against it."""
 
+RARITY = 0.5
+"""Power of BM25's inverse document frequency: in a whole sentence the rarest word is often chance, not what is asked for."""
+
 AGREEING = 2
 """Papers that have to write an abbreviation out alike before it is searched as these words, too."""
 
@@ -93,6 +96,7 @@ class Words:
         self._slugs: list[str] = []
         self._texts: list[str] = []
         self._places: dict[str, int] = {}
+        self._replaced: list[int] = []
         self._holding: dict[str, tuple[array[int], array[float]]] = {}
         self._sorted: list[str] = []
         self._by_length: dict[int, list[str]] = {}
@@ -115,6 +119,7 @@ class Words:
                     continue
                 if old is not None:
                     self._slugs[old] = self._texts[old] = ""
+                    self._replaced.append(old)
                 self._add(slug, text)
                 self._vocabulary.update({word for part in folds for word in part})
             if len(self._slugs) > 2 * len(self._places) + 1000:
@@ -208,12 +213,15 @@ class Words:
 
     def _score(self, terms: Sequence[_Term]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(score, how many terms it holds, whether it holds all that have to be there) of each place in the index."""
-        count = len(self._slugs)
+        count, papers = len(self._slugs), len(self._places)
         scores, held, must = np.zeros(count, np.float32), np.zeros(count, np.int16), np.ones(count, bool)
+        there = np.ones(count, bool)
+        there[self._replaced] = False
         highest = 0.0
         for term in terms:
             places, weights = self._found(term)
-            rarity = float(np.log1p((count - len(places) + 0.5) / (len(places) + 0.5)))
+            known = int(np.count_nonzero(there[places]))
+            rarity = float(np.log1p((papers - known + 0.5) / (known + 0.5))) ** RARITY
             highest += rarity
             scores[places] += rarity * weights / (SATURATION + weights)
             held[places] += 1
