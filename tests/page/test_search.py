@@ -141,6 +141,13 @@ def test_every_claim_of_a_paper_that_runs_can_be_searched_for():
         assert [text for text in said[slug] if text.lower().rstrip(".") not in papers[slug]] == []
 
 
+@pytest.mark.parametrize("question", ["Why do dendrites need ten synapses?", "Can a model be wrong?", "What is it?"])
+def test_an_abstract_that_is_only_a_question_finds_its_paper(question, others):
+    words = Words([*others, ListedPaper("asks", "On a matter", abstract=question)])
+    assert words.search(question).slugs[0] == "asks"
+    assert meaning.passages(ListedPaper("asks", "On a matter", abstract=question)) == ["On a matter", question]
+
+
 def test_an_index_kept_up_to_date_finds_what_a_new_one_does(papers):
     kept = Words(papers)
     for round_ in range(40):  # so often that what was replaced is thrown out

@@ -271,6 +271,8 @@ class Words:
                 terms.append(_Term(row=self._stemmed(folded(phrase)), must=True))
             words += [re.sub("['\u2019]s$", "", word) for word in WORD.findall(rest.lower())]
         plain = [word for word in words if word not in COMMON] or words
+        if len(words) > 1 and COMMON.issuperset(words):  # they say something in their order alone
+            terms.append(_Term(row=self._stemmed(folded(" ".join(words)))))
         for word in dict.fromkeys(plain[:40]):
             parts = folded(word)
             if len(parts) > 1:
