@@ -31,7 +31,7 @@ def test_limits():
     assert (records.LARGEST, records.LONGEST_LINE, saved.LARGEST) == (512 * MIB, 2 * MIB, 8 * MIB)
     assert (identifiers.LONGEST, names.LONGEST, names.MOST_WORDS, saved.LONGEST_TITLE) == (1000, 600, 12, 300)
     assert (search.DEPTH, search.MOST_BEGUN, search.LONGEST_QUERY, search.AGREEING) == (1000, 40, 400, 2)
-    assert (search.WORDS, search.UNRELATED, search.SATURATION, search.LENGTH) == (0.8, 0.2, 0.6, 0.4)
+    assert (search.WORDS, search.UNRELATED, search.SATURATION, search.LENGTH) == (1.5, 0.2, 0.6, 0.4)
     assert search.RARITY == 0.5
     assert (meaning.PASSAGE, meaning.LONGEST_SENTENCE, meaning.EXACT_BELOW, meaning.WHOLE) == (45, 90, 200_000, 0.5)
     assert (edition.HALF_LIFE, edition.NEAR, strips.LOGARITHMIC) == (7.0, 0.68, 100.0)

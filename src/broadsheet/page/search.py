@@ -36,7 +36,7 @@ RARITY = 0.5
 AGREEING = 2
 """Papers that have to write an abbreviation out alike before it is searched as these words, too."""
 
-WORDS = 0.8
+WORDS = 1.5
 """What a score by words, from 0 to 1, weighs beside the nearness by meaning: chosen on queries that judge nothing."""
 
 UNRELATED = 0.2
