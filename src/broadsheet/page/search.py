@@ -23,7 +23,8 @@ from broadsheet.page.names import Names, folded
 from broadsheet.page.spelling import COMMON, WORD, Stems, abbreviations
 
 FIELDS = {
-    "title": (3.0, 10), "summary": (1.5, 45), "abstract": (1.0, 180), "topics": (1.5, 6), "names": (1.0, 15), "tested": (1.0, 400),
+    "title": (3.0, 10), "summary": (1.5, 45), "abstract": (1.0, 180), "topics": (1.5, 6), "names": (1.0, 15),
+    "tested": (1.0, 400),
 }  # fmt: skip
 """field -> (weight of a word in it, the usual number of its words)."""
 
