@@ -62,9 +62,9 @@ def test_spikes_of_a_constant_current():
 
 
 def test_sequences_go_on_where_they_were_cut(model):
-    tokens = jnp.asarray(np.random.default_rng(1).integers(0, 13, 24))
+    tokens = np.random.default_rng(1).integers(0, 13, 24)
     run = eqx.filter_jit(lambda model, state, tokens: model.sequence(state, tokens)[:2])
-    state, first = run(model, model.init(jax.random.key(0)), tokens[:12])
+    state, first = run(model, eqx.filter_jit(model.init)(jax.random.key(0)), tokens[:12])
     _, second = run(model, state, tokens[12:])
     np.testing.assert_allclose(np.concatenate([first, second]), _stepped(model, tokens), atol=1e-5)
 

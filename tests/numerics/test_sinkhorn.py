@@ -58,30 +58,40 @@ def test_known_values():
 
 def test_small_epsilon_is_the_assignment():
     x, y = np.random.default_rng(0).standard_normal((2, 8, 3)).astype(np.float32)
-    costs = half_squared(jnp.asarray(x), jnp.asarray(y))
-    exact = np.asarray(costs)[linear_sum_assignment(costs)].mean()
-    found = sinkhorn(costs, epsilon=0.005, sweeps=5000, tolerance=1e-7)
-    assert float(found.cost) == pytest.approx(exact + 0.005 * np.log(8), rel=1e-3)  # a permutation's entropy
-    assert np.asarray(plan_of(costs, found, epsilon=0.005)).argmax(axis=1).tolist() == linear_sum_assignment(costs)[1].tolist()
+
+    @jax.jit
+    def solved(x, y):
+        costs = half_squared(x, y)
+        found = sinkhorn(costs, epsilon=0.005, sweeps=5000, tolerance=1e-7)
+        return costs, found.cost, plan_of(costs, found, epsilon=0.005)
+
+    costs, cost, plan = map(np.asarray, solved(x, y))
+    exact = costs[linear_sum_assignment(costs)].mean()
+    assert cost == pytest.approx(exact + 0.005 * np.log(8), rel=1e-3)  # a permutation's entropy
+    assert plan.argmax(axis=1).tolist() == linear_sum_assignment(costs)[1].tolist()
 
 
 def test_weights_marginals_and_gradients():
     rng = np.random.default_rng(1)
+    costs = rng.random((6, 4))
+    a, b = (rng.dirichlet(np.ones(n)) for n in (6, 4))
+    a[0] = 0.0
+    a /= a.sum()
+
+    def solved(costs, a):
+        found = sinkhorn(costs, a, jnp.asarray(b), epsilon=0.2, sweeps=5000, tolerance=1e-14)
+        return found.cost, (found, plan_of(costs, found, a, jnp.asarray(b), epsilon=0.2))
+
     with jax.enable_x64(True):
-        costs = jnp.asarray(rng.random((6, 4)))
-        a, b = (jnp.asarray(rng.dirichlet(np.ones(n))) for n in (6, 4))
-        a = a.at[0].set(0.0) / a.at[0].set(0.0).sum()
-        options = {"epsilon": 0.2, "sweeps": 5000, "tolerance": 1e-14}
-        found = sinkhorn(costs, a, b, **options)
-        plan = np.asarray(plan_of(costs, found, a, b, epsilon=0.2))
-        assert np.allclose(plan.sum(1), a, atol=1e-12)
-        assert np.allclose(plan.sum(0), b, atol=1e-12)
-        assert float(found.row_error) < 1e-12
-        relative = plan[1:] * np.log(plan[1:] / (a[1:, None] * b))
-        assert float(found.cost) == pytest.approx(float((plan * costs).sum() + 0.2 * relative.sum()), abs=1e-12)
-        to_costs, to_a = jax.grad(lambda c, a: sinkhorn(c, a, b, **options).cost, (0, 1))(costs, a)
-        assert np.allclose(to_costs, plan, atol=1e-12)
-        assert np.allclose(to_a, found.f, atol=1e-12)
+        both = jax.jit(jax.value_and_grad(solved, (0, 1), has_aux=True))(costs, a)
+    (cost, (found, plan)), (to_costs, to_a) = jax.tree.map(np.asarray, both)
+    assert np.allclose(plan.sum(1), a, atol=1e-12)
+    assert np.allclose(plan.sum(0), b, atol=1e-12)
+    assert found.row_error < 1e-12
+    relative = plan[1:] * np.log(plan[1:] / (a[1:, None] * b))
+    assert cost == pytest.approx((plan * costs).sum() + 0.2 * relative.sum(), abs=1e-12)
+    assert np.allclose(to_costs, plan, atol=1e-12)
+    assert np.allclose(to_a, found.f, atol=1e-12)
 
 
 def test_any_cost_and_its_gradient():
@@ -89,14 +99,13 @@ def test_any_cost_and_its_gradient():
         return jnp.sqrt(((x[:, None] - y) ** 2).sum(-1) + 0.01)
 
     rng = np.random.default_rng(2)
+    x, y, move = rng.standard_normal((3, 5, 2))
     with jax.enable_x64(True):
-        x, y, move = (jnp.asarray(rng.standard_normal((5, 2))) for _ in range(3))
-
-        def value(x):
-            return sinkhorn_divergence(x, y, blur=1.0, cost=rounded, sweeps=300)
-
-        slope = float((jax.grad(value)(x) * move).sum())
-        assert slope == pytest.approx(float(value(x + 1e-5 * move) - value(x - 1e-5 * move)) / 2e-5, rel=1e-5)
+        both = jax.jit(jax.value_and_grad(
+            lambda x: sinkhorn_divergence(x, jnp.asarray(y), blur=1.0, cost=rounded, sweeps=300)))  # fmt: skip
+        slope = (np.asarray(both(x)[1]) * move).sum()
+        ahead, behind = (float(both(x + sign * 1e-5 * move)[0]) for sign in (1, -1))
+    assert slope == pytest.approx((ahead - behind) / 2e-5, rel=1e-5)
 
 
 def test_what_is_refused():

@@ -17,16 +17,20 @@ def test_the_papers_size_wants_text_and_reads_enwik8(tmp_path):
     np.testing.assert_array_equal(test, raw[4750:])
 
 
-def test_other_kinds_of_networks_have_as_many_parameters():
+@pytest.fixture(scope="module")
+def transformer():
+    return _model("transformer", 13, 32, 2, jax.random.key(0))
+
+
+def test_other_kinds_of_networks_have_as_many_parameters(transformer):
     wanted = count(_model("system", 13, 32, 2, jax.random.key(0)))
-    for arm in ("lstm", "transformer"):
-        assert count(_model(arm, 13, 32, 2, jax.random.key(0))) == pytest.approx(wanted, rel=0.12)
+    for made in (_model("lstm", 13, 32, 2, jax.random.key(0)), transformer):
+        assert count(made) == pytest.approx(wanted, rel=0.12)
     for arm in NETWORKS:
         assert count(_model(arm, 13, 8, 1, jax.random.key(0))) == count(_model("system", 13, 8, 1, jax.random.key(0)))
 
 
-def test_only_the_transformers_state_grows():
-    transformer = _model("transformer", 13, 16, 1, jax.random.key(0))
+def test_only_the_transformers_state_grows(transformer):
     assert _state_growth(transformer) == pytest.approx(64, rel=1e-2)
     assert _state_growth(_model("system", 13, 8, 1, jax.random.key(0))) == 1
 
