@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,10 @@ from broadsheet.vision.places import (
     similarity_by_difference,
     similarity_by_gradients,
 )
+
+run = eqx.filter_jit(lambda cells, drive, state=None: rollout(cells, drive, state=state))
+draw = jax.jit(lambda rates, key: _draw(rates, key, 0.5, 8192))
+present = eqx.filter_jit(_present)
 
 
 def step_by_step(net, module, given):
@@ -59,8 +64,8 @@ def test_a_presentation_is_what_traces_on_every_synapse_make_of_it(sign):
     net = PlaceModule(PlaceCells(6, inhibit=2.0), diehl_cook(sign))
     module = net.init(jax.random.key(0), 200)
     rates = jnp.asarray(np.random.default_rng(0).uniform(0, 125, 200), jnp.float32)  # as many spikes as of 784 inputs
-    given = _draw(rates, jax.random.key(1), 0.5, 8192)
-    learned, counts = jax.jit(lambda m, g: _present(net, m, g))(module, given)
+    given = draw(rates, jax.random.key(1))
+    learned, counts = present(net, module, given)
     weights, expected, state = step_by_step(net, module, given)
     assert counts.sum() > 15
     np.testing.assert_array_equal(counts, expected)
@@ -72,7 +77,7 @@ def test_a_presentation_is_what_traces_on_every_synapse_make_of_it(sign):
     v, before, expected = (np.asarray(s.exc.neuron.membrane.v) for s in (learned.cells, module.cells, state))
     assert np.abs(v - before).max() > 0.1  # the rest is too short to forget all
     np.testing.assert_allclose(v, expected, atol=1e-4)
-    _, counted = jax.jit(lambda m, g: _present(net, m, g))(learned, given)
+    _, counted = present(net, learned, given)
     np.testing.assert_array_equal(counted, step_by_step(net, learned, given)[1])
 
 
@@ -85,22 +90,25 @@ def test_a_query_is_answered_from_where_the_last_one_left_the_potentials():
     found = net.respond(module, images, key)
     weights, delays = np.asarray(net.normalised(module.weights)), np.asarray(module.delays)
     cells, state = net.cells.frozen(), net.cells.start(module.rise)
+    drawn = jax.jit(lambda image, k: _draw(image, jax.random.fold_in(key, k), 0.5, size))
     for k, image in enumerate(images):
-        given = _draw(jnp.float32(image / net.intensity), jax.random.fold_in(key, k), 0.5, size)
+        given = drawn(np.float32(image / net.intensity), k)
         drive = np.zeros((1000, 6))
         for s, i in zip(np.asarray(given.steps)[: int(given.drawn)], np.asarray(given.inputs), strict=False):
             drive[s + delays[i], np.arange(6)] += weights[i]
-        state, fired = rollout(cells, jnp.float32(drive), state=state)
+        state, fired = run(cells, np.float32(drive), state)
         np.testing.assert_allclose(np.asarray(fired)[:700].sum(axis=0), found[k], atol=1)  # sums are rounded otherwise
 
 
 def test_input_spikes_are_a_poisson_process():
     rates = jnp.array([10.0, 0.0, 40.0])
-    drawn = [_draw(rates, key, 0.5, 1024) for key in jax.random.split(jax.random.key(0), 300)]
-    counts = np.array([np.bincount(np.asarray(d.inputs)[: int(d.drawn)], minlength=3) for d in drawn])
+    every = jax.jit(jax.vmap(lambda key: _draw(rates, key, 0.5, 1024)))(jax.random.split(jax.random.key(0), 300))
+    every = jax.tree.map(np.asarray, every)
+    drawn = [jax.tree.map(lambda part, k=k: part[k], every) for k in range(300)]
+    counts = np.array([np.bincount(d.inputs[: int(d.drawn)], minlength=3) for d in drawn])
     np.testing.assert_allclose(counts.mean(axis=0), [3.5, 0, 14], atol=0.6)
     np.testing.assert_allclose(counts.var(axis=0), [3.5, 0, 14], rtol=0.25, atol=1e-9)
-    steps = np.concatenate([np.asarray(d.steps)[: int(d.drawn)] for d in drawn])
+    steps = np.concatenate([d.steps[: int(d.drawn)] for d in drawn])
     assert steps.max() < 700
     assert abs(steps.mean() - 349.5) < 10
 
@@ -108,12 +116,12 @@ def test_input_spikes_are_a_poisson_process():
 def test_neurons_wait_and_silence_each_other():
     """Under a strong steady drive: spikes of a neuron 50 ms apart, and fewer with inhibition than without."""
     drive = jnp.full((700, 4), 3.0)
-    spikes = {inhibit: np.asarray(rollout(PlaceCells(4, inhibit=inhibit), drive)[1]) for inhibit in (0.0, 17.0)}
+    found = {inhibit: run(PlaceCells(4, inhibit=inhibit), drive) for inhibit in (0.0, 17.0)}
+    spikes = {inhibit: np.asarray(fired) for inhibit, (_, fired) in found.items()}
     for k in range(4):
         assert (np.diff(np.flatnonzero(spikes[0.0][:, k])) >= 100).all()
     assert spikes[0.0].sum() == 4 * 7
-    state, _ = rollout(PlaceCells(4, inhibit=0.0), drive)
-    np.testing.assert_allclose(state.exc.rise, 7 * 0.05, rtol=1e-3)
+    np.testing.assert_allclose(found[0.0][0].exc.rise, 7 * 0.05, rtol=1e-3)
 
 
 def test_patches_are_normalised_by_their_windows():
