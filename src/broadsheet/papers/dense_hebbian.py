@@ -362,7 +362,7 @@ class Storage:
 
 
 @paper.experiment(
-    presets={"smoke": Storage(neurons=12, cues=2, sets=1, sizes=(10,), loads=(0.01, 0.04), samples=1, replicas=2, sweeps=2),
+    presets={"smoke": Storage(neurons=12, cues=2, sets=1, sizes=(10,), loads=(0.01, 0.1), samples=1, replicas=2, sweeps=2),
              "quick": Storage(),
              "paper": Storage(sets=8, sizes=(50, 100, 200), samples=20, curve_sweeps=100)},
     claims=[

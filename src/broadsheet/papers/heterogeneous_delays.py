@@ -75,8 +75,8 @@ class Layer:
 
 
 @paper.experiment(
-    presets={"smoke": Layer(pixels=12, steps=15, examples=300), "quick": Layer(), "paper": Layer(classes=36, delays=21, side=17,
-             pixels=128, steps=200, examples=100_000)},
+    presets={"smoke": Layer(classes=2, delays=3, side=3, pixels=12, steps=15, examples=300), "quick": Layer(),
+             "paper": Layer(classes=36, delays=21, side=17, pixels=128, steps=200, examples=100_000)},
     claims=[
         Claim("HD1", "a layer of delays is causal, each tap at its own delay", kind="check", reference="the impulse response",
               ablation="rolled", checks=[at_most("impulse_error", 0.0)]),
