@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from broadsheet.errors import InputError
+from broadsheet.language import patched_runs
 from broadsheet.language import tiny_world as tiny
 from broadsheet.language.anatomy import embedding
 from broadsheet.language.architectures import Sizes, new_model
@@ -57,7 +58,7 @@ def cell_by_cell(source, target, pairs):
     return out
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "olmo2", "gpt_neox", "gpt2", "bloom", "rwkv"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "olmo2", "gpt_neox", "gpt2", "bloom", "mixtral", "rwkv"])
 def test_shared_passes_equal_one_pass_a_cell(kind, pairs):
     sizes = {"sliding_window": 5} if kind == "mistral" else {}  # shorter than the prompts: keys are dropped
     if kind == "rwkv":
@@ -69,11 +70,49 @@ def test_shared_passes_equal_one_pass_a_cell(kind, pairs):
     assert reading.several == (kind in ("bloom", "rwkv"))
     expected = cell_by_cell(source, target, pairs)
     assert np.ptp(expected) > 1e-2
-    for rows in (None, 5):
+    for rows in (None, 5, 4):
         assert_allclose(activation_patching(source, target, pairs, rows=rows).differences, expected, atol=1e-5)
     within = activation_patching(target, target, pairs).differences
     assert_allclose(within, activation_patching(target, target, pairs, all_cells=True).differences, atol=1e-5)
     assert_allclose(within, cell_by_cell(target, target, pairs), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_what_prompts_have_in_common_is_read_once(kind, pairs):
+    model = made(kind, 1)
+    ids = torch.cat([pairs.true, pairs.false])
+    lengths = []
+    with hooked(model, {embedding(model): lambda states: lengths.append(tuple(states.shape[:2])) or states}):
+        together = read(model, ids, COLUMNS)
+        alone = [read(model, ids[row : row + 1], COLUMNS) for row in range(len(ids))]
+    assert lengths == [(3, 5), (6, 4), *[(1, 9)] * 6]  # three beginnings, six endings
+    for row, one in enumerate(alone):
+        mine = together[row : row + 1]
+        for here, there in ((mine.states, one.states), (mine.logits, one.logits), *zip(mine.kept[1], one.kept[1], strict=True)):
+            assert here.shape == there.shape
+            assert_allclose(here, there, atol=1e-5)
+
+
+@pytest.mark.parametrize(("call", "tokens"), [(2e7, 4 * 4), (0.0, 4 + 3 + 2 + 1)])
+def test_runs_join_at_their_block_and_begin_at_their_token(call, tokens, pairs, monkeypatch):
+    """Where calls cost nothing each token has passes of its own."""
+    monkeypatch.setitem(patched_runs.CALL, "cpu", call)
+    model = made("llama", 1)
+    true, false = read(made("llama", 2), pairs.true, COLUMNS), read(model, pairs.false, COLUMNS)
+    seen = dict.fromkeys(range(3), 0)
+
+    def counting(layer):
+        def look(states):
+            seen[layer] += states.shape[0] * states.shape[1]
+            return states
+
+        return look
+
+    score = difference(torch.full((3,), 3), torch.full((3,), 4))
+    with hooked(model, {layer: counting(layer) for layer in seen}):
+        found = patched(model, false, true.states, score)
+    assert seen == {layer: len(pairs) * (layer + 1) * tokens for layer in seen}
+    assert_allclose(found, patched(model, false, true.states, score, rows=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["within", "across", "within_no_question", "across_no_question"])

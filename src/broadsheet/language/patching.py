@@ -46,8 +46,12 @@ def patch_models(
     parts: dict[Combination, list[PatchMap]] = {which: [] for which in combinations}
     for start in range(0, len(pairs), block):
         some = pairs[start : start + block]
-        true = {name: read(models[name], some.true, some.columns) for name in {which[0] for which in combinations}}
-        false = {name: read(models[name], some.false, some.columns) for name in {which[1] for which in combinations}}
+        sources, targets = ({which[k] for which in combinations} for k in (0, 1))
+        both = {name: read(models[name], torch.cat([some.true, some.false]), some.columns) for name in sources & targets}
+        true = {name: found[: len(some)] for name, found in both.items()}
+        true |= {name: read(models[name], some.true, some.columns) for name in sources - targets}
+        false = {name: found[len(some) :] for name, found in both.items()}
+        false |= {name: read(models[name], some.false, some.columns) for name in targets - sources}
         for number, (source, target) in enumerate(combinations):
             score = _score(some, true[source], false[target])
             found = patched(
