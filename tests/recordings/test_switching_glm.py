@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -16,8 +17,9 @@ from sklearn.utils import estimator_checks as checks
 
 from broadsheet.errors import DataError, InputError
 from broadsheet.recordings import HMMGLM
+from broadsheet.recordings.concrete import concrete_sample
 from broadsheet.recordings.switching_em import blocks_of, emissions, expectation, expected_value, moments
-from broadsheet.recordings.switching_onehot import onehot_from
+from broadsheet.recordings.switching_onehot import onehot_from, onehot_maximisation
 from broadsheet.recordings.switching_tasks import Switching, exponential_filter, rule_task, sticky, synthetic
 
 REFERENCES = Path(__file__).parent.parent / "references" / "states"
@@ -63,10 +65,10 @@ def test_emissions_moments_and_missing_bins_against_plain_numpy(link):
 
         @eqx.filter_jit
         def computed(data, gamma, W, transition):
-            slope = jax.grad(lambda w: expected_value(data, gamma, w, link).sum())(W)
+            slope = jax.grad(lambda w: expected_value(data, gamma, w, link)[0].sum())(W)
             total = expectation(data, W, transition, link).log_likelihood
             sums = moments(data, gamma, W, link, True)
-            return emissions(data, W, link), sums, expected_value(data, gamma, W, link), slope, total
+            return emissions(data, W, link), sums, expected_value(data, gamma, W, link)[0], slope, total
 
         found, sums, value, slope, total = computed(data, gamma, jnp.asarray(W), jnp.asarray(sticky(2)))
         found = np.asarray(found)
@@ -110,6 +112,41 @@ def test_types_times_strengths_begin_where_free_couplings_end(fitted):
     hard = model.hardened(X, steps=3)
     np.testing.assert_allclose(hard.weights_, hard.types_ * hard.strengths_, atol=1e-9)
     assert np.isfinite(hard.score(X))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_types_rise_at_least_as_far_as_by_adam_on_the_spikes_themselves(seed):
+    """The M-step against as much of Adam by automatic differentiation of the likelihood, and what it says of emissions."""
+    system = synthetic(2, 4, np.random.default_rng(seed), stay=0.95)
+    x = system.counts(system.states(300, 2, np.random.default_rng(seed)), np.random.default_rng(seed))
+    with jax.enable_x64(True):
+        data = blocks_of(list(x), exponential_filter())
+        W = np.concatenate([np.zeros((2, 4, 1)), 0.3 * np.random.default_rng(seed).normal(size=(2, 4, 4))], axis=2)
+        start, tau = onehot_from(W, True, True), jnp.asarray(0.5)
+        states = expectation(data, start.effective(), jnp.asarray(sticky(2)), "sigmoid").states
+
+        def value(types, W):
+            return expected_value(data, states, W, "sigmoid")[0].sum() + types.log_prior("categorical", tau)
+
+        def noisy(types, key):
+            return value(types, types.couplings(concrete_sample(types.alpha, tau, key)))
+
+        def adam(carry, key):
+            types, memory = carry
+            updates, memory = rule.update(jax.tree.map(jnp.negative, jax.grad(noisy)(types, key)), memory)
+            return (optax.apply_updates(types, updates), memory), None
+
+        rule = optax.adam(0.03)
+        (plain, _), _ = jax.lax.scan(adam, (start, rule.init(start)), jax.random.split(jax.random.key(0), 50))
+        rule = optax.adam(0.06)
+        ours, _, known = onehot_maximisation(
+            data, states, start, rule, rule.init(start), "sigmoid", "categorical", tau, tau, jax.random.key(0), 25
+        )
+        keys = jax.random.split(jax.random.key(9), 200)
+        reached = [jax.vmap(noisy, (None, 0))(types, keys).mean() for types in (start, plain, ours)]
+        np.testing.assert_allclose(known, emissions(data, ours.effective(), "sigmoid"), atol=1e-9)
+        assert value(ours, ours.effective()) > value(start, start.effective())
+    assert reached == sorted(reached)
 
 
 def test_shapes_unequal_sequences_and_sampling(fitted):

@@ -303,7 +303,7 @@ def _shared_cache(target: Reading, prompt: torch.Tensor, start: int) -> DynamicC
         return lambda keys, values, *_, **__: (joined(pair[0], keys), joined(pair[1], values))
 
     for layer, pair in zip(cache.layers, target.kept, strict=True):
-        layer.update = updating(pair)  # type: ignore[method-assign]
+        layer.update = updating(pair)
     return cache
 
 

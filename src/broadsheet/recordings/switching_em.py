@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from scipy.special import gammaln
 
 from broadsheet.errors import InputError
-from broadsheet.numerics.hidden_markov import Smoothed, smoothed
+from broadsheet.numerics.smoothed_sequences import smoothed_sequences
 
 Link = Literal["exp", "softplus", "sigmoid"]
 MISSING = -1
@@ -150,10 +150,14 @@ def emissions(data: Blocks, W: Float[Array, "states neurons features"], link: Li
         x, seen, design = decoded(block, data.filter_)
         return None, jnp.where(seen, _log_likelihood(x, drives(design, W), link), 0.0).sum(axis=1).T
 
-    _, found = jax.lax.scan(one, None, data.counts)
-    bins, _ = data.shape
-    whole = jnp.zeros((data.lengths.shape[0], data.most, bins, W.shape[0]), found.dtype)
-    return whole.at[data.place[:, 0], data.place[:, 1]].set(found).reshape(len(whole), -1, W.shape[0])
+    return _of_sequences(data, jax.lax.scan(one, None, data.counts)[1])
+
+
+def _of_sequences(data: Blocks, found: Array) -> Array:
+    """(sequences, bins, states) from (blocks, bins, states), 0 past the end."""
+    bins, states = found.shape[1:]
+    whole = jnp.zeros((data.lengths.shape[0], data.most, bins, states), found.dtype)
+    return whole.at[data.place[:, 0], data.place[:, 1]].set(found).reshape(len(whole), -1, states)
 
 
 class Expected(NamedTuple):
@@ -166,12 +170,14 @@ class Expected(NamedTuple):
     log_likelihood: Array
 
 
-def expectation(data: Blocks, W: Array, transition: Float[Array, "states states"], link: Link) -> Expected:
-    """The E-step over all sequences; the first state of each is uniform."""
+def expectation(
+    data: Blocks, W: Array, transition: Float[Array, "states states"], link: Link, log_emissions: Array | None = None
+) -> Expected:
+    """The E-step over all sequences; the first state of each is uniform. `log_emissions`: those of W, where they are known."""
     states = W.shape[0]
     initial = jnp.full(states, -np.log(states))
-    log_emissions = emissions(data, W, link)
-    found: Smoothed = jax.vmap(partial(smoothed, initial, jnp.log(transition), scaled=True))(log_emissions, data.lengths)
+    known = emissions(data, W, link) if log_emissions is None else log_emissions
+    found = smoothed_sequences(initial, jnp.log(transition), known, data.lengths)
     cut = found.states.reshape(found.states.shape[0], data.most, -1, states)[data.place[:, 0], data.place[:, 1]]
     return Expected(jnp.swapaxes(cut, 1, 2), found.transitions.sum(axis=0), found.log_likelihood - data.constants)
 
@@ -194,15 +200,22 @@ class Moments(NamedTuple):
     scale: Array | None
 
 
-def expected_value(data: Blocks, states: Array, W: Array, link: Link) -> Float[Array, " neurons"]:
-    """Expected log-likelihood of each target, without log x!."""
+def expected_value(data: Blocks, states: Array, W: Array, link: Link) -> tuple[Float[Array, " neurons"], Array]:
+    """Expected log-likelihood of each target, without log x!, and the `emissions` on the way."""
 
-    def one(total: Array, given: tuple[Array, Array]) -> tuple[Array, None]:
+    def one(total: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
         x, seen, design = decoded(given[0], data.filter_)
-        each = given[1][:, None] * _log_likelihood(x, drives(design, W), link)
-        return total + jnp.where(seen, each.sum(axis=0), 0.0).sum(axis=1), None
+        each = jnp.where(seen, _log_likelihood(x, drives(design, W), link), 0.0)
+        return total + _weighted(each, given[1]), each.sum(axis=1).T
 
-    return jax.lax.scan(one, jnp.zeros(W.shape[1]), (data.counts, states))[0]
+    value, found = jax.lax.scan(one, jnp.zeros(W.shape[1]), (data.counts, states))
+    return value, _of_sequences(data, found)
+
+
+def _weighted(each: Array, gamma: Array) -> Array:
+    """Sum over states and bins of (states, neurons, bins), weighted by (states, bins), as products of a matrix and a vector:
+    what XLA makes of the sum computes logs one by one."""
+    return sum((rows @ weights for rows, weights in zip(each, gamma, strict=True)), jnp.zeros(each.shape[1]))
 
 
 def moments(data: Blocks, states: Array, W: Array, link: Link, whole: bool) -> Moments:
@@ -220,7 +233,7 @@ def moments(data: Blocks, states: Array, W: Array, link: Link, whole: bool) -> M
         u = drives(design, W)
         weight = jnp.where(seen, gamma[:, None], 0.0)
         slope, fisher = score(x, u, link)
-        value = value + (weight * _log_likelihood(x, u, link)).sum(axis=0).sum(axis=1)
+        value = value + _weighted(jnp.where(seen, _log_likelihood(x, u, link), 0.0), gamma)
         gradient = gradient + ((weight * slope).reshape(S * N, -1) @ design.T).reshape(S, N, P)
         fisher, single = weight * fisher, design.astype(jnp.float32)
         if whole:
@@ -306,17 +319,21 @@ def _direction(found: Moments, precision: Array, damping: Array, share_bias: boo
 
 def maximisation(
     data: Blocks, states: Array, W: Array, penalty: Penalty, damping: Array, link: Link, share_bias: bool, steps: int = 1
-) -> tuple[Array, Penalty, Array]:
-    """`steps` safeguarded Fisher steps: couplings, the prior with its mean moved, and damping (neurons,) for the next time."""
+) -> tuple[Array, Penalty, Array, Array]:
+    """`steps` safeguarded Fisher steps: couplings, the prior with its mean moved, damping (neurons,) for the next time, and the
+    couplings' `emissions`."""
 
     def step(_: Any, carry: tuple) -> tuple:
-        W, penalty, damping = carry
+        W, penalty, damping, *_ = carry
         here = _penalised(moments(data, states, W, link, penalty.exact), W, penalty)
         proposed = W + _direction(here, penalty.curvature(W), damping, share_bias)
-        there = expected_value(data, states, proposed, link) + penalty.log_density(proposed)
-        better = there >= here.value  # not where it is NaN
+        value, found = expected_value(data, states, proposed, link)
+        better = value + penalty.log_density(proposed) >= here.value  # not where it is NaN
         W = jnp.where(better[None, :, None], proposed, W)
         damping = jnp.where(better, damping / 10, jnp.maximum(10 * damping, 1e-3))
-        return W, penalty.moved(W), damping
+        return W, penalty.moved(W), damping, better.all(), found
 
-    return jax.lax.fori_loop(0, steps, step, (W, penalty, damping))
+    bins = data.most * data.shape[0]
+    start = (W, penalty, damping, jnp.asarray(False), jnp.zeros((data.lengths.shape[0], bins, len(W))))
+    W, penalty, damping, whole, found = jax.lax.fori_loop(0, steps, step, start)
+    return W, penalty, damping, jax.lax.cond(whole, lambda: found, lambda: emissions(data, W, link))

@@ -64,8 +64,8 @@ class HMMGLM(DensityMixin, BaseEstimator):
     def __init__(
         self, n_states: int = 3, *, weights: Weights = "free", link: Link = "softplus", share_bias: bool = True,
         history: int | Sequence[float] = 5, penalty: float = 0.0, lasso: float = 0.0, spread: float = 1 / 3, tau: float = 0.5,
-        noise: bool = True, prior: Prior = "categorical", share_prior: bool = True, rounds: int = 20, steps: int = 30,
-        rate: float = 0.03, restarts: int = 3, warm_start: bool = False, max_iter: int = 100, tol: float = 1e-5,
+        noise: bool = True, prior: Prior = "categorical", share_prior: bool = True, rounds: int = 20, steps: int = 15,
+        rate: float = 0.06, restarts: int = 3, warm_start: bool = False, max_iter: int = 100, tol: float = 1e-5,
         pseudocount: float = 0.1, random_state: int | np.random.RandomState | None = None,
     ) -> None:  # fmt: skip
         self.n_states = n_states
@@ -126,17 +126,17 @@ class HMMGLM(DensityMixin, BaseEstimator):
             self.restarts_ = []
             for k in range(climbs):
                 if begin is not None:
-                    state = self._begun(begin, parts[0].shape[1])
+                    state = self._begun(data, begin, parts[0].shape[1])
                 else:
-                    state = self._random_start(first, np.random.default_rng([seed, k]))
+                    state = self._random_start(data, first, np.random.default_rng([seed, k]))
                 found = climber.climb(f"climb-{k}", step, state, self.max_iter)
                 self.restarts_.append(found[1][-1])
                 if best is None or found[1][-1] > best[1][-1]:
                     best = found
             assert best is not None
-            (W, transition, penalty, _), history, self.converged_ = best
+            (W, transition, penalty, *_), history, self.converged_ = best
             if self.weights == "onehot":
-                (onehot, transition, _), history, _ = self._types(data, climber, np.asarray(W), transition, seed)
+                (onehot, transition, *_), history, _ = self._types(data, climber, np.asarray(W), transition, seed)
                 self._keep_types(onehot)
                 W = onehot.effective()
             W, transition, mean = np.array(W), np.array(transition), np.array(penalty.mean)
@@ -160,19 +160,19 @@ class HMMGLM(DensityMixin, BaseEstimator):
         W = jnp.zeros((1, neurons, neurons + 1)).at[0, :, 0].set(jnp.asarray(bias))
         ones = jnp.ones((data.counts.shape[0], 1, data.shape[0]))
         penalty = self._penalty(np.zeros((neurons, neurons)), False)
-        W, _, _ = steps_of.fisher_steps(data, ones, W, penalty, jnp.zeros(neurons), self.link, True, 8)
+        W, *_ = steps_of.fisher_steps(data, ones, W, penalty, jnp.zeros(neurons), self.link, True, 8)
         return np.asarray(W)
 
-    def _random_start(self, first: np.ndarray | None, rng: np.random.Generator) -> tuple:
+    def _random_start(self, data: Blocks, first: np.ndarray | None, rng: np.random.Generator) -> tuple:
         assert first is not None
         W = np.repeat(first, self.n_states, axis=0)
         if self.n_states > 1:
             jitter = rng.normal(size=W.shape) * (0.1 + W[:, :, 1:].std())
             jitter[:, :, 0] = 0.0 if self.share_bias else 0.1 * jitter[:, :, 0]
             W = W + jitter
-        return self._state(W, sticky(self.n_states), W[:, :, 1:].mean(axis=0))
+        return self._state(data, W, sticky(self.n_states), W[:, :, 1:].mean(axis=0))
 
-    def _begun(self, other: HMMGLM, neurons: int) -> tuple:
+    def _begun(self, data: Blocks, other: HMMGLM, neurons: int) -> tuple:
         """Where another fit ended; raises `InputError` where it has other sizes."""
         check_is_fitted(other, "weights_")
         if other.weights_.shape[:2] != (self.n_states, neurons):
@@ -183,13 +183,14 @@ class HMMGLM(DensityMixin, BaseEstimator):
         W = np.concatenate([other.biases_[:, :, None], other.weights_], axis=2)
         if self.share_bias:
             W[:, :, 0] = W[:, :, 0].mean(axis=0)
-        return self._state(W, other.transition_, getattr(other, "mean_weights_", other.weights_.mean(axis=0)))
+        return self._state(data, W, other.transition_, getattr(other, "mean_weights_", other.weights_.mean(axis=0)))
 
-    def _state(self, W: np.ndarray, transition: np.ndarray, mean: np.ndarray) -> tuple:
-        """What EM carries along: couplings, transitions, prior, damping."""
+    def _state(self, data: Blocks, W: np.ndarray, transition: np.ndarray, mean: np.ndarray) -> steps_of.State:
+        """What EM carries along."""
         shared = self.weights == "gaussian"
         penalty = self._penalty(mean if shared else 0.0 * mean, shared)
-        return jnp.asarray(W), jnp.asarray(transition), penalty, jnp.zeros(W.shape[1])
+        known = steps_of.emissions_of(data, jnp.asarray(W), self.link)
+        return jnp.asarray(W), jnp.asarray(transition), penalty, jnp.zeros(W.shape[1]), known
 
     def _penalty(self, mean: np.ndarray, shared: bool) -> Penalty:
         lasso, precision = 0.0 if shared else float(self.lasso), self.spread**-2.0 if shared else float(self.penalty)
@@ -207,7 +208,8 @@ class HMMGLM(DensityMixin, BaseEstimator):
                                         steps=self.steps, **numbers)  # fmt: skip
 
         memory = optax.adam(self.rate).init(start)
-        return climber.climb("types", step, (start, transition, memory), self.rounds, stops=not self.noise)
+        known = steps_of.emissions_of(data, start.effective(), self.link)
+        return climber.climb("types", step, (start, transition, memory, known), self.rounds, stops=not self.noise)
 
     def _keep_types(self, found: OneHot) -> None:
         alpha, theta = np.asarray(found.alpha), np.asarray(jax.nn.softmax(found.theta))
@@ -216,9 +218,9 @@ class HMMGLM(DensityMixin, BaseEstimator):
         self.strengths_ = np.array(jax.nn.softplus(found.rho))
         self.prior_probs_ = theta[0].copy() if self.share_prior else theta.copy()
 
-    def hardened(self, X: Any, *, steps: int = 200) -> HMMGLM:
+    def hardened(self, X: Any, *, steps: int = 200, rate: float = 0.03) -> HMMGLM:
         """A copy whose types are exactly one-hot, each at its likeliest, with strengths and biases fitted again to X along the
-        states found here. It may be less likely than the model itself: look at both.
+        states found here, by `steps` of Adam at a `rate`. It may be less likely than the model itself: look at both.
 
         **Raises:** `InputError` where weights are not one-hot.
         """
@@ -235,7 +237,7 @@ class HMMGLM(DensityMixin, BaseEstimator):
             rho = jnp.asarray(strength + np.log(-np.expm1(-strength)))
             bias = self.biases_[:1] if self.share_bias else self.biases_
             start = OneHot(jnp.asarray(bias), jnp.asarray(10 * hard), rho, jnp.asarray(np.log(self.prior_probs_ + 1e-12)))
-            found = steps_of.hard_steps(data, states, start, self.link, jnp.asarray(float(self.rate)), steps)
+            found = steps_of.hard_steps(data, states, start, self.link, jnp.asarray(float(rate)), steps)
             weights = np.array(found.couplings(jnp.log(jnp.asarray(hard))))
             strengths = np.array(jax.nn.softplus(found.rho))
         out = type(self)(**self.get_params())

@@ -2,10 +2,15 @@
 
 In state s a coupling is `(a_exc - a_inh) softplus(rho)`: `a` is a nearly one-hot vector over inhibitory, none and excitatory.
 Its prior has class probabilities `pi` that all states share. arXiv 2310.15263.
+
+Spikes are looked at twice in an M-step: the expected log-likelihood is expanded to second order around the couplings that
+there are, gradient steps go over that parabola, and where they end it is computed and compared. A step costs next to nothing
+then, and can average the noise of the types over some draws.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,9 +21,14 @@ from jax.nn import log_softmax, softplus
 from jaxtyping import Array, PRNGKeyArray
 
 from broadsheet.recordings.concrete import FLOOR, concrete_log_density, concrete_sample
-from broadsheet.recordings.switching_em import Blocks, Link, decoded, drives, score
+from broadsheet.recordings.switching_em import Blocks, Link, decoded, drives, expected_value, moments, score
 
 Prior = Literal["categorical", "concrete"]
+DRAWS = 2
+"""Noisy types that a gradient step averages over."""
+WHOLE = 100
+"""Up to so many neurons the second order of each is computed whole; more share second moments."""
+HALVINGS = 5
 
 
 class OneHot(NamedTuple):
@@ -69,7 +79,7 @@ def _milder(logits: Array) -> Array:
 
 
 def _gradient(data: Blocks, states: Array, W: Array, link: Link) -> Array:
-    """Derivative of the expected log-likelihood with respect to W; in blocks of single precision, which noise outweighs."""
+    """Derivative of the expected log-likelihood with respect to W, in blocks of single precision."""
     single, filter_ = W.astype(jnp.float32), data.filter_.astype(jnp.float32)
 
     def one(total: Array, given: tuple[Array, Array]) -> tuple[Array, None]:
@@ -82,32 +92,105 @@ def _gradient(data: Blocks, states: Array, W: Array, link: Link) -> Array:
     return jax.lax.scan(one, jnp.zeros_like(W), (data.counts, states))[0]
 
 
+class _Parabola(NamedTuple):
+    """The expected log-likelihood of each target around couplings: value (neurons,), gradient as of W, and `curved`, the
+    information times vectors like W; `diagonal`: of the information, shaped like W."""
+
+    around: Array
+    value: Array
+    gradient: Array
+    curved: Callable[[Array], Array]
+    diagonal: Array
+
+    def slopes(self, W: Array) -> Array:
+        """Derivatives with respect to draws of W (draws, …), of the mean over all combinations of each coupling's draws."""
+        mean = W.mean(axis=0)
+        return (self.gradient - self.curved(mean - self.around) - self.diagonal * (W - mean)) / len(W)
+
+    def holds(self, W: Array, value: Array) -> Array:
+        """Whether a value of each target (neurons,) at W is above a parabola of three times the curvature."""
+        away = W - self.around
+        lowest = away * (self.gradient - 1.5 * self.curved(away))
+        return value >= self.value + lowest.sum(axis=(0, 2)) - 1e-9 * jnp.abs(self.value)
+
+
+def _parabola(data: Blocks, states: Array, W: Array, link: Link) -> _Parabola:
+    found = moments(data, states, W, link, W.shape[1] <= WHOLE)
+    A = found.information
+    if found.scale is None:
+        return _Parabola(
+            W, found.value, found.gradient, lambda v: jnp.einsum("snij,snj->sni", A, v), jnp.diagonal(A, axis1=2, axis2=3)
+        )
+    scale = found.scale[..., None]
+    diagonal = scale * jnp.diagonal(A, axis1=1, axis2=2)[:, None]
+    return _Parabola(W, found.value, found.gradient, lambda v: scale * jnp.einsum("sij,snj->sni", A, v), diagonal)
+
+
 def onehot_maximisation(
     data: Blocks, states: Array, found: OneHot, rule: optax.GradientTransformation, memory: Any, link: Link, prior: Prior, tau:
-    float | Array, noise: Array | None, key: PRNGKeyArray, steps: int, hard: bool = False,
-) -> tuple[OneHot, Any]:  # fmt: skip
-    """`steps` steps of a gradient rule on the expected log-likelihood of noisy types plus the prior of those without noise.
+    float | Array, noise: Array | None, key: PRNGKeyArray, steps: int,
+) -> tuple[OneHot, Any, Array]:  # fmt: skip
+    """`steps` steps of a gradient rule on the expected log-likelihood of noisy types plus the prior of those without noise; and
+    the `emissions` of what they lead to.
 
-    **Arguments:** `noise`: temperature of the noisy types, if any; `hard`: the types stay at their likeliest class, and only
-    strengths and biases learn.
+    A target whose likelihood without noise falls further than the expansion can account for goes half as far, until it doesn't.
+
+    **Arguments:** `noise`: temperature of the noisy types, if any.
     """
+    parabola = _parabola(data, states, found.effective(), link)
 
+    def gradient(here: OneHot, k: Array) -> OneHot:
+        def couplings(each: OneHot) -> Array:
+            if noise is None:
+                return each.effective()[None]
+            drawn = concrete_sample(jnp.broadcast_to(each.alpha, (DRAWS, *each.alpha.shape)), noise, k)
+            return jax.vmap(each.couplings)(drawn)
+
+        W, back = jax.vjp(couplings, here)
+        also = jax.grad(lambda each: each.log_prior(prior, tau))(here)
+        return jax.tree.map(jnp.add, back(parabola.slopes(W))[0], also)
+
+    start = found
+    end, memory = _climbed(start, rule, memory, gradient, key, steps)
+
+    def shortened(share: Array) -> OneHot:
+        return jax.tree.map(lambda a, b: a + share.reshape(-1, *[1] * (a.ndim - 2)) * (b - a), start, end)
+
+    def evaluated(carry: tuple) -> tuple:
+        share, holds, _, tries = carry
+        share = jnp.where(holds | (tries == 0), share, share / 2)
+        W = shortened(share).effective()
+        value, known = expected_value(data, states, W, link)
+        return share, parabola.holds(W, value), known, tries + 1
+
+    whole = jnp.ones(len(parabola.value))
+    first = evaluated((whole, whole > 0, None, 0))
+    share, _, known, _ = jax.lax.while_loop(lambda c: ~c[1].all() & (c[3] <= HALVINGS), evaluated, first)
+    return shortened(share), memory, known
+
+
+def hard_maximisation(
+    data: Blocks, states: Array, found: OneHot, rule: optax.GradientTransformation, link: Link, steps: int
+) -> OneHot:
+    """`steps` steps of a gradient rule on the expected log-likelihood, of strengths and biases, with the types at their
+    likeliest."""
+    log_a = jnp.log(jax.nn.one_hot(found.alpha.argmax(axis=-1), 3))
+
+    def gradient(here: OneHot, _: Array) -> OneHot:
+        W, back = jax.vjp(lambda each: each.couplings(log_a), here)
+        return back(_gradient(data, states, W, link))[0]
+
+    return _climbed(found, rule, rule.init(found), gradient, jax.random.key(0), steps)[0]
+
+
+def _climbed(
+    start: OneHot, rule: optax.GradientTransformation, memory: Any, gradient: Callable[[OneHot, Array], OneHot],
+    key: PRNGKeyArray, steps: int,
+) -> tuple[OneHot, Any]:  # fmt: skip
     def step(carry: tuple, k: Array) -> tuple[tuple, None]:
         found, memory = carry
-
-        def couplings(found: OneHot) -> Array:
-            if hard:
-                return found.couplings(jnp.log(jax.nn.one_hot(found.alpha.argmax(axis=-1), 3)))
-            return found.couplings(concrete_sample(found.alpha, noise, k)) if noise is not None else found.effective()
-
-        W, back = jax.vjp(couplings, found)
-        (gradient,) = back(_gradient(data, states, W, link))
-        if not hard:
-            also = jax.grad(lambda each: each.log_prior(prior, tau))(found)
-            gradient = jax.tree.map(jnp.add, gradient, also)
-        updates, memory = rule.update(jax.tree.map(jnp.negative, gradient), memory, found)
+        updates, memory = rule.update(jax.tree.map(jnp.negative, gradient(found, k)), memory, found)
         found = optax.apply_updates(found, updates)
         return (found._replace(alpha=_milder(found.alpha), theta=_milder(found.theta)), memory), None
 
-    (found, memory), _ = jax.lax.scan(step, (found, memory), jax.random.split(key, steps))
-    return found, memory
+    return jax.lax.scan(step, (start, memory), jax.random.split(key, steps))[0]

@@ -28,13 +28,13 @@ from broadsheet.recordings.switching_em import (
     maximisation,
     most_likely_transitions,
 )  # fmt: skip
-from broadsheet.recordings.switching_onehot import OneHot, Prior, onehot_maximisation
+from broadsheet.recordings.switching_onehot import OneHot, Prior, hard_maximisation, onehot_maximisation
 
 SAVE_EVERY = 10.0
 """Seconds between two savings of a climb that has a checkpoint."""
 
-State = tuple[Array, Array, Penalty, Array]
-"""Couplings, transitions, prior, damping of each target's step."""
+State = tuple[Array, Array, Penalty, Array, Array]
+"""Couplings, transitions, prior, damping of each target's step, emissions of these couplings."""
 
 
 @eqx.filter_jit
@@ -42,29 +42,34 @@ def em_step(
     data: Blocks, state: State, *, link: Link, share_bias: bool, pseudocount: Array, steps: int = 1
 ) -> tuple[State, Array]:
     """The state after one iteration, and the objective before it: log-likelihood plus log-priors."""
-    W, transition, penalty, damping = state
-    found = expectation(data, W, transition, link)
+    W, transition, penalty, damping, known = state
+    found = expectation(data, W, transition, link, known)
     objective = found.log_likelihood.sum() + pseudocount * jnp.log(transition).sum() + penalty.log_density(W).sum()
-    W, penalty, damping = maximisation(data, found.states, W, penalty, damping, link, share_bias, steps)
-    return (W, most_likely_transitions(found.transitions, pseudocount), penalty, damping), objective
+    W, penalty, damping, known = maximisation(data, found.states, W, penalty, damping, link, share_bias, steps)
+    return (W, most_likely_transitions(found.transitions, pseudocount), penalty, damping, known), objective
+
+
+OneHotState = tuple[OneHot, Array, Any, Array]
+"""Types and strengths with their prior, transitions, memory of Adam, emissions of these couplings."""
 
 
 @eqx.filter_jit
 def onehot_step(
-    data: Blocks, state: tuple[OneHot, Array, Any], key: Array, *, link: Link, prior: Prior, tau: Array, noise: Array | None,
-    rate: Array, steps: int, pseudocount: Array,
-) -> tuple[tuple[OneHot, Array, Any], Array]:  # fmt: skip
-    """As `em_step`, with types and strengths, their prior, and the memory of Adam."""
-    onehot, transition, memory = state
-    found = expectation(data, onehot.effective(), transition, link)
+    data: Blocks, state: OneHotState, key: Array, *, link: Link, prior: Prior, tau: Array, noise: Array | None, rate: Array,
+    steps: int, pseudocount: Array,
+) -> tuple[OneHotState, Array]:  # fmt: skip
+    """As `em_step`, with types and strengths."""
+    onehot, transition, memory, known = state
+    found = expectation(data, onehot.effective(), transition, link, known)
     objective = found.log_likelihood.sum() + pseudocount * jnp.log(transition).sum() + onehot.log_prior(prior, tau)
-    onehot, memory = onehot_maximisation(
+    onehot, memory, known = onehot_maximisation(
         data, found.states, onehot, optax.adam(rate), memory, link, prior, tau, noise, key, steps
     )  # fmt: skip
-    return (onehot, most_likely_transitions(found.transitions, pseudocount), memory), objective
+    return (onehot, most_likely_transitions(found.transitions, pseudocount), memory, known), objective
 
 
 fisher_steps = eqx.filter_jit(maximisation)
+emissions_of = eqx.filter_jit(emissions)
 states_of = eqx.filter_jit(lambda data, W, transition, link: expectation(data, W, transition, link).states)
 log_likelihoods = eqx.filter_jit(lambda data, W, transition, link: expectation(data, W, transition, link).log_likelihood)
 
@@ -72,10 +77,7 @@ log_likelihoods = eqx.filter_jit(lambda data, W, transition, link: expectation(d
 @eqx.filter_jit
 def hard_steps(data: Blocks, states: Array, onehot: OneHot, link: Link, rate: Array, steps: int) -> OneHot:
     """Strengths and biases fitted with the types at their likeliest."""
-    rule = optax.adam(rate)
-    return onehot_maximisation(
-        data, states, onehot, rule, rule.init(onehot), link, "categorical", 1.0, None, jax.random.key(0), steps, hard=True
-    )[0]
+    return hard_maximisation(data, states, onehot, optax.adam(rate), link, steps)
 
 
 def _over_sequences(of_one: Callable[[Array, Array, Array], Array]) -> Callable[[Blocks, Array, Array, Link], Array]:
