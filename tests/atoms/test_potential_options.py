@@ -183,3 +183,23 @@ def test_sizes_and_cutoffs_are_no_leaves(name):
     assert leaves
     assert all(isinstance(leaf, jax.Array | np.ndarray) or callable(leaf) for leaf in leaves)
     assert all(jnp.issubdtype(leaf.dtype, jnp.number) for leaf in leaves if isinstance(leaf, jax.Array))
+
+
+def test_a_network_without_a_scale_or_references_is_in_physical_units_already():
+    pair, dimer = _pair(), LennardJones()
+    own, bare = (each.energy_and_forces(pair, dimer.neighbours(pair)) for each in (potential.ScaledPotential(dimer), dimer))
+    np.testing.assert_array_equal(own.energy, bare.energy)
+    np.testing.assert_array_equal(own.forces, bare.forces)
+
+
+def test_one_atom_of_many_neighbours_among_lone_ones_is_refused(monkeypatch):
+    """Rows are as wide as that of the fullest atom: for n lone atoms and a pair 2 (n + 2) places hold 2 neighbours."""
+    monkeypatch.setattr(neighbours, "WHOLE", 0)
+    for lone, refused in ((48, False), (49, True)):
+        row = Atoms(f"H{lone + 2}", [[0, 0, 0], [0, 0, 0.8], *([10.0 * n, 50, 0] for n in range(lone))])
+        batch = structures.batch_atoms([row], atoms=lone + 2)
+        if refused:
+            with pytest.raises(InputError, match="most have far fewer"):
+                neighbours.neighbour_list(batch, 2.0, width=2)
+        else:
+            neighbours.neighbour_list(batch, 2.0, width=2)

@@ -99,3 +99,17 @@ def test_places_that_were_never_grown_stay_empty():
     assert sorted(segment.cells[0]) == [0, 1, 20, 20]
     np.testing.assert_allclose(np.sort(segment.permanence[0]), [0, 0, 0.52, 0.52])
     assert segment.used == 1
+
+
+def test_a_synapse_is_cut_once_its_permanence_is_below_that_of_a_connected_one():
+    """From 0.5 down by 0.0125 a match, it takes 28 matches to 0.15; what is cut grows again on active cells."""
+    cell = DendriticNeuron(1, 4, 2, random_state=0)
+    whole, half = np.zeros((2, 1, 20))
+    whole[0, :4] = half[0, [0, 1, 10, 11]] = 1
+    cell.partial_fit(whole, [1], classes=[0, 1])
+    for _ in range(27):
+        cell.partial_fit(half, [1])
+    assert sorted(cell.neurons_[0].cells[0]) == [0, 1, 2, 3]
+    for _ in range(2):
+        cell.partial_fit(half, [1])
+    assert sorted(cell.neurons_[0].cells[0]) == [0, 1, 10, 11]

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from broadsheet.errors import InputError
 from broadsheet.neurons import BranchedNeuron, ELMNeuron, record, synaptic_traces
-from broadsheet.neurons.surrogate import CLIP, Windows, predict_recordings
+from broadsheet.neurons.surrogate import CLIP, Windows, predict_recordings, spike_scores
 
 
 def test_windows_are_drawn_evenly_from_all_recordings_and_places():
@@ -103,3 +103,11 @@ def test_nmda_makes_branches_supralinear():
     same, apart = list(range(6)), [0, 1, 2, 8, 9, 10]
     assert peak(same, True) > 1.05 * peak(apart, True)
     assert peak(same, False) < peak(apart, False)
+
+
+def test_hits_at_one_percent_false_positives_are_counted_by_hand():
+    """400 silent bins scored 1 to 400: five spikes stand above all, three below 3 of them (0.75 %), two below 5 (1.25 %)."""
+    logits = np.concatenate([np.arange(1.0, 401.0), np.full(5, 1000.0), np.full(3, 397.5), np.full(2, 395.5)])
+    found = spike_scores(np.arange(410) >= 400, logits)
+    assert found["tp_at_1_percent"] == pytest.approx(0.8)
+    assert found["auc"] == pytest.approx(1 - (3 * 3 + 2 * 5) / 4000)
