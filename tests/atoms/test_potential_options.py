@@ -33,6 +33,7 @@ from broadsheet.atoms import (
     potential,
     relaxation_benchmark,
     structures,
+    training,
     trajectories,
 )
 from broadsheet.atoms.constraints import FIXED
@@ -173,6 +174,7 @@ SYSTEMS = {
     "ScaledPotential": lambda: potential.ScaledPotential(build("pairnet", 0)),
     "SumPotential": lambda: potential.SumPotential(LennardJones(), Morse()),
     "schnet": lambda: build("schnet", 0, size="tiny"),
+    "RotationLoss": lambda: latent.rotation_loss(training.Training(), LatentEquivariance()),
 }
 
 
@@ -182,7 +184,7 @@ def test_sizes_and_cutoffs_are_no_leaves(name):
     leaves = jax.tree.leaves(SYSTEMS[name]())
     assert leaves
     assert all(isinstance(leaf, jax.Array | np.ndarray) or callable(leaf) for leaf in leaves)
-    assert all(jnp.issubdtype(leaf.dtype, jnp.number) for leaf in leaves if isinstance(leaf, jax.Array))
+    assert all(leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number) for leaf in leaves if isinstance(leaf, jax.Array))
 
 
 def test_a_network_without_a_scale_or_references_is_in_physical_units_already():

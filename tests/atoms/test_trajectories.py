@@ -9,6 +9,8 @@ import pytest
 from ase.build import molecule
 from ase.units import Bohr, Hartree
 
+from broadsheet.atoms import trajectories
+from broadsheet.atoms.labels import frames
 from broadsheet.atoms.pair import Morse
 from broadsheet.atoms.relaxation_benchmark import frame_errors, heavy_rmsd, relaxation_report, untrained
 from broadsheet.atoms.structures import batch_atoms, labelled
@@ -199,3 +201,20 @@ def test_rmsd_of_heavy_atoms():
     turned.positions += 1.0
     turned.positions[-1] += 0.5  # a hydrogen
     assert heavy_rmsd(turned, made) < 1e-6
+
+
+def test_a_record_may_be_as_large_as_the_limit_and_no_byte_larger(tmp_path, monkeypatch):
+    value = {"DFT_1st": [record()]}
+    place, size = write(tmp_path / "a", {"000000001": value}), len(pickle.dumps(value))
+    monkeypatch.setattr(trajectories, "RECORD_LIMIT", size)
+    assert len(read_pubchemqcr(place, trust=True)) == 1
+    monkeypatch.setattr(trajectories, "RECORD_LIMIT", size - 1)
+    with pytest.raises(DataError, match=f"unpacks to more than {size - 1} bytes"):
+        read_pubchemqcr(place, trust=True)
+
+
+def test_a_heat_bath_pushes_the_centre_of_mass_of_labelled_frames():
+    """Without forces from outside and noise that adds up to none it would go on straight ahead."""
+    found = frames(molecule("CO"), "emt", count=3, temperature=300.0, every=5, settle=0)
+    first, second, third = (each.get_center_of_mass() for each in found)
+    assert np.abs(third - 2 * second + first).max() > 1e-6

@@ -362,3 +362,16 @@ def test_scratch_folders_are_named_after_a_process_that_is_there(tmp_path):
     assert not place.exists()
     assert presence.gone(tmp_path / "none") == presence.known(tmp_path / "none") == set()
     assert presence.left_behind(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("given", ["", "/somewhere/else"])
+def test_compiled_programs_are_kept_at_home_unless_a_folder_is_named(toy, home, monkeypatch, given):
+    import jax
+
+    told = {}
+    monkeypatch.setattr(jax.config, "update", told.__setitem__)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", given)
+    worker._paper_runner(spec(experiment="coin"))
+    assert told.pop("jax_compilation_cache_dir", None) == (None if given else str(home / "cache" / "jax"))
+    assert told == {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}

@@ -22,7 +22,7 @@ from broadsheet.networks.dense_memory import (
     stored_numbers,
 )
 from broadsheet.networks.memory_baselines import PairwiseBank, nearest, overlaps, softmax_recall
-from broadsheet.networks.pattern_memory import check_patterns, measure_capacity, read_patterns
+from broadsheet.networks.pattern_memory import answers, check_patterns, measure_capacity, read_patterns
 
 RNG = np.random.default_rng(0)
 field_and_energy = eqx.filter_jit(lambda net, sigma: (net.field(sigma), net.energy(sigma)))
@@ -248,3 +248,12 @@ def test_patterns_are_read_and_checked(tmp_path):
         check_patterns("p", xi, 7)
     with pytest.raises(InputError, match="order is 1"):
         check_patterns("p", xi, 1)
+
+
+def test_answers_name_the_nearest_pattern_and_how_much_of_it_was_found():
+    """Three of Sylvester's orthogonal patterns: each is its own answer, found whole, whatever their number is."""
+    pair = np.asarray([[1, 1], [1, -1]], np.int8)
+    patterns = np.kron(np.kron(pair, pair), pair)[[1, 2, 4]]
+    found, best, overlap = answers(patterns, patterns[[2, 0]], 2)
+    np.testing.assert_array_equal(found, patterns[[2, 0]])
+    assert (best.tolist(), overlap.tolist()) == ([2, 0], [1.0, 1.0])

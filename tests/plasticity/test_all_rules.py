@@ -146,6 +146,19 @@ def test_rule_keeps_what_it_declares(kind, check):
 
 
 @pytest.mark.parametrize("kind", found_rules(), ids=lambda kind: kind.__name__)
+def test_a_rule_learns_from_what_its_synapses_send_where_it_says_so(kind):
+    """Where the neuron's activity includes what it is sent, its other synapses' weights are part of what one synapse learns."""
+    rule, rng = kind(), np.random.default_rng(0)
+    low, high = (float(np.clip(limit, -1.0, 1.0)) for limit in rule.limits)
+    weights = np.full((PRE, POST), (low + high) / 2)
+    others = weights + np.outer(np.arange(PRE) > 0, np.full(POST, (high - low) / 4))
+    spikes = [np.ones((3, size), np.float32) for size in (PRE, POST)]
+    given = [*spikes, *(each[:3] for each in drawn(rule, rng)[2:])]
+    first, second = (course(rule.on(start), given)[:, 0] for start in (weights, others))
+    assert np.allclose(first, second, rtol=0, atol=1e-7) is not rule.sees_output
+
+
+@pytest.mark.parametrize("kind", found_rules(), ids=lambda kind: kind.__name__)
 def test_modulators_have_the_names_that_the_docstring_gives(kind):
     assert all(re.search(rf"\b{name}\b", kind.__doc__) for name in kind.modulators)
 

@@ -87,3 +87,17 @@ def test_angles_agree_with_scipy():
 def test_mistakes_are_named(make, said):
     with pytest.raises(InputError, match=said):
         make()
+
+
+@pytest.mark.parametrize("orthonormal", [False, True])
+def test_frozen_rows_are_as_they_were_or_an_orthonormal_basis_of_their_span(orthonormal):
+    grown = LateralSubspace(6, capacity=3).grow(2, jax.random.key(0))
+    skew = jnp.asarray([[1.0, 2, 0, 0, 0, 0], [0, 1, 0, 3, 0, 0], [0, 0, 0, 0, 0, 0]])
+    frozen = eqx.tree_at(lambda s: s.H, grown, skew).freeze(orthonormal=orthonormal)
+    assert int(frozen.old) == int(frozen.used) == 2
+    np.testing.assert_array_equal(frozen.H[2:], 0)
+    if orthonormal:
+        np.testing.assert_allclose(frozen.H[:2] @ frozen.H[:2].T, np.eye(2), atol=1e-6)
+        np.testing.assert_allclose(subspace_angles(frozen.H[:2].T, skew[:2].T), 0, atol=1e-3)
+    else:
+        np.testing.assert_array_equal(frozen.H, skew)
