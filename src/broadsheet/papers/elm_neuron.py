@@ -442,7 +442,9 @@ class Surrogate:
         Claim("C6", "branches save two thirds of the parameters at equal accuracy", kind="paper", where="Branch-ELM",
               ablation="random-routing", null="small-plain", grows="steps", seeds=8, checks=[
                   at_most("parameter_share", {"quick": 1 / 3, "paper": 1 / 3}),
-                  at_least("auc", {"quick": -0.01, "paper": -0.01}, minus="plain")]),
+                  at_least("auc", {"quick": -0.01, "paper": -0.01}, minus="plain")],
+              reason="While training is short: with four times the steps a plain cell of as few parameters comes as near, 0.004 "
+              "behind on three seeds, where it is 0.045 behind at first, and so do branches, 0.004 behind."),
     ],
     data="data",
     cost=44.0,

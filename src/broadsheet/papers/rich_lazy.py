@@ -544,7 +544,9 @@ GABA = ("DD", "VD", "RME", "AVL", "DVB", "RIS")
               checks=[at_most("rank_ratio", 1.0, over="mean")]),
         Claim("RL12", "and learns richer: it keeps less of its tangent kernel", kind="paper",
               where="figure on experimentally driven connectivity", ablation="gaussian", null="shuffled", grows="steps",
-              seeds=8, checks=[at_least("richer", 0.0, over="mean")]),
+              seeds=8, checks=[at_least("richer", 0.0, over="mean")],
+              reason="Early in training: with four times the steps it keeps as much or more, -0.10 on four seeds with an "
+              "interval from -0.28 to 0.08, where it is 0.19 on these at first."),
     ],
     cost=15.0,
 )  # fmt: skip
