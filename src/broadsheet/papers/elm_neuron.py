@@ -443,8 +443,8 @@ class Surrogate:
               ablation="random-routing", null="small-plain", grows="steps", seeds=8, checks=[
                   at_most("parameter_share", {"quick": 1 / 3, "paper": 1 / 3}),
                   at_least("auc", {"quick": -0.01, "paper": -0.01}, minus="plain")],
-              reason="While training is short: with four times the steps a plain cell of as few parameters comes as near, 0.004 "
-              "behind on three seeds, where it is 0.045 behind at first, and so do branches, 0.004 behind."),
+              reason="While training is short: with four times the steps a plain cell of as few parameters comes as near, "
+              "0.004 behind on three seeds, where it is 0.045 behind at first, and so do branches, 0.004 behind."),
     ],
     data="data",
     cost=44.0,
