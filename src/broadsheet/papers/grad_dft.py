@@ -364,7 +364,7 @@ class Dissociation:
               ablation="one-constant", null=("two-constants", "refitted-b3lyp", "four-constants", "interpolated"),
               grows="steps", seeds=8,
               reason="At its own density the network gains 4.7 to 7.6 on eight seeds, below 5 on two: half of what it gains at "
-              "LDA's. Two constants gain 4.4 there, B3LYP refitted 3.1, and four constants go astray by 2.5 Hartree; LDA's "
+              "LDA's. Two constants gain 4.4 there, B3LYP refitted 3.1, and four constants go astray by 2.4 Hartree; LDA's "
               "interpolated error, which needs no other density, gains 21.",
               checks=[at_least("scf_gain", {"quick": 5.0})]),
         Claim("G6", "training through self-consistency lowers the self-consistent error", kind="paper", where="training "
