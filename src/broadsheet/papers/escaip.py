@@ -727,8 +727,8 @@ class Cost:
     claims=[
         Claim("C7", "time grows linearly with the number of atoms", kind="paper", where="abstract: efficiency",
               ablation="all-pairs", null="painn", checks=[at_most("growth", {"quick": 5.0})],
-              reason="So does PaiNN's, which has no attention. On three seeds four times the atoms take 4.4 times as long with "
-              "it and 4.1 times with the attention, from 1024 to 4096 atoms. Any network of the neighbours within a cutoff is "
+              reason="So does PaiNN's, which has no attention. On three seeds four times the atoms take 4.1 times as long with "
+              "it and with the attention, from 1024 to 4096 atoms. Any network of the neighbours within a cutoff is "
               "linear."),
         Claim("C7b", "inference is at least ten times faster than that of equivariant potentials", kind="paper",
               where="abstract", published="at least 10 times",
