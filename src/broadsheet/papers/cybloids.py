@@ -425,8 +425,8 @@ class Crystal:
         Claim("C6", "the programmed radius sets the spacing of a hexagonal crystal", kind="paper", where="abstract",
               ablation=("off", "inner-half"), null=("density", "larger"), grows="duration",
               answers_to={"off": "without feedback nothing depends on the radius"},
-              reason="The spacing alone needs no feedback: larger particles, held by round walls at the crystal's density, have "
-              "it too, with a slope of 0.99. They have half of its order, 0.52 for 0.96.",
+              reason="The spacing alone needs no feedback: larger particles, held by round walls at the crystal's density, "
+              "have it too, with a slope of 0.99. They have half of its order, 0.52 for 0.96.",
               checks=[equals("spacing_slope", 1.0, tol=0.1), at_least("hexatic", 0.85)]),
     ],
     cost=6.0,
