@@ -121,3 +121,103 @@ def test_least_squares_of_a_whole_trial_is_the_weighted_solution(forget):
         np.testing.assert_allclose(rule.learned(whole), wanted, rtol=1e-8)
         np.testing.assert_allclose(rule.learned(stepped), wanted, rtol=1e-8)
         np.testing.assert_allclose(stepped.P, whole.P, rtol=1e-8)
+
+
+@pytest.mark.parametrize("options", [{}, {"hebbian": True}, {"split": True}], ids=str)
+def test_when_learns_the_mean_error_and_what_the_rest_of_it(options):
+    """The rule by hand, with two outcomes and gates of both signs; where it is split, `what` learns in a second pass."""
+    rng = np.random.default_rng(0)
+    X, Y, gates, start = (rng.standard_normal(shape) for shape in ((6, 3), (6, 2), (6,), (3, 2)))
+    rule, when, what, sent = ErrorModulated(start, rate=0.3, **options), np.zeros(3), start.T, []
+
+    def error_of(x, y):
+        return y if options.get("hebbian") else y - (when + what) @ x
+
+    for x, y, gate in zip(X, Y, gates, strict=True):
+        sent.append((when + what) @ x)
+        error = error_of(x, y)
+        when = when + 0.3 * gate * error.mean() * x
+        if "split" not in options:
+            what = what + 0.3 * gate * np.outer(error - error.mean(), x)
+    given = tuple(map(jnp.asarray, (X, Y, gates)))
+    state, answers = rollout(rule, given)
+    np.testing.assert_allclose(answers, sent, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(state.when, when, rtol=1e-4, atol=1e-5)
+    for x, y, gate in zip(X, Y, gates, strict=True) if "split" in options else ():
+        error = error_of(x, y)
+        what = what + 0.3 * gate * np.outer(error - error.mean(), x)
+    whole = rule.trial(rule.init(jax.random.key(0)), *given)
+    np.testing.assert_allclose(whole.what, what, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rule.learned(whole), (when + what).T, rtol=1e-4, atol=1e-5)
+
+
+def test_three_factors_as_they_come_with_steps_of_half_a_millisecond_and_within_bounds():
+    pre, post = np.zeros((8, 1)), np.zeros((8, 1))
+    pre[2] = post[5] = 1
+    given = tuple(map(jnp.asarray, (pre, post, np.ones((8, 1)))))
+    for options, wanted in (
+        ({}, 0.01 * np.exp(-3 / 20)), ({"dt": 0.5}, 0.01 * np.exp(-1.5 / 20)), ({"bounds": (-1.0, 0.004)}, 0.004),
+        ({"tau_e": 10.0, "dt": 2.0}, 0.01 * np.exp(-6 / 20) * (1 + np.exp(-0.2) + np.exp(-0.4))),
+    ):  # fmt: skip
+        np.testing.assert_allclose(rollout(ThreeFactor([[0.0]], **options), given)[0].weights, wanted, rtol=1e-5)
+
+
+def kernel(t, tau=15.0, tau_s=3.75):
+    """The potential after a spike, its peak 1."""
+    at = np.maximum(np.append(t, np.linspace(0, 200, 200_001)), 0)
+    shape = np.exp(-at / tau) - np.exp(-at / tau_s)
+    return shape[: len(t)] / shape.max()
+
+
+TWO = np.zeros((2, 20, 3))
+TWO[0, [2, 9], [0, 1]] = TWO[1, [3, 5, 12], [0, 1, 2]] = 1
+
+
+def test_a_tempotron_as_it_comes_makes_the_step_of_the_paper():
+    """Of two patterns that stay below the threshold the one of the second class is missed; weights grow by its potentials."""
+    model = Tempotron(epochs=1).fit(TWO, ["no", "yes"])
+    start = np.random.default_rng(0).normal(0, 0.01, 3)
+    traces = np.array([kernel(np.arange(20.0) - at) for at in (3, 5, 12)]).T
+    top = (traces @ start).argmax()
+    np.testing.assert_allclose(model.coef_, start + 0.02 * traces[top], rtol=1e-4)
+    assert (model.errors_, model.threshold_, model.tau_) == ([1], 1.0, pytest.approx(15.0))
+    assert Tempotron(rate=0.0).fit(TWO, [0, 1]).errors_ == [1] * 100
+    assert Tempotron(rate=0.0, epochs=3).fit(TWO[[1, 1, 0]], [1, 1, 0]).errors_ == [2] * 3
+
+
+def test_momentum_thresholds_and_steps_of_time_of_a_tempotron():
+    model = Tempotron(rate=0.1, epochs=4, momentum=0.5, rate_threshold=0.05, dt=0.5, threshold=0.3, random_state=2)
+    rng = np.random.default_rng(2)
+    weights, threshold, velocity, errors = rng.normal(0, 0.01, 3), 0.3, np.zeros(3), []
+    times = 0.5 * np.arange(20)
+    traces = [sum(np.outer(kernel(times - 0.5 * t), np.eye(3)[n]) for t, n in np.argwhere(each)) for each in TWO]
+    model.fit(TWO, [0, 1])
+    for _ in range(len(model.errors_)):
+        errors.append(0)
+        for k in rng.permutation(2):
+            voltage = traces[k] @ weights
+            error = float(k) - (voltage.max() > threshold)
+            velocity = 0.5 * velocity + 0.1 * error * traces[k][voltage.argmax()]
+            weights, threshold = weights + velocity, threshold - 0.05 * error
+            errors[-1] += error != 0
+    assert model.errors_ == errors
+    np.testing.assert_allclose(model.coef_, weights, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(model.threshold_, threshold, rtol=1e-5)
+    np.testing.assert_allclose(model.voltage(TWO), np.array(traces) @ weights, atol=1e-4)
+    np.testing.assert_allclose(model.decision_function(TWO), (np.array(traces) @ weights).max(axis=1) - threshold, atol=1e-4)
+
+
+def test_a_time_constant_moves_by_a_tenth_at_most_and_stays_above_the_short_one():
+    once, often = (Tempotron(rate=0.0, rate_tau=1e6, epochs=n, random_state=4).fit(TWO, [0, 1]) for n in (1, 40))
+    assert abs(np.log(once.tau_ / 15)) == pytest.approx(0.1, rel=1e-4)
+    down = often if often.tau_ < 15 else Tempotron(rate=0.0, rate_tau=-1e6, epochs=40, random_state=4).fit(TWO, [0, 1])
+    assert down.tau_ == pytest.approx(1.1 * 3.75, rel=1e-5)
+
+
+def test_patterns_that_a_tempotron_cannot_take():
+    model = Tempotron(epochs=1).fit(TWO, [0, 1])
+    with pytest.raises(InputError, match="2 inputs; the tempotron learned 3"):
+        model.voltage(TWO[:, :, :2])
+    for X, y in ((TWO * np.nan, [0, 1]), (TWO, [0, 1, 1]), (TWO, [[0, 1]])):
+        with pytest.raises(InputError):
+            Tempotron().fit(X, y)

@@ -120,3 +120,44 @@ def test_mistakes_are_named(options, said):
     for name in ("tau_x", "tau_y"):
         with pytest.raises(InputError, match=f"{name} = 0"):
             Triplet(**{name: 0.0})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"dt": 0.5, "pairing": "nearest"}, {"soft": True, "bounds": (-1.0, 2.0), "a_plus": 0.2, "a_minus": 0.3},
+        {"zero_lag": False, "a_plus": 0.3, "a_minus": 0.4, "tau_plus": 5.0, "tau_minus": 9.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_many_synapses_follow_their_two_traces(options):
+    """Weights and what they send, by hand: growth at a spike after, then shrinking at a spike before, then the output."""
+    rng = np.random.default_rng(1)
+    pre, post = (rng.random((30, size)) < 0.3 for size in (3, 2))
+    start = rng.uniform(0.2, 0.8, (3, 2))
+    said = {"a_plus": 0.01, "a_minus": 0.012, "tau_plus": 20.0, "tau_minus": 20.0, "bounds": (0.0, 1.0), "dt": 1.0} | options
+    low, high = said["bounds"]
+    weights, before, after, sent = start.copy(), np.zeros(3), np.zeros(2), []
+    for x, y in zip(pre, post, strict=True):
+        before, after = before * np.exp(-said["dt"] / said["tau_plus"]), after * np.exp(-said["dt"] / said["tau_minus"])
+        new_before, new_after = (np.where(s, 1, t) if "pairing" in said else t + s for s, t in ((x, before), (y, after)))
+        seen = new_after if said.get("zero_lag", True) else after
+        grown = said["a_plus"] * np.outer(before, y)
+        weights = np.minimum(weights + grown * (high - weights if "soft" in said else 1), high)
+        shrunk = said["a_minus"] * np.outer(x, seen)
+        weights = np.maximum(weights - shrunk * (weights - low if "soft" in said else 1), low)
+        before, after = new_before, new_after
+        sent.append(x @ weights)
+    found = run(STDP(start, **options), pre, post)
+    np.testing.assert_allclose(found[0], weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[1], sent, rtol=1e-4, atol=1e-6)
+    assert np.abs(weights - start).max() > 0.01
+
+
+def test_a_triplet_rule_without_triplets_is_that_of_pairs():
+    rng = np.random.default_rng(2)
+    pre, post = (rng.random((30, size)) < 0.3 for size in (3, 2))
+    options = {"a_plus": 0.03, "a_minus": 0.02, "tau_plus": 20.0, "tau_minus": 20.0}
+    pairs = run(STDP(np.full((3, 2), 0.5), **options), pre, post)[0]
+    bare = run(Triplet(np.full((3, 2), 0.5), triplet_plus=0, triplet_minus=0.0, **options), pre, post)[0]
+    np.testing.assert_array_equal(pairs, bare)

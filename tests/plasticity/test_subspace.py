@@ -101,3 +101,69 @@ def test_frozen_rows_are_as_they_were_or_an_orthonormal_basis_of_their_span(orth
         np.testing.assert_allclose(subspace_angles(frozen.H[:2].T, skew[:2].T), 0, atol=1e-3)
     else:
         np.testing.assert_array_equal(frozen.H, skew)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rate": 0.2, "momentum": 0.5, "iterations": 2, "sees_old": False},
+        {"rate": 0.05, "spiking": (2.0, 3), "capacity": 7},
+    ],
+    ids=str,
+)
+def test_new_rows_move_as_the_equations_say_and_old_ones_do_not(options):
+    """Oja's subspace rule with momentum on what old rows leave over, changes within ±10, by hand over two batches."""
+    rng = np.random.default_rng(3)
+    batches = 6 * rng.standard_normal((2, 4, 8))
+    start = LateralSubspace(8, **options).grow(2, jax.random.key(0)).freeze().grow(3, jax.random.key(1))
+    said = {"rate": 0.01, "momentum": 0.9, "iterations": 5, "sees_old": True} | options
+    old, new = np.split(np.asarray(start.H[:5], float), [2])
+    velocity, largest = np.zeros((3, 8)), 0.0
+
+    def respond(x, rows):
+        if "spiking" not in said:
+            return x @ rows.T
+        reach, steps = said["spiking"]
+        return np.round(np.clip(x @ rows.T / reach, -1, 1) * steps) / steps * reach
+
+    found = start
+    for x in batches:
+        left = x - respond(x, old) @ old if said["sees_old"] else x
+        for _ in range(said["iterations"]):
+            y = respond(x, new)
+            change = y.T @ (left - y @ new) / 4
+            largest = max(largest, np.abs(change).max())
+            velocity = said["momentum"] * velocity + (1 - said["momentum"]) * np.clip(change, -10, 10)
+            new = new + said["rate"] * velocity
+        found = found.update(jnp.asarray(x, jnp.float32))
+    assert largest > 10
+    np.testing.assert_array_equal(found.H[:2], start.H[:2])
+    np.testing.assert_allclose(found.H[2:5], new, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.velocity[2:5], velocity, rtol=1e-3, atol=1e-2)
+    assert not np.asarray(found.H[5:]).any()
+    assert found.H.shape == (max(5, said.get("capacity", 0)), 8)
+    more = found.grow(2, jax.random.key(2))
+    np.testing.assert_array_equal(more.H[:5], found.H[:5])
+    np.testing.assert_array_equal(more.velocity[:5], found.velocity[:5])
+    np.testing.assert_allclose(more.H[5:7] @ more.H[5:7].T, np.eye(2), atol=1e-6)
+    assert (int(more.old), int(more.used), more.H.shape) == (2, 7, (7, 8))
+
+
+def test_principal_directions_are_numpys_and_sets_of_two_sizes_have_an_angle():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20, 5)) * [5, 3, 1, 0.5, 0.1]
+    wanted = np.linalg.svd(x)[2]
+    np.testing.assert_allclose(np.abs(principal_subspace(x, 2) @ wanted.T), np.eye(2, 5), atol=1e-5)
+    wide, narrow = wanted[:3], wanted[[0, 4]]
+    assert smallest_cosine(jnp.asarray(wide), jnp.asarray(narrow)) == pytest.approx(0, abs=1e-5)
+    assert smallest_cosine(jnp.asarray(wide), jnp.asarray(wanted[:2])) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_projected_layer_answers_as_any_and_asks_nothing_of_traces():
+    x, trace, W, back = (
+        jax.random.normal(jax.random.key(k), shape) for k, shape in enumerate([(4, 3), (4, 3), (2, 3), (2, 3)])
+    )
+    np.testing.assert_allclose(projected_linear(x, W, trace, back), x @ W.T, rtol=1e-5)
+    asked = jax.grad(lambda trace, back: (projected_linear(x, W, trace, back) ** 2).sum(), (0, 1))(trace, back)
+    assert not any(np.asarray(each).any() for each in asked)
