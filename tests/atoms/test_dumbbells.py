@@ -17,6 +17,8 @@ def test_energies_are_pairs_between_molecules_and_springs_within():
     sites = np.array([[1.0, 1, 1], [1, 1, 3.3], [4.6, 1, 1], [4.6, 2.5, 1]])
     structure = Atoms("Ar4", sites, cell=[fluid.length] * 3, pbc=True)
     potential = Dumbbells(fluid)
+    assert potential.cutoff == pytest.approx(10 * 2 ** (1 / 3) / 2 - 0.6)  # in a small box not 2.5 times 3.4 Å
+    assert Dumbbells(DumbbellFluid(2, volume=5000.0)).cutoff == pytest.approx(8.5)
     batch = batch_atoms([structure])
     found = potential.energy_and_forces(batch, potential.neighbours(batch))
 
@@ -43,6 +45,22 @@ def test_coarse_frames_are_centres_and_what_acts_on_them():
     apart = frames.positions[0, :9, None] - frames.positions[0, :9]
     apart = np.linalg.norm(apart - frames.lengths * np.round(apart / frames.lengths), axis=2)[np.triu_indices(9, 1)]
     assert apart.min() > 2  # no two molecules share a place
+    assert (frames.molecules, frames.number, frames.size) == (9, 36, pytest.approx(1.2 * 3.4))
+    assert frames.temperature == 200
+    assert frames.repulsion == frames.unit == pytest.approx(200 / 11604.518)  # kT, eV
+    assert frames.cutoff == pytest.approx((9 * 85) ** (1 / 3) / 2 - 0.1)
+    one = frames.batch(1)
+    np.testing.assert_allclose(one.positions[:9], frames.positions[1, :9], rtol=1e-6)
+    assert one.numbers[:9].tolist() == [36] * 9
+    lists = frames.pairs()
+    assert lists.r.shape[0] == 3
+    assert lists.unit.shape == (*lists.r.shape, 3)
+    counts = [(each < frames.cutoff).sum() for each in lists.r]
+    assert counts[0] == (apart < frames.cutoff).sum()
+    assert max(counts) == lists.r.shape[1]
+    for k in range(3):
+        np.testing.assert_allclose(lists.r[k, counts[k] :], 2 * frames.cutoff)
+        assert not lists.unit[k, counts[k] :].any()
 
 
 def test_coarse_water_comes_in_the_units_of_its_files(tmp_path):
@@ -58,6 +76,10 @@ def test_coarse_water_comes_in_the_units_of_its_files(tmp_path):
         np.testing.assert_allclose(found.lengths, [12, 13, 14])
         assert found.cutoff == pytest.approx(5.9)  # below half of the shortest side
         assert found.repulsion == pytest.approx(0.025852, rel=1e-4)  # kT at 300 K, eV
+        assert (found.number, found.size, found.molecules) == (18, 3.165, 5)
+    np.save(tmp_path / "box.npy", np.full(3, 2.0))
+    assert read_coarse(tmp_path).cutoff == pytest.approx(2.2 * 3.165)
+    assert read_coarse(tmp_path).temperature == 298
     np.save(tmp_path / "box.npy", np.ones(2))
     with pytest.raises(DataError, match="and a box are wanted"):
         read_coarse(tmp_path)

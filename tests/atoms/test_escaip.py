@@ -8,10 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
+from scipy.special import eval_legendre
 
 from broadsheet.atoms.fairchem import from_fairchem, to_fairchem
-from broadsheet.atoms.potentials.escaip import SMALL, EScAIP, EScAIPConfig, log_envelope, soft_rank
+from broadsheet.atoms.potentials.escaip import (
+    SMALL,
+    EScAIP,
+    EScAIPConfig,
+    Features,
+    Graph,
+    LegendreAttention,
+    biknn_graph,
+    bond_orientational_order,
+    legendre,
+    log_envelope,
+    soft_rank,
+)
 from broadsheet.atoms.structures import batch_atoms
 from broadsheet.errors import DataError, InputError
 
@@ -47,6 +61,8 @@ def test_blocks_are_those_of_the_authors():
     )
     for name, value in to_fairchem(net).items():
         np.testing.assert_array_equal(value[: len(arrays[name])], arrays[name].astype(value.dtype))
+    wrapped = from_fairchem({f"module.{name}": value for name, value in arrays.items() if not name.startswith("out.")}, THEIRS)
+    assert eqx.tree_equal(wrapped, net)
     arrays.pop("backbone.input_block.norm_node.weight")
     with pytest.raises(DataError, match="lacks backbone"):
         from_fairchem(arrays, THEIRS)
@@ -92,3 +108,67 @@ def test_soft_ranks_and_envelopes():
 def test_sizes_that_do_not_fit():
     with pytest.raises(InputError, match="width of a head"):
         EScAIP(replace(TINY, heads=4), 0)
+
+
+def test_polynomials_are_those_of_scipy():
+    x = np.linspace(-1, 1, 7)
+    for degrees in (1, 2, 6):
+        found = legendre(jnp.asarray(x), degrees)
+        assert len(found) == degrees
+        np.testing.assert_allclose(found, [eval_legendre(n, x) for n in range(degrees)], atol=1e-6)
+
+
+def test_order_of_bonds_by_hand():
+    """Two neighbours at a right angle with weights of one and three: by the addition theorem, degree for degree."""
+    directions = np.array([[[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]], np.float32)
+    weights = np.array([[2.0, 1.0, 3.0]], np.float32)
+    found = np.asarray(bond_orientational_order(directions, weights, 4))[0]
+    a, b = 1 / 6, 3 / 6  # the atom itself, without a direction, counts in the degree of none alone
+    wanted = [1.0, *(np.sqrt(a**2 + b**2 + 2 * a * b * eval_legendre(n, 0.0)) for n in (1, 2, 3))]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert bond_orientational_order(directions, weights).shape == (1, 10)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "uniform", "none"])
+def test_attention_by_hand(kind):
+    config = replace(TINY, width=8, heads=2, frequencies=(3, 1), attention=kind)
+    layer, rng = LegendreAttention(np.random.default_rng(0), config), np.random.default_rng(1)
+    message, envelope = rng.standard_normal((2, 4, 8)).astype(np.float32), -rng.random((2, 4)).astype(np.float32)
+    cosine = rng.uniform(-1, 1, (2, 4, 4)).astype(np.float32)
+    nothing = np.zeros((2, 4))
+    graph = Graph(*(jnp.asarray(part) for part in (nothing.astype(int), nothing.astype(np.float32), np.zeros((2, 4, 3), np.float32))),
+                  jnp.asarray(envelope), jnp.ones((2, 4), bool), jnp.zeros(2, bool))  # fmt: skip
+    features = Features(
+        jnp.zeros(2, int), jnp.zeros((2, 3)), graph, jnp.zeros((2, 4, 2)), [jnp.ones((2, 4, 4)), jnp.asarray(cosine)]
+    )
+    found = layer(jnp.asarray(message), features)
+    q, k, v = (message @ np.asarray(part.weight).T + np.asarray(part.bias) for part in (layer.query, layer.key, layer.value))
+    wanted = np.zeros((2, 4, 8))
+    for atom, head in np.ndindex(2, 2):
+        part = slice(4 * head, 4 * head + 4)
+        logits = q[atom, :, part][:, :3] @ k[atom, :, part][:, :3].T + cosine[atom] * np.outer(
+            q[atom, :, part][:, 3], k[atom, :, part][:, 3]
+        )
+        logits = (0 if kind == "uniform" else logits / np.sqrt(8)) + envelope[atom]  # 3 + 3 numbers, in eights
+        share = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True) * np.ones((4, 4))
+        wanted[atom, :, part] = v[atom, :, part] if kind == "none" else share @ v[atom, :, part]
+    np.testing.assert_allclose(found, wanted @ np.asarray(layer.out.weight).T + np.asarray(layer.out.bias), atol=1e-5)
+
+
+@pytest.mark.parametrize("envelope", [True, False])
+def test_a_hard_graph_keeps_the_nearest_of_both_sides(envelope):
+    """Atoms in a row with k = 2: an edge stays where either rank is below two and it is below the cutoff."""
+    config = replace(TINY, rank="hard", nearest=2, cutoff=3.0, slots=5, envelope=envelope)
+    x = np.array([0.0, 1.0, 2.1, 3.3, 4.6])
+    batch = batch_atoms([Atoms("H5", [[each, 0, 0] for each in x])], atoms=8)
+    graph = biknn_graph(batch, EScAIP(config, 0).neighbours(batch), config)
+    apart = np.abs(x[:, None] - x)
+    rank = apart.argsort(axis=1).argsort(axis=1)
+    e = np.max([rank / 2, rank.T / 2, apart / 3], axis=0)
+    for atom in range(5):
+        kept = np.asarray(graph.mask[atom])
+        assert sorted(np.asarray(graph.index[atom])[kept]) == np.flatnonzero(e[atom] < 1).tolist()
+        square = np.sort(e[atom][e[atom] < 1] ** 2)
+        wanted = -square / (1 - square) if envelope else 0 * square
+        np.testing.assert_allclose(np.sort(np.asarray(graph.log_envelope[atom])[kept])[::-1], wanted, atol=1e-5)
+    assert not np.asarray(graph.overflow).any()

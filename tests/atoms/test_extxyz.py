@@ -1,6 +1,8 @@
 """Extended XYZ, against ASE's reader, and what is refused by line."""
 
+import bz2
 import gzip
+import lzma
 
 import numpy as np
 import pytest
@@ -168,3 +170,86 @@ def test_text_that_is_none(tmp_path):
     (tmp_path / "y.xyz.gz").write_bytes(whole[:-20])
     with pytest.raises(DataError, match="damaged"):
         read_structures(tmp_path / "y.xyz.gz")
+
+
+def read_text(tmp_path, text, name="x.xyz"):
+    (tmp_path / name).write_text(text)
+    return read_structures(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1\n\nH 0 0 0\nVEC1 3 0 0\n\n\n1\n\nQq 0 0 0\n", "structure 1 cannot be read .line 9: 'Qq'"),
+        (
+            "1\n\nH 0 0 0\nVEC1 3 0 0\nVEC2 0 3 0\n2\nenergy=x\nH 0 0 0\nH 0 0 1\n",
+            "structure 1 cannot be read .line 7: energy=x",
+        ),
+        ("1\n\nH 0 0 0\nVEC2 3 0 0\n", "line 4: VEC1, VEC2 and VEC3"),
+        ("1\n\nH 0 0 0\nVEC1 3 0\n", "line 4: VEC1, VEC2 and VEC3"),
+        ("2\n\n" + ROWS + "VEC1 3 0 x\n", "line 5: VEC1, VEC2 and VEC3"),
+        ("1\nProperties=species:S:1:pos:R:3:tags:I:1\nH 0 0 0 1.5\n", "line 3: tags has '1.5', which is no whole number"),
+        ("1\nProperties=species:S:1:pos:R:3:on:L:1\nH 0 0 0 x\n", "line 3: on has 'x', which is no T or F"),
+        ("2\nProperties=species:S:1:pos:R:3:v:R:2\nH 0 0 0 1 2\nH 0 0 1 1 x\n", "line 4: v has 'x', which is no number"),
+        ('1\nenergy="1 2"\nH 0 0 0\n', "line 2: energy=.1 2. is no number"),
+        ('1\nx="_JSON [1"\nH 0 0 0\n', "line 2: x is no JSON"),
+        ("3\n\nH 0", "line 1: 3 atoms are announced and 1 lines"),
+        ("4\n\nH 0", "line 1: '4' atoms are announced, more than the file has room for"),
+        ("-1\n\nH 0 0 0\n", "line 1: '-1' stands where the number"),
+        ('1\nLattice="5 0 0 0 5 0 0 0 5" pbc="T T"\nH 0 0 0\n', "pbc is not three"),
+        ("1\nProperties=species:S:1:pos:R:3:v:R:0\nH 0 0 0\n", "v:R:0"),
+        ("1\nProperties=species:S:1:pos:R:3:v:R\nH 0 0 0 1\n", "not made of name:type:columns"),
+        ("1\nProperties=species:S:1:pos:R:2\nH 0 0\n", "pos:R:2; pos:R:3 is wanted"),
+        ("1\n" + "y" * 3 + "=1 yyy=" + "z" * 50 + "\nH 0 0 0\n", "yyy is there twice, as '1' and as '" + "z" * 40 + "…'"),
+    ],
+)
+def test_the_line_that_is_wrong_is_named(tmp_path, text, words):
+    with pytest.raises(DataError, match=words):
+        read_text(tmp_path, text)
+
+
+def test_what_a_frame_states_by_hand(tmp_path):
+    cell = 'Lattice="2 0 0 0 3 0 1 0 4"'
+    for said, pbc in (("", [True] * 3), ("pbc=F", [False] * 3), ('pbc="T F T"', [True, False, True]), ("pbc=1", [True] * 3)):
+        (found,) = read_text(tmp_path, f"1\n{cell} {said}\nH 0 0 0\n")
+        assert (found.pbc.tolist(), found.cell.array.tolist()) == (pbc, [[2, 0, 0], [0, 3, 0], [1, 0, 4]])
+    (found,) = read_text(tmp_path, "1\n\ncU 0 0 0\nVEC1 3 0 0\nVEC2 0 3 0\nVEC3 0 0 3\n")
+    assert (found.pbc.all(), found.symbols[0]) == (True, "Cu")
+    properties = "Properties=species:S:1:pos:R:3:move_mask"
+    for kind, rows, fixed in (("L:1", ("T", "F"), [1]), ("I:1", ("0", "1"), [0]), ("I:1", ("1", "1"), None)):
+        (found,) = read_text(tmp_path, f"2\n{properties}:{kind}\nH 0 0 0 {rows[0]}\nH 0 0 1 {rows[1]}\n")
+        assert (found.constraints[0].index.tolist() if found.constraints else None) == fixed
+    (found,) = read_text(tmp_path, f"2\n{properties}:L:3\nH 0 0 0 T F T\nH 0 0 1 T T T\n")
+    (held,) = found.constraints
+    assert (held.index.tolist(), held.mask.tolist()) == ([0], [False, True, False])
+    (found,) = read_text(
+        tmp_path, f'1\nuid=007 UID=1e3 n=007 v="1,2" dipole="1 2 3" stress="6 4 5 4 7 8 5 8 9" {cell}\nH 0 0 0\n'
+    )
+    assert (found.info["uid"], found.info["UID"], found.info["n"], found.info["v"].tolist()) == ("007", "1e3", 7, [1, 2])
+    assert found.calc.results["dipole"].tolist() == [1, 2, 3]
+    assert found.calc.results["stress"].tolist() == [6, 7, 9, 8, 5, 4]
+    (found,) = read_text(tmp_path, '1\nstress="1 2 3 4 5 6"\nH 0 0 0\n')
+    assert found.calc.results["stress"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_packed_files_and_limits_are_exact(tmp_path, monkeypatch):
+    text = "1\n\nH 0 0 0\n" * 30
+    for suffix, module in ((".gz", gzip), (".bz2", bz2), (".xz", lzma)):
+        path = tmp_path / f"x.xyz{suffix}"
+        with module.open(path, "wt") as stream:
+            stream.write(text)
+        assert len(read_structures(path)) == 30
+        monkeypatch.setattr("broadsheet.atoms.extxyz.UNPACKED_RATIO", 0)
+        monkeypatch.setattr("broadsheet.atoms.extxyz.UNPACKED_LIMIT", len(text))
+        assert len(read_structures(path)) == 30
+        monkeypatch.setattr("broadsheet.atoms.extxyz.UNPACKED_LIMIT", len(text) - 1)
+        with pytest.raises(DataError, match=f"unpacks to more than {len(text) - 1} characters"):
+            read_structures(path)
+        monkeypatch.undo()
+    for empty, fits in ((1000, True), (1001, False)):
+        (tmp_path / "x.xyz").write_text("1\n\nH 0 0 0\n" + "\n" * empty + "1\n\nH 0 0 0\n")
+        if fits:
+            assert len(read_structures(tmp_path / "x.xyz")) == 2
+        else:
+            with pytest.raises(DataError, match="line 1004: 1001 empty lines follow"):
+                read_structures(tmp_path / "x.xyz")

@@ -135,3 +135,58 @@ def test_spreads_of_members_by_hand():
     wanted = np.sqrt(-1 / 5 + 2 / 4 * (2 - 7.0) ** 2 / 2.5)
     assert posterior.calibration_factor(predictions, np.asarray([7.0])) == pytest.approx(wanted)
     assert posterior.calibration_factor(predictions, np.asarray([2.0])) == 0
+
+
+def test_dynamics_as_it_comes_has_steps_of_half_a_femtosecond_at_300_kelvin():
+    many = batch_atoms([Atoms("He400", 100 * np.stack(np.unravel_index(np.arange(400), (8, 8, 8)), axis=1))])
+    path = simulate(ARGON, many, steps=2, key=KEY)
+    assert path.times.tolist() == [0, 0.5, 1.0]
+    joule = 1.5 * constants.k * 300 * 400
+    np.testing.assert_allclose(path.kinetic[:, 0], joule / constants.e, rtol=0.08)
+    assert np.ptp(path.kinetic[:, 0]) == 0  # without friction
+    np.testing.assert_allclose(path.positions[2] - path.positions[0], path.velocities[0], atol=2e-4)  # to the last bit of 700 Å
+
+
+def test_fire_by_hand():
+    """Two atoms in a line, moves of 0.02 Å at most: velocities, steps of time and mixing as in the paper of FIRE."""
+    epsilon, rho, r0 = 2.0, 3.0, 1.5
+    bond = Morse(epsilon=epsilon, rho=rho, r0=r0, cutoff=500.0)
+    r, v, dt, mixing, downhill, path, limited = 1.8, 0.0, 0.1, 0.1, 0, [], 0
+    for _ in range(40):
+        power = np.exp(-rho * (r / r0 - 1))
+        force = epsilon * rho / r0 * 2 * (power**2 - power)  # on the second atom; the first has minus that
+        if force * v > 0:
+            v = (1 - mixing) * v + mixing * abs(v) * np.sign(force)
+            if downhill > 5:
+                dt, mixing = min(1.1 * dt, 1.0), 0.99 * mixing
+            downhill += 1
+        else:
+            v, dt, mixing, downhill = 0.0, 0.5 * dt, 0.1, 0
+        v += dt * force
+        move = dt * v
+        limited += np.sqrt(2) * abs(move) > 0.02
+        r += 2 * np.clip(move, -0.02 / np.sqrt(2), 0.02 / np.sqrt(2))
+        path.append(r)
+    assert 0 < limited < 40
+    for steps in (3, 12, 25, 40):
+        pair = batch_atoms([Atoms("N2", [[0, 0, 0], [0, 0, 1.8]])])
+        made = relax(bond, pair, fmax=1e-9, steps=steps, max_step=0.02, method="fire")
+        assert float(jnp.linalg.norm(made.batch.positions[1] - made.batch.positions[0])) == pytest.approx(
+            path[steps - 1], abs=2e-4
+        )
+        assert int(made.steps[0]) == steps
+
+
+def test_a_relaxation_as_it_comes_tells_its_steps_and_ends_below_a_twentieth():
+    bond, told = Morse(epsilon=2.0, rho=3.0, r0=1.5, cutoff=500.0), []
+    pair = batch_atoms([Atoms("N2", [[0, 0, 0], [0, 0, 1.8]]), Atoms("N2", [[0, 0, 0], [0, 0, 1.5]])])
+    made = relax(bond, pair, report=lambda steps, forces: told.append((steps.tolist(), forces.tolist())))
+    assert told[-1] == (made.steps.tolist(), made.fmax.tolist())
+    assert made.steps[1] == 0
+    assert (made.fmax < 0.05).all()
+    before = relax(bond, pair, steps=int(made.steps[0]) - 1)
+    assert before.fmax[0] > 0.05
+    assert before.converged.tolist() == [False, True]
+    lost = batch_atoms([Atoms("N2", [[0, 0, 0], [0, 0, 1.8]])])
+    with pytest.raises(InputError, match="Structure 0 has forces that are not finite"):
+        relax(Morse(epsilon=np.nan, rho=3.0, r0=1.5, cutoff=500.0), lost)

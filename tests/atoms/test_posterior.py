@@ -130,3 +130,74 @@ def test_schedules_and_bad_settings():
         ForceMatchingPosterior(lambda w, x: x, prior_scale=0.0, force_scale=1.0)
     with pytest.raises(InputError, match="four"):
         calibration_factor(np.zeros((3, 2)), np.zeros(2))
+
+
+@pytest.mark.parametrize(("steps", "burn_in", "keep", "kept"), [(11, 3, 3, [7, 9, 11]), (4, 1, 3, [2, 3, 4])])
+def test_what_a_chain_keeps_and_when_its_scale_is_frozen(steps, burn_in, keep, kept):
+    """Without noise, down a slope of two: each step by hand."""
+    for freeze in (True, False):
+        x, v, places = np.array([0.0, 10.0]), 1.0, []
+        for n in range(steps):
+            v = 0.5 * v + 0.5 * 4 if n < burn_in or not freeze else v
+            x = x + 0.1 * 2 / (0.2 + np.sqrt(v))
+            places.append(x)
+        found = sample_chains(
+            lambda x, data, key: 2 * x, jnp.asarray([0.0, 10.0]), None, steps=steps, burn_in=burn_in, keep=keep, step=0.1,
+            alpha=0.5, floor=0.2, temperature=0.0, freeze=freeze, key=jax.random.key(0),
+        )  # fmt: skip
+        np.testing.assert_allclose(found, np.array(places)[np.array(kept) - 1].T, rtol=1e-5)
+
+
+def test_noise_of_a_step_as_it_comes():
+    gradient = jnp.zeros(20_000)
+    rule = psgld(lambda made: 0.1 * (made + 1), jax.random.key(0), freeze_after=None)
+    first, state = rule.update(gradient, rule.init(gradient))
+    second, _ = rule.update(gradient, state)
+    for n, found in enumerate((first, second), 1):  # of squares that were one, 0.9 and 0.81 are left
+        wanted = np.sqrt(2 * 0.1 * n / (1e-5 + np.sqrt(0.9**n)))
+        assert float(found.std()) == pytest.approx(wanted, rel=0.02)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.03
+    frozen = psgld(0.1, jax.random.key(0), freeze_after=0)
+    assert not (np.asarray(frozen.update(gradient + 3, frozen.init(gradient))[1].square) - 1).any()
+
+
+def test_batches_of_a_density_count_for_all_frames():
+    posterior = ForceMatchingPosterior(lambda w, x: w * x, prior_scale=2.0, force_scale=0.5)
+    data = jnp.arange(1.0, 9.0), jnp.arange(1.0, 9.0) ** 2
+    sample = Sample(jnp.asarray(1.05), jnp.log(0.6))
+    whole = float(posterior.log_density(sample, data, 1.0))
+    assert MinibatchDensity(posterior, 8)(sample, data, jax.random.key(0)) == pytest.approx(whole, rel=1e-5)
+    assert MinibatchDensity(posterior, None)(sample, data, jax.random.key(0)) == pytest.approx(whole, rel=1e-5)
+    keys = jax.random.split(jax.random.key(1), 400)
+    for count, values in ((1, 8), (2, 8 * 9 // 2), (3, 56)):  # one or two of eight, drawn anew; three, each once
+        density = MinibatchDensity(posterior, count)
+        draws = np.asarray(jax.jit(jax.vmap(lambda key, density=density: density(sample, data, key)))(keys))
+        assert len(np.unique(draws.round(1))) == pytest.approx(values, abs=0 if count == 1 else 4)
+        assert abs(draws.mean() - whole) < 4 * draws.std() / 20
+
+
+def test_an_ensemble_of_batches_and_its_error_over_all_frames():
+    x = jnp.linspace(-1, 1, 50)
+    y = 3 * x + 0.1 * jax.random.normal(jax.random.key(1), (50,))
+    found = DeepEnsemble.fit(
+        lambda w, x: w * x, jnp.arange(2.0), (x, y), steps=400, batch=16, key=jax.random.key(0), learning_rate=0.1
+    )
+    np.testing.assert_allclose(found.weights, np.polyfit(x, y, 1)[0], atol=0.1)
+    wanted = [np.sqrt(np.mean((float(w) * np.asarray(x) - np.asarray(y)) ** 2)) for w in found.weights]
+    np.testing.assert_allclose(found.noise, wanted, rtol=1e-4)
+
+
+def test_intervals_hold_95_percent_and_two_members_do():
+    found = propagate(range(41), lambda member: np.array([member, 1.0]))
+    np.testing.assert_allclose([found.low[0], found.high[0]], [1, 39])
+    assert found.failed == []
+    assert propagate([1, 3], lambda member: np.array(member)).mean == 2
+    with pytest.raises(InputError, match="1 of 2 members failed"):
+        propagate([1, np.nan], lambda member: np.array(member))
+    assert coverage(np.zeros(2), np.ones(2), np.array([1.95, 1.97])) == 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"keep": 0}, {"burn_in": -1}, {"burn_in": 3}])
+def test_samples_that_cannot_be_kept(wrong):
+    with pytest.raises(InputError, match="cannot be kept"):
+        sample_chains(lambda x, d, k: -(x**2), jnp.zeros(2), None, **{"steps": 4, "keep": 2, "key": jax.random.key(0), **wrong})

@@ -19,6 +19,7 @@ from broadsheet.atoms import (
     Repulsion,
     build,
     calculator,
+    calibration,
     checkpoints,
     compression,
     dumbbells,
@@ -38,6 +39,7 @@ from broadsheet.atoms import (
 )
 from broadsheet.atoms.constraints import FIXED
 from broadsheet.atoms.potentials import escaip, transip
+from broadsheet.atoms.registry import kind
 from broadsheet.errors import BroadsheetError, InputError
 
 latent = importlib.import_module("broadsheet.atoms.latent_equivariance")  # the package shows a function of this name
@@ -205,3 +207,197 @@ def test_one_atom_of_many_neighbours_among_lone_ones_is_refused(monkeypatch):
                 neighbours.neighbour_list(batch, 2.0, width=2)
         else:
             neighbours.neighbour_list(batch, 2.0, width=2)
+
+
+def test_pair_potentials_as_they_come_by_hand():
+    r = np.array([0.9, 1.2, 2.2, 2.9])
+    dimers = [Atoms("H2", [[0, 0, 0], [0, 0, distance]]) for distance in (*r, 3.1, 5.2)]
+    batch = structures.batch_atoms(dimers)
+
+    def energies(given):
+        found = given.energy_and_forces(batch, given.neighbours(batch))
+        np.testing.assert_allclose(found.energy, given.energy(batch, given.neighbours(batch)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(found.forces[:12].sum(axis=1).reshape(6, 2).sum(axis=1), 0)
+        return np.asarray(found.energy)[:6]
+
+    def shape(r):
+        return 4 * (r**-12.0 - r**-6.0)
+
+    np.testing.assert_allclose(energies(LennardJones()), [*(shape(r) - shape(3.0)), 0, 0], rtol=1e-4, atol=1e-6)
+    tapered = [(9 - x**2) ** 2 * (9 + 2 * x**2 - 3 * 1.98**2) / (9 - 1.98**2) ** 3 if x > 1.98 else 1 for x in r]
+    np.testing.assert_allclose(energies(LennardJones(smooth=True)), [*(shape(r) * tapered), 0, 0], rtol=1e-4, atol=1e-6)
+    bond = np.exp(-6 * (np.append(r, 3.1) - 1))
+    wanted = (bond**2 - 2 * bond) * (1 + np.cos(np.pi * np.append(r, 3.1) / 5)) / 2
+    np.testing.assert_allclose(energies(Morse()), [*wanted, 0], rtol=1e-4, atol=1e-7)
+    wanted = 0.5 * ((2 / r) ** 12 - (2 / 3) ** 12)
+    np.testing.assert_allclose(energies(Repulsion(0.5, 2.0, 3.0)), [*wanted, 0, 0], rtol=1e-4, atol=1e-6)
+    both = potential.SumPotential(Morse(), LennardJones(), Repulsion(0.5, 2.0, 3.0))
+    assert both.cutoff == 5.0
+    parts = [energies(each) for each in both.parts]
+    np.testing.assert_allclose(energies(both), np.sum(parts, axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_potentials_that_answer_together_are_of_one_kind():
+    assert len(potential.members(LennardJones())) == 1
+    assert len(potential.members([LennardJones(2.0), LennardJones()])) == 2
+    scaled = potential.ScaledPotential(LennardJones())
+    potential.members([scaled, LennardJones()])
+    for wrong in ([LennardJones(), LennardJones(cutoff=3.5)], [LennardJones(), Morse(cutoff=3.0)],
+                  [build("pairnet", 0, width=2), build("pairnet", 0, width=3)]):  # fmt: skip
+        with pytest.raises(InputError, match="one kind"):
+            potential.members(wrong)
+    with pytest.raises(InputError, match="no potential"):
+        potential.members([])
+    single = calculator.PotentialCalculator(LennardJones())
+    with pytest.raises(InputError, match="1 calculators have no spread"):
+        calculator.EnsembleCalculator([single])
+    spread = np.array([[0.0, 0, 1], [3.0, 4, 0], [1, 1, 1]])
+    calculator.check_domain(spread, 5.0)
+    calculator.check_domain(spread, None)
+    with pytest.raises(calculator.OutsideDomainError, match=r"atom 1 differ by 5 eV/Å, above the limit of 4\.99"):
+        calculator.check_domain(spread, 4.99)
+
+
+def test_a_calculator_looks_for_neighbours_when_atoms_have_moved_half_the_skin(monkeypatch):
+    found, looked = potential.fresh_neighbours, []
+    monkeypatch.setattr(calculator, "fresh_neighbours", lambda *given: looked.append(given[2]) or found(*given))
+    made = Atoms("H3", [[0, 0, 0], [0, 0, 1.2], [0, 0, 2.9]], cell=[9, 9, 9])
+    made.calc = calculator.PotentialCalculator(LennardJones())
+    for move, count in ((0.0, 1), (0.24, 1), (0.02, 2), (-0.24, 2), (-0.24, 3)):
+        made.positions[2, 2] += move
+        made.get_potential_energy()
+        assert len(looked) == count
+    assert set(looked) == {0.5}
+    made.pbc = True
+    made.get_potential_energy()
+    made.cell[0, 0] = 9.5
+    made.get_potential_energy()
+    assert len(looked) == 5
+    assert made.get_stress().shape == (6,)
+    made.pbc = [True, True, False]
+    with pytest.raises(InputError, match="periodic in all three directions"):
+        made.get_stress()
+    alone = Atoms("H2", [[0, 0, 0], [0, 0, 1.2]])
+    alone.calc = calculator.PotentialCalculator([LennardJones(), LennardJones(2.0)])
+    energy = alone.get_potential_energy()
+    assert alone.calc.results["energy_std"] == pytest.approx(abs(energy) / 1.5 / np.sqrt(2), rel=1e-5)
+
+
+def test_nearest_neighbours_and_whole_structures_by_hand():
+    row = Atoms("H5", [[x, 0, 0] for x in (0.0, 1.0, 2.2, 3.6, 5.1)])
+    batch = structures.batch_atoms([Atoms("H"), row], atoms=8)
+    found = neighbours.neighbour_list(batch, 3.0, nearest=2, self_edges=True)
+    kept = [sorted(found.index[k][found.mask[k]].tolist()) for k in range(7)]
+    assert kept == [[0], [1, 2, 3], [1, 2, 3], [2, 3, 4], [3, 4, 5], [3, 4, 5], []]
+    assert found.index[1, 0] == 1  # the atom itself comes first
+    assert [neighbours.neighbour_list(batch, 3.0, nearest=n).mask.sum() for n in (1, 9)] == [5, 14]
+    assert found.width == 4
+    exact = neighbours.neighbour_list(batch, 3.0, width=4)
+    assert exact.mask[1:6].sum(axis=1).tolist() == [2, 3, 4, 3, 2]
+    whole = neighbours.whole_structures(batch)
+    assert whole.index[1:6].tolist() == [[1, 2, 3, 4, 5]] * 5
+    assert whole.index[0].tolist() == [0] * 5
+    assert whole.mask.sum(axis=1).tolist() == [1, 5, 5, 5, 5, 5, 0, 0]
+    assert neighbours.whole_structures(batch, width=5).width == 5
+    with pytest.raises(InputError, match="5 atoms and 4 fit"):
+        neighbours.whole_structures(batch, width=4)
+    for distance, apart in ((0.0499, False), (0.0501, True)):
+        near = Atoms("H3", [[0, 0, 0], [5, 0, 0], [5, 0, distance]])
+        if apart:
+            neighbours.check_overlap(near)
+        else:
+            with pytest.raises(InputError, match=r"Atoms [12] and [12] of it overlap"):
+                neighbours.check_overlap(near, "it")
+
+
+TRANSFORMER = {"width": 16, "blocks": 1, "heads": 1, "octaves": 0}
+HEADS = {"width": 16, "blocks": 1, "heads": 1, "frequencies": (16,), "basis": 2}
+SETTINGS = {
+    "heads": ("transip", {"heads": 16}, {"heads": 0}), "more heads": ("transip", {"heads": 2}, {"heads": 3}),
+    "width": ("transip", {"width": 16}, {"width": 15}), "blocks": ("transip", {"blocks": 1}, {"blocks": 0}),
+    "octaves": ("transip", {"octaves": 0}, {"octaves": -1}), "multiplier": ("transip", {"multiplier": 0}, {"multiplier": -1}),
+    "basis": ("transip", {"basis": 2}, {"basis": 1}), "wavelength": ("transip", {"wavelength": 1e-3}, {"wavelength": 0.0}),
+    "reach": ("transip", {"reach": 1e-3}, {"reach": 0.0}),
+    "cutoff of attention": ("escaip", {"cutoff": 1e-3}, {"cutoff": 0.0}), "nearest": ("escaip", {"nearest": 1}, {"nearest": 0}),
+    "slots": ("escaip", {"slots": 2}, {"slots": 1}), "blocks of attention": ("escaip", {"blocks": 1}, {"blocks": 0}),
+    "basis of attention": ("escaip", {"basis": 2}, {"basis": 1}),
+    "frequencies": ("escaip", {"frequencies": (8, 8)}, {"frequencies": (8, 7)}),
+    "heads of attention": ("escaip", {"heads": 2, "frequencies": (8,)}, {"heads": 3, "frequencies": (5,)}),
+    "pair width": ("pairnet", {"width": 1}, {"width": 0}), "pair basis": ("pairnet", {"basis": 2}, {"basis": 1}),
+    "pair cutoff": ("pairnet", {"cutoff": 1e-3}, {"cutoff": 0.0}), "pair unit": ("pairnet", {"unit": 1e-3}, {"unit": 0.0}),
+    "steps": (training.Training, {"steps": 1}, {"steps": 0}), "batch": (training.Training, {"batch": 1}, {"batch": 0}),
+    "evaluate": (training.Training, {"evaluate": 1}, {"evaluate": 0}),
+    "rate": (training.Training, {"learning_rate": 1e-9}, {"learning_rate": 0.0}),
+    "average": (training.Training, {"average": 0.0}, {"average": -1e-3}),
+    "most average": (training.Training, {"average": 0.999}, {"average": 1.0}),
+    "energies": (training.Training, {"energy_weight": 0.0}, {"energy_weight": -1e-3}),
+    "forces": (training.Training, {"force_weight": 0.0}, {"force_weight": -1e-3}),
+    "stresses": (training.Training, {"stress_weight": 0.0}, {"stress_weight": -1e-3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_are_refused_where_they_are_said_to_be(name):
+    of, good, bad = SETTINGS[name]
+    more = {"transip": TRANSFORMER, "escaip": HEADS}.get(of, {})
+    make = of if isinstance(of, type) else kind(of).settings
+    make(**(more | good)).check()
+    with pytest.raises(InputError):
+        make(**(more | bad)).check()
+
+
+def test_widths_of_attention_keep_the_size_of_heads():
+    made = escaip.as_wide(escaip.SMALL, 32)
+    assert (made.width, made.heads, made.frequencies) == (32, 2, escaip.SMALL.frequencies)
+    assert (escaip.as_wide(escaip.SMALL, 16).heads, escaip.as_wide(escaip.SMALL, 128).heads) == (1, 8)
+    for width in (8, 24):
+        with pytest.raises(InputError, match="a multiple"):
+            escaip.as_wide(escaip.SMALL, width)
+    assert [transip.as_wide(transip.SIZES["tiny"], n).heads for n in (16, 20, 18, 17)] == [8, 4, 2, 1]
+    settings = training.Training()
+    assert float(transip.turned(settings, None).weight) == LatentEquivariance().weight
+    assert float(transip.turned(settings, 0.25).weight) == 0.25
+
+
+@pytest.mark.parametrize(("key", "value", "known"), [("charge", 8, True), ("charge", 9, False), ("charge", -8, True), ("charge", -9, False),
+                         ("spin", 1, True), ("spin", 0, False), ("spin", 16, True), ("spin", 17, False), ("spin", 1.5, False)])  # fmt: skip
+def test_charges_and_multiplicities_that_are_embedded(key, value, known):
+    net = build("transip", 0, **TRANSFORMER)
+    batch = structures.batch_atoms([Atoms("H"), Atoms("H", info={key: value})])
+    if known:
+        net.neighbours(batch)
+        assert np.isfinite(net.energy(batch, net.neighbours(batch))[:2]).all()
+    else:
+        with pytest.raises(InputError, match="structure 1 has the charge"):
+            net.neighbours(batch)
+
+
+def test_atoms_that_all_see_each_other_do_not_overlap():
+    net = build("transip", 0, **TRANSFORMER)
+    for distance, fits in ((0.0501, True), (0.0499, False)):
+        batch = structures.batch_atoms(
+            [Atoms("H2", [[0, 0, 0], [0, 0, 1.0]]), Atoms("H3", [[0, 0, 0], [5, 0, 0], [5, 0, distance]])]
+        )
+        if fits:
+            net.neighbours(batch)
+        else:
+            with pytest.raises(InputError, match="Atoms 1 and 2 of structure 1 overlap"):
+                net.neighbours(batch)
+
+
+@pytest.mark.parametrize(("rank", "seen"), [("hard", 3), ("sine", 6), ("sigmoid", 18)])
+def test_edges_reach_as_far_as_soft_ranks_do(rank, seen):
+    net = build("escaip", 0, **HEADS, rank=rank, rank_width=1.0, cutoff=3.5)
+    row = structures.batch_atoms([Atoms("H30", [[float(x), 0, 0] for x in range(30)])])
+    found = net.neighbours(row)
+    assert found.mask[0].sum() == 1 + seen  # with the atom itself: 3.5 Å, and nothing, π or 15 widths more
+    assert found.reverse is not None
+
+
+def test_calibration_needs_errors_and_deviations():
+    one = np.ones(3)
+    assert calibration.spread_factor(0 * one, one, one) > 0
+    for given in ((one, one, one), (one * np.nan, one, one), (np.ones((3, 1)), np.ones((3, 1)), np.zeros((3, 1))), (one[:0], one[:0], one[:0]),
+                  (one, one[:2], 0 * one), (one, one, np.zeros(2))):  # fmt: skip
+        with pytest.raises(InputError, match="spread_factor"):
+            calibration.spread_factor(*given)

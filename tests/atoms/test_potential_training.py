@@ -13,17 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
+from safetensors.numpy import save_file
 
 from broadsheet.atoms.checkpoints import load_potential, read_header, save_potential
 from broadsheet.atoms.labels import molecules
 from broadsheet.atoms.message_passing import MessageConfig, edges_of
-from broadsheet.atoms.potential import element_references, scaled
+from broadsheet.atoms.pair import LennardJones
+from broadsheet.atoms.potential import Prediction, ScaledPotential, element_references, scaled
 from broadsheet.atoms.potentials.painn import PaiNN
 from broadsheet.atoms.potentials.schnet import SchNet, shifted_softplus
+from broadsheet.atoms.registry import build
 from broadsheet.atoms.structures import batch_atoms, labelled
-from broadsheet.atoms.training import LabelledSet, Training, evaluate, in_rows, optimiser, train
+from broadsheet.atoms.training import LabelledSet, Training, evaluate, in_rows, label_error, optimiser, train
 from broadsheet.errors import DataError, InputError
+from broadsheet.files import load_arrays
 
 TINY = MessageConfig(width=16, interactions=1, basis=16)
 
@@ -226,3 +231,98 @@ def test_painn_tells_apart_what_distances_cannot():
             batches = [batch_atoms([star(angle)]) for angle in (1.6, 2.6)]
             first, second = (float(net.energy(batch, net.neighbours(batch))[0]) for batch in batches)
             assert (abs(first - second) > 1e-9) == differs
+
+
+def test_the_loss_and_the_errors_are_those_of_the_formulas(monkeypatch):
+    """Two structures of two and three atoms with labels and answers drawn at random; all means by hand."""
+    rng = np.random.default_rng(0)
+    made = [
+        labelled(molecule(name), float(k), rng.standard_normal((k, 3)), rng.standard_normal(6))
+        for name, k in (("CO", 2), ("H2O", 3))
+    ]
+    batch = batch_atoms(made, atoms=7, count=3)
+    said = Prediction(*(rng.standard_normal(shape).astype(np.float32) for shape in ((4,), (7, 3), (4, 3, 3))))
+    off_energy, off_forces, off_stress = (
+        np.asarray(one, float) - np.asarray(getattr(batch, name), float) for name, one in zip(said._fields, said, strict=True)
+    )
+    energy, atoms = np.abs(off_energy[:2]) / [2, 3], [off_forces[:2], off_forces[2:5]]
+    lengths = [np.linalg.norm(each, axis=1) for each in atoms]
+    for squared in (False, True):
+        power = 2 if squared else 1
+        parts = [
+            np.mean((energy / 1.7) ** power), np.mean([np.mean((each / 1.7) ** power) for each in lengths]),
+            np.mean((np.linalg.norm(off_stress[:2].reshape(2, 9), axis=1) / 1.7) ** power),
+        ]  # fmt: skip
+        for weights in ((0.5, 3.0, 2.0), (2.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
+            settings = Training(energy_weight=weights[0], force_weight=weights[1], stress_weight=weights[2], squared=squared)
+            found = label_error(settings, ScaledPotential(LennardJones(), scale=1.7), batch, jax.tree.map(jnp.asarray, said))
+            assert float(found) == pytest.approx(np.dot(weights, parts), rel=1e-5)
+    data = LabelledSet([labelled(bulk("Cu"), 0.0, np.zeros((1, 3)), np.zeros(6))], LennardJones(), stress=True)
+    monkeypatch.setattr("broadsheet.atoms.training.predictions", lambda *given, **options: [(batch, said)])
+    found, known = evaluate(LennardJones(), data), [np.asarray(each.get_forces()) for each in made]
+    assert found.energy_mae == pytest.approx(1e3 * energy.mean(), rel=1e-5)
+    assert found.force_mae == pytest.approx(1e3 * np.abs(off_forces[:5]).mean(), rel=1e-5)
+    assert found.force_rmse == pytest.approx(1e3 * np.mean([np.sqrt(np.mean(each**2)) for each in lengths]), rel=1e-5)
+    ours, theirs = np.asarray(said.forces[:5], float), np.concatenate(known)
+    cosines = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+    assert found.force_cosine == pytest.approx(cosines.mean(), rel=1e-5)
+    assert found.stress_mae == pytest.approx(1e3 * np.abs(off_stress[:2]).mean(), rel=1e-5)
+    data.stress = False
+    assert np.isnan(evaluate(LennardJones(), data).stress_mae)
+
+
+def test_batches_of_a_set_take_each_structure_once_a_round():
+    pairs = [
+        labelled(Atoms(f"H{n}", [[0, 0, 2.0 * k] for k in range(n)]), 100.0 * n, np.zeros((n, 3))) for n in (2, 3, 4, 5, 9)
+    ]
+    data = LabelledSet(pairs, LennardJones())
+    stream = data.stream(2, 0)
+    rounds = [np.concatenate([np.asarray(next(stream)[0].energy)[0, :2] for _ in range(2)]) for _ in range(6)]
+    assert all(len({*each}) == 4 and {*each} <= {200, 300, 400, 500, 900} for each in rounds)
+    assert len({tuple(each) for each in rounds}) > 1
+    shared = next(data.stream(4, 0, 2))[0]
+    assert shared.energy.shape == (2, 3)
+    assert np.concatenate(shared.energy[:, :2]).tolist() == rounds[0].tolist()  # the same draw, dealt out
+    assert (data.room(1), data.room(2), data.room(5)) == (16, 16, 24)
+    parts = list(data.all(2))
+    assert [int(batch.graph_mask.sum()) for batch, _ in parts] == [2, 2, 1]
+    assert {batch.positions.shape for batch, _ in parts} == {(16, 3)}
+    for size, shards in ((6, 1), (3, 2)):
+        with pytest.raises(InputError, match="not more than there are, and even"):
+            next(data.stream(size, 0, shards))
+
+
+def test_settings_of_a_saved_potential_at_their_limits(tmp_path):
+    potential = ScaledPotential(build("pairnet", 0, width=2, basis=2))
+    path = save_potential(potential, tmp_path / "p.safetensors")
+    arrays = load_arrays(path)
+    assert read_header(path)["note"] == {}
+
+    def written(more=None, **change):
+        note = read_header(path)
+        note |= {name: value for name, value in change.items() if name != "config"}
+        note["config"] |= change.get("config", {})
+        save_file({**arrays, **(more or {})}, tmp_path / "x.safetensors", {"broadsheet": json.dumps(note)})
+        return tmp_path / "x.safetensors"
+
+    assert load_potential(written(scale=2)).scale == 2
+    assert load_potential(written(config={"cutoff": 3})).cutoff == 3.0
+    for change, words in (
+        ({"scale": 0.0}, "scale cannot be used"), ({"scale": float("inf")}, "scale cannot be used"), ({"format": 2}, "format 2; format 1"),
+        ({"config": {"width": 16_385}}, "width = 16385"), ({"config": {"width": True}}, "has the shape"), ({"config": {"width": 0}}, "cannot be"),
+        ({"more": {"other": np.zeros(2)}}, "has other, which the model has not; 0 are missing and 1 too many"),
+        ({"more": {"references": np.zeros(3)}}, "element references"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            load_potential(written(**change))
+    arrays.pop("layers.0.bias")
+    with pytest.raises(DataError, match=r"lacks layers\.0\.bias; 1 are missing and 0 too many"):
+        load_potential(written())
+
+
+def test_the_scale_is_the_root_mean_square_of_the_forces():
+    made = [labelled(Atoms("H2", [[0, 0, 0], [0, 0, 1.0]]), -3.0, np.array([[0, 0, f], [0, 0, -f]])) for f in (1.0, 3.0)]
+    found = scaled(build("pairnet", 0), made)
+    assert float(found.scale) == pytest.approx(np.sqrt((1 + 9) / 3 / 2 * 1.0))
+    assert found.references[1] == pytest.approx(-1.5)
+    assert found.elements == [1]

@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 from scipy.stats import kstest
@@ -16,13 +17,22 @@ from broadsheet.atoms import (
     label,
     random_rotations,
 )
-from broadsheet.atoms.latent_equivariance import LatentEquivariance, fit_map, latent_report
+from broadsheet.atoms.latent_equivariance import LatentEquivariance, RotationLoss, fit_map, latent_report, turned_features
 from broadsheet.atoms.message_passing import MessageConfig
-from broadsheet.atoms.potential import compiled_predict
+from broadsheet.atoms.potential import Potential, compiled_predict
 from broadsheet.atoms.potentials.transip import AtomTransformer, TransformerConfig
-from broadsheet.atoms.rotations import RotationAverage, doubled, joined, randomly_turned, rotated, rotation_matrices
+from broadsheet.atoms.rotations import (
+    RotationAverage,
+    doubled,
+    joined,
+    randomly_turned,
+    rotated,
+    rotation_matrices,
+    rotations_from,
+)
 from broadsheet.atoms.training import LabelledSet, Training
 from broadsheet.errors import InputError
+from broadsheet.numerics import generator
 
 SMALL = TransformerConfig(width=16, blocks=1, heads=2, octaves=1)
 
@@ -137,3 +147,63 @@ def test_features_that_collapse_are_told():
     assert before.spread > 0
     with pytest.warns(UserWarning, match="collapse"):
         latent_report(net, batch, net.neighbours(batch), jax.random.key(0), 2, before=before._replace(spread=5 * before.spread))
+
+
+class Falling(Potential):
+    """An energy that grows with height: its answers turn with nothing."""
+
+    cutoff: float = eqx.field(static=True, default=1.0)
+
+    def energy(self, batch, neighbours):
+        """The heights of all atoms together."""
+        return batch.sum_atoms(jnp.asarray(batch.positions)[:, 2])
+
+
+def test_a_report_on_rotations_of_what_knows_where_down_is():
+    """Of one atom 3 Å from the origin the height is even over ±3 Å; a force and the same turned are 4/3 of their size apart."""
+    batch = batch_atoms([Atoms("H", [[0, 0, 3.0]]), Atoms("H2", [[0, 0, 3.0], [0, 0, -1.0]])])
+    fall = Falling()
+    found = equivariance_report(fall, batch, fall.neighbours(batch), jax.random.key(0), rotations=500)
+    assert found.forces == pytest.approx(4 / 3, rel=0.05)
+    assert found.energy == pytest.approx(1000 * (3 + 2 / 2) / np.sqrt(3) / 2, rel=0.05)
+    with pytest.raises(InputError, match="at least one rotation"):
+        RotationAverage(fall, 0, jax.random.key(0))
+    assert RotationAverage(fall, 1, jax.random.key(0)).matrices.shape == (1, 3, 3)
+
+
+def test_a_target_that_is_held_has_no_slope():
+    net, batch = AtomTransformer(SMALL, 0), batch_atoms([molecule("H2O")])
+    turns = random_rotations(jax.random.key(0), batch.structures)
+    h, target = jax.random.normal(jax.random.key(1), (2, 8, 16))
+    for hold in (False, True):
+        loss = RotationLoss(Training(), LatentEquivariance(kind="mse", hold=hold))
+        slopes = jax.jit(jax.grad(lambda h, target, loss=loss: loss.objective(net, batch, h, target, turns), (0, 1)))(h, target)
+        assert np.asarray(slopes[0][:3]).all()
+        assert np.asarray(slopes[1][:3]).any() is not hold
+        assert not np.asarray(slopes[0][3:]).any()  # rows of padding
+
+
+def test_a_report_on_features_by_hand():
+    """With a map that turns vectors, all lengths from features of structures that are turned as positions."""
+    net = AtomTransformer(TransformerConfig(width=16, blocks=1, heads=2, octaves=1, map="linear"), 0)
+    batch, key = batch_atoms([molecule("CH3OH"), molecule("H2O")]), jax.random.key(3)
+    near, real = net.neighbours(batch), np.asarray(batch.node_mask)
+    found = latent_report(net, batch, near, key, 5)
+    rng = generator(key)
+    turns, more = (rotations_from(rng, batch.structures) for _ in range(2))
+    own = turns[np.asarray(batch.graph)]
+    turned = eqx.tree_at(lambda b: b.positions, batch, np.einsum("nij,nj->ni", own, batch.positions).astype(np.float32))
+    h, target = (turned_features(net, each, near) for each in (batch, turned))
+    mapped = np.asarray(net.rotation_map(jnp.asarray(h), jnp.asarray(own, jnp.float32)))
+
+    def length(rows):
+        return np.sqrt((rows[real] ** 2).sum(axis=1).mean())
+
+    assert found.mapped == pytest.approx(length(target - mapped) / length(target), rel=1e-4)
+    assert found.still == pytest.approx(length(target - h) / length(target), rel=1e-4)
+    assert found.ratio == pytest.approx(found.mapped / found.still, rel=1e-4)
+    assert found.group < 1e-4  # maps of rotations, one after the other, are the map of both
+    assert found.spread == pytest.approx(h[real].std(axis=0).mean(), rel=1e-5)
+    assert found.shuffled.shape == (5,)
+    assert (found.shuffled != 1).all()  # of two structures each gets the other's rotation
+    np.testing.assert_allclose(found.shuffled, found.shuffled[0], rtol=1e-4)
