@@ -65,3 +65,35 @@ def test_decoders():
 def test_mistakes_are_named(make, said):
     with pytest.raises(InputError, match=said):
         make()
+
+
+def test_events_of_poisson_come_as_often_as_their_rates_and_in_order():
+    rates = jnp.asarray([10.0, 0.0, 30.0])
+    made = jax.jit(lambda key: codes.poisson_events(rates, 4000, key, dt=0.5, size=200))(KEY)
+    count = int(made.drawn)
+    assert abs(count - 80) < 4 * 80**0.5  # two seconds of 40 Hz
+    assert int(made.lost) == 0
+    steps, inputs = np.asarray(made.steps)[:count], np.asarray(made.inputs)[:count]
+    assert (np.diff(steps) >= 0).all()
+    assert 0 <= steps.min() < 400
+    assert 3600 < steps.max() < 4000
+    assert set(inputs.tolist()) == {0, 2}
+    assert abs((inputs == 0).mean() - 0.25) < 4 * (0.25 * 0.75 / count) ** 0.5
+    few = codes.poisson_events(rates, 4000, KEY, dt=0.5, size=20)
+    assert (int(few.drawn), int(few.lost)) == (20, count - 20)
+
+
+def test_codes_as_they_come():
+    x = jnp.asarray([0.02, 0.1, 1.0])
+    found = codes.first_spike(codes.latency_code(x, 10))
+    np.testing.assert_array_equal(found, np.round(5 * np.log(np.asarray(x) / (np.asarray(x) - 0.01))))
+    one = jnp.zeros((60, 1)).at[0].set(1.0)
+    h, r, wanted = 0.0, 0.0, []
+    for t in range(60):
+        h = np.exp(-1 / 3) * h + (t == 0)
+        r = np.exp(-1 / 20) * r + (1 - np.exp(-1 / 20)) * h
+        wanted.append(r)
+    np.testing.assert_allclose(codes.double_exponential(one)[:, 0], wanted, rtol=1e-5)
+    assert codes.firing_rate(one).tolist() == pytest.approx([1000 / 60])
+    np.testing.assert_allclose(codes.exponential_trace(one, 4.0)[:, 0], np.exp(-np.arange(60) / 4), rtol=1e-5)
+    assert codes.poisson_trains(jnp.full(20_000, 100.0), 1, KEY).mean() == pytest.approx(1 - np.exp(-0.1), rel=0.1)

@@ -113,3 +113,54 @@ def test_a_synapse_is_cut_once_its_permanence_is_below_that_of_a_connected_one()
     for _ in range(2):
         cell.partial_fit(half, [1])
     assert sorted(cell.neurons_[0].cells[0]) == [0, 1, 10, 11]
+
+
+@pytest.mark.parametrize("kind", ["threshold", "sigmoid", "power"])
+def test_scores_of_overlaps_by_hand(kind):
+    """Two segments that see three and one of the active cells, with a threshold of two."""
+    rows = np.zeros((6, 20))
+    rows[:3], rows[3:, 10:14] = np.eye(20)[[0, 1, 2]].sum(axis=0), 1
+    overlap = np.array([3.0, 1.0])
+    wanted = {
+        "threshold": (overlap >= 2).sum() - 0.5, "sigmoid": (1 / (1 + np.exp(5 * (1.5 - overlap)))).sum() - 0.5,
+        "power": ((overlap / 2) ** 10).sum() - 1.0,
+    }[kind]  # fmt: skip
+    cell = DendriticNeuron(2, 4, 2, nonlinearity=kind, random_state=0).partial_fit(rows, [1, 1, 1, 0, 0, 0])
+    cell.neurons_[0].cells[:] = [[0, 1, 2, 20], [2, 15, 16, 20]]
+    np.testing.assert_allclose(cell.decision_function(rows[:1]), [wanted], atol=1e-8)
+    many = DendriticNeuron(2, 4, 2, nonlinearity=kind, random_state=0).partial_fit(rows, [0, 1, 2, 0, 1, 2])
+    for own in many.neurons_:
+        own.cells[:] = 20
+    many.neurons_[1].cells[:] = cell.neurons_[0].cells
+    found = many.decision_function(rows[:1])
+    np.testing.assert_allclose(
+        found[0] - found[0, 0], [0, wanted + (1.0 if kind == "power" else 0.5) - found[0, 0], 0], atol=1e-6
+    )
+    assert many.predict(rows[:1])[0] == 1
+
+
+def test_a_weak_segment_gives_way_to_a_new_pattern_and_a_strong_one_does_not():
+    first, second = np.zeros((2, 1, 20))
+    first[0, :4] = second[0, 10:14] = 1
+    for permanence, gives in ((0.14, True), (0.16, False)):
+        cell = DendriticNeuron(1, 4, 2, random_state=0).partial_fit(first, [1], classes=[0, 1])
+        cell.neurons_[0].permanence[:] = permanence
+        cell.partial_fit(second, [0])
+        assert cell.predict(first)[0] == 1
+        cell.partial_fit(second, [1])
+        assert bool(cell.predict(second)[0]) is gives
+        if gives:
+            np.testing.assert_allclose(cell.neurons_[0].permanence, 0.5)
+    tied = DendriticNeuron(3, 4, 2, random_state=0)
+    tied.store(np.concatenate([first, second]))
+    assert tied.neurons_[0].used == 2
+    assert (tied.classes_.tolist(), tied.predict(np.concatenate([first, second, 0 * first])).tolist()) == ([0, 1], [1, 1, 0])
+
+
+def test_a_neuron_as_it_comes_has_the_sizes_of_the_paper():
+    made = DendriticNeuron()
+    assert (made.n_segments, made.synapses, made.theta) == (200, 20, 10)
+    assert (made.initial, made.connected, made.increment, made.decrement) == (0.5, 0.15, 0.02, 0.0125)
+    with pytest.raises(InputError, match="theta is 0"):
+        DendriticNeuron(4, 4, 0).fit(np.eye(4), [0, 1, 0, 1])
+    DendriticNeuron(4, 4, 4, random_state=0).fit(np.eye(4), [0, 1, 0, 1])

@@ -154,3 +154,53 @@ def test_batches_by_vmap():
 def test_mistakes_are_named(options, words):
     with pytest.raises(InputError, match=words):
         ELMCell(5, 1, 2, key=KEY, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mlp_layers": 0},
+        {"mlp_layers": 2, "activation": "silu", "mlp_width": 3},
+        {"bounded": False, "dt": 0.5, "lam": 2.0},
+        {"mlp_layers": 3},
+    ],
+    ids=str,
+)
+def test_cells_of_any_depth_by_hand(options):
+    cell = ELMCell(6, 2, 4, d_tree=3, d_brch=2, tau_m=(1.0, 30.0), key=KEY, **options)
+    x = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    dt, lam = options.get("dt", 1.0), options.get("lam", 5.0)
+    act = {"silu": lambda z: z / (1 + np.exp(-z))}.get(options.get("activation"), lambda z: np.maximum(z, 0))
+    layers = [(np.asarray(each.weight), np.asarray(each.bias)) for each in cell.mlp.layers]
+    assert [len(bias) for _, bias in layers] == [options.get("mlp_width", 8)] * options.get("mlp_layers", 1) + [4]
+    decay = np.exp(-dt / np.asarray(cell.tau_m))
+    trace, memory, wanted = np.zeros(3), np.zeros(4), []
+    for row in x:
+        trace = np.exp(-dt / 5.0) * trace + 0.5 * row.reshape(3, 2).sum(axis=1)
+        z = np.concatenate([trace, decay * memory])
+        for weight, bias in layers[:-1]:
+            z = act(weight @ z + bias)
+        z = layers[-1][0] @ z + layers[-1][1]
+        memory = decay * memory + lam * (1 - decay) * (z if "bounded" in options else 1.7159 * np.tanh(2 / 3 * z))
+        wanted.append(np.asarray(cell.head.weight) @ memory + np.asarray(cell.head.bias))
+    np.testing.assert_allclose(cell(jnp.asarray(x)), wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(rollout(cell, jnp.asarray(x))[1], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_cells_as_they_come_and_random_routing():
+    made = ELMCell(4, 1, key=KEY)
+    assert (made.d_m, float(made.lam), float(made.tau_s), made.tau_range.tolist(), made.dt) == (100, 5.0, 5.0, [1, 1000], 1.0)
+    assert (made.variant, made.bounded, made.learn_tau, made.mlp.depth) == ("v1", True, False, 1)
+    drawn = ELMCell(7, 1, 2, d_tree=5, d_brch=40, routing="random", key=KEY)
+    assert drawn.connected.all()
+    assert set(drawn.channel.tolist()) == set(range(7))
+    silent = ELMCell(4, 1, 2, key=KEY)
+    assert not eqx.tree_at(lambda c: c.raw_weights, silent, -jnp.ones(4)).synapses.any()
+    with pytest.raises(DataError, match="do not divide into"):
+        load_official(to_official(silent) | {"_proto_w_s": np.ones(5)}, 4)
+    with pytest.raises(DataError, match="is wanted"):
+        load_official(to_official(silent) | {"w_y.bias": np.ones(3)}, 4)
+    own = ELMCell(4, 1, 2, tau_s=np.array([1.0, 2.0, 3.0, 4.0]), key=KEY)
+    assert load_official(to_official(own), 4).tau_s.tolist() == [1, 2, 3, 4]
+    without = {name: value for name, value in to_official(silent).items() if name != "tau_s"}
+    assert float(load_official(without, 4).tau_s) == 5.0

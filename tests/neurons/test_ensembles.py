@@ -9,11 +9,14 @@ import pytest
 from broadsheet.neurons import ELMCell
 from broadsheet.neurons.classification import accuracy, fit_classifier
 from broadsheet.neurons.ensembles import (
+    RecordingLoss,
     accuracies,
+    clip_each,
     fit_recordings_together,
     fit_tasks_together,
     outputs,
     predict_together,
+    recording_losses,
     stacked,
 )
 from broadsheet.neurons.sequence_tasks import clustered_bursts, marked_pulse
@@ -88,3 +91,27 @@ def test_bursts_differ_in_who_fires_together_and_in_nothing_else():
     means = [together[clustered == label].mean(axis=0) for label in (0, 1)]
     assert np.abs(means[0] - means[1]).max() < 0.1
     assert 0.45 < clustered.mean() < 0.55
+
+
+def test_gradients_are_clipped_member_by_member_and_losses_are_by_hand():
+    gradient = {"a": jnp.asarray([[3.0, 0.0], [0.3, 0.0]]), "b": jnp.asarray([[[4.0]], [[0.4]]])}
+    found, _ = clip_each(1.0).update(gradient, None)
+    np.testing.assert_allclose(found["a"], [[0.6, 0], [0.3, 0]], rtol=1e-6)
+    np.testing.assert_allclose(found["b"][:, 0, 0], [0.8, 0.4], rtol=1e-6)
+    assert not np.asarray(clip_each(1.0).update(jax.tree.map(jnp.zeros_like, gradient), None)[0]["a"]).any()
+
+    class Constant(eqx.Module):
+        out: jax.Array
+
+        def __call__(self, x):
+            return jnp.broadcast_to(self.out, (len(x), 2))
+
+    members = Constant(jnp.asarray([[0.0, 1.0], [2.0, -1.0]]))
+    y = jnp.asarray([[[1.0, 3.0], [0.0, 0.0]]])
+    losses = recording_losses(members, jnp.zeros((1, 2, 1)), y)
+    chance = 1 / (1 + np.exp(-2.0))
+    np.testing.assert_allclose(losses.spikes, [np.log(2), -(np.log(chance) + np.log(1 - chance)) / 2], rtol=1e-5)
+    np.testing.assert_allclose(losses.voltage, [(4 + 1) / 2, (16 + 1) / 2], rtol=1e-6)
+    assert float(RecordingLoss()(members, (jnp.zeros((1, 2, 1)), y), KEY)) == pytest.approx(
+        float((losses.spikes + losses.voltage).sum()) / 2
+    )

@@ -156,3 +156,82 @@ def test_spiking_speech(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="Heidelberg"):
         read_spiking_speech(path)
+
+
+def test_frames_count_from_the_first_event_within_their_edges():
+    made = Events(*map(np.array, ([5000, 5999, 6000, 6001, 7000], [0, 1, 1, 1, 1], [2, 0, 0, 0, 0], [0, 1, 1, 1, 0])))
+    found = made.frames((2, 3), 1.0)
+    assert found.shape == (3, 2, 3, 2)
+    assert np.argwhere(found).tolist() == [[0, 0, 2, 0], [0, 1, 0, 1], [1, 1, 0, 1], [2, 0, 0, 1]]
+    assert found.max() == 1
+    counts = made.frames((2, 3), 1.0, bins=4, counts=True)
+    assert (counts.shape[0], counts[1, 1, 0, 1], counts.sum()) == (4, 2, 5)
+    made.frames((2, 3), 1.0, bins=3)
+    for size, bins in (((1, 3), 3), ((2, 2), 3), ((2, 3), 2)):
+        with pytest.raises(EventOverflowError):
+            made.frames(size, 1.0, bins=bins)
+    for part, value in (("x", -1), ("y", -1)):
+        with pytest.raises(EventOverflowError, match="1 events lie outside"):
+            made._replace(**{part: np.where(np.arange(5) == 2, value, getattr(made, part))}).frames((2, 3), 1.0)
+    empty = Events(*[np.zeros(0, int)] * 4).frames((2, 3), 1.0)
+    assert empty.shape == (1, 2, 3, 2)
+    with pytest.raises(InputError, match="need more than 2048 MiB"):
+        made.frames((20_000, 20_000), 1.0)
+    assert Events(*[np.zeros(0, int)] * 4).frames((1024, 64), 1.0, bins=1).nbytes == 2**19
+
+
+def test_nmnist_pixels_and_polarities_at_their_limits(tmp_path):
+    for place, fits in ((33, True), (34, False)):
+        for row in ((place, 0), (0, place)):
+            (tmp_path / "a.bin").write_bytes(bytes((*row, 0xFF, 0xFF, 0xFE)) + bytes((0, 0, 0, 0, 1)))
+            if fits:
+                found = read_nmnist(tmp_path / "a.bin")
+                assert (found.t.tolist(), found.p.tolist()) == ([1, 2**23 - 2], [0, 1])
+            else:
+                with pytest.raises(DataError, match="34 x 34 pixels"):
+                    read_nmnist(tmp_path / "a.bin")
+    (tmp_path / "a.bin").write_bytes(b"")
+    with pytest.raises(DataError, match="0 bytes"):
+        read_nmnist(tmp_path / "a.bin")
+    with pytest.raises(MissingDataError):
+        nmnist_files(None)
+
+
+def test_packets_by_their_kind_overflow_and_capacity(tmp_path):
+    def packet(kind, rows, size=8, overflow=0, spare=0):
+        body = np.array(rows, "<u4").tobytes() + bytes(size * spare)
+        return struct.pack("<HHIIIIII", kind, 1, size, 4, overflow, len(rows) + spare, len(rows), len(rows)) + body
+
+    def word(x, y, p, valid=1):
+        return p << 1 | y << 2 | x << 17 | valid
+
+    head = b"#!AER-DAT3.1\r\n#!END-HEADER\r\n"
+    path = tmp_path / "a.aedat"
+    path.write_bytes(
+        head
+        + packet(1, [(word(5, 6, 1), 90), (word(1, 2, 0, valid=0), 10)], spare=2)
+        + packet(3, [(7, 7)])
+        + packet(1, [(word(300, 200, 0), 4)], overflow=1)
+    )
+    found = read_aedat(path)
+    assert [part.tolist() for part in found] == [[90, 2**31 + 4], [5, 300], [6, 200], [1, 0]]
+    for raw, said in (
+        (b"#!AER-DAT3.1\r\n", "header has no end"), (head, "no polarity events"), (head + packet(3, [(7, 7)]), "no polarity events"),
+        (head + struct.pack("<HHIIIIII", 1, 1, 8, 4, 0, 1, 2, 2) + bytes(16), "damaged packet"),
+        (head + struct.pack("<HHIIIIII", 1, 1, 12, 4, 0, 1, 1, 1) + bytes(12), "polarity events of 12 bytes"),
+        (head + struct.pack("<HHIIIIII", 1, 1, 4, 4, 0, 1, 1, 1) + bytes(4), "damaged packet"),
+    ):  # fmt: skip
+        path.write_bytes(raw)
+        with pytest.raises(DataError, match=said):
+            read_aedat(path)
+
+
+@pytest.mark.parametrize(("bin_ms", "duration_ms", "fits"), [(1.0, 1.0, True), (2.0, 1.0, False), (0.0, 1.0, False)])
+def test_bins_of_speech_are_shorter_than_it(tmp_path, bin_ms, duration_ms, fits):
+    path = speech(tmp_path / "a.h5", [[0.0]], [[2]], [1])
+    if fits:
+        assert read_spiking_speech(path, bin_ms=bin_ms, duration_ms=duration_ms)[0].shape == (1, 1, 700)
+        assert read_spiking_speech(path)[0].shape == (1, 100, 700)
+    else:
+        with pytest.raises(InputError, match="at least one bin"):
+            read_spiking_speech(path, bin_ms=bin_ms, duration_ms=duration_ms)

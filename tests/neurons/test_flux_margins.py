@@ -5,7 +5,7 @@ import pytest
 
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
-from broadsheet.neurons.flux_margins import margins, pulses_out, supplied_energy
+from broadsheet.neurons.flux_margins import _around_one, margins, pulses_out, supplied_energy
 from broadsheet.neurons.josephson import FLUX_QUANTUM, Circuit, fluxons, pulse_train, splitter, transmission_line
 
 DT = 0.1
@@ -79,3 +79,21 @@ def test_a_splitter_makes_two_fluxons_of_one():
     system = circuit.build(dt=DT)
     state, _ = rollout(system, drive(60.0, 100.0))
     assert [int(fluxons(state.phase)[system.node(end)]) for end in ends] == [2, 2]
+
+
+def test_a_margin_is_the_stretch_around_one_that_works():
+    factors = np.array([0.5, 0.7, 0.9, 1.0, 1.1, 1.4, 1.6])
+    for works, low, high, width in (
+        ([1, 0, 1, 1, 1, 1, 0], 0.9, 1.4, 0.1), ([1] * 7, 0.5, 1.6, 0.5), ([0, 0, 0, 1, 0, 1, 1], 1.0, 1.0, 0.0), ([1, 1, 1, 0, 1, 1, 1], 1.0, 1.0, 0.0),
+        ([0, 1, 1, 1, 1, 0, 1], 0.7, 1.1, 0.1),
+    ):  # fmt: skip
+        found = _around_one(factors, np.array(works, bool))
+        assert (found.low, found.high, found.width) == (low, high, width)
+
+
+def test_the_other_supply_lines_stand_at_their_nominal_values():
+    circuit, last = line()
+    circuit.bias(last, 5.0, "more")
+    options = {"dt": DT, "nominal": {"lines": 0.2}}
+    found = margins(circuit, last, drive(60.0)[None], [1], {"more": (1.0,), "lines": (1.0, 5.0)}, **options)
+    assert [each.works.tolist() for each in found.values()] == [[False], [False, True]]

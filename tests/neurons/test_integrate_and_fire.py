@@ -1,3 +1,5 @@
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -193,3 +195,73 @@ def test_surrogate_derivatives_are_bumps_of_the_area_they_say(make, area):
     assert (float(make()(jnp.zeros(()))), float(make(inclusive=True)(jnp.zeros(())))) == (0.0, 1.0)
     with pytest.raises(InputError, match="above 0"):
         make(-1.0)
+
+
+def test_what_a_soft_reset_takes_off():
+    """The way from rest to threshold, or what is asked for; a hard one goes to a place of its own."""
+    for options, after in (
+        ({"reset": None}, -49.0 - 10), ({"reset": None, "drop": 4.0}, -49.0 - 4), ({"reset": -70.0}, -70.0), ({}, -60.0),
+    ):  # fmt: skip
+        cell = LIF(1, tau=1e9, v0=-52.0, dt=1.0, **options)
+        state, spikes = cell.step(cell.at_rest(), jnp.asarray([3.0]))
+        assert (float(spikes[0]), float(state.v[0])) == (1.0, pytest.approx(after, abs=1e-4))
+    refractory = LIF(1, tau=1e9, rest=0.0, threshold=1.0, reset=0.0, refractory=3.0, dt=1.0)
+    drive = jnp.asarray([[2.0], [2.0], [2.0], [2.0], [2.0]])
+    assert rollout(refractory, drive)[1][:, 0].tolist() == [1, 0, 0, 1, 0]
+
+
+def test_cells_as_they_come():
+    cell = LIF(1)
+    assert [float(each) for each in (cell.tau, cell.rest, cell.threshold, cell.reset, cell.v0[0])] == [20, -60, -50, -60, -60]
+    assert (cell.dt, cell.hold, cell.drop, cell.method) == (0.1, 0, None, "exact")
+    assert float(cell.leak) == pytest.approx(np.exp(-0.1 / 20))
+    assert CurrentLIF(1).tau_syn.tolist() == ConductanceLIF(1).tau_syn.tolist() == [[5.0], [10.0]]
+    assert ConductanceLIF(1).reversal.tolist() == [[0.0], [-80.0]]
+    assert not CurrentLIF(2).g0.any()
+    for wrong in ({"size": 0}, {"tau": np.ones(3)}, {"threshold": np.nan}, {"reset": [np.nan, 0.0]}):
+        with pytest.raises(InputError):
+            LIF(**({"size": 2} | wrong))
+
+
+def test_half_steps_of_izhikevich_by_hand():
+    cell, v, u = Izhikevich(1, half_steps=True), -65.0, -13.0
+    drive, wanted = np.linspace(5, 20, 40), []
+    for current in drive:
+        for _ in range(2):
+            v = v + 0.5 * (0.04 * v**2 + 5 * v + 140 - u + current)
+        u = u + 0.02 * (0.2 * v - u)
+        fired = v >= 30
+        wanted.append((fired, v := -65.0 if fired else v, u := u + 8 * fired))
+    _, (v, u, spikes) = rollout(cell, jnp.asarray(drive)[:, None], record=lambda state, out: (*state, out))
+    np.testing.assert_allclose(np.stack([spikes, v, u])[..., 0].T, np.array(wanted, float), rtol=1e-3, atol=1e-2)
+    assert 0 < np.sum([fired for fired, *_ in wanted]) < 10
+
+
+@pytest.mark.parametrize(
+    ("made", "at", "slope"),
+    [
+        (surrogates.fast_sigmoid(), 0.04, 1 / 4), (surrogates.arctan(), 1 / np.pi, 1 / 2), (surrogates.triangle(), 0.25, 3 / 4),
+        (surrogates.triangle(2.0), 1.0, 1 / 4), (surrogates.rectangle(), 0.49, 1.0), (surrogates.rectangle(), -0.51, 0.0),
+        (surrogates.rectangle(4.0), 1.9, 1 / 4), (surrogates.sigmoid(), np.log(3) / 4, 4 * 3 / 16), (surrogates.spike, -0.12, 1 / 16),
+        (surrogates.at_threshold, 0.12, 1 / 16),
+    ],
+)  # fmt: skip
+def test_surrogate_derivatives_by_hand_and_copies_that_are_equal(made, at, slope):
+    for side in (at, -at):
+        assert float(jax.grad(made)(jnp.asarray(side))) == pytest.approx(slope, rel=1e-5)
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made
+    assert hash(again) == hash(made)
+    assert made != surrogates.fast_sigmoid(7.0)
+    assert surrogates.fast_sigmoid(3.0) != surrogates.fast_sigmoid(3.0, inclusive=True)
+
+
+def flat(x):
+    return jnp.ones_like(x)
+
+
+def test_a_surrogate_of_ones_own_is_known_by_its_derivative():
+    own = surrogates.surrogate(flat)
+    assert pickle.loads(pickle.dumps(own)) == own == surrogates.Surrogate(flat)
+    assert (float(own(jnp.zeros(()))), float(surrogates.surrogate(flat, inclusive=True)(jnp.zeros(())))) == (0.0, 1.0)
+    assert float(jax.grad(own)(jnp.asarray(5.0))) == 1.0

@@ -10,7 +10,19 @@ from scipy.stats import poisson_binom
 from broadsheet.dynamics import rollout
 from broadsheet.errors import InputError
 from broadsheet.neurons.flux_rates import RateNetwork, at_least, bias_for, passing, rate_xor
-from broadsheet.neurons.josephson import FLUX_QUANTUM, GROUND, Circuit, fluxons, pulse_train, transmission_line, xor_network
+from broadsheet.neurons.josephson import (
+    FLUX_QUANTUM,
+    GROUND,
+    Circuit,
+    flux_neuron,
+    flux_synapse,
+    fluxons,
+    pulse_train,
+    raised_cosine,
+    splitter,
+    transmission_line,
+    xor_network,
+)
 
 
 def line(stages=4, **options):
@@ -158,3 +170,76 @@ def test_bias_and_probability_are_inverse():
         RateNetwork((jnp.ones((1, 2)),), (3,))
     with pytest.raises(InputError, match="as many"):
         RateNetwork((jnp.ones((1, 2)),), (1, 1))
+
+
+def test_pulses_are_raised_cosines_and_pass_half_at_the_middle():
+    at = pulse_train([60.0, 110.0], 2400, 0.05)
+    assert at.max() == at[1200] == at[2200] == 150
+    assert at.sum() * 0.05 == pytest.approx(2 * 150 * 4)
+    assert np.flatnonzero(at)[[0, -1]] * 0.05 == pytest.approx([56.05, 113.95])
+    assert [raised_cosine(x) for x in (0.0, 2.0, -2.0, 4.0, 5.0)] == pytest.approx([150, 75, 75, 0, 0])
+    assert pulse_train([], 5, 0.05).tolist() == [0] * 5
+    assert passing(jnp.asarray(56.6)) == pytest.approx(0.5)
+    assert passing(jnp.asarray(56.6 + 6.4 / math.sqrt(math.pi))) == pytest.approx((1 + math.erf(1)) / 2, rel=1e-5)
+    assert passing(jnp.asarray(3.0), 1.0, math.sqrt(math.pi)) == pytest.approx((1 + math.erf(2)) / 2, rel=1e-5)
+    assert jax.grad(passing)(jnp.asarray(56.6)) == pytest.approx(
+        1 / 6.4, rel=1e-5
+    )  # the width is that of the slope at the middle
+    assert rate_xor().rates(jnp.asarray([1.0, 0, 0, 1]))[0] == pytest.approx(0.95**3, rel=1e-4)
+
+
+def test_parts_of_circuits_are_those_that_are_said():
+    circuit = Circuit()
+    circuit.junction("s")
+    end = flux_synapse(circuit, "W", "s", weight=40.0)
+    ends = splitter(circuit, "S", end, group="others")
+    out = flux_neuron(circuit, "N", ends, bias=55.0)
+    kinds = {(each.a, each.b): each.critical for each in circuit.junctions}
+    assert (kinds["W.in", "W.decide"], kinds["W.decide", GROUND], kinds["S.split", GROUND]) == (60, 80, 140)
+    assert (kinds["N.threshold", GROUND], kinds["s", GROUND], kinds[out, GROUND]) == (100, 100, 100)
+    assert all(each.damping == pytest.approx(1.0) for each in circuit.junctions)
+    assert [each.capacitance / each.critical for each in circuit.junctions] == pytest.approx([0.0007] * len(circuit.junctions))
+    biases = {node: (current, group) for node, current, group in circuit.biases}
+    assert (biases["W.decide"], biases["S.split"], biases["N.threshold"]) == (
+        (40, "weights"),
+        (98, "others"),
+        (55, "thresholds"),
+    )
+    assert (biases["W.out.0"], biases["S.left.1"]) == ((70, "lines"), (70, "others"))
+    assert {value for *_, value in circuit.inductors} == {8.0}
+    assert circuit.branches == [(ends[0], "N.threshold", 20.0, 1.0), (ends[1], "N.threshold", 20.0, 1.0)]
+    pairs = {(a, b) for a, b, _ in circuit.inductors}
+    assert {
+        ("s", "W.in"),
+        ("W.decide", "W.out.0"),
+        ("W.out.0", "W.out.1"),
+        (end, "S.split"),
+        ("N.threshold", "N.out.0"),
+    } <= pairs
+    assert circuit.groups() == ["weights", "lines", "others", "thresholds"]
+    system = circuit.build()
+    assert system.bias[system.node("W.decide")] == 40
+    np.testing.assert_allclose(system.scaled(jnp.asarray([0.5, 1, 1, 1])).bias[system.node("W.decide")], 20)
+
+
+def test_a_deck_by_hand():
+    circuit = Circuit()
+    circuit.junction("a", critical=50.0)
+    circuit.junction("b", "a", critical=200.0, damping=0.5, capacitance=0.1)
+    circuit.inductor("a", GROUND, 3.0)
+    circuit.branch("a", "b", 20.0, 1.5)
+    circuit.bias("b", 40.0)
+    circuit.drive("a")
+    circuit.drive("b")
+    shunts = [math.sqrt(g * FLUX_QUANTUM / (2 * math.pi * i * c)) for g, i, c in ((1, 50, 0.035), (0.5, 200, 0.1))]
+    deck = circuit.to_spice(pulses={1: [70.0, 30.0]}).splitlines()
+    assert deck[:13] == [
+        "* 1 = a, 2 = b", "B0 1 0 jj0", f"RS0 1 0 {shunts[0]:.6g}", "B1 2 1 jj1", f"RS1 2 1 {shunts[1]:.6g}",
+        ".model jj0 jj(rtype=0, cap=0.035p, icrit=50u)", ".model jj1 jj(rtype=0, cap=0.1p, icrit=200u)", "L0 1 0 3p", "LB0 1 b0 20p",
+        "RB0 b0 2 1.5", "IB0 0 2 pwl(0 0 20p 40u)", "ID0 0 1 pwl(0 0)", deck[12],
+    ]  # fmt: skip
+    points = deck[12].removeprefix("ID1 0 2 pwl(0 0 ").removesuffix(")").split()
+    assert (points[0], points[1], points[16], points[17]) == ("26p", "0u", "30p", "150u")
+    assert len(points) == 2 * 2 * 17
+    assert points[2 * 17 + 16] == "70p"
+    assert deck[13:] == [".tran 0.05p 400p", ".print phase 1", ".print phase 2", ".end"]

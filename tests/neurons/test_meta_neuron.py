@@ -122,3 +122,31 @@ def test_interspike_intervals_of_a_learned_time_constant():
 def test_mistakes_are_named(make):
     with pytest.raises(InputError):
         make()
+
+
+@pytest.mark.parametrize("squash", [True, False])
+def test_steps_of_a_neuron_as_it_comes_by_hand(squash):
+    drive = np.random.default_rng(0).uniform(-3, 3, (60, 1))
+    v, u, wanted = 0.0, 0.08, []
+    for x in drive[:, 0]:
+        current = 1 / (1 + np.exp(-x)) if squash else x
+        v, u = np.clip(v * v - u + current, -2, 2), u + 0.02 * (0.2 * v - u)
+        fired = v > 0.5
+        v, u = (0.0 if fired else v), u + 0.08 * fired
+        wanted.append((v, u, fired))
+    _, found = rollout(MetaNeuron(1, squash=squash), jnp.asarray(drive), record=lambda state, out: (*state, out))
+    np.testing.assert_allclose(np.stack(found)[..., 0].T, np.array(wanted, float), rtol=1e-4, atol=1e-5)
+    assert 0 < sum(fired for *_, fired in wanted) < 60
+
+
+def test_chances_to_fire_are_those_of_a_logistic_law():
+    cell = MetaNeuron(20_000, kappa=0.2)
+    for v in (0.3, 0.5, 0.8):
+        fired = float(cell._fire(jnp.full(20_000, v), jax.random.key(0)).mean())
+        assert fired == pytest.approx(1 / (1 + np.exp(-(v - 0.5) / 0.2)), abs=0.015)
+    made = LevyBaxter(np.ones((2, 4)))
+    assert (float(made.success), float(made.threshold), made.size) == (0.75, 1.0, 2)
+    sure = LevyBaxter(np.zeros((1, 3)), threshold=0.0)  # nothing is no less than no threshold
+    assert sure.step(None, jnp.ones(3), jax.random.key(0))[1].tolist() == [1.0]
+    release = QuantalRelease(3)
+    assert (float(release.success), float(release.spread)) == (0.5, 1.0)

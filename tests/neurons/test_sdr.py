@@ -123,3 +123,59 @@ def test_generated_data():
     np.testing.assert_array_equal(cells, theirs)
     winners = k_winners(0, np.random.default_rng(0).normal(size=(5, 64)), n=100, k=7)
     assert winners.shape == (5, 7)
+
+
+def test_edges_of_patterns_and_noise():
+    assert sorted(sdr.random_sdrs(0, 6, 6, 2)[0]) == list(range(6))
+    assert sdr.random_sdrs(0, 6, 0, 3).shape == (3, 0)
+    whole = np.arange(4)[None]
+    assert sorted(sdr.noise(0, whole, 0.5, 6)[0].tolist())[-2:] == [4, 5]
+    with pytest.raises(InputError, match="2 other cells to switch on are not there: n = 5, a = 4"):
+        sdr.noise(0, whole, 0.5, 5)
+    assert sorted(sdr.noise(0, whole, 0.1, 9)[0]) == [0, 1, 2, 3]  # 0.4 of a cell is none, 0.5 one
+    assert len({*sdr.noise(0, whole, 0.125, 9)[0].tolist()} - {0, 1, 2, 3}) == 1
+    some = sdr.sample_columns(0, np.arange(40).reshape(4, 10), 3)
+    assert some.shape == (4, 3)
+    assert (some // 10 == np.arange(4)[:, None]).all()
+    assert all(len(set(row)) == 3 for row in some.tolist())
+    np.testing.assert_array_equal(
+        sdr.overlaps(9, np.array([[0, 1], [7, 8]]), np.array([[1, 2, 8], [0, 1, 3]])), [[1, 2], [1, 0]]
+    )
+    np.testing.assert_array_equal(sdr.to_csr(4, np.array([[0, 3], [1, 2]])).toarray(), [[1, 0, 0, 1], [0, 1, 1, 0]])
+
+
+def test_closed_forms_by_hand():
+    assert sdr.false_match(5.0, 2.0, 2, 2) == pytest.approx(1 / 10)
+    assert sdr.false_negative(4, 2, 2, 1) == pytest.approx(1 / 2)  # one of four goes, and both synapses are needed
+    assert sdr.false_negative(4, 2, 1, 1) == 0
+    assert sdr.any_segment(0.5, 3) == pytest.approx(7 / 8)
+    assert sdr.union_activity(10, 5, 2) == sdr.union_synapses(10, 5, 2) == pytest.approx(7.5)
+    n, a, s = sdr.threshold_grid()
+    assert len(n) == 5 * 6 * 7
+    assert (sorted(set(n)), sorted(set(s))) == ([1000, 5000, 9000, 13000, 17000], [20, 25, 30, 35, 40, 45, 50])
+    assert (a[n == 1000].min(), a[n == 17000].max()) == (5, 510)
+    assert sdr.optimal_theta() == 10
+    grid = np.array([100]), np.array([10]), np.array([5])
+    for target, theta in ((1.0, 1), (0.4, 2), (1e-9, 6), (0.0, 25)):
+        assert sdr.optimal_theta(target, grid) == theta
+    for wrong in (-1, 2.5):
+        with pytest.raises(InputError, match="whole numbers from 0"):
+            sdr.false_match(10, wrong, 3, 1)
+
+
+def test_clusters_winners_and_ranks_by_hand():
+    made = correlated_sdrs(0, 40, 6, 200, sizes=(2, 3), cells_per_size=10)
+    dense = sdr.to_dense(40, made)
+    assert (dense[:, 0] & dense[:, 1]).sum() > 0.5 * dense[:, 0].sum()  # cells 0 and 1 are one cluster, 10 to 12 another
+    assert (dense[:, 10] & dense[:, 12]).sum() > 0.5 * dense[:, 10].sum()
+    assert (dense[:, 1] & dense[:, 2]).sum() < 0.3 * dense[:, 1].sum()
+    assert (dense.sum(axis=1) == 6).all()
+    X = np.random.default_rng(1).normal(size=(5, 8)) + 3
+    projection = np.random.default_rng(0).normal(size=(8, 50))
+    wanted = np.argsort(-((X - X.mean(axis=1, keepdims=True)) @ projection), axis=1)[:, :7]
+    np.testing.assert_array_equal(np.sort(k_winners(0, X, 50, 7)), np.sort(wanted))
+    assert k_winners(0, X).shape == (5, 41)
+    cells, labels = poirazi_mel(0, 20, latent=6, bins=5)
+    assert labels.tolist() == [1] * 10 + [0] * 10
+    assert (cells // 5 == np.arange(6)).all()
+    assert np.bincount(cells.ravel(), minlength=30).tolist() == [4] * 30

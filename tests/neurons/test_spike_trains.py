@@ -124,3 +124,27 @@ def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "b.npz", voltage=np.zeros(3))
     with pytest.raises(DataError, match="times"):
         SpikeTrains.load(tmp_path / "b.npz")
+
+
+def test_irregularity_and_rates_by_hand():
+    trains = SpikeTrains(np.array([0.0, 1, 3, 7, 8, 9, 5]), np.array([0, 0, 0, 0, 1, 1, 2]), 4, 10.0)
+    intervals = np.array([1.0, 2, 4])
+    assert trains.irregularity() == pytest.approx(intervals.std() / intervals.mean())  # of trains of three spikes at least
+    three = SpikeTrains(np.array([0.0, 1, 3]), np.zeros(3, int), 1, 10.0)
+    assert three.irregularity() == pytest.approx(0.5 / 1.5)
+    assert np.isnan(SpikeTrains(np.array([1.0, 2.0]), np.zeros(2, int), 1, 10.0).irregularity())
+    assert trains.rates().tolist() == [400, 200, 100, 0]
+    with pytest.raises(
+        EventOverflowError, match=r"2 times a neuron fires more than once in a step of 2\.0 ms, neuron 0 at 0 ms"
+    ):
+        trains.to_dense(dt=2.0)
+    made = SpikeTrains.from_dense(np.eye(3), dt=0.5)
+    assert (made.times.tolist(), made.duration, made.size) == ([0, 0.5, 1.0], 1.5, 3)
+    assert SpikeTrains.from_dense(np.eye(3)).duration == 3
+    with pytest.raises(InputError, match="need more than 4096 MiB"):
+        SpikeTrains(np.zeros(0), np.zeros(0, int), 1 << 15, 32769.0).to_dense()
+    for duration in (-1.0, np.inf):
+        with pytest.raises(InputError, match="The duration is"):
+            SpikeTrains(np.zeros(0), np.zeros(0, int), 1, duration)
+    with pytest.raises(InputError, match=r"dt = 0\.0"):
+        made.to_dense(dt=0.0)

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from broadsheet.errors import InputError
 from broadsheet.neurons import BranchedNeuron, ELMNeuron, record, synaptic_traces
-from broadsheet.neurons.surrogate import CLIP, Windows, predict_recordings, spike_scores
+from broadsheet.neurons.surrogate import CLIP, Windows, predict_recordings, scale_voltage, spike_scores, voltage_scores
 
 
 def test_windows_are_drawn_evenly_from_all_recordings_and_places():
@@ -111,3 +111,34 @@ def test_hits_at_one_percent_false_positives_are_counted_by_hand():
     found = spike_scores(np.arange(410) >= 400, logits)
     assert found["tp_at_1_percent"] == pytest.approx(0.8)
     assert found["auc"] == pytest.approx(1 - (3 * 3 + 2 * 5) / 4000)
+
+
+def test_voltages_are_scored_below_their_ceiling():
+    truth = np.array([-70.0, -60.0, -40.0, -65.0])  # what is above -55 mV counts as that
+    scaled = (np.array([-69.0, -60.0, -55.0, -67.0]) + 67.7) * 0.1
+    found = voltage_scores(truth, scaled)
+    assert found["rmse_mv"] == pytest.approx(np.sqrt((1 + 0 + 0 + 4) / 4))
+    clipped = np.array([-70.0, -60, -55, -65])
+    assert found["explained_variance"] == pytest.approx(1 - 5 / ((clipped - clipped.mean()) ** 2).sum())
+    np.testing.assert_allclose(scale_voltage(truth), [-0.23, 0.77, 1.27, 0.27])
+
+
+def test_a_neuron_is_scored_by_spikes_first_and_answers_in_millivolt():
+    model = ELMNeuron(2, steps=1, window=500)
+    x = (np.random.default_rng(0).random((60, 4)) < 0.2).astype(np.float32)
+    y = np.stack([x[:, 0], np.full(60, -60.0)], axis=1)
+    before = y.copy()
+    model.fit(x, y)
+    np.testing.assert_array_equal(y, before)
+    logits, found = model.decision_function(x), model.predict(x)
+    np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-logits[:, 0])), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 1], logits[:, 1] * 10 - 67.7, rtol=1e-5)
+    assert model.score(x, y) == model.scores(x, y)["auc"]
+    for X, said in ((x[:, :2], "2 channels"), (x[None, None], "is wanted")):
+        with pytest.raises(InputError, match=said):
+            model.predict(X)
+    with pytest.raises(InputError, match="'current'"):
+        ELMNeuron(2, targets=("current",), steps=1).fit(x, y[:, :1])
+    assert model.predict(np.stack([x, x])).shape == (2, 60, 2)
+    made = ELMNeuron()
+    assert (made.d_m, made.targets, made.tau_m, made.batch, made.window) == (20, ("spikes", "voltage"), (1.0, 150.0), 8, 300)

@@ -150,3 +150,18 @@ def test_accuracy_is_the_share_of_right_answers_at_the_last_step():
 
     assert accuracy(lambda x: x, task, 4, KEY) == 0.75
     assert accuracy(lambda x: x[:1], task, 4, KEY) == 0.0
+
+
+def test_layers_and_branches_as_they_come():
+    layer = LIFLayer(400, 300, 1, key=KEY)
+    assert float(layer.w_in.std()) * np.sqrt(400) == pytest.approx(10, rel=0.02)
+    times = (layer.tau_syn, layer.tau_out, layer.neurons.tau, layer.neurons.threshold)
+    assert ([float(each) for each in times], layer.dt) == ([5, 50, 20, 1], 1.0)
+    made = BranchedNeuron()
+    assert (made.channels, made.branches, made.substeps, made.dt) == (128, 8, 5, 1.0)
+    assert [float(each) for each in (made.g_ampa, made.g_nmda, made.g_gaba, made.couple)] == pytest.approx(
+        [0.05, 0.14, 0.06, 0.05]
+    )
+    np.testing.assert_array_equal(np.asarray(made.branch).sum(axis=0), 16)
+    np.testing.assert_array_equal(np.asarray(made.branch)[:64], np.asarray(made.branch)[64:])
+    assert np.asarray(made.branch)[:8, 0].all()

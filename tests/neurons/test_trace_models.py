@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 from broadsheet.errors import InputError
 from broadsheet.neurons import synaptic_traces
@@ -57,3 +59,33 @@ def test_what_cannot_be_fitted_is_said():
         TraceModel(squares=True)
     with pytest.raises(InputError, match="no output spike"):
         TraceModel().fit([(np.zeros((50, 2)), np.zeros(50), np.zeros(50))])
+
+
+def test_with_room_for_all_bins_it_is_scikit_learns_regressions():
+    rng = np.random.default_rng(3)
+    pairs = [
+        ((rng.random((300, 3)) < 0.2).astype(np.float32), rng.normal(-65, 5, 300), rng.random(300) < 0.1) for _ in range(2)
+    ]
+    model = TraceModel().fit([(x, v, s.astype(np.float32)) for x, v, s in pairs])
+    assert (model.tau, model.C, model.features_) == ((5.0, 20.0, 60.0), 0.01, 9)
+    X = np.concatenate([synaptic_traces(x, (5.0, 20.0, 60.0)) for x, _, _ in pairs])
+    scaler = StandardScaler().fit(X)
+    voltage = np.concatenate([scale_voltage(v) for _, v, _ in pairs])
+    spikes = np.concatenate([s for *_, s in pairs])
+    ridge = Ridge(1.0).fit(scaler.transform(X), voltage)
+    logistic = LogisticRegression(C=0.01).fit(scaler.transform(X), spikes)
+    found = model.predict(pairs[0][0])
+    own = scaler.transform(synaptic_traces(pairs[0][0], (5.0, 20.0, 60.0)))
+    np.testing.assert_allclose(found[:, 1], ridge.predict(own), atol=1e-4)
+    np.testing.assert_allclose(found[:, 0], logistic.decision_function(own), atol=1e-3)
+
+
+def test_of_many_bins_half_have_spikes_and_voltages_count_by_how_many_each_stands_for():
+    """Voltages that are constant where a spike is and where none is: their weighted mean is that of all bins."""
+    spikes = np.arange(1000) % 4 == 0
+    voltage = np.where(spikes, -60.0, -70.0)
+    seen, model = [], TraceModel((5.0,))
+    model.features = lambda inputs: seen.append(len(inputs)) or np.zeros((len(inputs), 1))
+    model.fit([(np.zeros((1000, 1), np.float32), voltage, spikes.astype(float))], bins=100)
+    np.testing.assert_allclose(model._voltage.predict(np.zeros((1, 1))), scale_voltage(voltage).mean(), rtol=1e-6)
+    assert model._spikes[-1].intercept_[0] == pytest.approx(0, abs=1e-3)  # as many with as without
