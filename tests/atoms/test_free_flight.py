@@ -10,6 +10,7 @@ from scipy import constants
 
 from broadsheet.atoms import LennardJones, Morse, batch_atoms, posterior, relax, simulate, thermal_velocities
 from broadsheet.atoms.motion import kinetic_energy, masses_of
+from broadsheet.atoms.potential import predict
 from broadsheet.errors import InputError
 
 KEY = jax.random.key(0)
@@ -51,6 +52,19 @@ def test_thermal_velocities_are_maxwells():
     assert not fixed[0].any()
     np.testing.assert_allclose(fixed[1:4000], moving[1:], rtol=1e-5)  # with an atom held, momentum is no constant
     assert not np.asarray(thermal_velocities(batch, 0.0, KEY)).any()
+
+
+def test_neighbours_are_found_again_after_half_the_skin():
+    """Two atoms that start beyond cutoff and skin, and come within the cutoff before either has gone the skin's length."""
+    potential = LennardJones(epsilon=0.0103, sigma=3.4, cutoff=5.0)
+    pair = batch_atoms([Atoms("Ar2", [[0, 0, 0], [0, 0, 5.55]])], atoms=8)
+    v = jnp.zeros((8, 3)).at[0, 2].set(0.1).at[1, 2].set(-0.1)
+    path = simulate(potential, pair, steps=4, dt=1.0, velocities=v, key=KEY)
+    moved = batch_atoms([Atoms("Ar2", path.positions[-1, :2])], atoms=8)
+    assert float(path.positions[-1, 1, 2] - path.positions[-1, 0, 2]) == pytest.approx(4.75, abs=1e-3)
+    wanted = predict(potential, moved, potential.neighbours(moved)).energy[0]
+    assert float(path.potential[-1, 0]) == pytest.approx(float(wanted), rel=1e-4)
+    assert float(wanted) < -1e-4
 
 
 def test_free_atoms_go_straight_on_and_frames_come_when_asked():
