@@ -161,7 +161,7 @@ def test_a_hard_graph_keeps_the_nearest_of_both_sides(envelope):
     config = replace(TINY, rank="hard", nearest=2, cutoff=3.0, slots=5, envelope=envelope)
     x = np.array([0.0, 1.0, 2.1, 3.3, 4.6])
     batch = batch_atoms([Atoms("H5", [[each, 0, 0] for each in x])], atoms=8)
-    graph = biknn_graph(batch, EScAIP(config, 0).neighbours(batch), config)
+    graph = eqx.filter_jit(biknn_graph)(batch, EScAIP(config, 0).neighbours(batch), config)
     apart = np.abs(x[:, None] - x)
     rank = apart.argsort(axis=1).argsort(axis=1)
     e = np.max([rank / 2, rank.T / 2, apart / 3], axis=0)

@@ -56,15 +56,15 @@ def test_thermal_velocities_are_maxwells():
 
 def test_neighbours_are_found_again_after_half_the_skin():
     """Two atoms that start beyond cutoff and skin, and come within the cutoff before either has gone the skin's length."""
-    potential = LennardJones(epsilon=0.0103, sigma=3.4, cutoff=5.0)
-    pair = batch_atoms([Atoms("Ar2", [[0, 0, 0], [0, 0, 5.55]])], atoms=8)
+    strong = LennardJones(epsilon=10.0, sigma=3.4, cutoff=12.0)
+    pair = batch_atoms([Atoms("Ar2", [[0, 0, 0], [0, 0, 12.55]])], atoms=8)
     v = jnp.zeros((8, 3)).at[0, 2].set(0.1).at[1, 2].set(-0.1)
-    path = simulate(potential, pair, steps=4, dt=1.0, velocities=v, key=KEY)
+    path = simulate(strong, pair, steps=4, dt=1.0, velocities=v, key=KEY)
     moved = batch_atoms([Atoms("Ar2", path.positions[-1, :2])], atoms=8)
-    assert float(path.positions[-1, 1, 2] - path.positions[-1, 0, 2]) == pytest.approx(4.75, abs=1e-3)
-    wanted = predict(potential, moved, potential.neighbours(moved)).energy[0]
-    assert float(path.potential[-1, 0]) == pytest.approx(float(wanted), rel=1e-4)
-    assert float(wanted) < -1e-4
+    assert float(path.positions[-1, 1, 2] - path.positions[-1, 0, 2]) == pytest.approx(11.75, abs=2e-3)
+    wanted = predict(strong, moved, strong.neighbours(moved)).energy[0]
+    assert float(path.potential[-1, 0]) == pytest.approx(float(wanted), rel=1e-3)
+    assert float(wanted) < -1e-3
 
 
 def test_free_atoms_go_straight_on_and_frames_come_when_asked():

@@ -269,16 +269,16 @@ def test_noise_of_rattled_frames_by_hand():
         asked.append(len(structures))
         return [labelled(each, float(k), np.full((1, 3), k)) for k, each in enumerate(structures)]
 
-    data = hand_made().take(np.zeros(400, int))
+    data = hand_made().take(np.zeros(80, int))
     made = rattled(data, 4, 0.2, reference=reference)
-    assert asked == [2000]
-    moved = made.positions.reshape(400, 5, 3)
+    assert asked == [400]
+    moved = made.positions.reshape(80, 5, 3)
     assert not moved[:, 0].any()
-    assert np.sqrt((moved[:, 1:] ** 2).mean()) == pytest.approx(0.2 / np.sqrt(3), rel=0.05)  # evenly up to 0.2 Å
+    assert np.sqrt((moved[:, 1:] ** 2).mean()) == pytest.approx(0.2 / np.sqrt(3), rel=0.1)  # evenly up to 0.2 Å
     assert (moved[:, 1:] != 0).all()
-    assert made.energy.tolist() == list(range(2000))
+    assert made.energy.tolist() == list(range(400))
     assert made.forces[7].tolist() == [7, 7, 7]
-    assert len(made.trajectory) == 2000
+    assert len(made.trajectory) == 400
 
 
 def test_records_of_several_databases_in_a_folder(tmp_path):

@@ -268,6 +268,16 @@ def test_graphs_in_graphs_and_loops(tmp_path):
     np.testing.assert_allclose(spikes_of(from_nir(tmp_path / "b.nir"), drive), expected, atol=1e-5)
 
 
+def test_a_node_that_hears_itself_hears_the_step_before():
+    graph = nir.NIRGraph(
+        nodes={"in": nir.Input(input_type={"input": np.array([1])}), "half": nir.Scale(scale=np.float32([0.5])),
+               "out": nir.Output(output_type={"output": np.array([1])})},
+        edges=[("in", "half"), ("half", "half"), ("half", "out")], type_check=False,
+    )  # fmt: skip
+    found = spikes_of(from_nir(graph), np.float32([[8], [0], [4]]))
+    np.testing.assert_allclose(found[:, 0], [4, 2, 3])
+
+
 @pytest.mark.parametrize("kind", list(cells(())))
 def test_spikes_are_told_from_graded_output_by_the_graph(kind):
     cell, flat = cells(())[kind], nir.Flatten(input_type={"input": np.array([2, 3])}, start_dim=0)

@@ -25,3 +25,15 @@ def test_an_output_looks_back_as_far_as_it_says_and_not_ahead():
     touched = np.flatnonzero(slope)
     assert touched.max() == 20
     assert touched.min() == 20 - model.reach + 1
+
+
+def test_weights_begin_within_the_root_of_what_a_unit_hears():
+    model = TemporalConvolution(4, 25, 40, layers=2, kernel=2, key=jax.random.key(2))
+    for weights, count in ((model.encoder, 4), (model.kernels, 50), (model.head, 25)):
+        drawn = np.asarray(weights) * count**0.5
+        assert -1 <= drawn.min() < -0.9
+        assert 0.9 < drawn.max() <= 1
+    assert not np.asarray(model.biases).any()
+    assert not np.asarray(model.offset).any()
+    assert model.kernels.shape == (2, 2, 25, 25)
+    assert TemporalConvolution(1, 2, 1, key=jax.random.key(0)).kernels.shape == (6, 3, 2, 2)
