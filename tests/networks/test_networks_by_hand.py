@@ -1,15 +1,34 @@
 """What networks are started from, and what is read from them, worked out by hand."""
 
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from broadsheet import networks
 from broadsheet.errors import InputError
-from broadsheet.networks import continual, gain_control, initial_weights, linear_learning, stochastic_mechanism, trained_starts
+from broadsheet.networks import (
+    astrocytes,
+    continual,
+    dense_memory,
+    gain_control,
+    initial_weights,
+    linear_learning,
+    recurrent,
+    stochastic_mechanism,
+    theta_gamma,
+    trained_starts,
+)
 from broadsheet.networks.initial_weights import match_norm
 from broadsheet.networks.noise_rnn import NoiseRNN
 from broadsheet.networks.rates import RateRNN
+from broadsheet.numerics.sparse_codes import SparseCode
 from broadsheet.plasticity.subspace import LateralSubspace
 
 
@@ -284,3 +303,65 @@ def test_gain_networks_refuse_and_keep_to_bounds():
             call()
     decoder = gain_control.ridge_decoder(F, 2 * F, half, 0.0)
     np.testing.assert_allclose(decoder, np.eye(2) / 2, atol=1e-12)
+
+
+def test_plain_numbers_and_names_are_no_leaves():
+    """Of every system of this room, built or not: else each would be traced, and a size could shape no array."""
+    plain = {"int", "float", "bool", "str"}
+    traced = []
+    for info in pkgutil.iter_modules(networks.__path__, "broadsheet.networks."):
+        module = importlib.import_module(info.name)
+        for made in vars(module).values():
+            if not (inspect.isclass(made) and issubclass(made, eqx.Module) and made.__module__ == info.name):
+                continue
+            for field in dataclasses.fields(made):
+                kind = str(field.type)
+                known = kind in plain or kind.startswith(("tuple[int", "tuple[str", "tuple[tuple[str", "Literal"))
+                if known and not field.metadata.get("static"):
+                    traced.append(f"{made.__name__}.{field.name}")
+    assert traced == ["SequenceDivergence.blur", "SequenceDivergence.scaling"]  # of a loss, which is no system
+
+
+def as_they_come():
+    key = jax.random.key(0)
+    items, contexts = SparseCode(30, 4), SparseCode(20, 3)
+    units = {"tau": (8.0, 512.0), "alpha": 1.0, "beta": 0.8, "theta": 1.0, "soft": True, "learn_tau": False, "normalise": True}
+    dense = {"order": 4, "temperature": 0.0, "distinct": True, "sequential": True, "scale": 1.0, "noise_scale": 0.0}
+    net = gain_control.GainNetwork(np.eye(2), np.eye(2) / 10)
+    price = {"alpha": 0.7, "gamma": 2.4}
+    return {
+        "AMSU": (astrocytes.AMSU, (8,), {"key": key}, units | {"heads": 4, "chunk": 64}),
+        "mlp": (astrocytes.SpikingMLP, (8,), {"key": key}, {"multiplier": 2, "beta": 0.8, "theta": 1.0, "soft": True}),
+        "DenseHebbian": (dense_memory.DenseHebbian, (jnp.asarray([[1.0, -1.0, 1.0, 1.0, -1.0, 1.0]]),), {}, dense),
+        "memory": (
+            theta_gamma.ThetaGammaMemory,
+            (items, contexts),
+            {},
+            {"threshold": 0.7, "context_gain": 0.25, "gated": True},
+        ),
+        "Recurrent": (recurrent.Recurrent, (2, 3, 1), {"key": key}, {"kind": "lstm"}),
+        "online": (gain_control.online, (net,), {}, price | {"rate": 0.002, "hold": 100.0, "dt": 1.0, "adjoint": True}),
+        "circuit": (gain_control.GainCircuit, (np.eye(2) / 10,), {}, {"tau": 10.0, "dt": 1.0}),
+    }
+
+
+@pytest.mark.parametrize("name", ["AMSU", "mlp", "DenseHebbian", "memory", "Recurrent", "online", "circuit"])
+def test_systems_as_they_come_have_these_numbers(name):
+    make, given, needed, numbers = as_they_come()[name]
+    assert eqx.tree_equal(make(*given, **needed), make(*given, **needed, **numbers))
+
+
+def test_gains_as_they_come_have_these_prices():
+    net = gain_control.GainNetwork(np.array([[1.0, 0.2], [0.3, 1.5]]), np.array([[0.2, 0.1], [0.1, 0.3]]))
+    p, g = np.array([0.4, 0.6]), np.array([0.8, 1.3])
+    assert net.tau == 10.0
+    for method in (net.loss, net.grad, net.adapt):
+        args = (p,) if method == net.adapt else (g, p)
+        np.testing.assert_array_equal(method(*args), method(*args, 0.7, 2.4))
+    np.testing.assert_array_equal(net.adapt(p, 5.0, 0.0), net.adapt(p, 5.0, 0.0, bounds=(0.01, 3.0)))
+    assert net.expand(g, p).loss == net.expand(g, p, 0.7, 2.4).loss
+    small = 0.001 * net.F
+    np.testing.assert_allclose(
+        gain_control.ridge_decoder(net.F, small, p),
+        np.linalg.solve(small @ np.diag(p) @ small.T + 1e-6 * np.eye(2), small @ np.diag(p) @ net.F.T).T,
+    )
