@@ -23,6 +23,7 @@ from broadsheet.networks import (
     recurrent,
     stochastic_mechanism,
     theta_gamma,
+    theta_gamma_agent,
     trained_starts,
 )
 from broadsheet.networks.initial_weights import match_norm
@@ -329,6 +330,7 @@ def as_they_come():
     dense = {"order": 4, "temperature": 0.0, "distinct": True, "sequential": True, "scale": 1.0, "noise_scale": 0.0}
     net = gain_control.GainNetwork(np.eye(2), np.eye(2) / 10)
     price = {"alpha": 0.7, "gamma": 2.4}
+    agent = {"sweep": 7, "replay": "reverse", "trail": 128, "discount": 0.95, "explore": 0.05, "persist": 1.0, "curiosity": 0.1}
     return {
         "AMSU": (astrocytes.AMSU, (8,), {"key": key}, units | {"heads": 4, "chunk": 64}),
         "mlp": (astrocytes.SpikingMLP, (8,), {"key": key}, {"multiplier": 2, "beta": 0.8, "theta": 1.0, "soft": True}),
@@ -340,12 +342,13 @@ def as_they_come():
             {"threshold": 0.7, "context_gain": 0.25, "gated": True},
         ),
         "Recurrent": (recurrent.Recurrent, (2, 3, 1), {"key": key}, {"kind": "lstm"}),
+        "agent": (theta_gamma_agent.TGA, (items, contexts, 2, 8), {"key": key}, agent),
         "online": (gain_control.online, (net,), {}, price | {"rate": 0.002, "hold": 100.0, "dt": 1.0, "adjoint": True}),
         "circuit": (gain_control.GainCircuit, (np.eye(2) / 10,), {}, {"tau": 10.0, "dt": 1.0}),
     }
 
 
-@pytest.mark.parametrize("name", ["AMSU", "mlp", "DenseHebbian", "memory", "Recurrent", "online", "circuit"])
+@pytest.mark.parametrize("name", ["AMSU", "mlp", "DenseHebbian", "memory", "Recurrent", "agent", "online", "circuit"])
 def test_systems_as_they_come_have_these_numbers(name):
     make, given, needed, numbers = as_they_come()[name]
     assert eqx.tree_equal(make(*given, **needed), make(*given, **needed, **numbers))
