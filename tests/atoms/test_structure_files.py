@@ -178,7 +178,7 @@ def test_records_of_an_lmdb_come_by_their_numbers_and_as_many_as_asked(tmp_path)
 def test_reading_without_checks_and_writing_into_new_folders(tmp_path):
     (tmp_path / "x.xyz").write_text("1\nREF_energy=1\nCu 0 0 nan\n")
     (found,) = read_structures(tmp_path / "x.xyz", check=False)
-    assert found.get_potential_energy() == 1
+    assert found.calc.results["energy"] == 1
     with pytest.raises(InputError, match="is a folder"):
         read_structures(tmp_path)
     for name in ("a/b/c.XYZ", "a/d/e.traj"):
