@@ -185,8 +185,7 @@ class Population:
 
 
 @paper.experiment(
-    presets={"smoke": Population(points=8, snapshots=5, outer=2, dt=0.2, turned_outer=1, inner=1, support=20, starts=1,
-                                 draws=1),
+    presets={"smoke": Population(points=8, snapshots=5, outer=2, turned_outer=1, inner=1, support=20, starts=1, draws=1),
              "quick": Population(turned_outer=5), "paper": Population(outer=10, turned_outer=10)},
     claims=[
         Claim("S2", "the refit finds the rates from whole paths", kind="check", ablation="shuffled",
@@ -230,15 +229,15 @@ def predators(config: Population, key: Any, log: Log) -> Report:
     start = jnp.asarray(series.snapshots[0], jnp.float32)
     paths = euler_paths(series.truth, series.truth.sigma, start, jnp.asarray(times, jnp.float32), walked)
     steps = increments_of(paths, times)
-    order = jax.random.permutation(walked, len(steps.x))
+    order = np.asarray(jax.random.permutation(walked, len(steps.x)))
     begin = family("lotka-volterra", 2, float(series.truth.sigma), walked)
-    for arm, seen in (("system", steps), ("shuffled", steps._replace(v=steps.v[order]))):
+    for arm, seen in (("system", steps), ("shuffled", steps._replace(v=jnp.asarray(np.asarray(steps.v)[order])))):
         arms.setdefault(arm, {})["refit_error"] = rate_error(refit(begin, seen), series.truth)
     return Report(arms=arms, arrays=arrays)
 
 
 @paper.experiment(
-    presets={"smoke": Population(points=8, snapshots=5, outer=2, dt=0.25, starts=1, draws=1),
+    presets={"smoke": Population(points=8, snapshots=5, outer=2, dt=0.01, starts=1, draws=1),
              "quick": Population(snapshots=11, outer=6, dt=0.025),
              "paper": Population(snapshots=11, outer=10, dt=0.01, turned_outer=10)},
     claims=[
@@ -259,7 +258,7 @@ def genes(config: Population, key: Any, log: Log) -> Report:
 
 
 @paper.experiment(
-    presets={"smoke": Population(points=8, snapshots=5, outer=2, dt=0.2, starts=1, draws=1),
+    presets={"smoke": Population(points=8, snapshots=5, outer=2, starts=1, draws=1),
              "quick": Population(points=111), "paper": Population(points=111, outer=10, turned_outer=10)},
     cost=15.0,
 )  # fmt: skip
@@ -411,7 +410,7 @@ class Fates:
 
 
 @paper.experiment(
-    presets={"smoke": Fates(points=10, dt=0.25, outer=1, epochs=1, draws=1), "quick": Fates(),
+    presets={"smoke": Fates(dims=2, points=8, dt=0.02, outer=1, epochs=1, draws=1), "quick": Fates(),
              "paper": Fates(source="file", sigma=0.1, outer=10)},
     cost=25.0,
 )  # fmt: skip

@@ -169,6 +169,8 @@ def _pinned(
 
 @eqx.filter_jit
 def _grouped_plan(moments: Transitions, x1: Array, rows: Array, columns: Array) -> tuple[Array, Array, Array]:
+    """The plan of each group, the potential of each point of the second snapshot, and the groups' mean row error."""
+
     def of_group(given: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         r, c = given
         part = Transitions(moments.mean[-1:, r], moments.covariance[r], moments.gain[:1, r])
@@ -180,7 +182,9 @@ def _grouped_plan(moments: Transitions, x1: Array, rows: Array, columns: Array) 
         log_plan = jnp.log(a)[:, None] + jnp.log(b) + found.f[:, None] + found.g - costs
         return log_plan, jnp.log(b) + found.g, found.row_error
 
-    return jax.lax.map(of_group, (rows, columns))
+    log_plan, potential, error = jax.lax.map(of_group, (rows, columns))
+    spread = jnp.zeros(len(x1) + 1, x1.dtype).at[columns.ravel()].set(potential.ravel())[:-1]
+    return log_plan, spread, error.mean()
 
 
 def _groups(n: int, m: int, group: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +256,7 @@ def walk(bridges: list[Bridge], key: PRNGKeyArray) -> Float[np.ndarray, "times p
     ones; those through the first snapshot's points come first."""
     plans = [bridge for bridge in bridges if isinstance(bridge, GaussianBridge)]
     drifts = [bridge for bridge in bridges if isinstance(bridge, IPFPBridge)]
-    parts = _through_points(plans, key) if plans else _along_drifts(drifts, key)
+    parts: Sequence[Array | np.ndarray] = _through_points(plans, key) if plans else _along_drifts(drifts, key)
     whole = [np.asarray(part, float) for part in parts]
     return np.concatenate([part[:-1] for part in whole[:-1]] + whole[-1:])
 
@@ -277,19 +281,22 @@ def _through_points(bridges: list[GaussianBridge], key: PRNGKeyArray) -> list[Ar
     return [bridge.paths(jax.random.fold_in(key, 3 * k + 2), chains[k], chains[k + 1]) for k, bridge in enumerate(bridges)]
 
 
-def _along_drifts(bridges: list[IPFPBridge], key: PRNGKeyArray) -> list[Array]:
+def _along_drifts(bridges: list[IPFPBridge], key: PRNGKeyArray) -> list[np.ndarray]:
     """All paths are walked over all bridges, for one shape is compiled once; those that begin later are put in their place."""
     counts = _counts(bridges)
     total, edges = sum(counts), np.cumsum([0, *counts])
     parts = []
-    at = jnp.tile(bridges[0].x0, (-(-total // counts[0]), 1))[:total]
+    at = np.tile(bridges[0].x0, (-(-total // counts[0]), 1))[:total]
     for k, bridge in enumerate(bridges):
-        path, at = bridge.forth(jax.random.fold_in(key, 2 * k), at.at[edges[k] : edges[k + 1]].set(bridge.x0))
-        parts.append(path)
-    at = jnp.tile(bridges[-1].x1, (-(-total // counts[-1]), 1))[:total]
+        at[edges[k] : edges[k + 1]] = bridge.x0
+        parts.append(np.array(bridge.forth(jax.random.fold_in(key, 2 * k), jnp.asarray(at))[0]))
+        at = parts[k][-1].copy()
+    at = np.tile(bridges[-1].x1, (-(-total // counts[-1]), 1))[:total]
     for k, bridge in reversed(list(enumerate(bridges))):
-        path, at = bridge.back(jax.random.fold_in(key, 2 * k + 1), at.at[edges[k + 1] : edges[k + 2]].set(bridge.x1))
-        parts[k] = parts[k].at[:, edges[k + 1] :].set(path[:, edges[k + 1] :])
+        at[edges[k + 1] : edges[k + 2]] = bridge.x1
+        path = np.asarray(bridge.back(jax.random.fold_in(key, 2 * k + 1), jnp.asarray(at))[0])
+        parts[k][:, edges[k + 1] :] = path[:, edges[k + 1] :]
+        at = path[0].copy()
     return parts
 
 
@@ -348,33 +355,47 @@ def schrodinger_bridge(
     rows, columns = map(jnp.asarray, _groups(len(first), len(second), group, np.random.default_rng(seed)))
     moments = transitions(reference, reference.sigma, first, times)
     log_plan, potential, error = _grouped_plan(moments, second, rows, columns)
-    spread = jnp.zeros(len(second) + 1, first.dtype).at[columns.ravel()].set(potential.ravel())[:-1]
-    return GaussianBridge(reference, times, first, second, moments, rows, columns, log_plan, spread, error.mean())
+    return GaussianBridge(reference, times, first, second, moments, rows, columns, log_plan, potential, error)
 
 
 def _ipfp(
     x0: Array, x1: Array, reference: ReferenceSDE, times: Array, iterations: int, regressor: DriftRegressor, simulated: int,
     key: PRNGKeyArray,
 ) -> IPFPBridge:  # fmt: skip
-    sigma, width = reference.sigma, times[1] - times[0]
-    first, last = (jnp.tile(x, (-(-simulated // len(x)), 1)) for x in (x0, x1))
-    spread = jnp.sqrt(jnp.concatenate([x0, x1]).var(axis=0).mean())
-    lengths = jnp.append(jnp.full(x0.shape[1], 2 * spread), times[-1] - times[0])
+    sigma, rising = reference.sigma, np.asarray(times)
+    falling, width = jnp.asarray(rising[::-1]), jnp.asarray(rising[1] - rising[0])
+    first, last = (jnp.asarray(np.tile(x, (-(-simulated // len(x)), 1))) for x in (x0, x1))
+    lengths = _lengths(x0, x1, times)
 
     def fitted(path: Array, when: Array, k: PRNGKeyArray) -> Drift:
-        """The drift of paths that run along `when`, from what they do in each step."""
-        rates = (path[1:] - path[:-1]) / width
-        return regressor(path[:-1], when[:-1], rates, sigma**2 / width, 1 / width, lengths, k)
+        """The drift of paths the other way about, along `when`, from what they do in each step."""
+        x, t, rates, noise, prior = _turned(path, when, width, sigma)
+        return regressor(x, t, rates, noise, prior, lengths, k)
 
     forward: Drift = reference
     for turn in range(iterations + 1):
         keys = jax.random.split(jax.random.fold_in(key, turn), 4)
         path = euler_paths(forward, sigma, first, times, keys[0])
-        backward = fitted(path[::-1], times[::-1], keys[1])
+        backward = fitted(path, falling, keys[1])
         if turn < iterations:
-            path = euler_paths(backward, sigma, last, times[::-1], keys[2])
-            forward = fitted(path[::-1], times, keys[3])
+            path = euler_paths(backward, sigma, last, falling, keys[2])
+            forward = fitted(path, times, keys[3])
     return IPFPBridge(reference, times, x0, x1, forward, backward)
+
+
+@jax.jit
+def _lengths(x0: Array, x1: Array, times: Array) -> Array:
+    """Over which drifts change: twice the spread of the points, and the time between the snapshots."""
+    spread = jnp.sqrt(jnp.concatenate([x0, x1]).var(axis=0).mean())
+    return jnp.append(jnp.full(x0.shape[1], 2 * spread), times[-1] - times[0])
+
+
+@jax.jit
+def _turned(path: Array, when: Array, width: Array, sigma: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Paths the other way about, where they run along `when`: states, times and rates of their steps, and the variances of the
+    rates' noise and of drifts before the paths are seen."""
+    path = path[::-1]
+    return path[:-1], when[:-1], (path[1:] - path[:-1]) / width, sigma**2 / width, 1 / width
 
 
 def snapshot(x: Any, name: str) -> Float[Array, "n d"]:

@@ -8,6 +8,7 @@ on in turns: each half lowers the divergence of the paths' law from the referenc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -51,7 +52,12 @@ def increments_of(
     key: Any = None,
 ) -> Increments:
     """All steps of paths, or `rows` of them at random."""
-    x, t = jnp.asarray(paths), jnp.asarray(times, jnp.asarray(paths).dtype)
+    x = jnp.asarray(paths)
+    return _increments(x, jnp.asarray(times, x.dtype), rows, key)
+
+
+@partial(jax.jit, static_argnames="rows")
+def _increments(x: Array, t: Array, rows: int | None, key: Any) -> Increments:
     count = (len(t) - 1) * x.shape[1]
     chosen = jnp.arange(count)
     if rows is not None and rows < count:
@@ -61,6 +67,7 @@ def increments_of(
     return Increments(x[step, path], t[step], (x[step + 1, path] - x[step, path]) / width[:, None], width)
 
 
+@eqx.filter_jit
 def misfit(reference: ReferenceSDE, steps: Increments) -> Float[Array, ""]:
     """Mean square of the steps' noise in units of what it should be, a dimension: 1 for paths of the reference itself."""
     return jnp.mean(_residuals(reference, steps) ** 2)
@@ -106,10 +113,11 @@ def refit(
 
     **Raises:** `InputError` where the family has no parameters, or its misfit is not finite.
     """
-    flat, unravel = ravel_pytree(eqx.filter(reference.params, eqx.is_inexact_array))
-    if not len(flat):
+    free = eqx.filter(reference.params, eqx.is_inexact_array)
+    many = sum(leaf.size for leaf in jax.tree.leaves(free))
+    if not many:
         raise InputError("The reference has no parameters to be refitted.")
-    if by == "adam" or (by == "auto" and len(flat) > FEW):
+    if by == "adam" or (by == "auto" and many > FEW):
         rows = len(steps.x)
         size = min(batch or rows, rows)
         return fit(
@@ -118,6 +126,7 @@ def refit(
             parameters=eqx.tree_at(lambda tree: tree.params, jax.tree.map(lambda _: False, reference),
                                    jax.tree.map(eqx.is_inexact_array, reference.params)),
         ).model  # fmt: skip
+    flat, unravel = ravel_pytree(free)
     cached: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     def at(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,8 @@ def observe(
 
 
 def _uniform(key: PRNGKeyArray, count: int, low: tuple[float, ...], width: float) -> Array:
-    return jnp.array(low) + width * jax.random.uniform(key, (count, len(low)))
+    drawn = np.asarray(jax.random.uniform(key, (count, len(low))))
+    return jnp.asarray(np.asarray(low, drawn.dtype) + drawn.dtype.type(width) * drawn)
 
 
 def predator_prey(key: PRNGKeyArray, points: int = 50, snapshots: int = 9, sigma: float = 0.1) -> SnapshotSeries:
@@ -96,5 +97,6 @@ def branching(
     seen at times 0, 1, 2 and on."""
     first, later = jax.random.split(key)
     truth = ReferenceSDE(two_fates, {"length": 4.0, "speed": 0.5}, sigma)
-    start = 0.2 * jax.random.normal(first, (points * snapshots, dimensions))
+    drawn = np.asarray(jax.random.normal(first, (points * snapshots, dimensions)))
+    start = jnp.asarray(drawn.dtype.type(0.2) * drawn)
     return observe(truth, start, np.arange(float(snapshots)), later, 0.05)

@@ -122,7 +122,7 @@ def shoot(
 
     def far(found: ReferenceSDE) -> float:
         paths = euler_paths(found, found.sigma, start, times_all, jax.random.key(seed))
-        places = np.asarray(paths[1 + marks], float)
+        places = np.asarray(paths, float)[1 + np.asarray(marks)]
         if not np.isfinite(places).all():
             return np.inf
         return sum(wasserstein1(points, part) for points, part in zip(places, snapshots[1:], strict=True))
