@@ -107,11 +107,14 @@ def any_home(request, home, monkeypatch) -> Path:
     return home
 
 
+gc.disable()  # what is imported stays: the collector need not look at it
+
+
 def pytest_collection_finish(session):
-    """What was imported stays: the collector need not look at it again, and less often at the many small objects of traces."""
-    gc.collect()
+    """Nor need it afterwards, and less often at the many small objects of traces."""
     gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    gc.set_threshold(50_000, 50, 100)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
