@@ -96,8 +96,8 @@ class Sizes:
         return {name: getattr(self, name) for name in names}
 
 
-SMALL: dict[str, Any] = {"width": 8, "heads": 2, "steps": 2, "batch": 2, "state": 0, "stimulus": 0, "block": 16,
-                         "past_block": 16}  # fmt: skip
+SMALL: dict[str, Any] = {"width": 8, "heads": 2, "steps": 2, "batch": 2, "state": 0, "stimulus": 0, "behaviour": 0,
+                         "fusion": 0, "block": 16, "past_block": 16}  # fmt: skip
 PUBLISHED: dict[str, Any] = {"width": 256, "heads": 8, "state": 6, "history": 6, "stimulus": 6, "look": 6, "behaviour": 4,
                              "fusion": 6, "dropout": 0.2, "rate": 3e-4, "batch": 32}  # fmt: skip
 
@@ -561,7 +561,8 @@ class Navigation(Sizes):
 
 
 @paper.experiment(
-    presets={"smoke": Navigation(**SMALL), "paper": Navigation(source="visnav", steps=250_000, tuning_steps=5000, **PUBLISHED)},
+    presets={"smoke": Navigation(neurons=6, seconds=8.0, share=1.0, **SMALL),
+             "paper": Navigation(source="visnav", steps=250_000, tuning_steps=5000, **PUBLISHED)},
     claims=[
         Claim("N9", "speed is decoded in virtual reality", kind="paper", where="VisNav, lateral", published="r = 0.95 to 0.97",
               about="pretrained", ablation="from-scratch", null="ridge", grows="tuning_steps",

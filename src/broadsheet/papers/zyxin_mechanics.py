@@ -678,7 +678,7 @@ class Lengths:
 
 
 @paper.experiment(
-    presets={"smoke": Lengths(size=32, cells=2, test=1, lengths=(2.0, 4.0)), "quick": Lengths(),
+    presets={"smoke": Lengths(size=16, cells=2, test=1, lengths=(2.0, 4.0)), "quick": Lengths(),
              "paper": Lengths(size=128, cells=200, test=40, lengths=(1.0, 2.0, 3.0, 4.5, 7.0, 12.0, 20.0, 35.0))},
     variants={"one-length": {"background": 0.1}},
     claims=[
