@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadsheet.dynamics import System, fixed, rollout, rollout_until, trainable
+from broadsheet.dynamics.rollout import initial_state
 from broadsheet.dynamics.system import as_array
 from broadsheet.errors import InputError
 
@@ -129,3 +130,32 @@ def test_trainable_leaves_out_fixed_fields_at_any_depth():
     kept, rest = eqx.partition({"a": LEAKY}, trainable({"a": LEAKY}))
     assert len(jax.tree.leaves(kept)) == 1
     assert len(jax.tree.leaves(rest)) == 1
+
+
+def test_a_rollout_until_something_draws_the_noise_of_a_rollout():
+    key = jax.random.key(3)
+    whole = rollout(LEAKY, steps=6, key=key)
+    state, output, made = rollout_until(LEAKY, lambda s, y: False, 6, key=key)
+    np.testing.assert_allclose([state, output], [whole[0], whole[1][-1]], rtol=1e-6)
+    assert int(made) == 6
+
+
+def test_the_state_before_the_first_step_has_a_key_that_no_step_has():
+    class Drawn(Leaky):
+        def init(self, key):
+            return jax.random.normal(key)
+
+    made, key = Drawn(as_array(0.0)), jax.random.key(4)
+    assert initial_state(made, None) == made.init(jax.random.key(0))
+    assert initial_state(made, key) == made.init(jax.random.fold_in(key, 2**31 - 1))
+    steps = jax.vmap(lambda t: jax.random.normal(jax.random.fold_in(key, t)))(jnp.arange(50))
+    assert not np.isin(initial_state(made, key), steps)
+    state, output, _ = rollout_until(Drawn(as_array(1.0)), lambda s, y: True, 1)
+    assert state == output == made.init(jax.random.key(0))
+
+
+def test_a_chunk_that_is_shorter_than_a_record_is_one_record_long():
+    u = jnp.arange(1.0, 13.0)
+    expected = rollout(LEAKY, u)[1][2::3]
+    np.testing.assert_allclose(rollout(LEAKY, u, every=3, remat=2)[1], expected, rtol=1e-6)
+    np.testing.assert_allclose(rollout(LEAKY, (u,)[0], every=3, remat=6, unroll=2)[1], expected, rtol=1e-6)

@@ -9,6 +9,7 @@ import pytest
 
 from broadsheet.dynamics import (
     Delay,
+    Diagram,
     Lens,
     RingBuffer,
     SynapticDelays,
@@ -282,3 +283,107 @@ def test_any_two_time_steps_that_differ_do_not_compose(steps):
     with pytest.raises(CompositionError, match="Time steps differ"):
         common_dt(*(kind(jnp.asarray(1.0), dt) for kind, dt in zip(kinds, steps, strict=True)))
     assert common_dt(*(kind(jnp.asarray(1.0), 0.5) for kind in kinds)) == 0.5
+
+
+def noises(count):
+    return [float(jax.random.normal(key)) for key in jax.random.split(KEY, count)]
+
+
+def test_each_part_of_a_composite_draws_noise_of_its_own():
+    """Parts have one key each of as many as there are parts; a loop has two, whether or not it has a way back."""
+    zero = jnp.zeros(())
+    one, other = noises(2)
+    for made, given in ((series(total(), total()), zero), (parallel(total(), total()), (zero, zero))):
+        np.testing.assert_allclose(made.step((zero, zero), given, KEY)[0], [one, other], rtol=1e-6)
+    np.testing.assert_allclose(feedback(total()).step((zero, None), zero, KEY)[0][0], one, rtol=1e-6)
+    loop = feedback(total(), total(), combine=lambda u, fed: u)
+    np.testing.assert_allclose(loop.step((zero, zero), zero, KEY)[0], [one, other], rtol=1e-6)
+    wired = wire(Lens(lambda a: a, lambda a, e: e), total())
+    np.testing.assert_allclose(wired.step((zero, ()), zero, KEY)[0][0], jax.random.normal(KEY), rtol=1e-6)
+    examples = batch(total(), 2)
+    np.testing.assert_allclose(examples.step(jnp.zeros(2), jnp.zeros(2), KEY)[0], [one, other], rtol=1e-6)
+
+
+class Drawn(Sum):
+    """Starts at a normal number."""
+
+    def init(self, key):
+        return jax.random.normal(key)
+
+
+class DrawnWiring(Wiring):
+    """Remembers a normal number that it drew at first."""
+
+    def init(self, key=None):
+        return jax.random.normal(key)
+
+
+def test_each_part_of_a_composite_starts_by_a_key_of_its_own():
+    one, other = noises(2)
+    drawn = Drawn(jnp.asarray(1.0))
+    for made in (series(drawn, drawn), parallel(drawn, drawn), feedback(drawn, drawn), wire(DrawnWiring(), drawn)):
+        np.testing.assert_allclose(made.init(KEY), [one, other], rtol=1e-6)
+    np.testing.assert_allclose(batch(drawn, 2).init(KEY), [one, other], rtol=1e-6)
+    np.testing.assert_allclose(feedback(drawn).init(KEY)[0], one, rtol=1e-6)
+    assert feedback(drawn).init(KEY)[1] is None
+    assert substep(drawn, 2).init(KEY) == drawn.init(KEY)
+    for made in (DrawnWiring() >> DrawnWiring(), DrawnWiring() @ DrawnWiring(), Shared((DrawnWiring(), DrawnWiring()))):
+        np.testing.assert_allclose(made.init(KEY), [one, other], rtol=1e-6)
+    assert respond(DrawnWiring(), 1.0).init(KEY) == drawn.init(KEY)
+
+
+class Plus(System):
+    """Shows what comes in plus 1, in the same step."""
+
+    def init(self, key):
+        return jnp.zeros(())
+
+    def step(self, state, inputs, key=None):
+        return inputs, inputs + 1
+
+
+def test_a_loop_with_a_way_back_by_hand():
+    """The sum shows before it takes in, so that what comes back is that plus 1: x <- x + (u + x + 1)."""
+    loop, x, shown = feedback(total(), Plus()), 0.0, []
+    for u in (1.0, 2.0, -4.0):
+        shown.append(x)
+        x += u + x + 1
+    state, out = rollout(loop, jnp.asarray([1.0, 2.0, -4.0]))
+    assert (float(state[0]), out.tolist()) == (x, shown)
+    assert float(state[1]) == shown[-1]  # what the way back was given last
+    assert loop.moore
+    assert float(loop.readout(state)) == x
+    behind = feedback(Plus(), total())  # and the other way round: the sum speaks first
+    state, out = rollout(behind, jnp.asarray([1.0, 2.0]))
+    assert (out.tolist(), float(state[1])) == ([2.0, 5.0], 7.0)
+    assert not behind.moore
+    free = feedback(Delay(jnp.ones(())))  # without an input it feeds on itself
+    assert rollout(free, steps=3)[1].tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(CompositionError, match="Time steps differ"):
+        feedback(total(), type("Other", (Sum,), {})(jnp.asarray(1.0), 0.25))
+    assert substep(Delay(jnp.zeros(())), 2).dt is None
+
+
+def test_a_delay_as_it_comes_is_of_one_step_and_of_any_tree():
+    u = jnp.arange(1.0, 5.0)
+    out = rollout(Delay({"a": jnp.asarray(-1.0), "b": jnp.zeros(2)}), {"a": u, "b": jnp.stack([u, -u], 1)})[1]
+    assert out["a"].tolist() == [-1.0, 1.0, 2.0, 3.0]
+    assert out["b"].tolist() == [[0.0, 0.0], [1.0, -1.0], [2.0, -2.0], [3.0, -3.0]]
+
+
+def test_a_learner_and_a_market_as_they_come():
+    """A model of one example, whose updates are not differentiated; e^(-0.3 loss), of which a thousandth each is shared."""
+    made = learner(eqx.nn.Linear(2, 1, use_bias=False, key=KEY), optax.sgd(0.1))
+    assert made.get(made.init(), jnp.ones(2)).shape == (1,)
+    assert made.differentiable is False
+    market = Market(lambda b, y: jnp.abs(b - y), 2)
+    state = market.react(market.init(), (jnp.asarray(0.0), jnp.asarray(1.0)))[1](jnp.asarray(0.0))[1]
+    raw = np.exp(-0.3 * np.array([0.0, 1.0]))
+    np.testing.assert_allclose(market.weights(state), 0.998 * raw / raw.sum() + 0.001, rtol=1e-6)
+
+
+def test_a_diagram_shows_several_boxes_and_leaves_some_without_an_input():
+    made = Diagram({"a": ("in", "b"), "b": (), "c": ("a",)}, out=("c", "a")).lens()
+    assert made.get((1.0, 2.0, 3.0)) == (3.0, 1.0)
+    assert made.put((1.0, 2.0, 3.0), 10.0) == (12.0, None, 1.0)
+    assert Diagram({"a": ("in",)}, out=("a",)).lens().get((1.0,)) == 1.0
