@@ -103,7 +103,7 @@ def test_points_are_fixed_or_slow_or_merged_as_it_comes_by_their_share_of_one_an
     kept = [0, 1, 4, 7, 9, 10, 2, 5]  # the slowest first; of equal ones the first
     assert found.points[:, 0].tolist() == pytest.approx([starts[k] for k in kept], abs=1e-6)
     assert found.inputs[:, 0].tolist() == pytest.approx([moves[k] for k in kept], rel=1e-6)
-    np.testing.assert_allclose(found.speeds, [moves[k] for k in kept], rtol=1e-3)
+    np.testing.assert_allclose(found.speeds, [moves[k] for k in kept], rtol=5e-3)
     assert found.fixed.tolist() == [True, False, True] + [False] * 5
     assert found.starts.tolist() == [1, 1, 1, 2, 1, 1, 1, 1]
     assert found.lost == 2

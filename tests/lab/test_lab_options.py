@@ -1,6 +1,7 @@
 """The lab as it comes: options and limits as the guides say, tables as the migrations make them."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from broadsheet.lab import (
     local,
     location,
     paper,
+    people,
     plots,
     rows,
     runner,
@@ -35,6 +37,7 @@ MIB = 1024**2
 def test_limits_and_times():
     assert (backup.LARGEST, backup.SMALL, backup.MOST_PACKED) == (64 * 1024 * MIB, 64 * MIB, 100)
     assert (backup.LONGEST_ROW, backup.AT_ONCE, backup.KIND) == (8 * MIB, 100, "broadsheet backup")
+    assert (backup.GAP, people.LONGEST_ADDRESS, people.DIGEST) == (100_000, 254, 64)  # RFC 5321; hexadecimal digits of 256 bits
     assert (commands.KEPT, commands.PIPE, commands.PATIENCE) == (64 * 1024, 1024 * 1024, 10.0)
     assert commands.PR_SET_CHILD_SUBREAPER == 36  # linux/prctl.h
     assert (0.25, 30.0, timedelta(minutes=10), 2000) == (engine.LOOK, jobs.BEAT, jobs.LEASE, jobs.NEVER_MORE_THAN)
@@ -231,3 +234,129 @@ def test_settings_are_read_by_their_kind(kind, options_, good, bad):
     with pytest.raises(InputError) as said:
         schema.Field("steps", "int").parse(long)
     assert str(said.value) == f"steps is {repr(long)[:80]}…; a whole number is wanted."
+
+
+def test_a_new_row_has_neither_words_nor_numbers_nor_rights():
+    """What a column is where nobody says it: empty, 0, false; an account reads."""
+    nothing = {str: "", int: 0, float: 0.0, bool: False}
+    for table in tables.Base.metadata.tables.values():
+        for column in table.columns:
+            if column.default is not None:
+                given = column.default.arg
+                wanted = "reader" if (table.name, column.name) == ("accounts", "role") else nothing[column.type.python_type]
+                assert (given, type(given)) == (wanted, type(wanted)), f"{table.name}.{column.name}"
+    missing = {column.name for column in people.Account.__table__.columns if column.default is None and not column.nullable}
+    assert missing == {"id", "name", "key", "made", "seen"}
+
+
+def test_numbers_of_rows_are_given_by_the_database_and_where_links_went_out_never_again():
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.schema import CreateTable
+
+    for name, table in tables.Base.metadata.tables.items():
+        made = {kind: str(CreateTable(table).compile(dialect=kind.dialect())) for kind in (postgresql, sqlite)}
+        numbered = "id" in table.c and table.c.id.type.python_type is int
+        assert ("id SERIAL NOT NULL" in made[postgresql]) is numbered, name
+        if numbered:
+            assert table.c.id.autoincrement is True, name
+        assert ("AUTOINCREMENT" in made[sqlite]) is (name in ("accounts", "subscriptions", "letters")), name
+
+
+def test_a_new_database_is_as_its_guide_says(tmp_path, monkeypatch):
+    from sqlalchemy import text
+
+    monkeypatch.setenv("BROADSHEET_HOME", str(tmp_path))
+    made = Store()
+    names = ("busy_timeout", "foreign_keys", "journal_mode", "synchronous")
+    with made.engine.connect() as connection:
+        pragmas = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in names}
+        rows = connection.execute(text("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")).scalars().all()
+    assert pragmas == {"busy_timeout": 30_000, "foreign_keys": 1, "journal_mode": "wal", "synchronous": 1}
+    assert set(rows) == {"accounts", "subscriptions", "letters", "events"}
+    assert made.revisions() == {"papers": 0, "runs": 0, "vectors": 0, "readers": 0}
+
+
+def test_checks_and_claims_as_they_come():
+    check = claims.at_least("m", 0.5)
+    assert check.to_dict() == {"metric": "m", "sense": "at_least", "value": 0.5}
+    assert (check.tol, check.of, check.minus, check.over, check.count) == (0.0, "system", None, "each", None)
+    assert claims.at_least("m", 0.5, minus="off").to_dict() == {
+        "metric": "m", "sense": "at_least", "value": 0.5, "minus": "off",
+    }  # fmt: skip
+    assert claims.equals("m", 0.5, 0.1, over="mean", within=(0, 1)).to_dict() == {
+        "metric": "m", "sense": "equals", "value": 0.5, "over": "mean", "tol": 0.1, "within": [0.0, 1.0],
+    }  # fmt: skip
+    made = claims.Claim("a", "b", "check", [check])
+    assert made.to_dict() == {
+        "id": "a", "statement": "b", "kind": "check", "checks": [check.to_dict()], "where": "", "ablation": [], "null": [],
+        "no_ablation": "", "no_null": "", "about": "system", "grows": "", "answers_to": {}, "seeds": 3, "reference": "",
+        "reason": "", "untested": "", "published": "",
+    }  # fmt: skip
+    assert (made.needs(), made.waits_for_null, made.tried) == ({"system": {"m"}}, False, (check,))
+    assert check.mentions("system")
+    assert not check.mentions("off")
+    assert check.with_control("off") == claims.at_least("m", 0.5, of="off")
+    swapped = claims.at_least("m", 0.5, of="peer", minus="system").with_control("off")
+    assert (swapped.of, swapped.minus) == ("peer", "off")
+    both = claims.Claim(
+        "a", "b", "paper", [check, claims.at_most("n", 1.0, of="peer", minus="system")], ablation="off", no_null="why"
+    )
+    assert both.needs() == {"system": {"m", "n"}, "peer": {"n"}, "off": {"m", "n"}}
+    assert [each.of for each in both.tried_on("off")] == ["off", "peer"]
+    one = {"checks": [check], "ablation": "off"}
+    for options, kind in (
+        ({**one, "no_null": "x"}, "neither"), ({**one, "null": "r", "no_null": "x"}, "paper"),
+        ({**one, "no_null": "x", "untested": "y"}, "paper"), ({"untested": ""}, "paper"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="Claim a"):
+            claims.Claim("a", "b", kind, **options)
+    untried = claims.Claim("a", "b", "paper", untested="no data")
+    assert (untried.controls, untried.judged_at("quick")) == ((), False)
+
+
+def test_tasks_and_plans_as_they_come():
+    from broadsheet.lab.executors import Task
+    from broadsheet.lab.messages import Ended, Failed, JobSpec, Progress
+
+    task = Task(None)
+    assert (task.exclusive, task.priority, task.state, task.message, task.trace, task.attempts, task.finished) == (
+        False, 0.0, "queued", "", "", 0, set(),
+    )  # fmt: skip
+    assert task.ended() == Ended("queued", "")
+    assert (Failed("x").trace, Ended("done").message, Progress("x", 0.5).metrics) == ("", "", {})
+    job = JobSpec("toy", "coin")
+    assert (job.preset, job.variants, job.seeds, job.overrides, job.data, job.trust, job.figures, job.repository) == (
+        "quick", None, (100,), {}, None, False, True, False,
+    )  # fmt: skip
+    assert JobSpec("toy", "coin", variants=(), seeds=(), overrides=None) == job
+    assert job.to_json() == {"slug": "toy", "experiment": "coin", "preset": "quick", "seeds": [100]}
+    assert replace(job, figures=False, repository=True, variants=("a",), data="d", overrides={"x": 1}, trust=True).to_json() == {
+        "slug": "toy", "experiment": "coin", "preset": "quick", "seeds": [100], "variants": ["a"], "overrides": {"x": 1},
+        "data": "d", "figures": False, "repository": True,
+    }  # fmt: skip
+
+
+def test_settings_in_the_index_and_in_words():
+    made = schema.Field("x", "int")
+    assert made.to_json() == {"name": "x", "kind": "int"}
+    assert (made.choices, made.parts, made.optional, made.default) == ((), (), False, ...)
+    row = schema.Field("x", "row", parts=(schema.Field("x", "choice", ("a", 1)), made), optional=True, default=None)
+    assert row.to_json() == {
+        "name": "x", "kind": "row", "optional": True, "default": None,
+        "parts": [{"name": "x", "kind": "choice", "choices": ["a", 1]}, {"name": "x", "kind": "int"}],
+    }  # fmt: skip
+    assert row.wanted() == "2 values (one of a, 1; a whole number), or none"
+    for length, cut in ((78, False), (79, True)):  # with its quotes 80 characters are shown, and 81 are not
+        with pytest.raises(InputError) as said:
+            made.parse("x" * length)
+        assert ("…" in str(said.value)) is cut
+
+
+def test_how_a_curve_is_labelled_without_a_legend():
+    axis = plots.figure(width=2.0, height=1.0)[1]
+    assert axis.figure.get_size_inches().tolist() == [2.0, 1.0]
+    axis.plot([0, 1], label="curve")
+    plots.label(axis, "x", "y", legend=False)
+    assert axis.get_legend() is None
+    assert axis.get_title() == ""
+    assert plots.figure()[0].get_size_inches().tolist() == pytest.approx([4.2, 3.1])

@@ -323,3 +323,82 @@ def test_interval_equals_scipys(values):
         expected = stats.t.interval(0.95, len(values) - 1, statistics.fmean(values), sem)
         half = (expected[1] - expected[0]) / 2
         assert (low, high) == pytest.approx(expected, abs=2e-3 * half)
+
+
+def test_t_quantile_is_closer_to_scipys_than_it_says():
+    for freedom in (*range(1, 40), 100, 500):
+        assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=8e-5), freedom
+        if freedom > 17:
+            assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=8e-6), freedom
+
+
+def test_a_control_at_the_ends_of_its_range_or_at_chance_is_a_fair_one():
+    made = claim(at_least("accuracy", 0.95, within=(0, 1), chance=0.5))
+    ends = judge(made, table([0.96, 0.97], off=[0.0, 1.0]), "quick").trials[0]
+    assert ends.warnings == ()
+    below = judge(made, table([0.96, 0.97], off=[0.4, 0.59]), "quick").trials[0]
+    assert below.warnings == ("accuracy, 0.495, is worse than chance, 0.5",)
+    above = judge(made, table([0.96, 0.97], off=[0.1, 1.1]), "quick").trials[0]
+    assert above.warnings == ("accuracy leaves its range, 0 to 1",)
+    better = claim(at_least("accuracy", 0.4, chance=0.5))  # of which chance meets the bound
+    assert judge(better, table([0.96, 0.97], off=[0.45, 0.46]), "quick").trials[0].warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("check", "off", "worse"),
+    [
+        (at_least("m", 0.1, minus="peer", chance=0.5), 0.4, True),
+        (at_least("m", 0.1, minus="peer", chance=0.5), 0.5, False),
+        (at_least("m", 0.1, minus="peer", chance=0.5), 0.6, False),
+        (at_least("m", 0.1, of="peer", minus="system", chance=0.5), 0.6, True),
+        (at_least("m", 0.1, of="peer", minus="system", chance=0.5), 0.4, False),
+        (at_most("m", -0.1, minus="peer", chance=0.5), 0.6, True),
+        (at_most("m", -0.1, minus="peer", chance=0.5), 0.4, False),
+        (at_most("m", -0.1, of="peer", minus="system", chance=0.5), 0.4, True),
+        (equals("m", 0.1, minus="peer", chance=0.5), 0.9, False),
+        (equals("m", 0.1, chance=0.3), 0.9, True),
+        (equals("m", 0.1, chance=0.3), 0.2, False),
+    ],
+)
+def test_which_side_of_chance_is_the_worse_one(check, off, worse):
+    values = table([0.7, 0.71], "m", peer=[0.3, 0.3], off=[off, off + 1e-9])
+    found = judge(claim(check), values, "quick").trials[0].warnings
+    assert any("worse than chance" in each for each in found) is worse
+
+
+def test_seeds_that_lack_a_metric_do_not_count_and_outcomes_say_how_many_did():
+    values = table([0.97, 0.98, 0.5, 0.99], off=[0.5, 0.4, 0.3])
+    found = judge(claim(at_least("accuracy", 0.95)), values, "quick")
+    assert (found.seeds, found.verdict) == ((100, 101, 102), "mixed")
+    (outcome,) = found.outcomes
+    assert (outcome.seeds, outcome.seeds_passed, outcome.passed, outcome.of) == (3, 2, False, "system")
+    assert outcome.value == pytest.approx(2.45 / 3)
+    assert (outcome.low, outcome.high) == pytest.approx(confidence_interval([0.97, 0.98, 0.5]))
+    assert outcome.to_dict()["distance"] == pytest.approx(2.45 / 3 - 0.95)
+    single = judge(claim(at_least("accuracy", 0.95), seeds=1), table([0.97], off=[0.4]), "quick")
+    assert (single.outcomes[0].low, single.outcomes[0].high, single.verdict) == (None, None, "holds")
+    assert confidence_interval([1.0]) is None
+    assert confidence_interval([1.0, math.inf]) is None
+
+
+def test_a_control_is_unclear_only_where_nothing_else_speaks_against_it():
+    """Its mean lies inside, its interval does not; a second check that it clearly misses settles it."""
+    spread = [0.3, 0.9, 0.6]
+    two = claim(at_least("accuracy", 0.5, over="mean"), at_least("accuracy", 0.95))
+    assert judge(two, table([0.97, 0.98, 0.99], off=spread), "quick").verdict == "holds"
+    each = claim(at_least("accuracy", 0.5))  # on each seed: two of three is a miss
+    found = judge(each, table([0.97, 0.98, 0.99], off=spread), "quick")
+    assert (found.verdict, found.trials[0].unclear) == ("holds", False)
+    edge = claim(at_least("accuracy", 0.6, over="mean"))  # the mean is on the bound, in numbers that add up exactly
+    assert judge(edge, table([0.97, 0.98, 0.99], off=[0.35, 0.85, 0.6]), "quick").trials[0].unclear
+    assert not judge(edge, table([0.97, 0.98, 0.99], off=[0.25, 0.85, 0.6]), "quick").trials[0].unclear
+
+
+def test_what_no_run_reports_is_told_of_each_arm():
+    made = claim(at_least("accuracy", 0.9), at_most("error", 0.1), null="ridge")
+    runs = [{"system": {"accuracy": 0.95}, "off": {"accuracy": 0.2, "error": 1.0}}, {"off": {"accuracy": 0.2}}]
+    assert lacking(made, runs) == ["'system' reports no 'error'"]
+    assert lacking(made, runs, whole=True) == [
+        "'system' reports no 'error'", "the control 'ridge' reports no 'accuracy'", "the control 'ridge' reports no 'error'",
+    ]  # fmt: skip
+    require(made, [{"system": {"accuracy": 1.0, "error": 0.0}}])
