@@ -220,3 +220,125 @@ checks = [{ metric = "a", at_least = 0.5 }]
     (tmp_path / "claims.toml").write_text(text.replace("controls =", 'nulls = { mean = "mean {out}" }\ncontrols ='))
     with pytest.raises(DataError, match="an older name of ablations"):
         load_repository(tmp_path)
+
+
+SMALL = """
+[[experiment]]
+name = "e"
+command = "run {out}"
+nulls = { mean = "mean {out}" }
+[[experiment.claim]]
+id = "C1"
+statement = "a is large"
+no_ablation = "there is nothing to switch off"
+checks = [{ metric = "a", at_least = 1 }]
+"""
+
+
+def test_an_entry_as_it_comes(tmp_path):
+    place = tmp_path / "My Folder!"
+    place.mkdir()
+    (place / "claims.toml").write_text(SMALL)
+    entry = load_repository(place / "claims.toml")
+    assert entry.facts == {
+        "slug": "my-folder", "arxiv": "", "title": "My Folder!", "published": "", "authors": 0, "basis": "repository",
+        "summary": "", "code": str(place), "topics": [], "parts": [], "requires": [], "notes": [],
+    }  # fmt: skip
+    assert (entry.folder, entry.module, list(entry.experiments)) == (place, "", ["e"])
+    made = entry.experiments["e"]
+    assert (made.summary, made.presets, made.variants, made.fields) == ("", {"quick": {}}, {"mean": {}}, ())
+    assert (made.deterministic, made.exclusive) == (True, False)  # no command takes a seed
+    assert made.command == {"commands": {"system": "run {out}", "mean": "mean {out}"}, "folder": str(place), "timeout": 600.0}
+    (claim,) = made.claims
+    assert (claim.kind, claim.where, claim.ablations, claim.nulls, claim.seeds) == ("paper", "", (), ("mean",), 3)
+    assert (claim.checks[0].metric, claim.checks[0].sense, claim.checks[0].value) == ("a", "at_least", 1.0)
+    assert type(claim.checks[0].value) is float
+
+
+def test_an_entry_that_says_everything(tmp_path):
+    text = """
+[repository]
+name = "Sampler 2"
+arxiv = "2306.16922"
+title = "A sampler"
+published = "2025-01-02"
+authors = 3
+summary = "It forgets."
+[[experiment]]
+name = "e"
+summary = "Mixing."
+command = "run {seed} {steps} {out}"
+ablations = { off = "off {out}" }
+settings = { steps = 10, rate = 0.5, fast = true, mode = "a" }
+deterministic = true
+exclusive = true
+timeout = 2592000
+[[experiment.claim]]
+id = "C1"
+statement = "a is large"
+kind = "check"
+where = "section 3"
+null = "off"
+ablation = []
+about = "off"
+seeds = 5
+reason = "why"
+reference = "a closed form"
+published = "0.9"
+grows = "steps"
+answers_to = {}
+checks = [{ metric = "a", equals = 1, tol = 0.5, of = "off", minus = "system", over = "count", count = 2, within = [0, 2], chance = 0.1 }]
+"""
+    (tmp_path / "claims.toml").write_text(text.replace('null = "off"', "null = []"))
+    entry = load_repository(tmp_path)
+    assert {name: entry.facts[name] for name in ("slug", "arxiv", "title", "published", "authors", "summary")} == {
+        "slug": "sampler-2", "arxiv": "2306.16922", "title": "A sampler", "published": "2025-01-02", "authors": 3,
+        "summary": "It forgets.",
+    }  # fmt: skip
+    made = entry.experiments["e"]
+    assert (made.summary, made.deterministic, made.exclusive, made.command["timeout"]) == ("Mixing.", True, True, 2592000.0)
+    assert made.presets["quick"] == made.command["settings"] == {"steps": 10, "rate": 0.5, "fast": True, "mode": "a"}
+    assert [(field.name, field.kind, field.default) for field in made.fields] == [
+        ("steps", "int", 10), ("rate", "float", 0.5), ("fast", "bool", True), ("mode", "text", "a"),
+    ]  # fmt: skip
+    (claim,) = made.claims
+    said = (claim.kind, claim.where, claim.about, claim.seeds, claim.reason, claim.reference, claim.published, claim.grows)
+    assert said == ("check", "section 3", "off", 5, "why", "a closed form", "0.9", "steps")
+    (check,) = claim.checks
+    assert (check.tol, check.of, check.minus, check.over, check.count, check.within, check.chance) == (
+        0.5, "off", "system", "count", 2, (0.0, 2.0), 0.1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", r"has no \[\[experiment\]\]"),
+        (SMALL + SMALL, "two experiments are called 'e'"),
+        (SMALL.replace('"run {out}"', '"run {out}"\ntimeout = 2592001'), "timeout is a number"),
+        (SMALL.replace('"run {out}"', '"run {out}"\ntimeout = 0'), "timeout is a number"),
+        (SMALL.replace('"run {out}"', '"run {out}"\ntimeout = true'), "timeout is a number"),
+        (SMALL.replace('"mean {out}"', "3"), "nulls is a table of name"),
+        (SMALL.replace('{ mean = "mean {out}" }', '"mean {out}"'), "nulls is a table of name"),
+        (SMALL.replace('"run {out}"', '"run {out}"\nsettings = 3'), "settings is a table"),
+        (SMALL.replace('"run {out}"', '"run {out}"\nsettings = { out = 3 }'), "out cannot be a setting"),
+        (SMALL.replace("mean =", "system ="), "or that of the system"),
+        (SMALL.replace("at_least = 1", 'at_least = "much"'), "claim C1: could not convert"),
+        (SMALL.replace("at_least = 1", "at_least = 1, tol = 3, within = [1]"), "claim C1"),
+        (SMALL.replace('id = "C1"', 'id = "C1"\nwhere = 3\nkind = "other"'), "'paper' or 'check' is wanted"),
+        ("[repository]\nsummary = 3\n" + SMALL, "summary = .* is text"),
+        ("[repository]\npublished = 3\n" + SMALL, "published = .* is text"),
+        ("[repository]\nauthors = 2.0\n" + SMALL, "authors is their number"),
+        ("[repository]\ntitle = ' '\n" + SMALL, "title = .* is missing"),
+        ("repository = 3\n" + SMALL, r"\[repository\] has to be a table"),
+    ],
+)
+def test_more_mistakes_in_the_file_are_named(tmp_path, text, told):
+    (tmp_path / "claims.toml").write_text(text)
+    with pytest.raises(DataError, match=told):
+        load_repository(tmp_path)
+
+
+def test_a_name_without_a_letter_is_a_repository(tmp_path):
+    (tmp_path / "claims.toml").write_text('[repository]\nname = "!!"\n' + SMALL)
+    assert load_repository(tmp_path).slug == "repository"
