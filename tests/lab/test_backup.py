@@ -136,3 +136,41 @@ def test_an_older_database_is_upgraded_and_a_newer_one_refused(any_home):
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match="newer"):
         Store()
+
+
+def test_numbers_that_went_out_in_links_are_not_given_again(home, tmp_path, monkeypatch):
+    """After a restore the next account is far beyond those of the archive; the next job is the next."""
+    from datetime import UTC, datetime
+
+    from broadsheet.lab.people import Account, Collection, Token
+
+    def another(store, key):
+        with store.session() as session:
+            now = datetime.now(UTC)
+            account = Account(name=key, key=key, made=now, seen=now)
+            session.add(account)
+            session.flush()
+            number = account.id
+            listed = Collection(account_id=number, name=key, title=key, made=now, changed=now)
+            session.add(listed)
+            session.add(Token(digest=key, purpose="sign-in", data={}, made=now, expires=now))
+            session.flush()
+            return number, listed.id
+
+    store = Store()
+    assert [another(store, key) for key in ("a", "b")] == [(1, 1), (2, 2)]
+    backup(store, tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        names = archive.namelist()
+        manifest = json.loads(archive.read("manifest.json"))
+    assert "tables/accounts.jsonl" in names
+    assert not {f"tables/{name}.jsonl" for name in ("events", "revisions", "tokens", "sessions", "rates")} & set(names)
+    assert (manifest["kind"], manifest["schema"], manifest["rows"]["accounts"]) == ("broadsheet backup", SCHEMA, 2)
+    assert datetime.fromisoformat(manifest["made"]).microsecond == 0
+    monkeypatch.setenv("BROADSHEET_HOME", str(tmp_path / "other"))
+    other = Store()
+    before = other.revisions()
+    restore(other, tmp_path / "all.zip")
+    assert other.revisions() == {name: number + 1 for name, number in before.items()}
+    assert another(other, "c") == (100_003, 3)
+    assert another(other, "d") == (100_004, 4)

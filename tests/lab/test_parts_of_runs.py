@@ -3,6 +3,9 @@
 import json
 import math
 import os
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +19,8 @@ from broadsheet.lab.executors import Task
 from broadsheet.lab.local import LocalExecutor, worker_environment
 from broadsheet.lab.messages import RunSpec, TaskSpec
 from broadsheet.lab.paper import Report
-from broadsheet.lab.registry import entry
+from broadsheet.lab.registry import ExperimentEntry, entry
+from broadsheet.lab.store import Store
 
 RUNS = tuple(RunSpec(letter * 64, variant, seed) for letter, variant, seed in (("a", "system", 100), ("b", "off", 101)))
 
@@ -375,3 +379,603 @@ def test_compiled_programs_are_kept_at_home_unless_a_folder_is_named(toy, home, 
     worker._paper_runner(spec(experiment="coin"))
     assert told.pop("jax_compilation_cache_dir", None) == (None if given else str(home / "cache" / "jax"))
     assert told == {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+
+
+class Flag:
+    """What tells a piece of work on a cluster to stop."""
+
+    def __init__(self, name=None, client=None):
+        self.name, self.up = name, False
+
+    def set(self):
+        self.up = True
+
+    def is_set(self):
+        return self.up
+
+
+class Cluster:
+    """Stands in for Dask: a piece of work is done when it is handed in, by `does`, which puts what it sends into the queue."""
+
+    def __init__(self, monkeypatch, does):
+        self.queue, self.closed, self.submitted, self.does = Stream(), [], [], does
+        self.queue.put, self.queue.close = self.queue.held.append, lambda: self.closed.append(True)
+        stub = SimpleNamespace(Queue=lambda name, client: self.queue, Event=Flag, Client=lambda *given, **named: (given, named))
+        monkeypatch.setitem(sys.modules, "distributed", stub)
+
+    def submit(self, function, task, name, stop, owner, **options):
+        self.submitted.append((task, owner, options))
+        return self.does(self.queue, task.runs[0], owner)
+
+
+def test_runs_on_a_cluster_are_pieces_of_work_by_priority(tmp_path, monkeypatch):
+    def does(queue, run, owner):
+        queue.put((owner, messages.line(messages.Begun(run.id, run.variant, run.seed)), None))
+        return future("finished", ("running", ""))
+
+    cluster_ = Cluster(monkeypatch, does)
+    low, high = Task(spec(figures={"system": "x"}), priority=1.0), Task(spec(), priority=2.0)
+    seen = []
+    DaskExecutor(cluster_).run([low, high], lambda task, event: seen.append((task, event)))
+    assert [owner for _, owner, _ in cluster_.submitted] == [id(high)] * 2 + [id(low)] * 2
+    assert [task.runs for task, *_ in cluster_.submitted] == [(run,) for run in RUNS] * 2
+    assert all(task.figures is None for task, *_ in cluster_.submitted)
+    assert [options["priority"] for *_, options in cluster_.submitted] == [2.0, 2.0, 1.0, 1.0]
+    assert not any(options["pure"] for *_, options in cluster_.submitted)
+    assert len({options["key"] for *_, options in cluster_.submitted}) == 4
+    ended = [(task, event) for task, event in seen if event.kind == "end"]
+    assert ended == [(high, messages.Ended("done")), (low, messages.Ended("done"))]
+    assert [event.kind for _, event in seen].count("start") == 4
+    assert cluster_.closed == [True]
+
+
+def test_a_cluster_where_pieces_fail_or_time_is_up(monkeypatch):
+    cluster_ = Cluster(monkeypatch, lambda queue, run, owner: future("error", error=ValueError("why")))
+    task, ended = Task(spec()), []
+    executor = DaskExecutor(cluster_)
+    executor.run([task], lambda task, event: ended.append(event))
+    assert ended == [messages.Ended("failed", "why")]
+    assert not executor._stop[id(task)].up
+    late = Task(spec())
+    executor.run([late], lambda task, event: None, deadline=-1.0)
+    assert executor._stop[id(late)].up
+    early = Task(spec())
+    executor.run([early], lambda task, event: None, deadline=time.monotonic() + 100)
+    assert not executor._stop[id(early)].up
+    executor.cancel(Task(spec()))  # one that it does not have
+    broken = Task(spec())
+    cluster_.queue.held.append((id(broken), messages.line(messages.Begun("x", "system", 1)), None))
+    with pytest.raises(ZeroDivisionError):
+        executor.run([broken], lambda task, event: 1 / 0)
+    assert executor._stop[id(broken)].up  # what it had begun is stopped
+    assert DaskExecutor("tcp://there").client == (("tcp://there",), {"timeout": "10s"})
+
+
+def test_a_piece_of_work_on_a_cluster_sends_what_it_finds_and_leaves_nothing(home, monkeypatch, tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "run.json").write_text("{}")
+    queue, stop, ran, cancelled = [], Flag(), [], []
+
+    class Here:
+        def run(self, tasks, send):
+            (task,) = tasks
+            ran.append(task.spec)
+            for event in (messages.Begun("a", "system", 100), messages.Progress("a", 0.5), messages.Written("a", str(made), 1.0),
+                          messages.Painted("f", "p", "c"), messages.Ended("done")):  # fmt: skip
+                send(task, event)
+            stop.set()
+            send(task, messages.Progress("a", 0.75))
+            task.state, task.message = "done", "well"
+
+        def cancel(self, task):
+            cancelled.append(task)
+
+    stub = SimpleNamespace(
+        Event=lambda name, client: stop, Queue=lambda name, client: SimpleNamespace(put=queue.append), get_client=lambda: None
+    )
+    monkeypatch.setitem(sys.modules, "distributed", stub)
+    monkeypatch.setattr(cluster, "LocalExecutor", Here)
+    assert cluster.run_remotely(spec(), "queue", "stop", 7) == ("done", "well")
+    assert [owner for owner, *_ in queue] == [7] * 4
+    assert [json.loads(text)["kind"] for _, text, _ in queue] == ["start", "progress", "run", "progress"]
+    assert [content is None for *_, content in queue] == [True, True, False, True]
+    assert len(cancelled) >= 1
+    assert ran[0].disposable is True
+    assert Path(ran[0].scratch).parent == home / "cluster" / "scratch"
+    assert not Path(ran[0].scratch).exists()
+
+    def fails(self, tasks, send):
+        raise JobError("why")
+
+    monkeypatch.setattr(Here, "run", fails)
+    assert cluster.run_remotely(spec(), "queue", "stop", 7) == ("failed", "why")
+
+
+def test_one_worker_after_the_other_is_alone(monkeypatch):
+    """Told: which processes stand still for it. They go on when it has measured, or has ended."""
+    sent = []
+    monkeypatch.setattr(local, "_signal", lambda process, number: sent.append((process.pid, number)))
+    monkeypatch.setattr(local._Worker, "tell", lambda worker, message: sent.append((worker.process.pid, message)))
+    made = LocalExecutor(3)
+    workers = []
+    for pid in (1, 2, 3):
+        worker_, _ = at_work(made)
+        worker_.process.pid = pid
+        workers.append(worker_)
+    first, second, third = workers
+    handle = lambda task, event: None  # noqa: E731
+    made._handle(first, messages.Alone(), [], handle)
+    made._handle(second, messages.Alone(), [], handle)
+    assert sent == [(2, local.STOP), (3, local.STOP), (1, messages.Permit((2, 3)))]
+    assert made._start([Task(spec())], handle) != []  # nothing starts meanwhile
+    sent.clear()
+    made._handle(first, messages.Together(), [], handle)
+    going, then = sent[:3], sent[3:]
+    assert going == [(pid, local.CONTINUE) for pid in (1, 2, 3)]
+    assert then == [(1, local.STOP), (3, local.STOP), (2, messages.Permit((1, 3)))]
+    sent.clear()
+    made._handle(third, messages.Alone(), [], handle)
+    made._handle(third, messages.Together(), [], handle)  # it had not been alone yet
+    assert sent == []
+    second.task.state = "failed"
+    made._handle(second, None, [], handle)
+    assert sent == [(1, local.CONTINUE), (3, local.CONTINUE)]
+    assert made._alone is None
+
+
+def test_as_many_tasks_start_as_there_are_processes_and_an_exclusive_one_alone(monkeypatch):
+    launched = []
+    monkeypatch.setattr(
+        LocalExecutor,
+        "_launch",
+        lambda self, task, cores: launched.append((task, cores)) or self._running.update({id(task): at(task)}),
+    )
+    monkeypatch.setattr(LocalExecutor, "_free_cores", lambda self: {0})
+
+    def at(task):
+        return local._Worker(SimpleNamespace(pid=1), ("float32", "cpu", False), set(), task)
+
+    def started(executor, *tasks):
+        launched.clear()
+        left = executor._start(list(tasks), lambda task, event: None)
+        return [(task, cores) for task, cores in launched], left
+
+    one, two, three, alone = (Task(spec()) for _ in range(4))
+    alone.exclusive = True
+    assert started(LocalExecutor(2), one, two, three) == ([(one, {0}), (two, {0})], [three])
+    assert started(LocalExecutor(), one, two) == ([(one, {0})], [two])
+    assert started(LocalExecutor(2), one) == ([(one, set())], [])  # by itself it has all cores
+    assert started(LocalExecutor(2), alone, one) == ([(alone, set())], [one])
+    assert started(LocalExecutor(2), one, alone) == ([(one, set())], [alone])
+    gone = LocalExecutor(2)
+    gone.cancel(one)
+    ended = []
+    assert gone._start([one], lambda task, event: ended.append(event)) == []
+    assert (one.state, ended) == ("cancelled", [messages.Ended("cancelled")])
+
+
+class Asked:
+    """What a worker's process hears and says."""
+
+    def __init__(self, *tasks):
+        self.tasks, self.said = list(tasks), []
+
+    def task(self):
+        if not self.tasks:
+            raise EOFError
+        return self.tasks.pop(0)
+
+    def say(self, message):
+        self.said.append(message)
+
+
+def test_a_process_takes_tasks_until_one_fails(monkeypatch):
+    forgot, ran = [], []
+    monkeypatch.setattr(worker, "_forget_programs", lambda: forgot.append(len(ran)))
+    monkeypatch.setattr(worker, "_forget_peak", lambda: None)
+
+    def run(task, coordinator):
+        ran.append(task)
+        if task.slug == "user":
+            raise InputError("a mistake of the user's")
+        if task.slug == "bug":
+            raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(worker, "run_task", run)
+    for tasks, said, code in (
+        ([spec(), spec(), spec(module="other"), spec(slug="user"), spec()], [messages.Done()] * 3 + [messages.Failed("a mistake of the user's")], 1),
+        ([spec(slug="bug")], None, 1),
+    ):  # fmt: skip
+        ran.clear(), forgot.clear()
+        asked = Asked(*tasks)
+        monkeypatch.setattr(worker, "Coordinator", lambda asked=asked: asked)
+        assert worker.main() == code
+        if said is not None:
+            assert asked.said == said
+            assert forgot == [2, 3]  # before a task of another module
+        else:
+            (failed,) = asked.said
+            assert failed.message == "ZeroDivisionError: of ours"
+            assert "Traceback" in failed.trace
+
+
+def test_a_task_is_its_runs_then_its_figures(tmp_path, home, monkeypatch):
+    drawn = []
+    report = Report({"auc": 0.5}, {"curve": [1.0, 2.0]})
+    monkeypatch.setattr(
+        worker, "_paper_runner", lambda task: lambda run, log: (log.checkpoint("x").parent.mkdir(parents=True), (report, {}))[1]
+    )
+    monkeypatch.setattr(worker, "_draw", lambda task, figures, reports, coordinator: drawn.append((figures, reports)))
+    monkeypatch.setattr(worker, "_keep_temporary_files", lambda folder: drawn.append(folder))
+    asked = Asked()
+    worker.run_task(spec(scratch=str(tmp_path), figures={"off": "there"}), asked)
+    assert [each.kind for each in asked.said] == ["start", "run"] * 2
+    assert asked.said[0] == messages.Begun(RUNS[0].id, "system", 100)
+    assert asked.said[3].folder == str(tmp_path / RUNS[1].id)
+    assert not list((home / "checkpoints").iterdir())
+    temporary, (figures, reports) = drawn
+    assert (temporary, figures, list(reports)) == (tmp_path / "tmp", {"off": "there"}, ["system"])  # of the figures' seed
+    assert reports["system"].arrays["curve"].tolist() == [1.0, 2.0]
+    drawn.clear()
+    worker.run_task(spec(scratch=str(tmp_path), runs=()), Asked())
+    assert drawn == [tmp_path / "tmp"]
+
+
+def test_figures_are_drawn_from_all_variants_the_system_first(tmp_path, monkeypatch):
+    order = []
+
+    def curve(runs):
+        """The curve
+        of each."""
+        order.append(list(runs))
+        return SimpleNamespace(savefig=lambda path, metadata: path.write_text(str(metadata)))
+
+    experiment = SimpleNamespace(
+        variants={"off": {}, "null": {}}, figures={"curve": curve, "bare": lambda runs: curve(runs)},
+        variant_names=lambda: ["system", "off", "null"],
+    )  # fmt: skip
+    monkeypatch.setattr("broadsheet.lab.registry.import_paper", lambda module: SimpleNamespace(experiments={"one": experiment}))
+    found = worker.write_run(spec(scratch=str(tmp_path / "kept")), RUNS[0], Report({"auc": 1.0}), {}, 0.0)
+    (tmp_path / "s").mkdir()
+    task, asked = spec(scratch=str(tmp_path / "s")), Asked()
+    worker._draw(task, {"off": str(found)}, {"null": Report(), "system": Report()}, asked)
+    assert order == [["system", "off", "null"]] * 2
+    assert [(each.name, Path(each.path).name, each.caption) for each in asked.said] == [
+        ("curve", "curve.svg", "The curve of each."), ("bare", "bare.svg", "bare"),
+    ]  # fmt: skip
+    assert Path(asked.said[0].path).read_text() == "{'Date': None}"
+    order.clear()
+    worker._draw(task, {}, {"null": Report(), "system": Report()}, Asked())
+    assert order == []  # one is missing
+
+
+def test_a_command_is_filled_in_and_its_metrics_read(tmp_path, monkeypatch):
+    ran = []
+
+    def run(typed, words, folder, seconds):
+        ran.append((typed, words, folder, seconds))
+        Path(words[-1]).write_text('{"a": 0.5, "note": "x"}')
+
+    monkeypatch.setattr(worker.commands, "run", run)
+    told = {
+        "commands": {"off": "./run '{seed} {n}' {out}"},
+        "folder": "f",
+        "timeout": 9.0,
+        "metrics": ["a"],
+        "settings": {"n": 1},
+    }
+    one = worker._command_runner(spec(scratch=str(tmp_path), overrides={"n": 2}), told)
+    report, config = one(RUNS[1], None)
+    out = tmp_path / f"{RUNS[1].id}.json"
+    assert ran == [("./run '{seed} {n}' {out}", ["./run", "101 2", str(out)], "f", 9.0)]
+    assert (report.metrics, config) == ({"a": 0.5}, {"command": told["commands"]["off"], "settings": {"n": 2}})
+    assert not out.exists()
+    del told["settings"]
+    assert "settings" not in worker._command_runner(spec(scratch=str(tmp_path)), told)(RUNS[1], None)[1]
+
+
+def test_an_experiment_gets_its_settings_and_the_key_of_its_seed(monkeypatch):
+    import jax
+
+    seen = []
+    made = SimpleNamespace(
+        configure=lambda *given: given,
+        function=lambda config, key, log: seen.append((config, key, log)) or Report(),
+        deterministic=False,
+    )
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr("broadsheet.lab.registry.import_paper", lambda module: SimpleNamespace(experiments={"one": made}))
+    one = worker._paper_runner(spec(overrides={"a": 1}))
+    assert one(RUNS[1], "log")[1] == ["quick", "off", {"a": 1}]
+    made.deterministic = True
+    one(RUNS[1], "log")
+    assert [config for config, *_ in seen] == [("quick", "off", {"a": 1})] * 2
+    assert [int(jax.random.key_data(key)[-1]) for _, key, _ in seen] == [101, 0]
+    for backend, device, right in (("gpu", "gpu", True), ("cuda", "gpu", True), ("cpu", "gpu", False), ("gpu", "cpu", False)):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        if right:
+            worker._paper_runner(spec(device=device))
+        else:
+            with pytest.raises(JobError, match=f"planned for {device}, but JAX runs on {backend}"):
+                worker._paper_runner(spec(device=device))
+
+
+class Notes:
+    """Jobs of a store that write down what is done with them."""
+
+    def __init__(self, *waiting):
+        self.waiting, self.done, self.stopping = list(waiting), [], []
+
+    def claim(self):
+        return self.waiting.pop(0) if self.waiting else None
+
+    def cancelling(self):
+        return self.stopping
+
+    def end(self, job_id, state, message=""):
+        self.done.append((job_id, state, message))
+
+
+@pytest.fixture
+def at_the_queue(monkeypatch):
+    """A runner without a store: what it takes from the queue, by the numbers of jobs; `taken` are those that others run."""
+    now, taken, found, cancelled = [100.0], set(), set(), []
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
+    made = runner.Runner(SimpleNamespace(folder=None), 2)
+    made.executor = SimpleNamespace(cancel=cancelled.append)
+
+    def prepared(entry, spec, store, priority):
+        if spec.experiment == "wrong":
+            raise InputError("no such experiment")
+        return SimpleNamespace(spec=spec, entry=entry, experiment=SimpleNamespace(name=spec.experiment), task=None)
+
+    monkeypatch.setattr(runner, "plan", prepared)
+    monkeypatch.setattr(runner, "entry", lambda slug: SimpleNamespace(slug=slug))
+    to = SimpleNamespace(
+        take=lambda plan: plan.spec.seeds[0] not in taken, needed=lambda plan: plan.spec.seeds[0] not in found,
+        add=lambda plan, job: f"task {job}", forgotten=[],
+    )  # fmt: skip
+    to.forget = to.forgotten.append
+
+    def feed(free, *numbers, experiment="coin"):
+        made.jobs = Notes(
+            *(SimpleNamespace(id=k, priority=0.0, spec=messages.JobSpec("toy", experiment, seeds=(k,))) for k in numbers)
+        )
+        now[0] += 1.0
+        return made._feed(free, to)
+
+    return SimpleNamespace(runner=made, feed=feed, now=now, taken=taken, found=found, cancelled=cancelled, to=to)
+
+
+def test_a_runner_takes_as_many_jobs_as_there_is_room_for(at_the_queue):
+    q = at_the_queue
+    assert q.feed(2, 1, 2, 3) == ["task 1", "task 2"]
+    assert len(q.runner.jobs.waiting) == 1
+    assert q.feed(0, 4) == []
+    q.now[0] += 0.39
+    assert q.runner._feed(2, q.to) == []  # it was asked just now
+    q.now[0] += 0.02
+    assert q.runner._feed(2, q.to) == ["task 4"]
+    q.found.add(5)
+    assert q.feed(1, 5, 6) == ["task 6"]
+    assert q.runner.jobs.done == [(5, "done", "found: it was run before")]
+    assert q.feed(1, 7, experiment="wrong") == []
+    assert q.runner.jobs.done == [(7, "failed", "no such experiment")]
+    q.runner.stop.set()
+    assert q.feed(1, 8) is None
+
+
+def test_a_runner_waits_for_what_others_run_but_not_for_too_much(at_the_queue):
+    q = at_the_queue
+    q.taken.update(range(1, 20))
+    assert q.feed(2, *range(1, 20)) == []
+    assert sorted(q.runner._waiting) == list(range(1, 9))  # eight at the most
+    q.taken.clear()
+    assert q.feed(2) == ["task 1", "task 2"]
+    assert q.feed(-1) == []
+    assert sorted(q.runner._waiting) == list(range(3, 9))
+    assert q.runner._tasks == {1: "task 1", 2: "task 2"}
+    q.runner.jobs.stopping = [1, 3]
+    q.now[0] += 1.0
+    assert q.runner._feed(0, q.to) == []
+    assert q.cancelled == ["task 1"]
+    assert q.runner.jobs.done == [(3, "cancelled", "")]
+    assert 3 not in q.runner._waiting
+    ended = SimpleNamespace(
+        entry=SimpleNamespace(slug="toy"), experiment=SimpleNamespace(name="coin"), task=SimpleNamespace(trace="")
+    )
+    q.runner._tasks[9] = ended.task
+    q.runner._watch(ended, messages.Recorded("x", 1))
+    assert 9 in q.runner._tasks
+    q.runner._watch(ended, messages.Ended("done"))
+    assert set(q.runner._tasks) == {1, 2}
+    q.runner._forget(q.to)
+    assert (q.to.forgotten, q.runner._tasks, q.runner._waiting) == (["task 1", "task 2"], {}, {})
+
+
+def test_a_page_is_queued_the_cheap_ones_first(monkeypatch):
+    """As measured, else as the papers say; none of a paper that lacks an extra, and no other size."""
+    known = {
+        slug: SimpleNamespace(slug=slug, experiments={
+            "one": ExperimentEntry("one", "", {"quick": {}}, {}, (), cost=20.0),
+            "two": ExperimentEntry("two", "", {size: {}}, {}, (), cost=30.0),
+        }, experiment=None)
+        for slug, size in (("a", "quick"), ("b", "paper"), ("c", "quick"))
+    }  # fmt: skip
+    for each in known.values():
+        each.experiment = each.experiments.__getitem__
+    monkeypatch.setattr(runner, "entries", lambda: known)
+    monkeypatch.setattr(runner, "entry", known.__getitem__)
+    monkeypatch.setattr(runner, "missing_extra", lambda made: "language" if made.slug == "c" else None)
+    queued = []
+    jobs = SimpleNamespace(
+        queue=lambda spec, priority: queued.append((spec.slug, spec.experiment, len(spec.seeds), priority)) or len(queued)
+    )
+    assert runner.queue_page(jobs, {("a", "two"): 5.0}) == ([1, 2, 3], {"c": "language"})
+    assert queued == [("a", "one", 1, -20.0), ("a", "two", 1, -5.0), ("b", "one", 1, -20.0)]
+
+
+@pytest.fixture
+def recorded(toy, home):
+    """The toy's coin of one seed, its runs recorded though nothing was run."""
+    store = Store()
+    made = engine.plan(toy, messages.JobSpec("toy", "coin"), store)
+    told = replace(made.task.spec, scratch=str(store.scratch()))
+    for run in made.runs:
+        store.record(worker.write_run(told, run, Report({"heads": 0.9 if run.variant == "system" else 0.5}), {}, 1.0))
+    return toy, store
+
+
+def test_a_plan_is_a_job_with_its_runs(recorded, tmp_path):
+    toy, store = recorded
+    made = engine.plan(toy, messages.JobSpec("toy", "coin", seeds=(100, 101)), store)
+    assert [(run.variant, run.seed) for run in made.runs] == [("system", 100), ("fair", 100), ("system", 101), ("fair", 101)]
+    assert [run.seed for run in made.missing] == [101, 101]
+    spec_ = made.task.spec
+    assert (spec_.runs, spec_.figure_seed, spec_.preset, spec_.device, spec_.precision) == (
+        tuple(made.missing), 100, "quick", "cpu", "float32",
+    )  # fmt: skip
+    assert (made.task.exclusive, made.task.priority, made.left_out, made.failure, spec_.trust) == (False, 0.0, {}, "", False)
+    assert made.seconds == 10.0  # its cost for one seed of both variants
+    once = engine.plan(toy, messages.JobSpec("toy", "thirds", seeds=(100, 101)), store, priority=3.0)
+    assert [run.seed for run in once.runs] == [100]
+    assert (once.task.priority, once.seconds) == (3.0, 1.0)
+    fair = engine.plan(toy, messages.JobSpec("toy", "coin", overrides={"bias": "0.5"}), store)
+    assert (fair.left_out, [run.variant for run in fair.runs]) == ({"fair": "bias=0.5"}, ["system"])
+    assert fair.job.overrides == {"bias": 0.5}
+    with pytest.raises(InputError, match=r"with bias=0\.5 the variant 'fair' is the same as the system"):
+        engine.plan(toy, messages.JobSpec("toy", "coin", variants=("fair",), overrides={"bias": 0.5}), store)
+    (tmp_path / "d.csv").write_text("1")
+    given = engine.plan(toy, messages.JobSpec("toy", "coin", data=str(tmp_path / "d.csv")), store)
+    assert given.task.spec.overrides == {"data": str(tmp_path / "d.csv")}
+
+
+class Elsewhere:
+    """An executor without this disk: what it is given."""
+
+    def __init__(self):
+        self.given = []
+
+    def run(self, tasks, handle, deadline=None):
+        self.given += [task.spec for task in tasks]
+
+
+def test_where_runs_are_made_elsewhere_figures_are_drawn_here(recorded, monkeypatch):
+    toy, store = recorded
+    drawn = []
+    monkeypatch.setattr(engine.LocalExecutor, "run", lambda self, tasks, handle, deadline=None: drawn.extend(tasks))
+    made = engine.plan(toy, messages.JobSpec("toy", "coin"), store)
+    engine.execute([made], store, Elsewhere())
+    (task,) = drawn
+    assert (task.spec.runs, task.state, task.attempts) == ((), "queued", 0)
+    assert task.spec.figures == {run.variant: str(store.runs / run.id) for run in made.runs}
+    assert not Path(task.spec.scratch).exists()
+    drawn.clear()
+    missing = engine.plan(toy, messages.JobSpec("toy", "coin", seeds=(102,)), store)
+    engine.execute([missing], store, Elsewhere())
+    assert drawn == []  # its runs are not there
+
+
+@pytest.mark.parametrize(
+    ("changed", "drawn"),
+    [
+        ({}, True),
+        ({"figures": False}, False),
+        ({"variants": ("fair",)}, False),
+        ({"preset": "smoke"}, False),
+        ({"seeds": (100, 101)}, True),
+    ],
+)
+def test_figures_are_wanted_of_all_variants_with_their_own_settings(recorded, changed, drawn):
+    toy, store = recorded
+    made = engine.plan(toy, replace(messages.JobSpec("toy", "coin"), **changed), store)
+    if changed.get("preset"):
+        drawn = True  # of no run so far: none of their folders is missing
+    with engine.Execution(store) as execution:
+        assert execution.needed(made) is (drawn or bool(made.missing))
+        task = execution.add(made)
+        assert (task.spec.figures is not None) is drawn
+        assert Path(task.spec.scratch).is_dir()
+    assert not Path(task.spec.scratch).exists()
+    if drawn and not changed:
+        drawing = Path(store.folder) / "new.svg"
+        drawing.write_text("<svg/>")
+        engine.keep_figure(store, made, messages.Painted("heads", str(drawing), "Heads."))
+        place = store.folder / "figures" / "toy" / "coin" / "quick"
+        assert {file.name: file.read_text() for file in place.iterdir()} == {
+            "heads.svg": "<svg/>", "heads.txt": "Heads.", "drawn-from": " ".join(sorted(run.id for run in made.runs)),
+        }  # fmt: skip
+        assert not drawing.exists()
+        assert not engine._wants_figures(made, store)
+        (place / "drawn-from").write_text("others")
+        assert engine._wants_figures(made, store)
+
+
+def test_what_a_task_says_is_told_of_its_job(recorded):
+    """Of four runs two are done; then the third; and how it ends."""
+    toy, store = recorded
+    watched = []
+    for state, said, failure in (("done", "", ""), ("failed", "why", "why"), ("cancelled", "", "cancelled")):
+        made = engine.plan(toy, messages.JobSpec("toy", "coin", seeds=(100, 101), figures=False), store)
+        with engine.Execution(store, lambda plan, news: watched.append((plan, news))) as execution:
+            assert execution.take(made)
+            task = execution.add(made)
+            run = made.missing[0]
+            execution.handle(task, messages.Begun(run.id, run.variant, run.seed))
+            if state == "done":
+                folder = worker.write_run(task.spec, run, Report({"heads": 0.5}), {}, 1.0)
+                execution.handle(task, messages.Written(run.id, str(folder), 1.0))
+                assert run.id in made.found
+            execution.handle(task, messages.Ended(state, said))
+            (job,) = execution.jobs.recent(1, states=(state,))
+            assert (job.state, job.message) == (state, said)
+        assert made.failure == failure
+    news = [each for _, each in watched[:3]]
+    assert [(each.kind, getattr(each, "done", None)) for each in news] == [("start", 2), ("run", 3), ("end", None)]
+    assert news[0].of == 4
+    assert [said for *_, said in execution.jobs.events(0)][:3] == news
+
+
+def test_an_interrupted_command_ends_its_jobs(recorded):
+    toy, store = recorded
+    made = engine.plan(toy, messages.JobSpec("toy", "coin", seeds=(105,)), store)
+    with pytest.raises(KeyboardInterrupt), engine.Execution(store) as execution:
+        execution.add(made)
+        raise KeyboardInterrupt
+    (job,) = execution.jobs.recent(states=("cancelled",))
+    assert job.message == "stopped"
+    with engine.Execution(store) as execution:
+        task = execution.add(made)
+        execution.forget(task)
+        assert not Path(task.spec.scratch).exists()
+        assert execution._plans == {}
+    assert [job.state for job in execution.jobs.recent()] == ["running", "cancelled"]  # whose end others tell
+
+
+def test_all_experiments_of_a_size_run_by_name(recorded, monkeypatch):
+    import broadsheet
+
+    toy, store = recorded
+    monkeypatch.setattr(api, "entry", lambda slug: toy)
+    elsewhere = Elsewhere()
+    paper = broadsheet.load("toy")
+    result = paper.run(executor=elsewhere, overrides={"tosses": 400}, trust=True)
+    assert [(each.experiment, each.preset, each.figure_seed, each.figures, each.trust) for each in elsewhere.given] == [
+        ("thirds", "quick", 100, None, True),
+    ]  # fmt: skip
+    assert list(result["coin"]) == ["system", "fair"]
+    assert result["coin"]["fair"].metrics == {"heads": 0.5}
+    assert [verdict.claim.id for verdict in result.verdicts] == ["T1", "T2"]
+    assert (result.verdicts[0].leaning, result.verdicts[1].verdict) == ("holds", "not run")
+    elsewhere.given.clear()
+    paper.run(preset="smoke", seed=7, executor=elsewhere)
+    assert [(each.experiment, each.preset, [run.seed for run in each.runs]) for each in elsewhere.given] == [
+        ("coin", "smoke", [7, 7])
+    ]
+    with pytest.raises(InputError, match="toy has no experiment with the preset 'huge'"):
+        paper.run(preset="huge")
+    assert paper.facts["title"] == "A toy"
+    assert paper.paper.slug == "toy"
+    assert [state.verdict for state in paper.claims()] == [None, None]

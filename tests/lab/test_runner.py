@@ -280,3 +280,81 @@ def test_mistakes_are_named_before_anything_is_queued(known, store, monkeypatch)
         queue_runs(jobs, "toy")
     assert jobs.recent() == []
     assert registry.entries()
+
+
+def test_a_queue_takes_no_more_than_it_may_hold(home, monkeypatch):
+    monkeypatch.setattr("broadsheet.lab.jobs.NEVER_MORE_THAN", 2)
+    jobs = Jobs(Store())
+    first, _ = jobs.queue(COIN), jobs.queue(replace(COIN, seeds=(101,)))
+    jobs.start(COIN)  # of a command: it waits for nobody
+    assert jobs.claim().id == first
+    with pytest.raises(InputError, match="2 jobs wait already"):
+        jobs.queue(replace(COIN, seeds=(102,)))
+    jobs.end(first, "done")
+    jobs.queue(replace(COIN, seeds=(102,)))
+
+
+def test_cancelled_jobs_waiting_and_running(home):
+    jobs = Jobs(Store())
+    waiting, running = jobs.queue(COIN, priority=-1.0), jobs.queue(replace(COIN, seeds=(101,)))
+    assert jobs.claim().id == running
+    assert (jobs.cancel(waiting), jobs.cancel(running)) == ("cancelled", "cancelling")
+    assert [(job, said) for _, job, said in jobs.events(0)] == [(waiting, Ended("cancelled"))]
+    assert jobs.cancelling() == [running]
+    assert jobs.cancel(running) == "cancelling"
+    assert jobs.requeue() == 1  # what is to be stopped does not wait again
+    assert jobs.job(running).state == "cancelled"
+    assert [said for _, job, said in jobs.events(0) if job == running] == [Ended("cancelled", "")]
+    assert jobs.claim() is None
+    with pytest.raises(NotFoundError, match="no job 99"):
+        jobs.job(99)
+    own = jobs.start(COIN)
+    jobs.stop_mine("why")
+    assert (jobs.job(own).state, jobs.job(own).message) == ("cancelled", "why")
+
+
+def test_what_was_said_of_jobs_is_read_from_a_number_on(home):
+    store = Store()
+    jobs = Jobs(store)
+    assert jobs.last_event() == 0
+    one, other = jobs.start(COIN), jobs.start(COIN)
+    for k in range(3):
+        jobs.tell(one, Recorded(f"{k}", k))
+    jobs.tell(other, Recorded("x", 9))
+    numbers = [number for number, *_ in jobs.events(0)]
+    assert numbers == sorted(numbers)
+    assert jobs.last_event() == numbers[-1]
+    assert [job for _, job, _ in jobs.events(numbers[1])] == [one, other]
+    assert [said.done for *_, said in jobs.events(0, one)] == [0, 1, 2]
+    assert [said.done for *_, said in jobs.events(0, most=2)] == [0, 1]
+    assert [job.id for job in jobs.recent(most=1)] == [other]
+    jobs.end(one, "done")
+    jobs.end(other, "done")
+    for age, left in ((timedelta(hours=23, minutes=59), {one, other}), (timedelta(minutes=2), {other})):
+        with store.session() as session:
+            session.get(Job, one).updated -= age
+        jobs.tidy()
+        assert {job for _, job, _ in jobs.events(0)} == left
+
+
+def test_jobs_whose_end_could_not_be_written_are_let_go(home, monkeypatch):
+    from broadsheet.lab.jobs import unended
+
+    store = Store()
+    jobs = Jobs(store)
+    own, waiting = jobs.start(COIN), jobs.queue(COIN)
+    assert jobs.claim().id == waiting
+    assert jobs.tidy() == 0
+    unended.add(store.folder)
+    assert jobs.tidy() == 2
+    assert (jobs.job(own).state, jobs.job(own).message) == ("lost", "its end could not be recorded")
+    assert (jobs.job(waiting).state, jobs.job(waiting).message, jobs.job(waiting).owner) == ("queued", "", "queue")
+    assert unended == set()
+    silent = jobs.start(COIN)
+    with store.session() as session:
+        session.get(Job, silent).owner = "process:host:1:0123456789ab"
+        session.get(Job, silent).updated -= LEASE - timedelta(seconds=60)
+    assert jobs.tidy() == 0
+    with store.session() as session:
+        session.get(Job, silent).updated -= timedelta(seconds=61)
+    assert jobs.tidy() == 1

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadsheet.errors import InputError
-from broadsheet.lab import Paper, Report
-from broadsheet.lab.registry import Entry, describe
+from broadsheet.errors import InputError, MissingExtraError
+from broadsheet.lab import Claim, Paper, Report, at_least, registry
+from broadsheet.lab.registry import Entry, ExperimentEntry, describe
 from broadsheet.lab.schema import Field, fields_of
 
 
@@ -180,3 +180,85 @@ def test_other_types_are_refused_when_a_paper_is_written():
     paper = Paper("made", "2501.1", "t", "2025-01-01", 1, "code", "s")
     with pytest.raises(InputError, match="one class"):
         paper.experiment(presets={"smoke": Inner(), "quick": both_sides})(lambda config, key, log: Report())
+
+
+def test_a_paper_and_its_experiments_as_they_come():
+    paper = Paper("made", "2501.1", "t", "2025-01-01", 1, "code", "s")
+    assert paper.facts() == {
+        "slug": "made", "arxiv": "2501.1", "title": "t", "published": "2025-01-01", "authors": 1, "basis": "code", "summary": "s",
+        "code": "", "topics": [], "parts": [], "requires": [], "verbs": [], "notes": [], "tasks": {}, "answers": {},
+    }  # fmt: skip
+
+    def _main_(config, key, log):
+        """What it does,
+        in words.
+
+        And more."""
+
+    ours = Claim("C1", "s", kind="check", checks=[at_least("a", 1.0)], seeds=5)
+    made = paper.experiment(presets={"smoke": Inner(2), "quick": Inner()}, variants={"off": {"width": 1}}, claims=[ours])(
+        _main_
+    )
+    assert (made.name, made.summary, made.variant_names()) == ("main", "What it does, in words.", ["system", "off"])
+    assert (made.precision, made.deterministic, made.exclusive, made.data, made.cost) == ("float32", False, False, None, 10.0)
+    assert made.configure("quick") == Inner(8)
+    assert made.configure("quick", "off") == Inner(1)
+    assert made.configure("smoke", "off", {"width": "3"}) == Inner(3)
+    paper.untested.append(Claim("U", "s", kind="paper", untested="why"))
+    assert [claim.id for claim in paper.claims()] == ["C1", "U"]
+    with pytest.raises(InputError, match=r"made: two claims are called C1\."):
+        paper.experiment(presets={"quick": Inner()}, claims=[ours])(_main_)
+    with pytest.raises(InputError, match="has no setting 'depth'"):
+        paper.experiment(presets={"quick": Inner()}, variants={"off": {"depth": 1}})(_main_)
+    entry = describe(paper, "mylab.made")
+    found = entry.experiment("main")
+    assert (found.seeds_at("quick"), found.seeds_at("smoke"), found.claims_at("smoke")) == (5, 1, [])
+    assert dataclasses.replace(found, deterministic=True).seeds_at("quick") == 1
+    assert [(name, claim.id) for name, claim in entry.claims()] == [("main", "C1"), ("", "U")]
+    said = found.to_dict()
+    assert (said["presets"], said["variants"], said["figures"]) == (
+        {"smoke": {"width": 2}, "quick": {"width": 8}}, {"off": {"width": 1}}, [],
+    )  # fmt: skip
+    assert "command" not in said
+    assert Entry.from_dict(json.loads(json.dumps(entry.to_dict()))) == entry
+    assert ExperimentEntry("e", "", {}, {}, ()).to_dict() == {
+        "name": "e", "summary": "", "presets": {}, "variants": {}, "claims": [], "fields": [], "figures": [], "precision": "float32",
+        "deterministic": False, "exclusive": False, "data": None, "cost": 10.0,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="made has no experiment 'other'; there are main"):
+        entry.experiment("other")
+
+
+def test_a_reports_numbers_are_its_own_or_those_of_its_arms():
+    assert Report({"a": 1}).scalars() == {"": {"a": 1.0}}
+    assert Report().scalars() == {"": {}}
+    assert Report(arms={"off": {"a": 1}}).scalars() == {"off": {"a": 1.0}}
+    assert Report({"b": 2}, arms={"off": {"a": 1}}).scalars() == {"": {"b": 2.0}, "off": {"a": 1.0}}
+    with pytest.raises(InputError, match="metric 'a' of 'off' is None"):
+        Report(arms={"off": {"a": None}}).scalars()
+
+
+def test_papers_that_are_not_here_and_what_they_need(monkeypatch):
+    with pytest.raises(InputError, match=r"Did you mean dense-hebbian, sdr-dendrites, dale-langevin\? 'broadsheet list'"):
+        registry.entry("dense")
+    with pytest.raises(InputError, match=r"'zzzz' runs here\. 'broadsheet list'"):
+        registry.entry("zzzz")
+
+    def missing(name):
+        def load(module):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        monkeypatch.setattr(registry.importlib, "import_module", load)
+
+    for name, extra in (("h5py", "data"), ("torch.nn", "language"), ("rdkit.Chem", "atoms"), ("pynwb", "recordings")):
+        missing(name)
+        with pytest.raises(MissingExtraError, match=f"extra '{extra}'"):
+            registry.import_paper("some.paper")
+    for name in ("of_somebody", None):
+        missing(name)
+        with pytest.raises(ModuleNotFoundError):
+            registry.import_paper("some.paper")
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None if name == "torch" else name)
+    for requires, extra in ((["language", "atoms"], "language"), (["atoms"], None), ([], None)):
+        assert registry.missing_extra(Entry({"slug": "x", "requires": requires}, "x", {})) == extra
+    assert registry.missing_extra(Entry({"slug": "x"}, "x", {})) is None

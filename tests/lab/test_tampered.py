@@ -13,15 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, text
 
-from broadsheet.errors import BroadsheetError, InputError, StoreError
-from broadsheet.lab import ledger
+from broadsheet.errors import BroadsheetError, DataError, InputError, StoreError
+from broadsheet.lab import backup as backup_module
+from broadsheet.lab import ledger, people, rows
 from broadsheet.lab.backup import backup, restore
 from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.location import figures_folder
 from broadsheet.lab.messages import JobSpec
 from broadsheet.lab.registry import entries
 from broadsheet.lab.store import Store
-from broadsheet.lab.tables import Run, Verification
+from broadsheet.lab.tables import Job, Run, Vector, Verification
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
 
@@ -325,3 +326,152 @@ def test_a_verification_that_is_damaged_is_told_of_and_the_one_before_counts(fil
     assert ledger.verified(filled) == {"elm-neuron": LEDGER}
     assert "Verification 2 of elm-neuron" in caplog.text
     assert ledger.states(entries()["elm-neuron"], ledger.latest(["elm-neuron"], filled)["elm-neuron"])
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"),
+    [
+        ("figures/a/b/c/d.svg", True), ("figures/a/b/c/d/e.svg", False), (f"runs/{ID}/more.txt", True), (f"runs/{ID}/a/b", False),
+        ("tables/a/b", False), ("manifest.json/x", False), ("other", False), (f"figures/{'x' * 200}", True), (f"figures/{'x' * 201}", False),
+    ],
+)  # fmt: skip
+def test_files_of_an_archive_are_as_deep_as_backups_have_them(parts, tried, name, fine):
+    refusal = tried(packed({**parts, name: b"x"}))
+    assert refusal is None if fine else "which no backup holds" in str(refusal)
+
+
+def test_what_packs_well_is_refused_only_where_it_is_large(parts, tried, monkeypatch):
+    content = packed({**parts, f"runs/{ID}/more.bin": b"\0" * (1 << 20)})
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        packed_size = sum(member.compress_size for member in archive.infolist())
+    assert size > 100 * packed_size
+    assert tried(content) is None
+    monkeypatch.setattr(backup_module, "SMALL", size)
+    assert tried(content) is None
+    monkeypatch.setattr(backup_module, "SMALL", size - 1)
+    assert "as no backup does" in str(tried(content))
+    monkeypatch.setattr(backup_module, "MOST_PACKED", size // packed_size + 1)
+    assert tried(content) is None
+    monkeypatch.setattr(backup_module, "LARGEST", size)
+    assert tried(content) is None
+    monkeypatch.setattr(backup_module, "LARGEST", size - 1)
+    assert "are allowed or free here" in str(tried(content))
+
+
+def test_a_row_may_be_as_long_as_it_is_said(parts, tried, monkeypatch):
+    longest = max(len(line) for name in parts if name.startswith("tables/") for line in parts[name].splitlines(keepends=True))
+    monkeypatch.setattr(backup_module, "LONGEST_ROW", longest)
+    assert tried(packed(parts)) is None
+    monkeypatch.setattr(backup_module, "LONGEST_ROW", longest - 1)
+    assert "is damaged: row 1 of" in str(tried(packed(parts)))
+
+
+def test_archives_of_the_schema_before_are_read(parts, tried):
+    """They only lack the tables of readers."""
+    readers = {
+        table.__tablename__ for table in vars(people).values() if isinstance(table, type) and hasattr(table, "__tablename__")
+    }
+    held = {name: rows for name, rows in json.loads(parts["manifest.json"])["rows"].items() if name not in readers}
+    older = {
+        name: content for name, content in parts.items() if name.removeprefix("tables/").removesuffix(".jsonl") not in readers
+    }
+    assert tried(packed(with_manifest(older, schema="0002", rows=held))) is None
+    assert "restore it with the version that made it" in str(tried(packed(with_manifest(older, schema="0001", rows=held))))
+    assert "0 of 3 rows of votes" in str(tried(packed(with_manifest(older, schema="0002", rows={**held, "votes": 3}))))
+    encrypted = bytearray(packed(parts))
+    at = encrypted.rindex(b"PK\x01\x02")
+    encrypted[at + 8] |= 1
+    assert "packed in another way" in str(tried(bytes(encrypted)))
+
+
+RUN = {"id": "ab" * 32, **{name: value for name, value in RECORD.items() if name != "id"}}
+ROWS = [
+    (Run, RUN, {}, None),
+    (Run, RUN, {"slug": "x" * 120}, None),
+    (Run, RUN, {"seed": 2**63 - 1}, None),
+    (Run, RUN, {"seed": 2**63}, "too large"),
+    (Run, RUN, {"seed": -(2**63)}, "too large"),
+    (Run, RUN, {"seed": 1.0}, "its seed is no whole number"),
+    (Run, RUN, {"seconds": 2}, None),
+    (Run, RUN, {"seconds": False}, "its seconds is true or false, no number"),
+    (Run, RUN, {"seconds": float("inf")}, "too large"),
+    (Run, RUN, {"scalars": {"": {"a": None, "b": True, "c": 1, "d": 0.5}}}, None),
+    (Run, RUN, {"scalars": {"": [1]}}, "no table of numbers"),
+    (Run, RUN, {"config": {"a": {"b": [1, None, {"c": "d"}]}}}, None),
+    (Run, RUN, {"config": {"a": "\ud800"}}, "characters that are none"),
+    (Run, RUN, {"config": {"a\0": 1}}, "characters that are none"),
+    (Run, RUN, {"config": {"a": [float("nan")]}}, "not finite"),
+    (people.Vote, {"slug": "a", "account_id": 1, "made": "2025-01-01T00:00:00"}, {}, None),
+    (people.Notice, {"slug": "a", "votes": 1, "weight": 0.5, "comments": 0, "revision": 1}, {"weight": "1"}, "no number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "row", "changed", "told"), ROWS)
+def test_rows_at_the_limits_of_their_columns(table, row, changed, told):
+    if told is None:
+        assert rows.checked(table.__table__, {**row, **changed}).keys() == row.keys()
+    else:
+        with pytest.raises(DataError, match=told):
+            rows.checked(table.__table__, {**row, **changed})
+
+
+def test_json_values_are_nested_as_deeply_as_it_is_said():
+    def deep(levels):
+        value = []
+        for _ in range(levels - 2):
+            value = [value]
+        return {"a": value}
+
+    rows.checked(Run.__table__, {**RUN, "config": deep(65)})
+    with pytest.raises(DataError, match="too deeply"):
+        rows.checked(Run.__table__, {**RUN, "config": deep(66)})
+
+
+def test_times_and_bytes_and_truths_of_rows():
+    made = rows.checked(Run.__table__, {**RUN, "finished": "2025-01-01T01:00:00+03:00"})["finished"]
+    assert (made, made.utcoffset().total_seconds()) == (datetime(2024, 12, 31, 22, tzinfo=UTC), 0)
+    assert rows.checked(Run.__table__, {**RUN, "finished": "2025-01-01"})["finished"] == datetime(2025, 1, 1, tzinfo=UTC)
+    vector = {"slug": "a", "model": "m", "digest": "d", "value": "AAE="}
+    assert rows.checked(Vector.__table__, vector)["value"] == b"\0\1"
+    for value, told in (("AA==", "1 bytes"), ("", "0 bytes"), ("A!E=", "not bytes"), (3, "not bytes")):
+        with pytest.raises(DataError, match=told):
+            rows.checked(Vector.__table__, {**vector, "value": value})
+    account = {
+        "id": 1,
+        "address": None,
+        "name": "a",
+        "key": "a",
+        "role": "reader",
+        "blocked": True,
+        "made": "2025-01-01",
+        "seen": "2025-01-01",
+    }
+    assert rows.checked(people.Account.__table__, account)["blocked"] is True
+    with pytest.raises(DataError, match="neither true nor false"):
+        rows.checked(people.Account.__table__, {**account, "blocked": 1})
+
+
+JOB = {
+    "id": 1, "spec": {"slug": "a", "experiment": "b"}, "state": "done", "created": "2025-01-01", "updated": "2025-01-01", "message": "",
+    "priority": 0.0, "owner": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"preset": "quick", "data": "d", "variants": ["a"], "seeds": [1], "overrides": {"a": 1}}, None),
+        ({"data": None, "variants": None, "seeds": None, "overrides": None}, None),
+        ({"slug": 1}, "where names stand"), ({"experiment": 1}, "where names stand"), ({"preset": 1}, "where names stand"),
+        ({"data": 1}, "where names stand"), ({"variants": [1]}, "where names stand"), ({"overrides": [1]}, "A job has"),
+        ({"variants": "a"}, "its variants are text, no list"), ({"seeds": [True]}, "no whole numbers"), ({"seeds": [1.0]}, "no whole numbers"),
+    ],
+)  # fmt: skip
+def test_what_a_jobs_row_asks_for(spec, told):
+    row = {**JOB, "spec": {**JOB["spec"], **spec}}
+    if told is None:
+        rows.checked(Job.__table__, row)
+    else:
+        with pytest.raises(DataError, match=told):
+            rows.checked(Job.__table__, row)
