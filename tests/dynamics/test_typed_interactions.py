@@ -99,3 +99,34 @@ def test_systems_have_interfaces_and_are_wired_through_typed_ones():
 
     with pytest.raises(CompositionError, match="Mealy has no interface"):
         interface(Mealy())
+
+
+def test_a_system_may_take_in_nothing_and_has_to_show_the_same_after_a_step():
+    class Ticking(Level):
+        def step(self, state, inputs, key=None):
+            assert inputs is None
+            return state + 1, state
+
+    assert interface(Ticking()) == Mono((2,), None)
+    assert repr(Mono((2,), None)) == "(2,) y^nothing"
+
+    class Growing(Level):
+        def step(self, state, inputs, key=None):
+            return jnp.zeros(3), state
+
+    with pytest.raises(CompositionError, match=r"Growing shows \(2,\), and after a step \(3,\)"):
+        interface(Growing(), (2,))
+
+
+def test_typed_interactions_beside_those_without_interfaces_have_none():
+    made, plain = typed_learner(part(4, 3), (4,)), part(3, 2)
+    for both in (made >> plain, made @ plain):
+        assert not isinstance(both, Typed)
+    assert (made >> plain).get((made.init(), plain.init()), jnp.ones(4)).shape == (2,)
+    nested = Mono(((), ((2,), None)), ((), ((2,), None)))
+    pairs = typed(Lens(lambda a: a, lambda a, e: e), nested, nested)
+    value = (jnp.asarray(1.0), [jnp.ones(2), None])
+    assert pairs.get(pairs.init(), value)[1][1] is None
+    assert pairs.init() == ()
+    with pytest.raises(CompositionError, match="is given"):
+        pairs.get((), (jnp.asarray(1.0), (jnp.ones(2), jnp.ones(2))))

@@ -114,3 +114,27 @@ def test_what_no_check_names_is_its_authors(tmp_path):
     os.mkfifo(out)  # nobody would ever write there
     with pytest.raises(JobError, match="wrote no file"):
         worker._metrics("./it", out, ["a"])
+
+
+def test_processes_below_one_are_found_by_their_parents(tmp_path, monkeypatch):
+    """As /proc has them, `pid (name) state parent`; names may hold anything, and zombies have ended."""
+    for pid, name, state, parent in (
+        (10, "a", "S", 1), (11, "b) Z 99 (", "R", 10), (12, "c d", "S", 11), (13, "z", "Z", 10), (14, "x", "X", 10), (15, "of a zombie", "S", 13),
+        (16, "other", "S", 1),
+    ):  # fmt: skip
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) {state} {parent} 0 0")
+    (tmp_path / "17").mkdir()  # has ended just now
+    (tmp_path / "self").mkdir()
+    monkeypatch.setattr(commands, "PROC", tmp_path)
+    assert commands._below(10) == [11, 12]
+    assert sorted(commands._below(1)) == [10, 11, 12, 16]
+    assert commands._below(12) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [("", "no message"), (" \n\t\n", "no message"), ("one\ntwo\n \n", "two"), ("\x1b[1;31mred\x1b[0m", "red"), ("a\x07b", "a b"), ("x" * 300, "x" * 200)],
+)  # fmt: skip
+def test_the_last_line_that_says_something(said, line):
+    assert commands._last_line(said) == line

@@ -475,3 +475,46 @@ def test_what_a_jobs_row_asks_for(spec, told):
     else:
         with pytest.raises(DataError, match=told):
             rows.checked(Job.__table__, row)
+
+
+def test_arrays_go_oldest_first_until_the_rest_fits(home):
+    """Runs of 10, 20 and 40 bytes, finished in this order; what is kept, and what fits, stays."""
+    store = Store()
+    ids = [letter * 64 for letter in "abc"]
+    for k, run in reversed(list(enumerate(ids))):
+        folder = store.scratch() / "run"
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({**RECORD, "id": run, "seed": k, "finished": f"2025-01-0{k + 1}"}))
+        (folder / "arrays.npz").write_bytes(b"x" * (10 << k))
+        assert store.record(folder) == run
+    before = store.revisions()["runs"]
+    assert [run.id for run in store.find()] == ids
+    assert [run.id for run in store.find(seed=1)] == ids[1:2]
+    assert store.has([*ids, "d" * 64]) == set(ids)
+    assert store.size() == 70
+    assert [store.free(budget, set(), dry_run=True) for budget in (70, 69, 60, 59, 40, 39, 0)] == [
+        (0, 0), (1, 10), (1, 10), (2, 30), (2, 30), (3, 70), (3, 70),
+    ]  # fmt: skip
+    assert store.size() == 70
+    assert store.free(50, {ids[0]}) == (1, 20)
+    assert [(store.arrays(run) is not None) for run in store.find()] == [True, False, True]
+    again = store.scratch() / "run"
+    again.mkdir()
+    (again / "run.json").write_text(json.dumps({**RECORD, "id": ids[0], "seed": 9}))
+    store.record(again)
+    assert again.exists()  # the run is known already
+    assert store.find()[0].seed == 0
+    assert store.revisions()["runs"] == before + 1
+    report = store.report(Run(**{**RECORD, "scalars": {"": {"a": None}, "off": {"b": 2}}}))
+    assert (list(report.metrics), report.arms, report.arrays) == (["a"], {"off": {"b": 2.0}}, {})
+
+
+def test_the_newest_verification_that_is_sound_counts(home, caplog):
+    store = Store()
+    for number, slug in enumerate(("a", "b", "a", "b")):
+        store.add_verification(slug, {"number": number})
+    assert store.verifications() == {"a": {"number": 2}, "b": {"number": 3}}
+    assert caplog.text == ""
+    assert store.verifications(lambda slug, entry: entry["number"] != 3) == {"a": {"number": 2}, "b": {"number": 1}}
+    assert "Verification 4 of b" in caplog.text
+    assert store.revisions()["runs"] == 4

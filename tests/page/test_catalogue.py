@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadsheet.errors import InputError
+from broadsheet.errors import DataError, InputError
 from broadsheet.lab.tables import Listed, Sighting
 from broadsheet.page import Catalogue
+from broadsheet.page.catalogue import Imported, ListedPaper
 from broadsheet.page.citation import bibtex
 from broadsheet.page.facts import Facts, arxiv_id, slug_of, title_key
 from broadsheet.page.names import Names
@@ -218,3 +219,112 @@ def test_search_ranks_titles_first_and_knows_phrases(home):
             search(papers, odd)
         except InputError:
             pass
+
+
+def test_a_listing_as_it_comes():
+    paper = ListedPaper("x", "X")
+    assert (paper.names, paper.summary, paper.topics, paper.code, paper.parts, paper.sources, paper.ours, paper.tested) == (
+        [], "", [], "", [], [], {}, [],
+    )  # fmt: skip
+    known = (
+        paper.arxiv,
+        paper.published,
+        paper.authors,
+        paper.comments,
+        paper.upvotes,
+        paper.abstract,
+        paper.basis,
+        paper.listed,
+    )
+    assert known == (None,) * 8
+    assert (paper.names_cut, paper.day) == (False, "")
+    assert ListedPaper("x", "X", published="2025-01-01").day == "2025-01-01"
+    assert ListedPaper("x", "X", published="2025-01-01", listed="2025-01-03").day == "2025-01-03"
+
+
+def test_short_names_are_numbered_and_namesakes_with_other_identifiers_are_others(home):
+    catalogue = Catalogue()
+    done = catalogue.add("page", [Facts("On memory"), Facts("On the memory!"), Facts("On a memory: of")], date(2025, 1, 1))
+    assert done == Imported(3, ["memory", "memory-2", "memory-3"], [])
+    same = [Facts("Same", arxiv="2501.00001"), Facts("Same", arxiv="2501.00002"), Facts("Same")]
+    done = catalogue.add("page", same, date(2025, 1, 1))
+    assert (done.seen, done.new) == (3, ["same", "same-2"])
+    assert [catalogue.paper(slug).arxiv for slug in done.new] == ["2501.00001", "2501.00002"]
+    assert catalogue.add("hub", [Facts("Same", arxiv="2501.00003")], date(2025, 1, 1)).new == ["same-3"]
+    assert catalogue.add("page", [Facts("Later known")], date(2025, 1, 1)).new == ["later-known"]
+    assert catalogue.add("page", [Facts("Later known", arxiv="2501.00009")], date(2025, 1, 1)).changed == ["later-known"]
+    assert catalogue.paper("2501.00009").slug == "later-known"
+    ours = shipped()["elm-neuron"]
+    assert catalogue.add("hub", [Facts(ours["title"], arxiv="2501.00010")], date(2025, 1, 1)).new != []
+    assert catalogue.add("hub", [Facts("Another title", arxiv=ours["arxiv"])], date(2025, 1, 1)).changed == ["elm-neuron"]
+    assert catalogue.paper("elm-neuron").title == ours["title"]
+
+
+def test_days_on_which_a_source_listed_a_paper(home):
+    catalogue = Catalogue()
+    for day, comments in ((10, 1), (12, 2), (12, 3), (8, 4), (9, 5)):
+        catalogue.add("hub", [Facts("New", comments=comments)], date(2025, 1, day))
+    paper = catalogue.paper("new")
+    assert (paper.comments, paper.listed, paper.sources) == (3, "2025-01-08", ["hub"])
+    assert catalogue.add("hub", [Facts("New", comments=3)], date(2025, 2, 1)).changed == []
+    catalogue.add("page", [Facts("New", comments=0, upvotes=0, abstract="Long enough.")], date(2025, 1, 13))
+    catalogue.add("arxiv", [Facts("New", abstract="Short.")], date(2025, 1, 14))
+    catalogue.add("bibtex", [Facts("New", abstract="Of equal size")], date(2025, 1, 15))
+    paper = catalogue.paper("new")
+    assert (paper.comments, paper.upvotes, paper.abstract, paper.listed) == (0, 0, "Of equal size", "2025-01-08")
+    assert paper.sources == ["hub", "page", "arxiv", "bibtex"]
+    revision, changed = catalogue.changed_since(0)
+    assert list(changed) == ["new"]
+    assert catalogue.changed_since(revision) == (revision, {})
+    assert len(catalogue.changed_since(-1)[1]) == 43
+    with catalogue.store.session() as session:
+        sighting = session.query(Sighting).filter_by(source="hub").one()
+        assert (sighting.as_of, sighting.first, sighting.facts) == ("2025-01-12", "2025-01-08", {"title": "New", "comments": 3})
+
+
+def test_as_many_names_that_are_not_cut_off_are_better(home):
+    catalogue = Catalogue()
+    catalogue.add("bibtex", [Facts("Many", names=("A One", "B Two", "others"))], date(2025, 1, 1))
+    catalogue.add("hub", [Facts("Many", names=("A. One", "B. Two"))], date(2025, 1, 2))
+    assert (catalogue.paper("many").names, catalogue.paper("many").authors) == (["A. One", "B. Two"], 2)
+    catalogue.add("arxiv", [Facts("Many", names=("Ada One", "Bo Two"))], date(2025, 1, 3))
+    assert catalogue.paper("many").names == ["A. One", "B. Two"]
+
+
+@pytest.mark.parametrize(
+    ("query", "near"), [("dense", "dense-hebbian, sdr-dendrites, dale-langevin"), ("delays", "heterogeneous-delays, dale-langevin, rich-lazy")]
+)  # fmt: skip
+def test_at_most_three_near_names_are_told(home, query, near):
+    with pytest.raises(InputError, match=rf"called '{query}'\. Did you mean {near}\?"):
+        Catalogue().paper(query)
+    with pytest.raises(InputError, match=r"called 'zzzz'\. 'broadsheet list'"):
+        Catalogue().paper("zzzz")
+
+
+@pytest.mark.parametrize(
+    ("given", "fine"),
+    [
+        ({"title": "x" * 600}, True), ({"title": "x" * 601}, False), ({"title": " \u200b "}, False), ({"abstract": "x" * 20_000}, True),
+        ({"abstract": "x" * 20_001}, False), ({"names": ("A B",) * 6000}, True), ({"names": ("A B",) * 6001}, False),
+        ({"authors": 0, "comments": 2**31 - 1, "upvotes": 0}, True), ({"authors": 2**31}, False), ({"comments": -1}, False),
+        ({"upvotes": 2**31}, False), ({"published": "2025-02-29"}, False), ({"arxiv": "none"}, False),
+    ],
+)  # fmt: skip
+def test_facts_at_their_limits(given, fine):
+    if fine:
+        Facts(**{"title": "T", **given})
+    else:
+        with pytest.raises(DataError):
+            Facts(**{"title": "T", **given})
+
+
+def test_facts_are_cleaned_and_what_is_known_is_told():
+    made = Facts("A\u202e title", names=("A B", " ", "C" * 300, "et al."), abstract=" ", comments=0)
+    assert made.known() == {"title": "A title", "names": ["A B", "C" * 200], "comments": 0, "names_cut": True}
+    assert Facts("T", names=("Others",)).known() == {"title": "T", "names_cut": True}
+    assert Facts("T", names=("Ann Others",)).names_cut is False
+    assert slug_of("The One of Two in Three, on four and five six seven eight") == "one-two-three-four-five-six"
+    assert slug_of("x" * 100) == "x" * 60
+    assert slug_of("李") == "paper"
+    assert title_key("J/$\\Psi$ Ünd \\alpha\\foo ß") == title_key("J/Ψ und αss") == "jpsiundalphass"
+    assert len(title_key("x" * 500)) == 400

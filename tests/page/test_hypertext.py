@@ -5,6 +5,8 @@ from html import escape
 import pytest
 
 from broadsheet.errors import DataError
+from broadsheet.page import hypertext
+from broadsheet.page.hypertext import parse_html
 from broadsheet.page.saved import read_page
 
 PAPERS = [
@@ -80,3 +82,62 @@ def test_other_html_gets_one_sentence(tmp_path, text, words):
     with pytest.raises(DataError, match=words) as caught:
         read_page(saved(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+def page(body, **options):
+    return parse_html(f"<html>{body}</html>", "it", options.pop("as_of", None), date(2026, 1, 1))
+
+
+def test_articles_in_their_corners():
+    def one(body):
+        (paper,) = page(f"<article>{body}</article>").papers
+        return paper
+
+    assert one('<a href="/papers/2306.16922">Linked title</a>').arxiv == "2306.16922"
+    assert one('<a href="/papers/2306.16922">Linked title</a>').title == "Linked title"
+    assert one('<h4>T</h4><a href="https://arxiv.org/abs/2306.16922"><img></a>').arxiv == "2306.16922"
+    assert one('<h2>T</h2><a href="/papers/2306.16922#community">12 comments</a>').comments == 12
+    assert one('<h2>T</h2><a href="#community">no number</a>').comments is None
+    assert [one(f"<h2>T</h2><p>T</p><p>{'x' * length}</p>").abstract for length in (40, 41)] == [None, "x" * 41]
+    assert one("<h2>T</h2><p>short</p><p>" + "long " * 20 + "</p>").abstract == ("long " * 20).strip()
+    assert [one(f"<h2>T</h2>{text}").authors for text in ("1 author", "12 authors", "authors")] == [1, 12, None]
+    assert (
+        one('<h2>T</h2><time datetime="soon">x</time> Foo 3, 2024 and Feb 30, 2024 and Mar 5, 2024').published == "2024-03-05"
+    )
+    assert one('<h2>T</h2><time datetime="2024-12-11T00:00:00">x</time>').published == "2024-12-11"
+    assert one("<h2>T</h2>").published is None
+
+
+def test_the_day_of_a_page_is_that_of_its_address_or_of_its_first_time():
+    article = "<article><h2>T</h2><time datetime='2020-01-01'>x</time></article>"
+    for head, day in (
+        ("<link rel=canonical href=https://x/2024-08-02><meta property=og:url content=https://x/2024-08-03>", date(2024, 8, 2)),
+        ("<meta property=og:url content=https://x/2024-08-03><time datetime=2024-08-04></time>", date(2024, 8, 3)),
+        ("<time datetime=none></time><time datetime=2024-13-04></time><time datetime=2024-08-04></time>", date(2024, 8, 4)),
+    ):
+        found = page(head + article)
+        assert (found.as_of, found.year_was_given) == (day, True)
+    assert (page(article).as_of, page(article).year_was_given) == (date(2026, 1, 1), False)
+    given = page(article, as_of=date(2025, 1, 1))
+    assert (given.as_of, given.year_was_given) == (date(2025, 1, 1), True)
+
+
+def test_data_of_scripts_in_their_corners(monkeypatch):
+    def data(props):
+        return f"<div data-props='{json.dumps(props)}'></div>"
+
+    item = {"title": "T", "id": "2306.16922"}
+    for key in ("dailyPapers", "papers", "trendingPapers"):
+        assert [paper.title for paper in page(data({key: [item, 3, {"no": 1}]})).papers] == ["T"]
+    assert (
+        len(page(data({"papers": [item, item]}) + data([1]) + data({"papers": {}}) + data({"papers": [{"title": "U"}]})).papers)
+        == 2
+    )
+    assert page(data({"papers": [item]}) + "<article><h2>Not read</h2></article>").papers[0].title == "T"
+    monkeypatch.setattr(hypertext, "MOST", 1)
+    page(data({"papers": [item]}))
+    with pytest.raises(DataError, match="holds 2 papers"):
+        page(data({"papers": [item, {"title": "U"}]}))
+    assert [
+        hypertext.is_html(text) for text in ("<!DOCTYPE html>", "x <main class=a>", "<mainly>", " " * 20_000 + "<html>")
+    ] == [True, True, False, False]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadsheet.page.catalogue import ListedPaper
-from broadsheet.page.names import Names, folded
+from broadsheet.page.names import Names, Suggestion, _Lines, folded
 
 PAPERS = [
     ListedPaper(
@@ -128,3 +128,75 @@ def test_names_in_any_alphabet_can_be_taken_in_and_found(name):
         assert made.authored(name) == ["one"]
     made.update([ListedPaper("one", "Title")])
     assert made.authored(name) == []
+
+
+def test_titles_and_authors_share_the_room():
+    """Half of it is the authors' where both have more; what one of them leaves is the other's."""
+    many = [
+        ListedPaper(f"p{k}", f"Levin and {k}", None, f"2025-01-{k + 1:02}", names=[f"Levin {chr(65 + k)}"]) for k in range(9)
+    ]
+
+    def kinds(papers, limit=8):
+        return [(found.kind, found.slug) for found in Names(papers).suggest("levin", limit)]
+
+    newest = [f"p{k}" for k in range(8, -1, -1)]
+    assert [kind for kind, _ in kinds(many)] == ["paper"] * 4 + ["author"] * 4
+    assert [slug for _, slug in kinds(many)] == [*newest[:4], "p0", "p1", "p2", "p3"]
+    assert [kind for kind, _ in kinds(many, 5)] == ["paper"] * 3 + ["author"] * 2
+    assert [kind for kind, _ in kinds(many, 1)] == ["paper"]
+    nameless = [ListedPaper(each.slug, each.title, published=each.published) for each in many]
+    assert kinds(nameless) == [("paper", slug) for slug in newest[:8]]
+    untitled = [ListedPaper(each.slug, "Nothing", names=each.names) for each in many]
+    assert [kind for kind, _ in kinds(untitled)] == ["author"] * 8
+    assert [kind for kind, _ in kinds([*nameless[:2], *untitled[2:]])] == ["paper"] * 2 + ["author"] * 6
+
+
+def test_suggested_authors_come_by_their_papers_and_are_their_newest():
+    names = Names(
+        [
+            ListedPaper("one", "X", None, "2024-01-01", names=["Ada Long", "Bo Long"]),
+            ListedPaper("two", "Y", None, "2025-01-01", names=["Bo Long"]),
+            ListedPaper("aaa", "Z", None, None, names=["Bo Long", "Long, Cy"]),
+        ]
+    )
+    found = names.suggest("long")
+    assert [(each.text, each.papers, each.slug) for each in found] == [
+        ("Bo Long", 3, "two"),
+        ("Ada Long", 1, "one"),
+        ("Long, Cy", 1, "aaa"),
+    ]
+    assert names.suggest("long b") == names.suggest("bo l") == found[:1]
+    assert names.suggest("cy lo") == found[2:]
+    assert names.authored("long") == ["two", "one", "aaa"]
+    assert Suggestion("paper", "X", "one").papers == 1
+
+
+def test_a_lines_beginning_comes_first_then_words_in_a_row_then_any_order():
+    lines = _Lines(["b a c", "x a b", "a b", "a bz", "a c b", "za b"])
+    assert lines.find(["a", "b"], 9) == [2, 3, 1, 0, 4]
+    assert lines.find(["a", "b"], 3) == [2, 3, 1]
+    assert lines.find(["a", "b"], 2) == [2, 3]
+    assert lines.find(["b"], 9) == [0, 1, 2, 3, 4, 5]
+    assert lines.find(["c", "q"], 9) == lines.find(["q", "b"], 9) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "is_it"),
+    [
+        ("John Michael Smith", True), ("J. M. Smith", True), ("JM Smith", True), ("Smith J M", True), ("Smith John", True), ("M. Smith", True),
+        ("J. K. Smith", False), ("JMK Smith", False), ("J. M. J. Smith", False), ("J. M.", False), ("John Michael", True), ("Smith Smith", True),
+        ("Jo Smith", False), ("S. John", True),
+    ],
+)  # fmt: skip
+def test_initials_stand_for_names(query, is_it):
+    names = Names([ListedPaper("x", "X", names=["John Michael Smith"])])
+    assert (names.authored(query) == ["x"]) is is_it
+
+
+def test_as_many_words_and_letters_as_a_query_may_have():
+    long = " ".join(["Wolfgang"] + [f"Name{k}" for k in range(11)])
+    names = Names([ListedPaper("x", "y" * 600, names=[long])])
+    assert names.authored(long) == ["x"]
+    assert names.authored(f"{long} more") == []
+    assert names.named("y" * 600) == ["x"]
+    assert names.named("y" * 601) == []

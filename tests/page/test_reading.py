@@ -187,3 +187,122 @@ def test_a_difference_says_so_wherever_a_control_stands_beside_it():
     plain = recorded(claim(), table())
     assert checks_text(plain.claim, plain.outcomes).startswith("accuracy 0.95 ≥")
     assert controls_text(plain.trials).splitlines() == ["off: 0.5", "ridge: 0.6"]
+
+
+def test_checks_of_our_own_and_claims_about_another_arm_in_words():
+    ours = claim(kind="check", null=(), reference="SciPy", where="eq. 3")
+    holds = recorded(ours, table())
+    assert holds.verdict == "reference"
+    assert reading.meaning(holds) == "Our code passes; made wrong on purpose (off) it does not."
+    assert (
+        reading.meaning(recorded(ours, table(off=0.95)))
+        == "It proves nothing: an implementation that is wrong on purpose (off) passes too."
+    )
+    assert reading.meaning(recorded(ours, table(system=0.5))) == "Our code does not pass: accuracy misses its bound."
+    assert reading.read(holds).source == "our own check, eq. 3; against SciPy"
+    assert reading.read(recorded(claim(), table())).source == "the paper's"
+    about = claim(at_least("accuracy", 0.9, of="peer"), about="peer")
+    runs = table(peer=0.95)
+    assert reading.meaning(recorded(about, runs)) == (
+        "“peer” does this; off, tried in its place, does not, and neither does a trivial explanation (ridge)."
+    )
+    assert reading.meaning(recorded(about, table(peer=0.95, off=0.93, ridge=0.93))) == (
+        "It proves nothing: what was tried in its place (off) and a trivial explanation (ridge) meet it too."
+    )
+    assert (
+        reading.meaning(recorded(claim(), table(off=0.93)))
+        == "It proves nothing: the system with its mechanism off (off) meets it too."
+    )
+    both = recorded(claim(kind="check"), table(off=0.93, ridge=0.94))
+    assert reading.meaning(both).endswith("a trivial explanation (ridge) pass too.")
+    alone = recorded(claim(ablation=(), no_ablation="why"), table())
+    assert reading.meaning(alone) == "The system does this; a trivial explanation (ridge) does not."
+    assert reading.read(alone).absent == (("Mechanism off", "why"),)
+    assert reading.read(recorded(claim(null=(), no_null="so"), table())).absent == (("Trivial explanation", "so"),)
+    assert reading.read(recorded(claim(null=NONE_YET), table())).absent == (("Trivial explanation", "none yet"),)
+    assert reading.read(recorded(claim(kind="check", null=(), no_null="so"), table())).absent == ()
+
+
+def test_what_may_meet_a_claim_too_leaves_it_undecided():
+    made = claim(at_least("accuracy", 0.9, over="mean"))
+    runs = {
+        100 + k: {"system": {"accuracy": 0.97}, "off": {"accuracy": 0.5}, "ridge": {"accuracy": 0.8 + 0.15 * k}}
+        for k in range(3)
+    }
+    assert reading.meaning(recorded(made, runs)) == "Undecided: the system does this, but ridge may do it too."
+    wide = {
+        100 + k: {"system": {"accuracy": 0.85 + 0.07 * k}, "off": {"accuracy": 0.5}, "ridge": {"accuracy": 0.8 + 0.15 * k}}
+        for k in range(3)
+    }
+    assert (
+        reading.meaning(recorded(made, wide))
+        == "Undecided: some seeds, or a part of the interval, lie on the wrong side of the bound."
+    )
+
+
+def test_claims_without_a_verdict_in_words():
+    for made, said in (
+        (claim(), "Not measured yet."), (claim(at_least("accuracy", {"paper": 0.9})), "Not measured: it is judged at the paper's size only."),
+        (Claim("U", "it flies", kind="paper", untested="no wings"), "It could not be tested here."),
+    ):  # fmt: skip
+        state = Recorded(made, "recall", None)
+        assert reading.meaning(state) == said
+        found = reading.read(state)
+        assert (found.verdict, found.then, found.made, found.reason) == ("not run", "", "", made.untested)
+    assert reading.meaning(Recorded(claim(), "recall", "reported")) == "A number without a bound."
+    assert reading.meaning(Recorded(claim(), "recall", "of another age")) == ""
+    assert reading.meaning(Recorded(claim(), "recall", "stale")) == reading.VERDICTS["stale"]
+
+
+def test_what_a_verdict_was_and_is_made_of():
+    holds = recorded(claim(), table())
+    stale = dataclasses.replace(holds, verdict="stale", leaning="holds")
+    early = recorded(claim(), table(seeds=1))
+    assert (reading.read(holds).then, reading.read(stale).then, reading.read(early).then) == ("", "was: holds", "so far: holds")
+    assert reading.read(holds).made == "toy size, from the official code · 3 seeds"
+    assert reading.read(early).made == "toy size, from the official code · 1 seed"
+    states = [holds, stale, early, Recorded(claim(), "", None), holds]
+    assert list(reading.tally(states).items()) == [("holds", 2), ("provisional", 1), ("stale", 1), ("not run", 1)]
+    assert [reading.in_trouble(state) for state in (holds, stale, dataclasses.replace(stale, leaning="mixed"))] == [
+        False,
+        False,
+        True,
+    ]
+    assert reading.in_trouble(recorded(claim(), table(system=0.5)))
+    assert [reading.number(value) for value in (None, float("nan"), 1 / 3, 1e-9)] == ["–", "–", "0.3333", "1e-09"]
+    assert [reading.FILTERS["css"](name) for name in (None, "not run", "holds")] == ["notrun", "notrun", "holds"]
+
+
+def test_growth_in_words_and_numbers():
+    made = claim(at_least("accuracy", 0.3, of="ridge"), at_least("accuracy", 0.9), grows="steps")
+    runs = [table(), table(system=0.9)]
+    grown = Growth(made, "steps", (1.0, 4.0), (500, 2000), tuple(judge(made, one, "quick") for one in runs), stale=True)
+    kept = dataclasses.replace(grown, verdicts=grown.verdicts[:1], factors=(1.0,), sizes=(500,))
+    lost = dataclasses.replace(grown, verdicts=grown.verdicts[::-1])
+    found = reading.read(recorded(made, table(), growth=(grown,))).growth[0]
+    assert (found.setting, found.fades, found.stale, found.curve) == ("steps", True, True, "growth-C1-steps")
+    assert found.checks == ("accuracy, ≥ 0.9",)
+    first, second = found.sizes
+    assert (first.factor, first.value, first.verdict, second.factor, second.value, second.verdict) == (
+        1.0,
+        500,
+        "holds",
+        4.0,
+        2000,
+        "mixed",
+    )
+    assert [[name for name, _ in cell] for cell in first.cells] == [["system", "off", "ridge"]]
+    assert [value for _, value in first.cells[0]] == pytest.approx([0.95, 0.5, 0.6])
+
+    def ends(*growth):
+        return reading.meaning(recorded(made, table(), growth=growth)).partition(". ")[2] or ""
+
+    plain = reading.meaning(recorded(made, table()))
+    assert reading.meaning(recorded(made, table(), growth=(kept,))) == plain  # one size says nothing
+    assert reading.meaning(recorded(made, table(), growth=(lost,))) == f"{plain} With 4 times the steps: holds."
+    assert reading.meaning(recorded(made, table(system=0.5), growth=(grown,))) == reading.meaning(
+        recorded(made, table(system=0.5))
+    )
+    assert reading.meaning(Recorded(made, "", None, growth=(grown,))) == "Not measured yet."
+    cautious = reading.read(recorded(made, table(), warnings=("it is odd",))).cautions
+    assert cautious == ("It is odd.",)

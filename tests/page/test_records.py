@@ -6,7 +6,9 @@ import pytest
 from records import records
 
 from broadsheet.errors import DataError
-from broadsheet.page import Catalogue
+from broadsheet.page import Catalogue, bibtex
+from broadsheet.page import records as records_module
+from broadsheet.page.facts import Facts
 from broadsheet.page.records import read_records
 
 SNAPSHOT = {
@@ -176,3 +178,142 @@ def test_an_answer_of_openreview_is_many_papers(tmp_path):
     assert source == "openreview"
     assert [paper.title for paper in papers] == ["Paper 0", "Paper 1", "Paper 2"]
     assert papers[0].published == "2023-06-17"
+
+
+def read(tmp_path, *given, name="papers.jsonl"):
+    (tmp_path / name).write_text("\n".join(each if isinstance(each, str) else json.dumps(each) for each in given))
+    return read_records(tmp_path / name)
+
+
+def test_each_shape_of_record_in_full(tmp_path):
+    hub = {"paper": {"id": "2306.16922", "title": "A", "summary": "S", "upvotes": 7, "authors": [{"name": "Z A"}],
+                     "publishedAt": "2023-06-14T13:34:13.000Z", "numComments": 9}, "numComments": 3}  # fmt: skip
+    assert read(tmp_path, hub) == ("hub", [Facts("A", "2306.16922", "S", 1, ("Z A",), "2023-06-14", 3, 7)])
+    del hub["numComments"]
+    assert read(tmp_path, hub)[1][0].comments == 9
+    flat = {
+        "id": "2306.16922",
+        "title": "A",
+        "publishedAt": "2023-06-14",
+        "upvotes": True,
+        "numComments": "many",
+        "authors": "Z A",
+    }
+    assert read(tmp_path, flat) == ("hub", [Facts("A", "2306.16922", published="2023-06-14")])
+    own = {
+        "title": "A",
+        "arxiv": "2306.16922",
+        "abstract": "S",
+        "authors": 5,
+        "names": ["Z A"],
+        "published": "2023-06-14",
+        "comments": 0,
+        "upvotes": 2,
+    }
+    assert read(tmp_path, own) == ("page", [Facts("A", "2306.16922", "S", 5, ("Z A",), "2023-06-14", 0, 2)])
+    empty = {"title": "A", "arxiv": "", "abstract": "", "published": "", "author_names": ["Z A"], "names": []}
+    assert read(tmp_path, empty) == ("page", [Facts("A", names=("Z A",))])
+    note = {"content": {"title": {"value": "A"}, "abstract": {"value": "S"}, "authors": {"value": ["Z A", "B C"]}},
+            "pdate": 86_400_000 * 19_000 - 1, "cdate": 0}  # fmt: skip
+    assert read(tmp_path, note) == ("openreview", [Facts("A", None, "S", 2, ("Z A", "B C"), "2022-01-07")])
+    note["pdate"] = None
+    note["cdate"] = 86_400_000 * 19_000
+    assert read(tmp_path, note)[1][0].published == "2022-01-08"
+    note["cdate"] = None
+    assert read(tmp_path, note)[1][0].published is None
+    arxiv = {
+        "id": "0704.0001",
+        "title": "A",
+        "abstract": "",
+        "authors_parsed": [["A", "Z.", ""]],
+        "versions": None,
+        "update_date": "2008-11-26",
+    }
+    assert read(tmp_path, arxiv) == ("arxiv", [Facts("A", "0704.0001", None, 1, ("Z. A",), "2008-11-26")])
+
+
+def test_lists_and_lines_are_told_apart_whatever_stands_before_them(tmp_path):
+    one = {"title": "A"}
+    assert len(read(tmp_path, " \n\t" + json.dumps([one, one]))[1]) == 2
+    assert len(read(tmp_path, "", one, "  ", one, "")[1]) == 2
+    assert len(read(tmp_path, one, {"notes": [{"content": one}] * 3}, one)[1]) == 5
+    with pytest.raises(DataError, match="line 2, note 2: "):
+        read(tmp_path, one, {"notes": [{"content": one}, {"content": {"title": None}}]})
+    with pytest.raises(DataError, match="line 3 is not JSON"):
+        read(tmp_path, one, "", "{")
+    with pytest.raises(DataError, match="record 2 is no paper"):
+        read(tmp_path, json.dumps([one, {"title": "A", "names": 3}]))
+    with pytest.raises(DataError, match="There is no file"):
+        read_records(tmp_path / "none.json")
+    assert [records_module.is_records(name) for name in ("a.JSON", "a.ndjson", "a.bib", "a.txt", "json")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_files_at_their_limits(tmp_path, monkeypatch):
+    line = json.dumps({"title": "A"})
+    for name, limit, said in (
+        ("LONGEST_LINE", len(line), "line 1 is longer than"), ("LARGEST", len(line), "is larger than"), ("MOST", 1, "more than 0 records"),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(records_module, name, limit)
+            assert len(read(tmp_path, line)[1]) == 1
+            patch.setattr(records_module, name, limit - 1)
+            with pytest.raises(DataError, match=said):
+                read(tmp_path, line)
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (None, ()), ([], ()), (["A B", None, {"name": ""}, {"fullname": "C D"}, {"name": "E F", "fullname": "G"}], ("A B", "C D", "E F")),
+        ("A B", ("A B",)), ("A B and C D", ("A B", "C D")), ("A B, C D, and E F", ("A B", "C D", "E F")), ("A B; C D", ("A B", "C D")),
+        ("Last, First and Other, Second M.", ("First Last", "Second M. Other")), ("A B (Zurich, Bern), C D", ("A B", "C D")),
+        ("A B, et al.", ("A B", "et al.")), ("A B and others", ("A B", "others")),
+    ],
+)  # fmt: skip
+def test_people_in_any_form(given, names):
+    assert tuple(" ".join(name.split()) for name in records_module.people(given)) == names
+
+
+@pytest.mark.parametrize("given", ["Plato", "A B, Plato", {"name": "A B"}, 7, ["A B", 7], "A B, C and D E"])
+def test_what_names_nobody(given):
+    with pytest.raises(ValueError, match="no names"):
+        records_module.people(given)
+
+
+def test_bibtex_in_its_corners(tmp_path):
+    text = r"""
+@article (first, title = "A {quoted \"} title", TITLE = {second}, note = {see https://arxiv.org/abs/2306.16922v2 there}, year = soon,
+  month = 6, day = 1)
+@misc{second, title = {An \{open\} one -- and --- more~space}, abstract = {}, author = {others}, howpublished = {arXiv:2306.16923}}
+@misc{third, title = {A $x_{1}$ and {B}}, author = { Last , First , extra, one and  A B }, doi = {10.48550/arXiv.2306.16924}, year = 2023, month = {June}, day = 2}
+"""
+    first, second, third = read(tmp_path, text, name="refs.bib")[1]
+    assert (first.title, first.arxiv, first.published) == ('A quoted \\" title', "2306.16922", None)
+    assert (second.title, second.abstract, second.names, second.authors, second.names_cut) == (
+        "An {open} one \u2013 and \u2014 more space", None, None, None, True,
+    )  # fmt: skip
+    assert (second.arxiv, third.arxiv) == ("2306.16923", "2306.16924")
+    assert (third.title, third.names, third.published) == ("A $x_{1}$ and {B}", ("Last First extra one", "A B"), "2023-06-02")
+    assert bibtex.facts({"title": "T"}) == Facts("T")
+    for month, wanted in (("13", "no day"), ("0", None), ("x", None), ("", None)):
+        fields = {"title": "T", "year": "2023", "month": month, "day": "2"}
+        if wanted is None:
+            assert bibtex.facts(fields).published is None
+        else:
+            with pytest.raises(DataError, match="YYYY-MM-DD"):
+                bibtex.facts(fields)
+    for cut in (
+        "@misc{x, title = {a}",
+        "@misc{x, title = {a}, year 3}",
+        '@misc{x, title = "a}',
+        "@misc{x, title = {a\\}}",
+        "@misc{x, title = ,}",
+    ):
+        with pytest.raises(DataError, match="is not whole"):
+            list(bibtex.entries(cut))

@@ -1,9 +1,11 @@
+import calendar
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from broadsheet.errors import DataError
+from broadsheet.page import saved
 from broadsheet.page.saved import parse_page, read_page
 
 REAL = Path(__file__).parents[3] / "shared" / "page" / "daily-papers.txt"
@@ -121,3 +123,61 @@ def test_the_real_page():
     assert by_title["Visual Jigsaw Post-Training Improves MLLMs"].published == "2025-09-29"
     assert by_title["Dale meets Langevin: A Multiplicative Denoising Diffusion Model"].authors is None
     assert all(len(paper.abstract) > 200 for paper in page.papers)
+
+
+@pytest.mark.parametrize("year", [1896, 1900, 1904, 2000, 2023, 2024, 2100, 2400])
+def test_leap_years_are_those_of_the_calendar(year):
+    assert saved._leap(year) is calendar.isleap(year)
+
+
+def test_a_leap_day_may_be_eight_years_ago():
+    """1900 had none: before 29 February 1904 the last one was in 1896."""
+    found = saved.DATE.fullmatch("Feb 29")
+    assert saved.resolve_date(found, date(1904, 2, 28)) == date(1896, 2, 29)
+    assert saved.resolve_date(found, date(1904, 2, 29)) == date(1904, 2, 29)
+    assert saved.resolve_date(saved.DATE.fullmatch("Mar 1"), date(2025, 3, 1)) == date(2025, 3, 1)
+    assert saved.resolve_date(saved.DATE.fullmatch("Mar 2"), date(2025, 3, 1)) == date(2024, 3, 2)
+    assert saved.resolve_date(saved.DATE.fullmatch("Mar 2, 2031"), date(2025, 3, 1)) == date(2031, 3, 2)
+
+
+def entry(title, abstract=LONG, tail="• 8 authors\n·\nNov 25, 2022\n"):
+    return f"{title}\n{abstract}\n{tail}"
+
+
+def test_titles_at_their_limit_and_abstracts_of_several_lines():
+    """A line starts a new entry where it is shorter than 300 characters and the one before it is not."""
+    page = parse_page("Dec 11, 2024\n" + entry("x" * 300), "page", None, TODAY)
+    assert (page.papers[0].title, page.year_was_given) == ("x" * 300, True)
+    with pytest.raises(DataError, match="too long for a title"):
+        parse_page("Dec 11\n" + entry("x" * 301), "page", None, TODAY)
+    for length, count in ((299, 1), (300, 2)):
+        page = parse_page("Dec 11\n" + entry("One", f"{'x' * length}\nTwo\n{LONG}"), "page", None, TODAY)
+        assert len(page.papers) == count
+        assert page.year_was_given is False
+    page = parse_page("Dec 11\n" + entry("One", f"{'x' * 300}\n{'y' * 300}"), "page", None, TODAY)
+    assert [paper.abstract for paper in page.papers] == [f"{'x' * 300} {'y' * 300}"]
+    assert parse_page("Dec 11\n" + entry("One"), "page", date(2020, 1, 1), TODAY).year_was_given is True
+
+
+def test_a_second_day_on_a_page_and_lines_that_are_out_of_place():
+    text = (
+        "Dec 11, 2024\n"
+        + entry("One", tail="• 8 authors\n·\nNov 25\n")
+        + "Dec 10, 2020\n"
+        + entry("Two", tail="• 1 author\n·\nDec 10 3\n")
+    )
+    page = parse_page(text, "page", None, TODAY)
+    assert [(paper.published, paper.comments) for paper in page.papers] == [("2024-11-25", None), ("2020-12-10", 3)]
+    assert page.as_of == date(2020, 12, 10)
+    for wrong, said in (
+        ("Dec 11\n• 8 authors\n·\nNov 25", "stands where a title is wanted"),
+        ("Dec 11\n" + entry("One", tail="• 8 authors\nNov 25\nmore"), "stands where the date of 'One' is wanted"),
+        ("Dec 11\n" + entry("One", tail="• 8 authors\n·\nFoo 25"), "stands where the date of 'One' is wanted"),
+        ("Dec 11\n" + entry("One", tail="• 8 authors\n·"), "ends in the middle of an entry"),
+        ("Foo 11\n" + entry("One"), "no date of its own"),
+        ("Dec 11 5\n" + entry("One", tail="• 8 authors"), "no date of its own"),
+        ("Dec 11\nOne\n" + LONG, "no line of authors"),
+        (entry("One", tail="• 8 authors") + "Dec 11", "no date of its own"),
+    ):
+        with pytest.raises(DataError, match=said):
+            parse_page(wrong, "page", None, TODAY)

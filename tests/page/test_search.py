@@ -1,4 +1,5 @@
 import math
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broadsheet.errors import InputError
-from broadsheet.lab.registry import entries
+from broadsheet.lab.claims import Claim
+from broadsheet.lab.registry import Entry, ExperimentEntry, entries
 from broadsheet.lab.store import Store
 from broadsheet.page import Catalogue, meaning
 from broadsheet.page.catalogue import ListedPaper
@@ -18,6 +20,8 @@ from broadsheet.page.edition import Edition
 from broadsheet.page.facts import Facts
 from broadsheet.page.names import Names
 from broadsheet.page.search import Words, called, search
+from broadsheet.page.shipped import _sentence, _tested
+from broadsheet.page.spelling import abbreviations
 
 QUERIES = tomllib.loads((Path(__file__).parent / "queries.toml").read_text())
 
@@ -263,3 +267,136 @@ def test_only_vectors_that_changed_are_read_again(home):
     assert edition.search("paper words").by_meaning
     assert edition.search("2306.16922").slugs == ["elm-neuron"]
     assert edition.suggest("paper 0")[0].slug == "paper-0"
+
+
+def test_a_snippet_is_where_most_words_stand_together():
+    filler = "Nothing to see in this part of it at all, as it goes on and on for a while. " * 4
+    text = f"Single delay here. {filler}Then delays of synapses, and synaptic delays. {filler}"
+    paper = ListedPaper("x", "X", summary="A summary of rewards.", abstract=text, tested=["Tested dendrites.", "Tested somas."])
+    found = Words.snippet("synaptic delay", paper, {}, around=40)
+    assert found.startswith("…")
+    assert found.endswith("…")
+    assert "Then \x02delays\x03 of synapses, and \x02synaptic\x03 \x02delays\x03." in found
+    at = text.index("delays of")
+    start = text.rfind(" ", 0, at - 20) + 1
+    end = text.find(" ", at + 80)
+    assert re.sub("[\x02\x03…]", "", found) == text[start:end]
+    assert Words.snippet("single", paper, {}).startswith("\x02Single\x03 delay here.")
+    assert Words.snippet("rewards", paper, {}) == "A summary of \x02rewards\x03."
+    assert Words.snippet("somas", paper, {}) == "Tested \x02somas\x03."
+    assert Words.snippet("dendritc", paper, {"dendritc": "dendrites"}) == "Tested \x02dendrites\x03."
+    for nothing in ("the of", "zebra", "..."):
+        assert Words.snippet(nothing, paper, {}) == ""
+    assert Words.snippet("cat", ListedPaper("x", "X", abstract="A concatenated cat sat; catsup."), {}) == (
+        "A concatenated \x02cat\x03 sat; \x02catsup\x03."
+    )
+
+
+def test_words_that_are_begun_or_mistyped():
+    """One letter of a short word may be wrong, two of a long one; the first is right, rather; the commonest counts."""
+    words = Words(
+        [
+            ListedPaper("a", "neurons hippocampus"),
+            ListedPaper("b", "neurons"),
+            ListedPaper("c", "peurons zebrafish"),
+            ListedPaper("d", "2024"),
+        ]
+    )
+
+    def read(query):
+        return dict(words.search(query).read_as)
+
+    assert read("neurens") == {"neurens": "neurons"}
+    assert read("hipocamps") == {"hipocamps": "hippocampus"}
+    assert read("hipocmps") == {}  # three
+    assert read("zebra") == {}  # it begins a word
+    assert words.search("zebra").all_words == ["c"]
+    assert read("nurons") == {"nurons": "neurons"}
+    assert read("nuerns") == {}  # two letters of a short word
+    assert read("2025") == {}
+    assert read("xyz") == {}
+    assert set(words.search("neuron's").slugs) == {"a", "b"}
+    assert words.count("neurons") == words.count("Neuron") == 2
+    assert words.count("zebra") == 0
+
+
+def test_a_word_with_hyphens_is_also_one_word_and_its_longer_parts():
+    papers = [
+        ListedPaper("joined", "Postsynaptic"),
+        ListedPaper("apart", "Post synaptic"),
+        ListedPaper("part", "Synaptic"),
+        ListedPaper("post", "Post"),
+    ]
+    words = Words(papers)
+    assert set(words.search("post-synaptic").all_words) == {"joined", "apart"}
+    assert set(words.search("post-synaptic").some_words) == {"part", "post"}
+    assert set(words.search("pre-synaptic").slugs) == {"apart", "part"}  # nobody has it: its long part
+    assert words.search("an-of").slugs == []
+
+
+def test_similar_papers_share_the_rarest_words():
+    papers = [ListedPaper("a", "Delays of zebrafish"), ListedPaper("b", "Zebrafish"), ListedPaper("c", "Delays", topics=["zebrafish"]),
+              ListedPaper("d", "Delays"), ListedPaper("e", "Delays"), ListedPaper("f", "fish fish")]  # fmt: skip
+    words = Words(papers)
+    assert words.similar(papers[0], 9)[:2] in (["c", "b"], ["b", "c"])
+    assert set(words.similar(papers[0], 9)) == {"b", "c", "d", "e"}
+    assert len(words.similar(papers[0], 2)) == 2
+    assert words.similar(ListedPaper("x", "Nothing of it"), 5) == []
+
+
+def test_of_equal_scores_those_that_came_first_and_no_more_than_asked_for():
+    words = Words([ListedPaper(f"p{k}", "delay") for k in range(30)] + [ListedPaper("best", "delay delay")])
+    assert words.search("delay", 3).slugs == ["best", "p0", "p1"]
+    assert len(words.search("delay").slugs) == 31
+    words.update([ListedPaper("p0", "other"), ListedPaper("p1", "delay")])
+    assert words.search("delay", 3).slugs == ["best", "p1", "p2"]  # as it was
+    assert words.search("other").scores == {"p0": pytest.approx(words.search("other").scores["p0"])}
+    many = Words([ListedPaper(f"p{k}", f"delay{k:03}") for k in range(45)] + [ListedPaper("often", "delay044 x")])
+    assert len(many.search("delay", 99).slugs) == 41  # forty words that begin so, the commonest among them
+    assert "often" in many.search("delay", 99).slugs
+
+
+def test_an_author_counts_where_the_word_stands_among_authors_as_often():
+    """Three texts of a word to one author of it are too many, two are not."""
+    author = ListedPaper("by", "On nothing", names=["Ada Winter"])
+    texts = [ListedPaper(f"t{k}", f"Of {k}", abstract="Winter came.") for k in range(2)]
+    for count, wanted in ((1, ["by"]), (2, [])):
+        papers = [author, *texts[:count]]
+        assert called("winter", Names(papers), Words(papers)) == wanted
+    papers = [author, *texts]
+    assert called("ada winter", Names(papers), Words(papers)) == ["by"]
+    assert search(papers, "winter", 1)[0][0].slug in ("t0", "t1")
+    assert len(search([ListedPaper(f"p{k}", "delay") for k in range(30)], "delay")) == 20
+
+
+def test_what_an_abbreviation_stands_for_is_looked_for_where_two_agree():
+    def paper(slug, text):
+        return ListedPaper(slug, slug, abstract=text)
+
+    said = [
+        paper("one", "We use long short neurons (LSNs)."),
+        paper("two", "A long short neuron (LSN)."),
+        paper("three", "The long short neuron."),
+    ]
+    assert set(Words(said).search("LSN").all_words) == {"one", "two", "three"}
+    assert set(Words(said[1:]).search("LSN").all_words) == {"two"}
+    far = f"Long short neuron {'x ' * 60}(LSN)"
+    assert dict(abbreviations(far)) == {}
+    assert dict(abbreviations("a (B), the Big Cat (BC), one (Bc)")) == {"bc": "big cat"}
+
+
+def test_sentences_of_what_is_tested():
+    assert [_sentence(text) for text in (" why not", "It is so.", "ha!", "so?", "é")] == [
+        "Why not.",
+        "It is so.",
+        "Ha!",
+        "So?",
+        "É.",
+    ]
+    made = ExperimentEntry("one", "does it", {}, {}, (Claim("C1", "it does", kind="paper", untested="x"),))
+    bare = ExperimentEntry("two", "", {}, {}, ())
+    entry = Entry(
+        {"notes": ["a note"]}, "x", {"one": made, "two": bare}, untested=(Claim("U", "it flies", kind="paper", untested="x"),)
+    )
+    assert _tested(entry) == ["Does it. It does.", "It flies.", "A note."]
+    assert _tested(Entry({}, "x", {})) == []

@@ -1,7 +1,8 @@
 import json
 import threading
-from datetime import date
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -159,3 +160,138 @@ def test_a_file_that_was_sent_is_called_what_its_sender_calls_it(home, name, tol
         intake.uploaded(b"@misc{x, title = {open", name)
     assert told in str(caught.value)
     assert str(home) not in str(caught.value)
+
+
+class Given:
+    """Stands in for arXiv's client; what it is asked, and answers without end."""
+
+    def __init__(self, **options):
+        Given.options = options
+
+    def results(self, search):
+        Given.search = search
+        for k in range(1000):
+            yield SimpleNamespace(
+                title=f"Paper {k}", summary="S", authors=[SimpleNamespace(name="A B")], published=datetime(2025, 1, 1, tzinfo=UTC),
+                get_short_id=lambda k=k: f"2501.{k:05}v1",
+            )  # fmt: skip
+
+
+def test_arxiv_is_asked_as_it_wishes(monkeypatch):
+    """No more than a request in three seconds (its terms of use), a hundred papers each, tried again twice."""
+    monkeypatch.setattr("arxiv.Client", Given)
+    found = sources.arxiv_search("cat:cs.NE")
+    assert Given.options == {"page_size": 100, "delay_seconds": 3, "num_retries": 2}
+    assert (Given.search.query, Given.search.max_results, Given.search.sort_by.value) == ("cat:cs.NE", 50, "submittedDate")
+    assert len(found) == sources.MOST == 200
+    assert found[7] == Facts("Paper 7", "2501.00007", "S", 1, ("A B",), "2025-01-01")
+    sources.arxiv_search("x", most=900, endpoint="http://127.0.0.1:9")
+    assert (Given.options["delay_seconds"], Given.search.max_results) == (0, 200)
+    sources.arxiv_ids(["2501.00001", "2501.00001v2", "2501.00003"])
+    assert (Given.search.id_list, Given.search.max_results) == (["2501.00001", "2501.00003"], 2)
+
+
+def info(**changed):
+    given = {"id": "2306.16922", "title": "A", "summary": "S", "authors": [SimpleNamespace(name="A B"), SimpleNamespace(name=None)],
+             "published_at": datetime(2023, 6, 14, 23, tzinfo=UTC), "comments": 3, "upvotes": 7}  # fmt: skip
+    return SimpleNamespace(**{**given, **changed})
+
+
+def test_the_hub_is_asked_for_a_day_or_the_latest(monkeypatch):
+    asked = []
+
+    class Api:
+        def __init__(self, endpoint=None):
+            asked.append(endpoint)
+
+        def list_daily_papers(self, **options):
+            asked.append(options)
+            return (info() for _ in range(300))
+
+        def list_papers(self, **options):
+            asked.append(options)
+            return (info() for _ in range(300))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert len(sources.hub_daily()) == len(sources.hub_daily(date(2025, 1, 2), "there")) == len(sources.hub_search("q")) == 200
+    assert asked == [
+        None,
+        {"date": None, "limit": 200},
+        "there",
+        {"date": "2025-01-02", "limit": 200},
+        None,
+        {"query": "q", "limit": 200},
+    ]
+    assert sources._from_hub(info()) == Facts("A", "2306.16922", "S", 1, ("A B",), "2023-06-14", 3, 7)
+    bare = SimpleNamespace(id="2306.16922", title="A", summary=None, authors=None, published_at=None)
+    assert sources._from_hub(bare) == Facts("A", "2306.16922")
+    for lacks in ("id", "title"):
+        with pytest.raises(SourceError, match="without id or title"):
+            sources._from_hub(info(**{lacks: None}))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What live sources are asked for; today is 1 February 2025."""
+    found = []
+    for name in ("hub_daily", "hub_search", "arxiv_search", "arxiv_ids"):
+        monkeypatch.setattr(sources, name, lambda given, name=name: found.append((name, given)) or [])
+
+    class Today(date):
+        @classmethod
+        def today(cls):
+            return cls(2025, 2, 1)
+
+    monkeypatch.setattr(intake, "date", Today)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "as_of", "call", "name", "day"),
+    [
+        ("daily", None, ("hub_daily", None), "hub", date(2025, 2, 1)), ("daily", date(2025, 1, 5), ("hub_daily", date(2025, 1, 5)), "hub", date(2025, 1, 5)),
+        ("daily:2025-01-07", None, ("hub_daily", date(2025, 1, 7)), "hub", date(2025, 1, 7)),
+        ("daily:2025-01-07", date(2025, 1, 5), ("hub_daily", date(2025, 1, 7)), "hub", date(2025, 1, 7)),
+        ("hub:spikes: all", None, ("hub_search", "spikes: all"), "hub", date(2025, 2, 1)),
+        ("arxiv:cat:cs.NE", date(2025, 1, 5), ("arxiv_search", "cat:cs.NE"), "arxiv", date(2025, 1, 5)),
+        ("arxiv:2306.16922", None, ("arxiv_ids", ["arxiv:2306.16922"]), "arxiv", date(2025, 2, 1)),
+    ],
+)  # fmt: skip
+def test_live_sources_by_their_names(asked, given, as_of, call, name, day):
+    assert intake.read([given], as_of) == (name, [], day)
+    assert asked == [call]
+    assert (intake.live_source(given, as_of) is None) is (call[0] == "arxiv_ids")
+
+
+def test_files_by_what_they_hold(asked, tmp_path, monkeypatch):
+    def read(text, name="list.txt", as_of=None):
+        (tmp_path / name).write_text(text)
+        asked.clear()
+        return intake.read([str(tmp_path / name)], as_of)
+
+    assert read("2306.16922 2306.16923\n2306.16924") == ("arxiv", [], date(2025, 2, 1))
+    assert asked == [("arxiv_ids", ["2306.16922", "2306.16923", "2306.16924"])]
+    read("arXiv: 2306.16922 [cs.NE]\n\narXiv 2306.16923\n")
+    assert asked == [("arxiv_ids", ["arXiv: 2306.16922 [cs.NE]", "arXiv 2306.16923"])]
+    assert read('{"title": "A"}', "a.jsonl", date(2025, 1, 5)) == ("page", [Facts("A")], date(2025, 1, 5))
+    source, papers, day = read("<html><article><h3>A paper</h3></article></html>", "a.html", date(2024, 5, 1))
+    assert (source, [paper.title for paper in papers], day) == ("page", ["A paper"], date(2024, 5, 1))
+    monkeypatch.setattr(intake, "MOST_IDS", 3)
+    read("2306.16922 2306.16923")
+    assert len(asked[0][1]) == 2
+    with pytest.raises(InputError, match="not a saved"):
+        read("2306.16922\n2306.16923\n2306.16924")
+    for wrong, told in ((["a.txt", "b.txt"], "one file or source at a time"), (["hub:x", "daily"], "one file or source at a time"),
+                        (["kind:x"], "kind:x")):  # fmt: skip
+        with pytest.raises(InputError, match=told):
+            intake.read(wrong)
+    for name in ("daily", "hub", "arxiv", "x:y"):
+        assert (intake.live_source(name) is None) is (name != "daily")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.JSONL", "page"), ("a.html", "page"), ("", "page")])
+def test_what_a_browser_sends_is_read_by_its_name(home, asked, name, kind):
+    content = b'{"title": "A paper"}' if name == "a.JSONL" else b"<html><article><h3>A paper</h3></article></html>"
+    source, papers, day = intake.uploaded(content, name, date(2025, 1, 5))
+    assert (source, [paper.title for paper in papers], day) == (kind, ["A paper"], date(2025, 1, 5))
+    assert not list((home / "scratch").iterdir())
