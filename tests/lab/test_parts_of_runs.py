@@ -136,7 +136,7 @@ def test_a_process_knows_its_precision_its_device_and_whom_it_trusts(given, name
 
 
 def test_cores_are_shared_out_among_processes(monkeypatch):
-    monkeypatch.setattr(local.os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
+    monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4} if pid == 0 else {9}, raising=False)
     made = LocalExecutor(2)
     assert LocalExecutor(0).processes == 1
     assert LocalExecutor(1)._free_cores() == set()

@@ -285,7 +285,6 @@ def _merge(paper: ListedPaper, source: str, facts: dict[str, Any], own: Mapping[
     """
     if own is None:
         paper.title = facts["title"]
-        paper.arxiv = paper.arxiv or facts.get("arxiv")
     for name in ("published", "authors"):
         value = facts.get(name)
         if value and (name not in said or source == "page"):
