@@ -30,6 +30,8 @@ def test_a_backup_restores_the_same_in_either_database(toy, store, tmp_path, mon
     assert {name: count for name, count in counts.items() if count} == {
         "jobs": 1, "papers": 2, "runs": 2, "verifications": 1, "sightings": 2,
     }  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert "Ünïcode 中文".encode() in archive.read("tables/papers.jsonl")  # as a person reads it
     with pytest.raises(InputError, match="already"):
         backup(store, tmp_path / "all.zip")
     with pytest.raises(InputError, match="not empty"):
