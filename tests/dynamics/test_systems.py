@@ -29,6 +29,7 @@ from broadsheet.dynamics import (
 from broadsheet.dynamics.interactions import Shared, Wiring
 from broadsheet.dynamics.interfaces import Poly, Y
 from broadsheet.dynamics.learners import Loss, Market, TargetLearner
+from broadsheet.dynamics.phases import Clock, Kuramoto, Ticks
 from broadsheet.dynamics.system import common_dt, fixed, split, trainable
 from broadsheet.errors import CompositionError, EventOverflowError, InputError
 
@@ -72,6 +73,9 @@ COMPOSED = {
     "learner": lambda: learner(eqx.nn.Linear(1, 1, key=KEY), optax.sgd(0.1)),
     "Loss": lambda: Loss(lambda b, y: (b - y) ** 2),
     "Shared": lambda: Shared((Wiring(), Wiring())),
+    "Clock": lambda: Clock(),
+    "Ticks": lambda: Ticks(Clock()),
+    "Kuramoto": lambda: Kuramoto(jnp.zeros(2), 1.0),
     "TargetLearner": lambda: TargetLearner(eqx.nn.Linear(1, 1, key=KEY), 0.1),
 }
 

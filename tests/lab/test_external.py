@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from broadsheet.errors import DataError, InputError
 from broadsheet.lab import growth
 from broadsheet.lab.engine import execute, metrics_table, plan
 from broadsheet.lab.external import load_repository
-from broadsheet.lab.identity import repository_hash
+from broadsheet.lab.identity import code_hash, repository_hash
 from broadsheet.lab.jobs import Jobs
 from broadsheet.lab.ledger import scale
 from broadsheet.lab.messages import JobSpec
@@ -249,6 +250,8 @@ def test_an_entry_as_it_comes(tmp_path):
     assert (made.summary, made.presets, made.variants, made.fields) == ("", {"quick": {}}, {"mean": {}}, ())
     assert (made.deterministic, made.exclusive) == (True, False)  # no command takes a seed
     assert made.command == {"commands": {"system": "run {out}", "mean": "mean {out}"}, "folder": str(place), "timeout": 600.0}
+    again = {name: made.command[name] for name in reversed(made.command)}
+    assert code_hash(entry, made) == code_hash(entry, replace(made, command=again))  # whatever their order
     (claim,) = made.claims
     assert (claim.kind, claim.where, claim.ablations, claim.nulls, claim.seeds) == ("paper", "", (), ("mean",), 3)
     assert (claim.checks[0].metric, claim.checks[0].sense, claim.checks[0].value) == ("a", "at_least", 1.0)

@@ -465,8 +465,10 @@ def test_a_piece_of_work_on_a_cluster_sends_what_it_finds_and_leaves_nothing(hom
             for event in (messages.Begun("a", "system", 100), messages.Progress("a", 0.5), messages.Written("a", str(made), 1.0),
                           messages.Painted("f", "p", "c"), messages.Ended("done")):  # fmt: skip
                 send(task, event)
+            assert cancelled == []
             stop.set()
             send(task, messages.Progress("a", 0.75))
+            assert cancelled[0] is task
             task.state, task.message = "done", "well"
 
         def cancel(self, task):
@@ -481,8 +483,7 @@ def test_a_piece_of_work_on_a_cluster_sends_what_it_finds_and_leaves_nothing(hom
     assert [owner for owner, *_ in queue] == [7] * 4
     assert [json.loads(text)["kind"] for _, text, _ in queue] == ["start", "progress", "run", "progress"]
     assert [content is None for *_, content in queue] == [True, True, False, True]
-    assert len(cancelled) >= 1
-    assert ran[0].disposable is True
+    assert (ran[0].disposable, spec().disposable, spec().scratch, spec().figures) == (True, False, "", None)
     assert Path(ran[0].scratch).parent == home / "cluster" / "scratch"
     assert not Path(ran[0].scratch).exists()
 

@@ -358,3 +358,21 @@ def test_jobs_whose_end_could_not_be_written_are_let_go(home, monkeypatch):
     with store.session() as session:
         session.get(Job, silent).updated -= timedelta(seconds=61)
     assert jobs.tidy() == 1
+
+
+def test_jobs_as_they_come_are_shown_by_the_hundred(home):
+    """And wait with priority 0: after those above it, before those below."""
+    jobs = Jobs(Store())
+    plain, below, above = (
+        jobs.queue(COIN),
+        jobs.queue(replace(COIN, seeds=(1,)), -0.5),
+        jobs.queue(replace(COIN, seeds=(2,)), 0.5),
+    )
+    assert [jobs.claim().id for _ in range(3)] == [above, plain, below]
+    with jobs.store.session() as session:
+        session.add_all(
+            Job(row={"slug": "a"}, state="done", created=job.created, updated=job.updated, message="")
+            for job in [jobs.job(plain)] * 110
+        )
+    assert len(jobs.recent()) == 100
+    assert len(jobs.recent(200)) == 113

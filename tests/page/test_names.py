@@ -200,3 +200,10 @@ def test_as_many_words_and_letters_as_a_query_may_have():
     assert names.authored(f"{long} more") == []
     assert names.named("y" * 600) == ["x"]
     assert names.named("y" * 601) == []
+
+
+def test_initials_together_stand_for_a_name_and_an_initial_and_for_first_names_alone_nothing():
+    names = Names([ListedPaper("x", "X", names=["John M. Smith"]), ListedPaper("y", "Y", names=["Grace Mary K. Hwang"])])
+    assert names.authored("JM Smith") == names.authored("John Matthew Smith") == ["x"]
+    assert names.authored("Mary Kate Hwang") == ["y"]
+    assert names.authored("mary kate") == []  # a first name does not make the other word one

@@ -342,6 +342,10 @@ def test_similar_papers_share_the_rarest_words():
     assert set(words.similar(papers[0], 9)) == {"b", "c", "d", "e"}
     assert len(words.similar(papers[0], 2)) == 2
     assert words.similar(ListedPaper("x", "Nothing of it"), 5) == []
+    held = {"zebras": 2, "yaks": 3, "xylophones": 4, "walruses": 5}
+    counted = Words([ListedPaper(f"{word}{k}", word) for word, count in held.items() for k in range(count)])
+    found = counted.similar(ListedPaper("x", " ".join(held)), 99)
+    assert {slug.rstrip("0123456789") for slug in found} == {"zebras", "yaks", "xylophones"}  # three words at the most
 
 
 def test_of_equal_scores_those_that_came_first_and_no_more_than_asked_for():
