@@ -391,6 +391,7 @@ def test_an_edition_reads_what_readers_did_after_a_while(home, monkeypatch):
 
     now = [100.0]
     monkeypatch.setattr("broadsheet.page.edition.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("broadsheet.page.edition.standings", lambda store: {})
     store = Store()
     Catalogue(store).add("hub", [Facts("First"), Facts("Second")], date(2025, 1, 1))
     made, without = Edition(store), Edition(store, readers=False)
