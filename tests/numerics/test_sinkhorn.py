@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 
 from broadsheet.errors import InputError
+from broadsheet.numerics.scaled_sinkhorn import scaled_sinkhorn
 from broadsheet.numerics.sinkhorn import half_squared, plan_of, sinkhorn, sinkhorn_divergence
 
 GIVEN = json.loads((Path(__file__).parents[1] / "references" / "hmmrnn.json").read_text())["divergence"]
@@ -92,6 +94,33 @@ def test_weights_marginals_and_gradients():
     assert cost == pytest.approx((plan * costs).sum() + 0.2 * relative.sum(), abs=1e-12)
     assert np.allclose(to_costs, plan, atol=1e-12)
     assert np.allclose(to_a, found.f, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_scalings_of_a_kernel_find_the_potentials_of_a_plain_loop(scale):
+    """Also where the farthest pair costs a thousand epsilon, whose kernel is zero in single precision."""
+    rng = np.random.default_rng(0)
+    x, y = scale * rng.standard_normal((40, 2)), scale * (rng.standard_normal((30, 2)) + 1)
+    costs = ((x[:, None] - y) ** 2).sum(-1) / 2
+    a, b = (weights / weights.sum() for weights in (rng.random(40), rng.random(30)))
+    a[3], b[5] = 0, 0
+    a, b = a / a.sum(), b / b.sum()
+    with np.errstate(divide="ignore"):
+        log_a, log_b, f, g = np.log(a), np.log(b), np.zeros(40), np.zeros(30)
+    epsilon = costs.max()
+    for _ in range(4000):
+        epsilon = max(1.0, 0.8 * epsilon)
+        f = -epsilon * logsumexp(log_b + (g - costs) / epsilon, axis=1)
+        g = -epsilon * logsumexp(log_a[:, None] + (f[:, None] - costs) / epsilon, axis=0)
+    found = scaled_sinkhorn(*(jnp.asarray(each, jnp.float32) for each in (costs, a, b)), sweeps=4000, tolerance=1e-5)
+    plan, wanted = (
+        a[:, None] * b * np.exp(f_[:, None] + g_ - costs) for f_, g_ in ((np.asarray(found.f, float), found.g), (f, g))
+    )
+    np.testing.assert_allclose(plan, wanted, atol=2e-3 / costs.size)
+    np.testing.assert_allclose(plan.sum(axis=0), b, atol=1e-5)
+    assert np.abs(plan.sum(axis=1) - a).sum() < 1e-3
+    assert found.row_error < 1e-3
+    assert float(found.cost) == pytest.approx(a @ f + b @ g, rel=1e-5)
 
 
 def test_any_cost_and_its_gradient():

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from broadsheet.errors import InputError
 from broadsheet.numerics import generator
-from broadsheet.numerics.sinkhorn import sinkhorn
+from broadsheet.numerics.scaled_sinkhorn import scaled_sinkhorn
 from broadsheet.transport.drift_regression import DriftRegressor, Nystrom
 from broadsheet.transport.reference_processes import Drift, ReferenceSDE, Transitions, euler_paths, grid, transitions
 
@@ -107,6 +107,8 @@ class GaussianBridge(eqx.Module):
 
     def coupling(self) -> Float[np.ndarray, "n m"]:
         """Weight of each pair of points; the sum is 1."""
+        if len(self.rows) == 1:  # all points, in their order
+            return np.exp(np.asarray(self.log_plan[0]))
         made = np.zeros((len(self.x0), len(self.x1)))
         for rows, columns, plan in zip(np.asarray(self.rows), np.asarray(self.columns), np.asarray(self.log_plan), strict=True):
             r, c = np.flatnonzero(rows >= 0), np.flatnonzero(columns >= 0)
@@ -144,13 +146,18 @@ def _bridge_drift(bridge: GaussianBridge, x: Array, times: Array) -> Array:
 
 def _costs(moments: Transitions, y: Float[Array, "m d"]) -> Float[Array, "n m"]:
     """Minus the log density of ending in y."""
-    factor = jnp.linalg.cholesky(moments.covariance)
+    mean, factor = moments.mean[-1], jnp.linalg.cholesky(moments.covariance)
+    unit = jnp.broadcast_to(jnp.eye(mean.shape[1], dtype=factor.dtype), factor.shape)
+    whiten = jax.scipy.linalg.solve_triangular(factor, unit, lower=True)
+    centre = y.mean(0)
+    y, mean = y - centre, mean - centre
 
-    def of_one(m: Array, L: Array) -> Array:
-        white = jax.scipy.linalg.solve_triangular(L, (y - m).T, lower=True)
-        return (white**2).sum(0) / 2 + jnp.log(jnp.diagonal(L)).sum() + len(m) * jnp.log(2 * jnp.pi) / 2
+    def add(square: Array, row: Array) -> tuple[Array, None]:  # of the factors' inverses; no array beside the costs is needed
+        return square + (row @ y.T - (row * mean).sum(1)[:, None]) ** 2, None
 
-    return jax.vmap(of_one)(moments.mean[-1], factor)
+    square, _ = jax.lax.scan(add, jnp.zeros((len(mean), len(y)), y.dtype), jnp.swapaxes(whiten, 0, 1))
+    constant = jnp.log(jnp.diagonal(factor, axis1=1, axis2=2)).sum(1) + y.shape[1] * jnp.log(2 * jnp.pi) / 2
+    return square / 2 + constant[:, None]
 
 
 @eqx.filter_jit
@@ -178,7 +185,7 @@ def _grouped_plan(moments: Transitions, x1: Array, rows: Array, columns: Array) 
         a, b = a.astype(x1.dtype), b.astype(x1.dtype)
         costs = _costs(part, x1[c])
         costs = costs - costs.min()
-        found = sinkhorn(costs, a, b, epsilon=1.0, sweeps=SWEEPS, tolerance=1e-4)
+        found = scaled_sinkhorn(costs, a, b, sweeps=SWEEPS)
         log_plan = jnp.log(a)[:, None] + jnp.log(b) + found.f[:, None] + found.g - costs
         return log_plan, jnp.log(b) + found.g, found.row_error
 
