@@ -33,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     known = ledger.latest(list(entries()))
     pages = {"papers/index.md": papers_page(known), "benchmarks.md": benchmarks_page(), "guide/commands.md": commands_page()}
     pages["claims.css"] = reading.STYLES.read_text()
-    pages |= {path: curves.svg(one) for path, one in cost_curves().items()}
+    pages |= {path: curves.svg(one) for of_one in cost_curves().values() for path, one in of_one.items()}
     pages |= {f"papers/{slug}.md": paper_page(entry, known.get(slug)) for slug, entry in entries().items()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -138,20 +138,18 @@ def benchmarks_page() -> str:
         for file in files:
             name = file.name.split(".")[0]
             lines += comparison_table(name, json.loads(file.read_text()))
-            for path, one in cost_curves().items():
-                if path.startswith(f"benchmarks/{name}.{device}."):
-                    lines += [f"![{one.caption}]({path})", "", f"*{one.caption}*", ""]
+            for path, one in cost_curves()[file.stem].items():
+                lines += [f"![{one.caption}]({path})", "", f"*{one.caption}*", ""]
     return "\n".join(lines)
 
 
 @cache
-def cost_curves() -> dict[str, curves.Curve]:
-    """The path of its picture -> a curve of cost, of all comparisons."""
-    found = {}
-    for file in sorted((DOCS / "benchmarks").glob("*.json")):
-        for k, one in enumerate(curves.curves(json.loads(file.read_text()))):
-            found[f"benchmarks/{file.stem}.{k}.svg"] = one
-    return found
+def cost_curves() -> dict[str, dict[str, curves.Curve]]:
+    """Of each comparison's file, the path of a picture -> its curve of cost."""
+    return {
+        file.stem: {f"benchmarks/{file.stem}.{k}.svg": one for k, one in enumerate(curves.curves(json.loads(file.read_text())))}
+        for file in sorted((DOCS / "benchmarks").glob("*.json"))
+    }
 
 
 def comparison_table(name: str, data: dict[str, Any]) -> list[str]:

@@ -496,18 +496,25 @@ def _many(rule: Rule, config: Crystal, key: Any, delay: float, duration: float, 
 
 @crystals.figure
 def snapshots(runs: Runs):
-    """The crystals, particles that walls hold at their density, and the radial distributions of both."""
+    """The crystals, particles that walls hold at their density, as they are and larger, and the radial distributions."""
     data = runs["system"].arrays
     fig, axes = figure(len(data["radii"]) + 1, width=3.2)
-    for axis, radius, points, held in zip(axes, data["radii"], data["system_final"], data["density_final"], strict=False):
-        for name, found, colour in (("walls alone", held, CONTROL_COLOUR), ("crystal", points, SYSTEM_COLOUR)):
-            axis.plot(*(found - found.mean(axis=0)).T, "o", color=colour, ms=4, label=name)
+    marks = {
+        "density": ("walls alone", CONTROL_COLOUR, {"marker": ".", "ms": 3}),
+        "larger": ("larger, in walls", COLOURS[3], {"marker": "s", "ms": 4, "mfc": "none"}),
+        "system": ("crystal", SYSTEM_COLOUR, {"marker": "o", "ms": 4}),
+    }
+    for k, (axis, radius) in enumerate(zip(axes, data["radii"], strict=False)):
+        for arm, (name, colour, mark) in marks.items():
+            points = data[f"{arm}_final"][k]
+            axis.plot(*(points - points.mean(axis=0)).T, ls="none", color=colour, label=name, **mark)
         axis.set_aspect("equal")
-        axis.margins(y=0.3)  # room for the legend
+        axis.margins(y=0.4)  # room for the legend
         label(axis, "x (d)", "y (d)", f"programmed radius {radius:g} d", legend=bool(radius == data["radii"][0]))
     for radius, curve, colour in zip(data["radii"], data["system_g"], COLOURS, strict=False):
         axes[-1].plot(data["r"], curve, color=colour, label=f"R = {radius:g} d")
     axes[-1].plot(data["r"], data["density_g"][0], color=CONTROL_COLOUR, label=f"walls alone, {data['radii'][0]:g} d")
+    axes[-1].plot(data["r"], data["larger_g"][0], color=COLOURS[3], ls="--", label=f"larger, {data['radii'][0]:g} d")
     label(axes[-1], "distance (d)", "g(r)")
     return fig
 
