@@ -11,7 +11,7 @@ import gzip
 import pickle
 import tempfile
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import equinox as eqx
@@ -608,12 +608,14 @@ def minima(runs: Runs):
 def ranks(runs: Runs):
     """Each potential's force error against how far above the minimum its relaxations end."""
     data = runs["system"].arrays
-    fig, axis = figure(width=5.0, height=3.8)
+    fig, axis = figure(width=6.4, height=3.8)
+    marks = zip(cycle("sD^vP*X"), cycle(COLOURS[1:]), strict=False)
     for name in (name for name in KINDS if f"{name}_force" in data and f"{name}_excess" in data):
         x, y = data[f"{name}_force"].mean(), np.median(np.nan_to_num(data[f"{name}_excess"], nan=np.inf))
+        mark, colour = ("o", SYSTEM_COLOUR) if name == "system" else next(marks)
         if np.isfinite(y):
-            axis.plot(x, max(y, 0.1), "o", color=SYSTEM_COLOUR if name == "system" else CONTROL_COLOUR)
-            axis.annotate(KINDS[name], (x, max(y, 0.1)), xytext=(3, 3), textcoords="offset points", fontsize="x-small")
+            axis.plot(x, max(y, 0.1), mark, color=colour, label=KINDS[name])
     axis.set_yscale("log")
     label(axis, "force RMSE (meV/Å)", "median energy above the minimum\n(meV/atom)", legend=False)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
     return fig
