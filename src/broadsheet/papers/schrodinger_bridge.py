@@ -199,7 +199,7 @@ class Population:
         Claim("S3b", "so are they where drifts are fitted in turns, as the authors do", kind="paper",
               where="abstract; Lotka-Volterra", ablation="linear", null=("splines", "shooting"), seeds=8, grows="outer",
               checks=[at_least("turned_ratio", 2.0)],
-              reason="1.8 over eight seeds, where entropic transport reaches 3.1: the noise is small against the way, and "
+              reason="1.7 over eight seeds, where entropic transport reaches 3.1: the noise is small against the way, and "
               "drifts fitted where paths went say little of where they should go. The equations fitted to the means reach "
               "3.2."),
         Claim("S5", "the misfit of paths falls over the turns", kind="check",
