@@ -431,7 +431,8 @@ def springs_to(structure: Any, training: list, temperature: float) -> Springs:
                   at_most("log_unseen_mae", {"quick": np.log(0.95)}, minus="uniform")],
               reason="Over eight seeds it errs 47 and 27 % less than without exchange, and as much as with envelopes alone: "
               "1 % more on molecules trained on, 2 % less on others. On the first a pair table errs 9 % less than the "
-              "attention."),
+              "attention. After four times the steps, on one seed, all four bounds are met: 7 and 17 % less than envelopes "
+              "alone, and 43 % less than the pair table on the first."),
     ],
     cost=40.0,
 )  # fmt: skip
