@@ -52,6 +52,8 @@ def test_sizes_are_those_that_the_page_lists():
     assert sorted(transip.SIZES) == ["standard", "tiny"]
     assert sorted(escaip.SIZES) == ["L", "M", "S", "small", "tiny"]
     assert [(transip.SIZES[name].width, transip.SIZES[name].blocks) for name in ("standard", "tiny")] == [(128, 4), (64, 3)]
+    whole = transip.TransformerConfig()
+    assert (whole.width, whole.blocks, whole.heads, whole.multiplier) == (384, 8, 8, 4)
     small, tiny = escaip.SMALL, escaip.TINY
     assert (small.width, small.blocks, small.heads, small.frequencies) == (64, 2, 4, (5, 3, 1, 3, 4))
     assert (small.basis, small.basis_width, small.atom_width, small.order_width) == (96, 64, 32, 16)

@@ -97,3 +97,8 @@ def test_aligned_starts():
     np.testing.assert_allclose(s, [7, 7, 7, 1, 1, 1])
     with pytest.raises(InputError, match="rank 7"):
         low_rank_net(0, D, D, 7, 1.0)
+
+
+def test_a_net_that_does_not_move_is_given_up_after_a_hundred_thousand_steps():
+    found = train_linear(LinearNet(jnp.eye(2), jnp.ones(2)), jnp.array([3.0, 0.0]), rate=0.0)
+    assert (int(found.steps), float(found.loss)) == (100_000, 2.5)

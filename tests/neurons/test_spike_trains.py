@@ -148,3 +148,12 @@ def test_irregularity_and_rates_by_hand():
             SpikeTrains(np.zeros(0), np.zeros(0, int), 1, duration)
     with pytest.raises(InputError, match=r"dt = 0\.0"):
         made.to_dense(dt=0.0)
+
+
+def test_sparse_arrays_are_opened_up_to_eight_bytes_an_entry(tmp_path, monkeypatch):
+    sparse.save_npz(tmp_path / "s.npz", sparse.csr_array(np.eye(3, 4)))
+    monkeypatch.setattr("broadsheet.neurons.spike_trains.MAX_DENSE", 8 * 12)
+    np.testing.assert_array_equal(read_dense(tmp_path / "s.npz"), np.eye(3, 4))
+    monkeypatch.setattr("broadsheet.neurons.spike_trains.MAX_DENSE", 8 * 12 - 1)
+    with pytest.raises(DataError, match=r"\(3, 4\); that needs more"):
+        read_dense(tmp_path / "s.npz")
