@@ -152,7 +152,7 @@ def _costs(moments: Transitions, y: Float[Array, "m d"]) -> Float[Array, "n m"]:
     centre = y.mean(0)
     y, mean = y - centre, mean - centre
 
-    def add(square: Array, row: Array) -> tuple[Array, None]:  # of the factors' inverses; no array beside the costs is needed
+    def add(square: Array, row: Array) -> tuple[Array, None]:  # rows of the factors' inverses
         return square + (row @ y.T - (row * mean).sum(1)[:, None]) ** 2, None
 
     square, _ = jax.lax.scan(add, jnp.zeros((len(mean), len(y)), y.dtype), jnp.swapaxes(whiten, 0, 1))
