@@ -228,7 +228,7 @@ class Smoothness:
               reason="By one neighbour on one seed: a shorter cutoff, of 3 Å in place of 4 and ranks, is as continuous "
               "and leaves 10, 6 and 6 neighbours."),
     ],
-    cost=10.0,
+    cost=30.0,
 )  # fmt: skip
 def smoothness(config: Smoothness, key, log: Log) -> Report:
     """Largest change between neighbouring points of a scan, with twice the points over once: 1/2 if smooth, 1 if it jumps."""
@@ -434,7 +434,7 @@ def springs_to(structure: Any, training: list, temperature: float) -> Springs:
               "attention. After four times the steps, on one seed, all four bounds are met: 7 and 17 % less than envelopes "
               "alone, and 43 % less than the pair table on the first."),
     ],
-    cost=40.0,
+    cost=150.0,
 )  # fmt: skip
 def molecular(config: Molecules, key, log: Log) -> Report:
     """Errors on unseen frames and unseen molecules, an arm a network; drift of the total energy in microcanonical dynamics."""
@@ -670,7 +670,7 @@ def _filled(net: EScAIP, shapes: EScAIP, basis_width: int) -> EScAIP:
               reason="Over eight seeds more attention errs 1 % more than as many parameters in the feed-forward layers and 2 "
               "% less than in the basis, with intervals of 6 and 5 %: at this size it does not matter where they are."),
     ],
-    cost=20.0,
+    cost=70.0,
 )  # fmt: skip
 def parameters(config: Parameters, key, log: Log) -> Report:
     """Errors of networks that differ in where their parameters are."""
@@ -739,7 +739,7 @@ class Cost:
         Claim("C7c", "and takes a fifth of the memory", kind="paper", where="abstract", published="5 times less",
               untested="needs the same potentials of the same error on one GPU"),
     ],
-    cost=10.0,
+    cost=25.0,
 )  # fmt: skip
 def scaling(config: Cost, key, log: Log) -> Report:
     """Growth of time with four times as many atoms, by a fit of its logarithm to theirs; PaiNN and all pairs beside it."""

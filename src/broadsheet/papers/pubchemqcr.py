@@ -307,7 +307,7 @@ class Leak(Learning):
               reason="Other relaxations of the tested molecules are enough to flatter: 0.38 of the error by molecule over "
               "three seeds, and by frame 0.19."),
     ],
-    cost=12.0,
+    cost=30.0,
 )  # fmt: skip
 def splits(config: Leak, key, log: Log) -> Report:
     """Test errors of SchNet, split by molecule, by trajectory and by frame, over those by molecule."""
@@ -436,7 +436,7 @@ AMONG = 20_000
               "alike than by force errors twice, between 0 and 0.42 over eight seeds; rankings by relaxations agree with "
               "each other 0.12 less as well: what is missing may be noise of the relaxations."),
     ],
-    cost=35.0,
+    cost=130.0,
 )  # fmt: skip
 def potentials(config: Potentials, key, log: Log) -> Report:
     """Errors on unseen molecules and relaxations of them, an arm a network or what it learned from, and how both rank them."""

@@ -317,7 +317,7 @@ class Pretraining:
               checks=[at_most("peak_lag", 0, over="count", count=2), at_least("learned_in_expansion", 0.7),
                       at_most("learned_in_expansion", 0.5, of="facts")]),
     ],
-    cost=60.0,
+    cost=150.0,
 )  # fmt: skip
 def pretraining(config: Pretraining, key, log: Log) -> Report:
     """Loss, effective rank and decay of a tiny language model over its pretraining, and of the same on words without a law.
