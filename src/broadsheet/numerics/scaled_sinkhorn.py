@@ -52,7 +52,7 @@ def scaled_sinkhorn(
     - `epsilon`: strength of the entropy, in units of the cost; on the way to it, it falls by four from the largest cost.
     - `sweeps`: at the last epsilon at most, as long as a potential moves by more than `tolerance` times epsilon.
 
-    **Returns:** potentials whose column sums are exact; `row_error` is of the plan one sweep earlier.
+    **Returns:** potentials whose column sums are exact to rounding; `row_error` is of the plan one sweep earlier.
 
     **Example:**
 
