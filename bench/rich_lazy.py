@@ -30,8 +30,8 @@ comparison = Comparison(
     inputs,
     text="ReLU units, float32. Trials: 32 of 8 steps, 3 outputs at each, 768 rows; rows of images: 50 of 28 steps, 10 outputs at "
     "the last, 500 rows; the last case is long: the cost without Jacobians goes as the square of the number of steps. One backward "
-    "pass an output is what the paper's program does; here its gradients go into one matrix made beforehand. The 1000 units of "
-    "the second case need 3 GB as Jacobians.",
+    "pass an output is what the paper's program does, which joins each gradient to those before, so that they are copied again and "
+    "again; the same passes are shown with one matrix made beforehand as well. 1000 units need 3 GB as Jacobians.",
     agree={"trace": 1e-5, "norm": 1e-5, "form": 1e-5},
     turns=3,
 )
@@ -73,6 +73,11 @@ def jacobians(case, arrays):
     return lambda: values(tangent_kernel(net, x, where=lambda net: net.w_rec, function=call))
 
 
+def refuse_large(case):
+    if case["units"] > 300:
+        raise RuntimeError("minutes in this case")
+
+
 def torch_parts(arrays):
     import torch
 
@@ -91,19 +96,48 @@ def torch_run(w_in, w_rec, w_out, x):
     return torch.stack(outputs)
 
 
-@comparison.side("one backward pass an output (PyTorch)", environment="torch", packages=("torch",))
-def one_by_one(case, arrays):
+def gradients(case, arrays):
+    """A function that gives the gradient of one output after another by the recurrent weights, each by a pass of its own."""
     import torch
 
     w_in, w_rec, w_out, x = torch_parts(arrays)
     w_rec.requires_grad_()
 
-    def run():
+    def each():
         outputs = torch_run(w_in, w_rec, w_out, x.transpose(0, 1)).transpose(0, 1)
-        scalars = (outputs[:, -1] if case["last"] else outputs).reshape(-1)
-        rows = torch.empty(len(scalars), w_rec.numel())
-        for k, scalar in enumerate(scalars):
-            rows[k] = torch.autograd.grad(scalar, w_rec, retain_graph=True)[0].reshape(-1)
+        for scalar in (outputs[:, -1] if case["last"] else outputs).reshape(-1):
+            yield torch.autograd.grad(scalar, w_rec, retain_graph=True)[0].reshape(1, -1)
+
+    return each
+
+
+@comparison.side("the paper's loop (PyTorch)", environment="torch", packages=("torch",))
+def joined(case, arrays):
+    import torch
+
+    refuse_large(case)
+    each = gradients(case, arrays)
+
+    def run():
+        rows = None
+        for gradient in each():
+            rows = gradient if rows is None else torch.cat([rows, gradient])
+        return values(rows @ rows.T)
+
+    return run
+
+
+@comparison.side("one backward pass an output (PyTorch)", environment="torch", packages=("torch",))
+def one_by_one(case, arrays):
+    import torch
+
+    each = gradients(case, arrays)
+    count = case["batch"] * (1 if case["last"] else case["steps"]) * case["outputs"]
+
+    def run():
+        rows = torch.empty(count, case["units"] ** 2)
+        for k, gradient in enumerate(each()):
+            rows[k] = gradient[0]
         return values(rows @ rows.T)
 
     return run
@@ -113,6 +147,7 @@ def one_by_one(case, arrays):
 def per_sample(case, arrays):
     import torch
 
+    refuse_large(case)
     w_in, w_rec, w_out, x = torch_parts(arrays)
 
     def outputs(weights, one):
@@ -135,6 +170,8 @@ def tangents(implementation):
         import jax
         import jax.numpy as jnp
         import neural_tangents as nt
+
+        refuse_large(case)
 
         def apply(weights, x):
             def step(hidden, drive):
@@ -159,5 +196,5 @@ def tangents(implementation):
     return setup
 
 
-for number, name in enumerate(("jacobian contraction", "products with vectors", "structured derivatives"), 1):
+for number, name in enumerate(("jacobian contraction", "products with vectors"), 1):
     comparison.side(f"neural-tangents, {name}", environment="tangents", packages=("neural-tangents", "jax"))(tangents(number))

@@ -53,7 +53,7 @@ def run_kernel(
 ) -> Float[Array, "rows rows"]:
     """The exact tangent kernel of a recurrent network's outputs, by one family of its weights.
 
-    Takes of the order of B² Q n T (T + Q) operations and B Q T n numbers of memory, for B examples with Q = steps x outputs
+    Takes of the order of B² Q n T (T + Q) / 2 operations and B Q T n numbers of memory, for B examples with Q = steps x outputs
     outputs each, T steps and n units: less than by Jacobians (B² Q² n² and B Q n²) wherever T (T + Q) < Q n.
 
     **Arguments:** `recurrent`, `readout`: W and U; `weights`: by which ones; `steps`: the steps whose outputs are looked at,
@@ -76,19 +76,29 @@ def _run_kernel(run: LinearisedRun, recurrent: Array, readout: Array, weights: W
     errors = _errors(run, recurrent, readout, steps)
     # what a weight is multiplied with at each step: the gradient is the sum of outer products of errors with it
     carried = {"recurrent": run.before, "input": run.inputs, "bias": jnp.ones((*run.states.shape[:2], 1))}[weights]
-    flat = errors.reshape(batch, len(steps) * outputs, -1)
+    few = errors.shape[2] < errors.shape[3]
 
-    def row(own: tuple[Array, Array]) -> Array:
-        error, seen = own
-        inner = jnp.einsum("si,bti->bts", seen, carried)
-        spread = jnp.einsum("bts,qsn->bqtn", inner, error)
-        return jnp.einsum("bqz,brz->qbr", spread.reshape(batch, flat.shape[1], -1), flat)
+    def apart(offset: Array) -> Array:
+        """(batch, outputs, outputs): the kernel of each example with the one that comes `offset` later, around the end."""
+        others, seen = jnp.roll(errors, -offset, axis=0), jnp.roll(carried, -offset, axis=0)
+        inner = jnp.einsum("bti,bsi->bts", seen, carried)
+        spread = jnp.einsum("bts,bsz->btz", inner, errors.reshape(batch, errors.shape[1], -1)).reshape(errors.shape)
+        # products a step and then their sum want no copy in another order, but their memory goes as outputs²
+        return jnp.einsum("btqn,btrn->btqr", spread, others).sum(1) if few else jnp.einsum("btqn,btrn->bqr", spread, others)
 
-    return jax.lax.map(row, (errors, carried)).reshape(rows, rows)
+    # the kernel is symmetric: half of the offsets give all pairs
+    offsets = jnp.arange(batch // 2 + 1)
+    blocks = jax.lax.map(apart, offsets)
+    own = jnp.broadcast_to(jnp.arange(batch), blocks.shape[:2])
+    other = (own + offsets[:, None]) % batch
+    pairs = (
+        jnp.zeros((batch, batch, *blocks.shape[2:])).at[other, own].set(jnp.swapaxes(blocks, 2, 3)).at[own, other].set(blocks)
+    )
+    return jnp.swapaxes(pairs, 1, 2).reshape(rows, rows)
 
 
 def _errors(run: LinearisedRun, recurrent: Array, readout: Array, steps: tuple[int, ...]) -> Array:
-    """(batch, steps x outputs, time, units): derivative of each output by the units' currents at each step."""
+    """(batch, time, steps x outputs, units): derivative of each output by the units' currents at each step."""
     batch, time, units = run.states.shape
     outputs = len(readout)
     starts = jnp.asarray(steps)[:, None, None] == jnp.arange(time)[:, None, None, None]
@@ -101,7 +111,7 @@ def _errors(run: LinearisedRun, recurrent: Array, readout: Array, steps: tuple[i
 
     none = jnp.zeros((batch, len(steps) * outputs, units))
     _, errors = jax.lax.scan(back, none, (jnp.moveaxis(run.gain, 1, 0), starts), reverse=True)
-    return jnp.transpose(errors, (1, 2, 0, 3))
+    return jnp.moveaxis(errors, 0, 1)
 
 
 def tangent_kernel(
