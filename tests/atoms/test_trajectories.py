@@ -284,7 +284,8 @@ def test_noise_of_rattled_frames_by_hand():
 def test_records_of_several_databases_in_a_folder(tmp_path):
     (tmp_path / "set").mkdir()
     for part, keys in (("b", ("000000003", "nextid")), ("a", ("000000001", "000000002"))):
-        (write(tmp_path / "set" / part, {key: {"DFT_1st": [record()] * 2} for key in keys}) / "lock.mdb").unlink()
+        made = write(tmp_path / "set" / part, {key: {"DFT_1st": [record()] * 2} for key in keys})
+        assert (made / "lock.mdb").exists()  # LMDB leaves it beside each
     found = read_pubchemqcr(tmp_path / "set", trust=True)
     assert found.names == ("000000001", "000000002", "000000003")
     assert found.trajectory.tolist() == [0, 0, 1, 1, 2, 2]

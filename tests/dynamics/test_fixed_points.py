@@ -150,6 +150,14 @@ def test_newtons_method_halves_its_steps_until_the_speed_falls():
     np.testing.assert_allclose(found.points[:, 0], np.array(ends)[order], rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_moves_by_one_each_step_has_no_fixed_point(dtype):
+    """h + 1, whose Jacobian less 1 is singular: rounding hides at 1e9 that the state moves."""
+    with jax.enable_x64(dtype is np.float64):
+        found = find_fixed_points(lambda h, x: h + 1 + 0 * x, np.zeros((2, 1), dtype), np.zeros(1, dtype), steps=20)
+    assert (len(found.points), found.lost) == (0, 2)
+
+
 def test_eigenvalues_come_largest_first_and_say_how_many_directions_grow():
     sizes = np.diag([0.5, -1.25, 1.0, -3.0])
     found = find_fixed_points(lambda h, x: sizes @ h + 0 * x[0], np.zeros((1, 4)), np.zeros(1), steps=2, newton=1)

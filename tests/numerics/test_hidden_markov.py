@@ -50,33 +50,28 @@ def test_transitions_of_each_step_against_enumeration():
     np.testing.assert_allclose(joint, most)
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_dynamax_says_the_same(scaled):
+def test_dynamax_says_the_same():
     initial, transition = (jnp.log(REFERENCE[name]) for name in ("initial", "transition"))
     emission = jnp.asarray(REFERENCE["emission"])
-    found = jax.jit(smoothed, static_argnames="scaled")(initial, transition, emission, scaled=scaled)
+    found = jax.jit(smoothed)(initial, transition, emission)
     np.testing.assert_allclose(found.states, REFERENCE["smoothed"], atol=1e-9)
     np.testing.assert_allclose(found.transitions, REFERENCE["transitions"], atol=1e-7)
     np.testing.assert_allclose(found.log_likelihood, REFERENCE["log_likelihood"], rtol=1e-12)
-    if not scaled:
-        forward = filtered(initial, transition, emission)
-        np.testing.assert_allclose(np.exp(forward.log_states), REFERENCE["filtered"], atol=1e-9)
-        np.testing.assert_array_equal(likeliest_path(initial, transition, emission)[0], REFERENCE["path"])
+    forward = filtered(initial, transition, emission)
+    np.testing.assert_allclose(np.exp(forward.log_states), REFERENCE["filtered"], atol=1e-9)
+    np.testing.assert_array_equal(likeliest_path(initial, transition, emission)[0], REFERENCE["path"])
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_padding_changes_nothing_and_missing_bins_are_passed_over(scaled):
+def test_padding_changes_nothing_and_missing_bins_are_passed_over():
     rng = np.random.default_rng(1)
     initial, transition = jnp.log(rng.dirichlet(np.ones(2))), jnp.log(rng.dirichlet(np.ones(2), 2))
     emission = rng.normal(size=(5, 2))
     emission[2] = np.nan
     emission = observed(jnp.asarray(emission), jnp.asarray([True, True, False, True, True]))
     np.testing.assert_array_equal(emission[2], 0.0)
-    short = smoothed(initial, transition, emission, scaled=scaled)
+    short = smoothed(initial, transition, emission)
     padded = jnp.concatenate([emission, jnp.zeros((4, 2))])
-    both = jax.vmap(lambda e, n: smoothed(initial, transition, e, n, scaled=scaled))(
-        jnp.stack([padded, padded]), jnp.array([5, 9])
-    )
+    both = jax.vmap(lambda e, n: smoothed(initial, transition, e, n))(jnp.stack([padded, padded]), jnp.array([5, 9]))
     np.testing.assert_allclose(both.states[0, :5], short.states, atol=1e-12)
     np.testing.assert_array_equal(both.states[0, 5:], 0.0)
     np.testing.assert_allclose(both.transitions[0], short.transitions, atol=1e-12)

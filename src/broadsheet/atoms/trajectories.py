@@ -388,7 +388,8 @@ def _isolated(numbers: np.ndarray) -> float:
 def _databases(path: Path) -> list[Path]:
     if path.is_file() or (path / "data.mdb").exists():
         return [path]
-    found = sorted({file.parent if file.name == "data.mdb" else file for file in path.rglob("*.mdb")} | {*path.rglob("*.lmdb")})
+    files = {file.parent if file.name == "data.mdb" else file for file in path.rglob("*.mdb") if file.name != "lock.mdb"}
+    found = sorted(files | {*path.rglob("*.lmdb")})
     if not found:
         raise DataError(f"{path} holds no LMDB (data.mdb, or files that end in .lmdb).")
     return found

@@ -25,6 +25,9 @@ from broadsheet.errors import InputError
 Update = Callable[[Array, Array], Array]
 """State (units,) and input (inputs,) to the next state."""
 
+REACH = 1000
+"""A step of Newton's method goes so many times as far as the state is from 0, plus one, and no further."""
+
 
 class FlatUpdate(eqx.Module):
     """The step of a system as an update of one array, whatever its state is made of (an LSTM's has two parts)."""
@@ -97,7 +100,7 @@ def find_fixed_points(
 
     - `starts` (starts, units); `inputs` (inputs,) for all of them, or (starts, inputs).
     - `steps`, `rate`: of Adam, whose rate falls to a hundredth; it stops where all starts are at fixed points.
-    - `newton`: steps of Newton's method, halved until the speed falls.
+    - `newton`: steps of Newton's method, none longer than `REACH` times `1 + |h|`, halved until the speed falls.
     - `tolerance`: largest speed of a fixed point, as a share of `1 + |h|`; `slow`: the same of a slow point.
     - `merge`: points with one input are one where they differ by less, as a share of `1 + |h|`.
     - `memory`: bytes; `report`: called with the share of starts that are done.
@@ -215,10 +218,13 @@ def _descend(
             h, value = carry
             jacobian = jax.jacfwd(residual)(h, x)
             move = jnp.linalg.solve(jacobian - 1e-9 * jnp.eye(len(h)), -residual(h, x))
-            tried = h + lengths[:, None] * jnp.where(jnp.isfinite(move), move, 0.0)
+            # where the Jacobian is all but singular a step leads to where rounding hides that the state moves: such a step is
+            # cut, and what falls by less than rounding may give is no fall
+            reach = REACH * (1 + jnp.linalg.norm(h)) / jnp.maximum(jnp.linalg.norm(move), 1e-30)
+            tried = h + lengths[:, None] * jnp.where(jnp.isfinite(move), jnp.minimum(reach, 1.0) * move, 0.0)
             values = jax.vmap(q, (0, None))(tried, x)
             k = jnp.nanargmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
-            better = values[k] < value
+            better = values[k] < (1 - 1e-3 * lengths[k]) * value
             return jnp.where(better, tried[k], h), jnp.where(better, values[k], value)
 
         return jax.lax.fori_loop(0, newton, step, (h, q(h, x)))
