@@ -8,9 +8,9 @@ import pytest
 from broadsheet.errors import InputError
 from broadsheet.matter.charmonium import CharmoniumCQM
 from broadsheet.matter.enhancement import effective_range, effective_range_factor, sommerfeld_factor
-from broadsheet.matter.lippmann_schwinger import propagator, stretched_grid
+from broadsheet.matter.lippmann_schwinger import LippmannSchwinger, propagator, stretched_grid
 from broadsheet.matter.measured_cross_sections import GLUEX_2019, power_law, pulls
-from broadsheet.matter.photoproduction import Photoproduction, amplitudes, total, total_energy
+from broadsheet.matter.photoproduction import Photoproduction, amplitudes, total, total_and_slopes, total_energy
 from broadsheet.matter.photoproduction_fit import PhotoproductionFit
 from broadsheet.matter.pomeron import GAMMA, METRIC, NUCLEON_MASS, Pomeron, polarisations, slash, spinors
 from broadsheet.matter.quark_nucleon import QuarkNucleonPotential
@@ -122,6 +122,32 @@ def test_watsons_theorem_and_the_complex_equation():
             full = born[l, k, -1] + np.sum(pair.half_shell_t(energy, l) * g * born[l, k])
             assert waves.full[l, k] == pytest.approx(full, rel=1e-6)
             assert np.angle(full) == pytest.approx(pair.phase(energy, l), abs=1e-8)
+
+
+@pytest.mark.parametrize("fsi", [True, False])
+@pytest.mark.parametrize("core", [0.0, 0.8])
+def test_slopes_of_cross_sections_are_those_of_differences(core, fsi):
+    tables = Photoproduction(STATE, nodes=12).tables(total_energy(np.array([8.4, 9.0, 11.0])))
+    at = np.array([0.1, 0.4, 0.9])
+
+    def sigma(alpha, mu, strength):
+        return total(tables, (alpha, mu, core, 2.5), fsi, strength)
+
+    values, slopes = total_and_slopes(tables, (*at[:2], core, 2.5), fsi, at[2])
+    np.testing.assert_allclose(values, sigma(*at), rtol=1e-12)
+    for k, step in enumerate(np.diag(1e-5 * at)):
+        np.testing.assert_allclose(slopes[:, k], (sigma(*(at + step)) - sigma(*(at - step))) / (2 * step[k]), rtol=1e-6)
+
+
+def test_energies_at_a_node_of_the_grid():
+    """Where the singular integrand is met almost on a node, the amplitude is the middle of its neighbours' phases."""
+    model = replace(LOOP, nodes=16)
+    pair = LippmannSchwinger(model.scattering(TAIL).potential, NUCLEON_MASS, model.mass, 16, model.scale, transfers=16)
+    node = float(model.body.energy(pair.p[pair.p < 1][-1]))
+    phases = np.angle(amplitudes(model.tables(node + np.array([-1e-6, 1e-6])), TAIL.parameters).full)
+    for l in range(2):
+        beside = np.mean([pair.phase(node + step, l) for step in (-1e-4, 1e-4)])
+        np.testing.assert_allclose(phases[l], beside, rtol=1e-5)
 
 
 def test_differential_cross_sections_integrate_to_the_total():

@@ -70,6 +70,12 @@ class TwoBody:
             return np.sqrt(self.m1**2 + p**2) + np.sqrt(self.m2**2 + p**2)
         return self.threshold + p**2 / (2 * self.reduced_mass)
 
+    def kinetic(self, p: Any) -> Any:
+        """Energy above threshold, GeV, at relative momenta `p`, GeV, to full relative precision."""
+        if self.relativistic:
+            return sum(p**2 / (np.sqrt(m**2 + p**2) + m) for m in (self.m1, self.m2))
+        return p**2 / (2 * self.reduced_mass)
+
     def momentum(self, W: Any) -> Any:
         """Relative momentum, GeV, at total energies `W`, GeV; raises `InputError` below threshold."""
         W = np.asarray(W, float)
@@ -93,18 +99,17 @@ def propagator(body: TwoBody, k: Any, p: np.ndarray, weight: np.ndarray) -> np.n
     The last node takes the singularity away, as the principal value of `∫ dp / (k² - p²)` is zero.
     """
     k = np.asarray(k, float)[..., None]
-    regular = weight * p**2 / (body.energy(k) - body.energy(p))
-    subtracted = -2 * k * body.rho(k) * np.sum(weight / (k**2 - p**2), axis=-1, keepdims=True)
+    regular = weight * p**2 / (body.kinetic(k) - body.kinetic(p))
+    subtracted = -2 * k * body.rho(k) * np.sum(weight / ((k - p) * (k + p)), axis=-1, keepdims=True)
     return np.concatenate([regular, subtracted], axis=-1)
 
 
 def bordered(inner: Any, edge: Any) -> Any:
     """Matrices (…, nodes + 1, nodes + 1) of a symmetric `V_l`, from its part on the grid (nodes, nodes), which all energies
-    share, and its on-shell row (…, nodes + 1), for NumPy and JAX arrays."""
-    xp = edge.__array_namespace__()
-    inner = xp.broadcast_to(inner, (*edge.shape[:-1], *inner.shape[-2:]))
-    upper = xp.concatenate([inner, edge[..., :-1, None]], axis=-1)
-    return xp.concatenate([upper, edge[..., None, :]], axis=-2)
+    share, and its on-shell row (…, nodes + 1)."""
+    inner = np.broadcast_to(inner, (*edge.shape[:-1], *inner.shape[-2:]))
+    upper = np.concatenate([inner, edge[..., :-1, None]], axis=-1)
+    return np.concatenate([upper, edge[..., None, :]], axis=-2)
 
 
 def k_matrix(V: Any, g: Any) -> Any:
@@ -112,8 +117,7 @@ def k_matrix(V: Any, g: Any) -> Any:
 
     **Arguments:** `V` (…, nodes + 1, nodes + 1), with the on-shell momentum last; `g`: weights from `propagator`.
     """
-    xp = V.__array_namespace__()
-    return xp.linalg.solve(xp.eye(V.shape[-1]) - V * g[..., None, :], V[..., -1:])[..., 0]
+    return np.linalg.solve(np.eye(V.shape[-1]) - V * g[..., None, :], V[..., -1:])[..., 0]
 
 
 class LippmannSchwinger:

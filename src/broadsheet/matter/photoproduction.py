@@ -19,15 +19,13 @@ from broadsheet.matter.charmonium import CharmoniumCQM, CharmoniumState
 from broadsheet.matter.lippmann_schwinger import (
     LippmannSchwinger,
     TwoBody,
-    bordered,
-    k_matrix,
     momentum_grid,
     propagator,
     stretched_grid,
     transfer_grid,
 )
 from broadsheet.matter.pomeron import CHARGE, NUCLEON_MASS, Pomeron
-from broadsheet.matter.quark_nucleon import FoldedPotential, QuarkNucleonPotential, yukawa
+from broadsheet.matter.quark_nucleon import FoldedPotential, QuarkNucleonPotential, yukawa, yukawa_parts
 
 NANOBARN = 3.893794e5
 """nb GeV²."""
@@ -57,62 +55,138 @@ class Tables(NamedTuple):
     The amplitude without rescattering is `born * v(transfer)`; at the angles that are wanted it is `seen * v(seen_transfer)`.
     """
 
-    transfer: Any  # (energies, momenta, cosines), GeV
-    born: Any  # (energies, momenta, cosines)
-    born_waves: Any  # (waves, energies, momenta, cosines): weights of the projection
-    seen_transfer: Any  # (energies, angles), GeV
-    seen: Any  # (energies, angles)
-    legendre: Any  # (waves, energies, angles), times (2 l + 1) / 4 pi
-    exchange: Any  # (grid, grid, nodes), GeV: momentum transfers of the folded potential between momenta off shell
-    exchange_waves: Any  # (waves, grid, grid, nodes)
-    edge: Any  # (energies, momenta, nodes), GeV: those to the momentum on shell
-    edge_waves: Any  # (waves, energies, momenta, nodes)
-    propagator: Any  # (energies, momenta)
-    rho: Any  # (energies,)
-    pomeron: Any  # (energies, angles): spin sum of |T|²
-    pomeron_overlap: Any  # (energies, angles), complex
-    cosine: Any  # (energies, angles)
-    weight: Any  # (energies, angles): of dsigma/dOmega to the total cross section, phase space and nb included
+    transfer: np.ndarray  # (energies, momenta, cosines), GeV
+    born: np.ndarray  # (energies, momenta, cosines)
+    born_waves: np.ndarray  # (waves, energies, momenta, cosines): weights of the projection
+    seen_transfer: np.ndarray  # (energies, angles), GeV
+    seen: np.ndarray  # (energies, angles)
+    legendre: np.ndarray  # (waves, energies, angles), times (2 l + 1) / 4 pi
+    exchange: np.ndarray  # (grid, grid, nodes), GeV: momentum transfers of the folded potential between momenta off shell
+    exchange_waves: np.ndarray  # (waves, grid, grid, nodes)
+    edge: np.ndarray  # (energies, momenta, nodes), GeV: those to the momentum on shell
+    edge_waves: np.ndarray  # (waves, energies, momenta, nodes)
+    root: np.ndarray  # (grid,), GeV^(3/2): root of the weights of `dp p²`
+    free: np.ndarray  # (grid,), GeV: energies of the two particles above threshold at the momenta off shell
+    above: np.ndarray  # (energies,), GeV: above threshold
+    pole: np.ndarray  # (energies,), complex: iπ rho less the weight of the propagator on shell
+    pomeron: np.ndarray  # (energies, angles): spin sum of |T|²
+    pomeron_overlap: np.ndarray  # (energies, angles), complex
+    cosine: np.ndarray  # (energies, angles)
+    weight: np.ndarray  # (energies, angles): of dsigma/dOmega to the total cross section, phase space and nb included
+
+    @property
+    def transfers(self) -> tuple[np.ndarray, ...]:
+        """Of the angles seen, of production, and of the folded potential off shell and to the momentum on shell."""
+        return self.seen_transfer, self.transfer, self.exchange, self.edge
 
 
 class Waves(NamedTuple):
     """The amplitude of loop and rescattering: at the angles seen, and in partial waves with (`full`) and without (`born`)."""
 
-    seen: Any
-    full: Any
-    born: Any
+    seen: np.ndarray
+    full: np.ndarray
+    born: np.ndarray
 
 
-def amplitudes(tables: Tables, potential: Any, fsi: bool = True) -> Waves:
-    """Production amplitude for the potential's parameters (alpha, mu, core, ratio), for NumPy and JAX arrays.
+class _Projected(NamedTuple):
+    """A function of the momentum transfer, in partial waves: all that the amplitude takes from the potential. Linear in it."""
 
-    With K half off shell it is `(B + P∫ K G B) / (1 + iπ rho K)`, whose phase is the phase shift (Watson's theorem).
+    seen: np.ndarray  # (energies, angles): production at the angles seen
+    born: np.ndarray  # (waves, energies, momenta): production
+    inner: np.ndarray  # (waves, grid, grid): the folded potential between momenta off shell
+    edge: np.ndarray  # (waves, energies, momenta): to the momentum on shell
+
+    @classmethod
+    def of(cls, tables: Tables, seen: np.ndarray, born: np.ndarray, inner: np.ndarray, edge: np.ndarray) -> _Projected:
+        """Of the function's values at the transfers of the tables."""
+        return cls(
+            tables.seen * seen,
+            np.einsum("lepc,epc->lep", tables.born_waves, tables.born * born),
+            np.einsum("lpqc,pqc->lpq", tables.exchange_waves, inner),
+            np.einsum("lepc,epc->lep", tables.edge_waves, edge),
+        )
+
+    def times(self, factor: float) -> _Projected:
+        return _Projected(*(factor * part for part in self))
+
+
+class _Amplitude:
+    """The production amplitude by the states of the two particles that scatter, which all energies share.
+
+    With the modes of `H = E(p) + V` on the grid, and G = 1/(E(k) - H), production b and potential v to the momentum on shell
+    make `(b_k + b G v) / (1 + (iπ rho - g_k) (V_kk + v G v))`, where g_k is the on-shell weight of the principal value: the
+    solution of Lippmann and Schwinger's equation, whose phase is the phase shift (Watson's theorem).
     """
-    xp = tables.born.__array_namespace__()
-    waves = xp.sum(tables.born_waves * (tables.born * yukawa(tables.transfer, *potential)), axis=-1)
-    seen = tables.seen * yukawa(tables.seen_transfer, *potential)
-    born = waves[..., -1]
+
+    def __init__(self, tables: Tables, given: _Projected):
+        root = tables.root
+        # from the upper triangle, for large momenta come last: rounding of their energies stays out of those of the small
+        energies, modes = np.linalg.eigh(root[:, None] * given.inner * root + np.diag(tables.free), "U")
+        self._gap = tables.above[:, None] - energies[:, None]
+        self.tables, self.given, self._modes = tables, given, modes
+        self._entry, self._exit = (self._resolvent(each[..., :-1]) for each in (given.born, given.edge))
+        self._loop = given.edge[..., -1] + np.sum(root * given.edge[..., :-1] * self._exit, axis=-1)
+        made = given.born[..., -1] + np.sum(root * given.born[..., :-1] * self._exit, axis=-1)
+        self._below = 1 + tables.pole * self._loop
+        self.full = made / self._below
+
+    def _resolvent(self, column: np.ndarray) -> np.ndarray:
+        """G on a column, by its momenta: both with the root of the measure."""
+        return ((self.tables.root * column) @ self._modes / self._gap) @ self._modes.swapaxes(-1, -2)
+
+    def waves(self) -> Waves:
+        return Waves(self._seen(self.given, self.full), self.full, self.given.born[..., -1])
+
+    def slope(self, change: _Projected) -> np.ndarray:
+        """How fast the amplitude at the angles seen moves as the potential does: first order, as G V G of the modes."""
+        root = self.tables.root
+        moved = self._exit @ (root[:, None] * change.inner * root)
+        u, b = root * change.edge[..., :-1], root * change.born[..., :-1]
+        loop = change.edge[..., -1] + np.sum((2 * u + moved) * self._exit, axis=-1)
+        made = change.born[..., -1] + np.sum(b * self._exit + (u + moved) * self._entry, axis=-1)
+        return self._seen(change, (made - self.full * self.tables.pole * loop) / self._below)
+
+    def _seen(self, given: _Projected, full: np.ndarray) -> np.ndarray:
+        return given.seen + np.sum(self.tables.legendre * (full - given.born[..., -1])[..., None], axis=0)
+
+
+def amplitudes(tables: Tables, potential: tuple[float, ...], fsi: bool = True) -> Waves:
+    """Production amplitude for the potential's parameters (alpha, mu, core, ratio)."""
+    given = _Projected.of(tables, *(yukawa(q, *potential) for q in tables.transfers))
     if not fsi:
-        return Waves(seen + 0j, born + 0j, born)
-    inner = xp.sum(tables.exchange_waves * yukawa(tables.exchange, *potential), axis=-1)
-    edge = xp.sum(tables.edge_waves * yukawa(tables.edge, *potential), axis=-1)
-    K = k_matrix(bordered(inner[:, None], edge), tables.propagator)
-    rescattered = born + xp.sum(K * tables.propagator * waves, axis=-1)
-    full = rescattered / (1 + 1j * np.pi * tables.rho * K[..., -1])
-    return Waves(seen + xp.sum(tables.legendre * (full - born)[..., None], axis=0), full, born)
+        born = given.born[..., -1]
+        return Waves(given.seen + 0j, born + 0j, born)
+    return _Amplitude(tables, given).waves()
 
 
-def angular(tables: Tables, potential: Any, fsi: bool = True, strength: Any = 1.0) -> Any:
+def angular(tables: Tables, potential: tuple[float, ...], fsi: bool = True, strength: float = 1.0) -> np.ndarray:
     """Spin sum of |T|² (energies, angles); `strength` multiplies loop and rescattering."""
-    xp = tables.born.__array_namespace__()
     T = strength * amplitudes(tables, potential, fsi).seen
-    return xp.abs(T) ** 2 + 2 * xp.real(xp.conj(T) * tables.pomeron_overlap) + tables.pomeron
+    return np.abs(T) ** 2 + 2 * np.real(np.conj(T) * tables.pomeron_overlap) + tables.pomeron
 
 
-def total(tables: Tables, potential: Any, fsi: bool = True, strength: Any = 1.0) -> Any:
+def total(tables: Tables, potential: tuple[float, ...], fsi: bool = True, strength: float = 1.0) -> np.ndarray:
     """Total cross sections (energies,), nb."""
-    xp = tables.born.__array_namespace__()
-    return xp.sum(tables.weight * angular(tables, potential, fsi, strength), axis=-1)
+    return np.sum(tables.weight * angular(tables, potential, fsi, strength), axis=-1)
+
+
+def total_and_slopes(
+    tables: Tables, potential: tuple[float, ...], fsi: bool = True, strength: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Total cross sections (energies,), nb, and their slopes by alpha, mu and `strength` (energies, 3)."""
+    alpha, mu, *shape = potential
+    parts = zip(*(yukawa_parts(q * q, mu, *shape) for q in tables.transfers), strict=True)
+    unit, by_mu = (_Projected.of(tables, *part) for part in parts)
+    given, steeper = unit.times(alpha), by_mu.times(alpha)
+    if fsi:
+        made = _Amplitude(tables, given)
+        seen, slopes = made.waves().seen, [made.slope(change) for change in (unit, steeper)]
+    else:
+        seen, slopes = given.seen, [unit.seen, steeper.seen]
+    T, by_each = strength * seen, [*(strength * slope for slope in slopes), seen]
+    values = np.abs(T) ** 2 + 2 * np.real(np.conj(T) * tables.pomeron_overlap) + tables.pomeron
+    moved = [2 * np.real(np.conj(slope) * (T + tables.pomeron_overlap)) for slope in by_each]
+    return np.sum(tables.weight * values, axis=-1), np.stack([np.sum(tables.weight * each, axis=-1) for each in moved], axis=1)
 
 
 @dataclass(frozen=True)
@@ -221,7 +295,8 @@ class Photoproduction:
             seen_transfer, self._born(W_seen, k_seen, q_seen, seen_transfer, seen_cosine),
             np.stack([(2 * l + 1) / (4 * np.pi) * eval_legendre(l, seen_cosine) for l in degrees]),
             exchange, exchange_waves, edge, edge_waves,
-            propagator(self.body, q, grid, weight), self.body.rho(q), squared, overlap, seen_cosine,
+            grid * np.sqrt(weight), self.body.kinetic(grid), self.body.kinetic(q),
+            1j * np.pi * self.body.rho(q) - propagator(self.body, q, grid, weight)[:, -1], squared, overlap, seen_cosine,
             2 * np.pi * flux[:, None] * seen_weight,
         )  # fmt: skip
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq, least_squares
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -17,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from broadsheet.errors import InputError
 from broadsheet.matter.charmonium import CharmoniumCQM, CharmoniumState
 from broadsheet.matter.measured_cross_sections import check_energies, check_measured, pulls
-from broadsheet.matter.photoproduction import Photoproduction, Tables, total, total_energy
+from broadsheet.matter.photoproduction import Photoproduction, Tables, total_and_slopes, total_energy
 from broadsheet.matter.pomeron import Pomeron
 from broadsheet.matter.quark_nucleon import QuarkNucleonPotential
+from broadsheet.numerics.blas import one_thread
 
 PARAMETERS = ("alpha", "mu", "strength", "scale")
 LIMITS = {"alpha": (1e-6, 2.0), "mu": (0.05, 3.0), "strength": (0.0, np.inf), "scale": (0.05, 20.0)}
@@ -29,19 +28,6 @@ LIMITS = {"alpha": (1e-6, 2.0), "mu": (0.05, 3.0), "strength": (0.0, np.inf), "s
 def jpsi() -> CharmoniumState:
     """J/psi of the quark model."""
     return CharmoniumCQM().solve()
-
-
-@partial(jax.jit, static_argnames="fsi")
-def _predicted(tables: Tables, vector: Any, core: Any, ratio: Any, fsi: bool) -> tuple[Any, Any]:
-    """Cross sections, nb, and their slopes by each of `PARAMETERS`."""
-
-    def sigma(shape: Any) -> tuple[Any, Any]:
-        alpha, mu, strength = shape
-        found = total(tables, (alpha, mu, core, ratio), fsi, strength)
-        return found, found
-
-    slopes, values = jax.jacfwd(sigma, has_aux=True)(vector[:3])
-    return vector[3] * values, jnp.concatenate([vector[3] * slopes, values[:, None]], axis=1)
 
 
 class PhotoproductionFit(RegressorMixin, BaseEstimator):
@@ -139,10 +125,7 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
         check_energies(energies)
         vector = self._problem.whole(np.array([self.parameters_[name] for name in self._problem.names]))
         vector[PARAMETERS.index("scale")] = 1.0
-        size = len(self._problem.measured)  # as many energies at a time as were fitted, so that nothing is compiled anew
-        parts = np.pad(energies, (0, -len(energies) % size), mode="edge").reshape(-1, size)
-        found = [self._problem.evaluate(self.model().tables(total_energy(part)), vector) for part in parts]
-        values, slopes = (np.concatenate(each)[: len(energies)] for each in zip(*found, strict=True))
+        values, slopes = self._problem.evaluate(self.model().tables(total_energy(energies)), vector)
         slopes[:, PARAMETERS.index("scale")] = 0.0
         slopes = slopes[:, self._problem.columns]
         return values, np.sqrt(np.einsum("ei,ij,ej->e", slopes, self.covariance_, slopes))
@@ -182,7 +165,7 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
 
 
 class FitProblem:
-    """Residuals of a fit, with their slopes by JAX in float64, for SciPy's least squares."""
+    """Residuals of a fit, with their slopes, for SciPy's least squares."""
 
     def __init__(self, owner: PhotoproductionFit, tables: Tables, measured: np.ndarray, names: list[str]) -> None:
         self.tables, self.measured, self.names = tables, measured, names
@@ -200,9 +183,9 @@ class FitProblem:
 
     def evaluate(self, tables: Tables, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cross sections, nb, and their slopes by each of `PARAMETERS`."""
-        with jax.enable_x64(True):
-            values, slopes = _predicted(tables, vector, *self.shape, fsi=self.fsi)
-            return np.array(values), np.array(slopes)
+        alpha, mu, strength, scale = vector
+        values, slopes = total_and_slopes(tables, (alpha, mu, *self.shape), self.fsi, strength)
+        return scale * values, np.column_stack([scale * slopes, values])
 
     def at(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same at the data's energies; SciPy asks for residuals and slopes at the same values."""
@@ -240,7 +223,7 @@ class FitProblem:
         return [start for _, _, start in sorted(tried, key=lambda each: each[0])[:2]]
 
     def minimise(self, start: np.ndarray, held: str = "") -> Any:
-        """SciPy's result from a start, with the gradient by JAX; `held` stays as it is."""
+        """SciPy's result from a start, with our slopes; `held` stays as it is."""
         free = [k for k, name in enumerate(self.names) if name != held]
         bounds = np.array([LIMITS[self.names[k]] for k in free]).T
 
@@ -249,11 +232,12 @@ class FitProblem:
             vector[free] = values
             return vector
 
-        return least_squares(
-            lambda values: self.residuals(filled(values)), np.clip(start[free], *bounds),
-            jac=lambda values: self.jacobian(filled(values))[:, free], bounds=bounds, x_scale="jac", xtol=1e-12, ftol=1e-12,
-            gtol=1e-10,
-        )  # fmt: skip
+        with one_thread():
+            return least_squares(
+                lambda values: self.residuals(filled(values)), np.clip(start[free], *bounds),
+                jac=lambda values: self.jacobian(filled(values))[:, free], bounds=bounds, x_scale="jac", xtol=1e-8, ftol=1e-12,
+                gtol=1e-10,
+            )  # fmt: skip
 
     def profiled(self, name: str, value: float, best: dict[str, float]) -> float:
         """Chi squared with one parameter held and the others fitted."""

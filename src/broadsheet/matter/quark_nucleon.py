@@ -18,9 +18,19 @@ KINDS = ("1Y", "2Y")
 
 
 def yukawa(q: Any, alpha: Any, mu: Any, core: Any = 0.0, ratio: Any = 2.0) -> Any:
-    """`-alpha (exp(-mu r) - core exp(-ratio mu r)) / r` in momentum space, GeV⁻², for NumPy and JAX arrays."""
+    """`-alpha (exp(-mu r) - core exp(-ratio mu r)) / r` in momentum space, GeV⁻²."""
     square = q * q
     return -alpha / (2 * np.pi**2) * (1 / (square + mu**2) - core / (square + (ratio * mu) ** 2))
+
+
+def yukawa_parts(square: np.ndarray, mu: float, core: float = 0.0, ratio: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """`yukawa` at alpha = 1, GeV⁻², and its slope by mu, GeV⁻³, at squares of the momentum transfer, GeV²."""
+    one = 1 / (square + mu**2)
+    two = one * one
+    if core:
+        other = 1 / (square + (ratio * mu) ** 2)
+        one, two = one - core * other, two - core * ratio**2 * (other * other)
+    return -1 / (2 * np.pi**2) * one, mu / np.pi**2 * two
 
 
 @dataclass(frozen=True)
