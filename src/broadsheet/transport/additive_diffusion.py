@@ -8,15 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from broadsheet.errors import InputError
 from broadsheet.learn import fit
-from broadsheet.learn.training import with_average
-from broadsheet.transport.positive_diffusion import Draws, positive
+from broadsheet.transport.positive_diffusion import Draws, averaged_adam, positive
 from broadsheet.transport.timed_nets import timed_net
 
 Kind = Literal["exploding", "preserving"]
@@ -108,7 +106,7 @@ class AdditiveDiffusion(BaseEstimator):
         self.loss_ = AdditiveLoss(jnp.asarray(self.sigma / self.spread_, jnp.float32), self.kind)
         found = fit(
             timed_net(x.shape[1], self.hidden, self.depth, self.shape, first), self.loss_,
-            Draws(rows, min(self.batch, len(rows))), optimiser=with_average(optax.adam(self.rate), self.average),
+            Draws(rows, min(self.batch, len(rows))), optimiser=averaged_adam(self.rate, self.average),
             steps=self.steps, key=later,
         )  # fmt: skip
         self.net_ = eqx.combine(found.opt_state.average, found.model)

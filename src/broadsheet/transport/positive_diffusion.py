@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 import equinox as eqx
@@ -31,6 +32,12 @@ class Draws(eqx.Module):
 
     def __call__(self, key: Any) -> Array:
         return self.x[jax.random.randint(key, (self.size,), 0, len(self.x))]
+
+
+@functools.lru_cache(maxsize=64)
+def averaged_adam(rate: float, average: float) -> optax.GradientTransformation:
+    """Adam with an average of the weights: one object for all fits with the same settings, which are then compiled once."""
+    return with_average(optax.adam(rate), average)
 
 
 class PositiveDiffusion(BaseEstimator):
@@ -84,7 +91,7 @@ class PositiveDiffusion(BaseEstimator):
         )  # fmt: skip
         found = fit(
             net, DenoisingLoss(self.gbm_, weight=self.weight), Draws(x, min(self.batch, len(x))),
-            optimiser=with_average(optax.adam(self.rate), self.average), steps=self.steps, key=later, report=report,
+            optimiser=averaged_adam(self.rate, self.average), steps=self.steps, key=later, report=report,
             parameters=eqx.tree_at(lambda tree: tree.net, jax.tree.map(lambda _: False, net),
                                    jax.tree.map(eqx.is_inexact_array, net.net)),
         )  # fmt: skip
