@@ -61,6 +61,7 @@ def test_strip():
 def test_against_scikit_fem(limit, monkeypatch):
     """tests/references/elastic_sheet.json: made by bench/references_sheet.py. Both ways of factoring."""
     monkeypatch.setattr(elastic_sheet, "BAND_LIMIT", limit)
+    elastic_sheet._lattice.cache_clear()
     told = json.loads((REFERENCES / "elastic_sheet.json").read_text())
     mask, Y = np.array(told["mask"], bool), np.array(told["Y"])
     found = ElasticSheet(mask, told["h"]).equilibrium(Y, told["sigma_a"], told["alpha"], np.array(told["active"]))
@@ -105,6 +106,27 @@ def test_gradient_vmap_and_masks():
         found = np.asarray(both(np.stack([mask, other]), np.stack([Y, Z])))
         np.testing.assert_allclose(found[1], np.asarray(displaced(other, Z, ones)), rtol=1e-12)
         assert np.isnan(np.asarray(displaced(mask, -Y, fibres))).all()
+
+
+def test_dissection_fills_less_than_a_band(monkeypatch):
+    mask = np.pad(np.ones((60, 60), bool), 1)
+    monkeypatch.setattr(elastic_sheet, "BAND_LIMIT", 0)
+    lattice = elastic_sheet._Lattice(mask)
+    assert sorted(zip(*lattice.nodes, strict=True)) == [(r, c) for r in range(1, 62) for c in range(1, 62)]
+    assert lattice.factor(1.0, np.full(3600, 0.1), 0.5)._lu.nnz < 2 * 61 * lattice.size  # L and U; of a band each has as many
+
+
+def test_a_gradient_takes_the_factor_of_its_solution_and_keeps_none(monkeypatch):
+    made, factor = [], elastic_sheet._Lattice.factor
+    monkeypatch.setattr(elastic_sheet._Lattice, "factor", lambda *given: made.append(1) or factor(*given))
+    mask, Y = blob(seed=5)
+    slope = jax.jit(jax.grad(lambda Y: jnp.sum(ElasticSheet(mask, 1.0).solve(Y)[1] ** 2)))
+    slope(Y).block_until_ready()
+    before = len(elastic_sheet._kept._factors)
+    for k in range(3):
+        slope((1.1 + k) * Y).block_until_ready()
+    assert len(made) == 4
+    assert len(elastic_sheet._kept._factors) == before
 
 
 def test_tensions_are_recovered():

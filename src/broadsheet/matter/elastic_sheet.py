@@ -25,9 +25,13 @@ from scipy.sparse.linalg import splu
 from scipy.special import i0, i1
 
 from broadsheet.errors import InputError
+from broadsheet.numerics.blas import one_thread
 
-BAND_LIMIT = 2_500_000
-"""Entries of a band matrix up to which it is factored as such; above, SuperLU with its own order is faster."""
+BAND_LIMIT = 8_000_000
+"""Entries of a band matrix up to which it is factored as such; above, SuperLU with a dissection of the lattice is faster."""
+
+LEAF = 8
+"""Nodes that are dissected no further."""
 
 KEPT_BYTES = 256 * 2**20
 """Of factors that are kept between a solution and its gradient."""
@@ -59,27 +63,44 @@ class _Factor:
     """A factored stiffness matrix."""
 
     def __init__(self, lattice: _Lattice, blocks: Float[np.ndarray, "pixels 8 8"]):
-        values, n = blocks[lattice.lower], lattice.size
-        if lattice.band * n <= BAND_LIMIT:
-            entries = np.bincount(lattice.place, values, minlength=lattice.band * n).reshape(lattice.band, n)
-            self._band = cholesky_banded(entries, lower=True, overwrite_ab=True, check_finite=False)
-            self._lu, self.nbytes = None, entries.nbytes
-        else:
-            row, column = lattice.row_of_entry, lattice.column_of_entry
-            half = csc_array((values, (row, column)), shape=(n, n))
-            whole = half + half.T
-            whole.setdiag(half.diagonal())
-            self._lu = splu(whole.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-            self.nbytes = 12 * self._lu.nnz
+        values = np.bincount(lattice.place, blocks[lattice.wanted], minlength=lattice.entries)
+        with one_thread():
+            if lattice.banded:
+                band = values.reshape(lattice.size, -1).T
+                self._band = cholesky_banded(band, lower=True, overwrite_ab=True, check_finite=False)
+                self._lu, self.nbytes = None, values.nbytes
+            else:
+                whole = csc_array((values, *lattice.columns), shape=(lattice.size, lattice.size))
+                self._lu = splu(whole, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+                self.nbytes = 12 * self._lu.nnz
 
     def solve(self, b: np.ndarray) -> np.ndarray:
-        if self._lu is not None:
-            return self._lu.solve(b)
-        return cho_solve_banded((self._band, True), b, check_finite=False)
+        with one_thread():
+            if self._lu is not None:
+                return self._lu.solve(b)
+            return cho_solve_banded((self._band, True), b, check_finite=False)
+
+
+def _dissected(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Nested dissection: the order of nodes in which each line that cuts the rest in two comes after both halves."""
+
+    def order(nodes: np.ndarray) -> list[np.ndarray]:
+        across = max(rows[nodes], columns[nodes], key=np.ptp)
+        middle = int(np.median(across))
+        before, after = nodes[across < middle], nodes[across > middle]
+        if len(nodes) <= LEAF or not (len(before) and len(after)):
+            return [nodes]
+        return [*order(before), *order(after), nodes[across == middle]]
+
+    return np.concatenate(order(np.arange(len(rows))))
 
 
 class _Lattice:
-    """The pixels of a mask as bilinear elements, their corners as nodes; numbered along the shorter side."""
+    """The pixels of a mask as bilinear elements, their corners as nodes; numbered along the shorter side, or by dissection.
+
+    `place` tells which of the `entries` of the matrix each of the blocks' `wanted` entries is added to: of its lower band,
+    column by column, or of its compressed `columns` (rows of the entries, where columns begin).
+    """
 
     def __init__(self, mask: np.ndarray):
         rows, columns = np.nonzero(mask)
@@ -90,16 +111,24 @@ class _Lattice:
         corner_columns = columns[:, None] + np.array([0, 1, 0, 1])
         number = corner_rows * width + corner_columns if tall else corner_columns * height + corner_rows
         nodes, corners = np.unique(number, return_inverse=True)
+        corners = corners.reshape(-1, 4)
         self.nodes = (nodes // width, nodes % width) if tall else (nodes % height, nodes // height)
-        self.dof = (2 * corners.reshape(-1, 4)[:, :, None] + np.arange(2)).reshape(-1, 8)
-        self.size = 2 * len(nodes)
-        row = np.broadcast_to(self.dof[:, :, None], (len(rows), 8, 8))
-        column = np.broadcast_to(self.dof[:, None, :], (len(rows), 8, 8))
-        self.lower = row >= column
-        self.row_of_entry, self.column_of_entry = row[self.lower], column[self.lower]
-        offset = self.row_of_entry - self.column_of_entry
-        self.band = int(offset.max()) + 1
-        self.place = offset * self.size + self.column_of_entry
+        self.size, band = 2 * len(nodes), 2 * int(np.ptp(corners, axis=1).max()) + 2
+        self.banded = band * self.size <= BAND_LIMIT
+        if not self.banded:
+            order = _dissected(*self.nodes)
+            self.nodes = (self.nodes[0][order], self.nodes[1][order])
+            corners = np.argsort(order)[corners]
+        self.dof = (2 * corners[:, :, None] + np.arange(2)).reshape(-1, 8)
+        row, column = np.broadcast_arrays(self.dof[:, :, None], self.dof[:, None, :])
+        self.wanted = row >= column if self.banded else np.ones(row.shape, bool)
+        row, column = row[self.wanted], column[self.wanted]
+        if self.banded:
+            self.entries, self.place = band * self.size, column * band + row - column
+        else:
+            entries, self.place = np.unique(column * self.size + row, return_inverse=True)
+            starts = np.searchsorted(entries, self.size * np.arange(self.size + 1))
+            self.entries, self.columns = len(entries), (entries % self.size, starts)
 
     def factor(self, h: float, stiffness: np.ndarray, alpha: float) -> _Factor:
         """Of K, for the stiffness of each pixel of the mask."""
@@ -125,19 +154,28 @@ def _lattice(mask: bytes, shape: tuple[int, int]) -> _Lattice:
 
 
 class _Kept:
-    """The latest factors: a gradient needs that of its solution once more."""
+    """The latest factors: a gradient needs that of its solution once more, and leaves it to go at the next factorisation."""
 
     def __init__(self) -> None:
         self._factors: OrderedDict[tuple, _Factor] = OrderedDict()
+        self._spent: set[tuple] = set()
         self._lock = threading.Lock()
 
-    def factor(self, lattice: _Lattice, mask: bytes, h: float, stiffness: np.ndarray, alpha: float) -> _Factor:
+    def factor(
+        self, lattice: _Lattice, mask: bytes, h: float, stiffness: np.ndarray, alpha: float, spend: bool
+    ) -> _Factor:  # fmt: skip
         key = (mask, lattice.shape, h, alpha, stiffness.tobytes())
         with self._lock:
             found = self._factors.pop(key, None)
+            if found is None:  # before, for the memory to be used again
+                for old in self._spent:
+                    self._factors.pop(old, None)
+                self._spent.clear()
         found = found or lattice.factor(h, stiffness, alpha)
         with self._lock:
             self._factors[key] = found
+            if spend:
+                self._spent.add(key)
             while len(self._factors) > 1 and sum(each.nbytes for each in self._factors.values()) > KEPT_BYTES:
                 self._factors.popitem(last=False)
         return found
@@ -159,19 +197,19 @@ def _each(function, outputs: int):
     return batched
 
 
-def _prepared(h: float, mask: np.ndarray, Y: np.ndarray, alpha: float) -> tuple[_Lattice, _Factor | None]:
+def _prepared(h: float, mask: np.ndarray, Y: np.ndarray, alpha: float, spend: bool) -> tuple[_Lattice, _Factor | None]:
     """Lattice and factor, or none where the matrix would not be positive: NaN then stands for the solution."""
     key = mask.tobytes()
     lattice = _lattice(key, mask.shape)
     stiffness = Y[lattice.pixels]
     if not (np.isfinite(stiffness).all() and (stiffness > 0).all() and np.isfinite(alpha) and alpha > -0.5):
         return lattice, None
-    return lattice, _kept.factor(lattice, key, h, stiffness, float(alpha))
+    return lattice, _kept.factor(lattice, key, h, stiffness, float(alpha), spend)
 
 
 @functools.partial(_each, outputs=1)
 def _solution(h: float, mask, Y, active, alpha) -> tuple[np.ndarray]:
-    lattice, factor = _prepared(h, mask, Y, alpha)
+    lattice, factor = _prepared(h, mask, Y, alpha, spend=False)
     if factor is None:
         return (np.full((2, mask.shape[0] + 1, mask.shape[1] + 1), np.nan),)
     return (lattice.on_nodes(factor.solve(lattice.load(h, active[:, *lattice.pixels]))),)
@@ -181,15 +219,15 @@ def _solution(h: float, mask, Y, active, alpha) -> tuple[np.ndarray]:
 def _gradient(h: float, mask, Y, alpha, u, g) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of a scalar with gradient g in u, by the discrete adjoint: with K m = g, dY = -m M u, d active = -h B m, and
     d alpha = -m K_div u."""
-    lattice, factor = _prepared(h, mask, Y, alpha)
+    lattice, factor = _prepared(h, mask, Y, alpha, spend=True)
     to_stiffness, to_active = np.zeros(mask.shape), np.zeros((3, *mask.shape))
     if factor is None:
         return to_stiffness * np.nan, to_active * np.nan, np.asarray(np.nan)
     adjoint = factor.solve(lattice.from_nodes(g))[lattice.dof]
     moved = lattice.from_nodes(u)[lattice.dof]
-    to_stiffness[lattice.pixels] = -h * h * np.einsum("ei,ij,ej->e", adjoint, MASS, moved)
+    to_stiffness[lattice.pixels] = -h * h * np.sum(adjoint @ MASS * moved, axis=1)
     to_active[:, *lattice.pixels] = -h * STRAIN @ adjoint.T
-    return to_stiffness, to_active, np.asarray(-np.einsum("ei,ij,ej->", adjoint, BULK, moved))
+    return to_stiffness, to_active, np.asarray(-np.sum(adjoint @ BULK * moved))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

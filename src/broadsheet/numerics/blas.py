@@ -11,26 +11,17 @@ from typing import Any
 import scipy.linalg  # noqa: F401  its BLAS, which is not NumPy's, is found only once it is loaded
 from threadpoolctl import ThreadpoolController
 
+_turn = threading.RLock()
+
 
 @functools.cache
 def _pools() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
-class _Inside:
-    """How many are inside, so that the last one out gives the threads back."""
-
-    def __init__(self) -> None:
-        self.count, self.lock = 0, threading.Lock()
-        self.limits: Any = None
-
-
-_inside = _Inside()
-
-
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Holds NumPy's and SciPy's BLAS to one thread, in all threads of the process; takes some 20 µs.
+    """Holds NumPy's and SciPy's BLAS to one thread, which is for all of the process: who else comes here waits. Takes 20 µs.
 
     **Example:**
 
@@ -38,14 +29,5 @@ def one_thread() -> Iterator[None]:
         >>> with one_thread():
         ...     modes = np.linalg.eigh(np.eye(3))
     """
-    with _inside.lock:
-        if not _inside.count:
-            _inside.limits = _pools().limit(limits=1)
-        _inside.count += 1
-    try:
+    with _turn, _pools().limit(limits=1):
         yield
-    finally:
-        with _inside.lock:
-            _inside.count -= 1
-            if not _inside.count:
-                _inside.limits.restore_original_limits()
