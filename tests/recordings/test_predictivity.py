@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 
 from broadsheet.errors import InputError
 from broadsheet.recordings import (
@@ -71,6 +71,24 @@ def test_penalties_are_chosen_by_leaving_groups_out():
         made, alpha = module.Ridge.of(X, alphas).predict(X[:5], targets)
         assert alpha == theirs.alpha_
         np.testing.assert_allclose(made, theirs.predict(X[:5]), atol=1e-9)
+
+
+@pytest.mark.parametrize("features", [5, 30, 38, 39, 200])
+@pytest.mark.parametrize("together", [1, 4])
+def test_the_penalty_is_that_of_leaving_out_one_by_one_where_features_outnumber_samples_too(features, together):
+    rng = np.random.default_rng(features)
+    X, group = rng.normal(size=(40, features)), np.repeat(np.arange(40 // together), together)
+    X[:, 0] = group == 0  # one group has a feature of its own
+    Y = X @ rng.normal(size=(features, 7)) / np.sqrt(features) + 0.5 * rng.normal(size=(40, 7))
+    alphas = np.geomspace(1e-9, 1e6, 6)
+    errors = [
+        sum(
+            ((Ridge(alpha, solver="svd").fit(X[train], Y[train]).predict(X[test]) - Y[test]) ** 2).sum()
+            for train, test in LeaveOneGroupOut().split(X, Y, group)
+        )
+        for alpha in alphas
+    ]
+    assert module.Ridge.of(X, alphas, group).choose(Y)[0] == alphas[int(np.argmin(errors))] > 1e-9
 
 
 def test_wide_features_and_constant_ones_are_no_trouble():

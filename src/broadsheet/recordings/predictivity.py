@@ -23,6 +23,9 @@ from broadsheet.errors import InputError
 ALPHAS = np.sort(np.concatenate([np.geomspace(1e-9, 1e5, 15), 5 * np.geomspace(1e-4, 1e4, 9)]))
 """Penalties that are tried, those of the paper."""
 
+WELL_POSED = 1e4
+"""Up to this entry of `(I - H_gg)^-1` its square is told from rounding."""
+
 Split = tuple[np.ndarray, np.ndarray]
 
 
@@ -173,8 +176,9 @@ class Ridge(NamedTuple):
     """A singular value decomposition of centred training features, from which every ridge on them follows.
 
     A target's fit is `left (s / (s^2 + alpha)) left' y` in the right basis; the decomposition does not know the targets: one
-    serves all halves and all penalties. `blocks`: rows that are left out together when a penalty is chosen, and for each
-    penalty `W = (I - H_gg)^-2`, with which the error of leaving them out follows from their residuals; None: single rows.
+    serves all halves and all penalties. So does what the choice of a penalty needs, None where there is but one: `lost`, the
+    share of each direction that a penalty takes away; `weights` of samples left out one by one, or `blocks` of those left out
+    together, with `(I - H_gg)^-1` for each penalty and its square; and their sums `crossed` and `grams`, see `choose`.
     """
 
     mean: np.ndarray
@@ -182,55 +186,72 @@ class Ridge(NamedTuple):
     s: Float[np.ndarray, " rank"]
     right: Float[np.ndarray, "rank features"]
     alphas: np.ndarray
-    shrink: Float[np.ndarray, "alphas rank"]
-    blocks: list[tuple[np.ndarray, np.ndarray]] | None
+    lost: Float[np.ndarray, "alphas rank"]
+    weights: Float[np.ndarray, "alphas samples"] | None = None
+    blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] | None = None
+    crossed: Float[np.ndarray, "alphas samples rank"] | None = None
+    grams: Float[np.ndarray, "alphas rank rank"] | None = None
 
     @classmethod
     def of(cls, X: Float[np.ndarray, "samples features"], alphas: np.ndarray, group: np.ndarray | None = None) -> Ridge:
         """Of training features; `group`: samples that are left out together (None: each by itself)."""
-        mean = X.mean(axis=0)
+        mean, alphas = X.mean(axis=0), np.asarray(alphas, float)
         left, s, right = np.linalg.svd(X - mean, full_matrices=False)
         kept = s > s[:1] * max(X.shape) * np.finfo(float).eps
         left, s, right = left[:, kept], s[kept], right[kept]
-        shrink = s**2 / (s**2 + np.asarray(alphas)[:, None])
-        blocks = None
-        if group is not None and len(alphas) > 1 and len(np.unique(group)) < len(group):
-            blocks = []
-            for name in np.unique(group):
-                rows = np.flatnonzero(group == name)
-                own = left[rows]
-                kept_back = np.eye(len(rows)) - 1 / len(X) - (shrink[:, None] * own) @ own.T
-                inverse = np.linalg.inv(kept_back + 1e-10 * np.eye(len(rows)))
-                blocks.append((rows, inverse.swapaxes(1, 2) @ inverse))
-        return cls(mean, left, s, right, np.asarray(alphas, float), shrink, blocks)
+        lost = np.maximum(alphas[:, None] / (s**2 + alphas[:, None]), 1e-12)  # less could not be told from rounding
+        ridge = cls(mean, left, s, right, alphas, lost)
+        if len(alphas) == 1:
+            return ridge
+        if group is None or len(np.unique(group)) == len(group):
+            return ridge._leaving_samples_out()
+        return ridge._leaving_groups_out(group)
+
+    def _leaving_samples_out(self) -> Ridge:
+        square = self.left**2
+        beyond = np.maximum(1 - 1 / len(self.left) - square.sum(axis=1), 0)  # what no fit to the features can reach
+        weights = (beyond + self.lost @ square.T) ** -2
+        grams = np.empty((len(weights), *2 * self.s.shape))
+        for gram, scale, lost in zip(grams, np.sqrt(weights), self.lost, strict=True):
+            own = scale[:, None] * self.left * lost
+            gram[:] = own.T @ own
+        return self._replace(weights=weights, grams=grams)
+
+    def _leaving_groups_out(self, group: np.ndarray) -> Ridge:
+        blocks, shape = [], (len(self.lost), *self.left.shape)
+        moved, crossed = np.empty(shape), np.empty(shape)
+        for name in np.unique(group):
+            rows = np.flatnonzero(group == name)
+            own = self.left[rows]
+            inverse = np.linalg.inv(np.eye(len(rows)) - 1 / len(group) - own @ own.T + (self.lost[:, None] * own) @ own.T)
+            moved[:, rows] = made = inverse @ own * self.lost[:, None]
+            crossed[:, rows] = inverse @ made
+            blocks.append((rows, inverse, inverse @ inverse if abs(inverse).max() < WELL_POSED else None))
+        return self._replace(blocks=blocks, crossed=crossed, grams=moved.swapaxes(1, 2) @ moved)
 
     def choose(self, Y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """The penalty with the least squared error of leaving samples or groups out; the projected targets; their mean.
 
-        With residuals R and the hat matrix H that error is the sum of |(I - H_gg)^-1 R_g|^2 over groups; with `C = Y (Y' left)`
-        and `B = left' C` the products of residuals take no pass over the units for each penalty.
+        With the hat matrix H and residuals R that error is the sum over groups of `|(I - H_gg)^-1 R_g|^2`. As
+        `R = E + left lost P`, with P the projected targets and E what is left of them without a penalty, it takes `E E'`,
+        `E P'` and `P P'` alone, which know of no penalty; all that they are multiplied by knows of no target.
         """
         mean = Y.mean(axis=0)
         centred = Y - mean
         projected = self.left.T @ centred
-        if len(self.alphas) == 1:
+        if self.grams is None:
             return float(self.alphas[0]), projected, mean
-        common, between = centred @ projected.T, projected @ projected.T
-        weighted = self.shrink[:, None, :] * self.left
-        doubled = weighted @ between
-        if self.blocks is None:
-            leverage = 1 / len(Y) + self.shrink @ (self.left**2).T
-            squares = np.einsum("iu,iu->i", centred, centred) - 2 * (self.shrink @ (self.left * common).T)
-            squares += np.einsum("aik,aik->ai", doubled, weighted)
-            errors = (np.maximum(squares, 0) / np.maximum(1 - leverage, 1e-12) ** 2).sum(axis=1)
-        else:
-            errors = np.zeros(len(self.alphas))
-            for rows, inverse in self.blocks:
-                own = weighted[:, rows]
-                crossed = own @ common[rows].T
-                products = centred[rows] @ centred[rows].T - crossed - crossed.swapaxes(1, 2)
-                products += doubled[:, rows] @ own.swapaxes(1, 2)
-                errors += np.einsum("aij,aij->a", inverse, products)
+        centred -= self.left @ projected
+        common = centred @ projected.T
+        errors = self.grams.reshape(len(self.alphas), -1) @ (projected @ projected.T).ravel()
+        if self.weights is not None:
+            errors += self.weights @ np.einsum("iu,iu->i", centred, centred)
+            errors += 2 * np.einsum("ak,ak->a", self.lost, self.weights @ (self.left * common))
+        if self.crossed is not None and self.blocks is not None:
+            errors += 2 * self.crossed.reshape(len(self.alphas), -1) @ common.ravel()
+            for rows, inverse, square in self.blocks:
+                own = centred[rows]
+                errors += ((inverse @ own) ** 2).sum(axis=(1, 2)) if square is None else np.tensordot(square, own @ own.T)
         return float(self.alphas[int(np.argmin(errors))]), projected, mean
 
     def predict(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, float]:
