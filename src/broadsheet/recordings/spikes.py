@@ -225,11 +225,12 @@ class Spikes:
                 f"{self.start + dt * int(gaps[:, unit].argmax()):g} s; take missing='nan', or a stretch by between()."
             )
         rows = np.zeros((len(self), bins), np.int32)  # a unit's bins lie together in memory, which makes writing them fast
+        one = np.int32(1)  # of the rows' own type: others are added many times slower
         for row, each in zip(rows, self.times, strict=True):
-            if each.size:  # times rise, so that the spikes of a bin follow each other
-                at = np.clip(bin_of(each - self.start, dt), 0, bins - 1)
-                first = np.concatenate([[0], np.flatnonzero(at[1:] != at[:-1]) + 1])
-                row[at[first]] = np.diff(first, append=len(at))
+            at = bin_of(each - self.start, dt)
+            if at.size and not 0 <= at[0] <= at[-1] < bins:  # times rise
+                at = np.clip(at, 0, bins - 1)
+            np.add.at(row, at, one)
         out = rows.T
         return out if gaps is None or not gaps.any() else np.where(gaps, np.nan, out)
 
