@@ -90,6 +90,16 @@ def test_causal_samples_do_not_see_the_future(smooth, zscore):
         assert all(same) if causal else not all(same)
 
 
+@pytest.mark.parametrize("samples", [3, 15, 16, 17, 90])
+@pytest.mark.parametrize("weight", [1.0, 0.5, 0.01])
+def test_exponential_smoothing_is_its_recursion(samples, weight):
+    x = np.random.default_rng(samples).standard_normal((3, samples)).cumsum(1)
+    expected = x.copy()
+    for k in range(1, samples):
+        expected[:, k] = weight * x[:, k] + (1 - weight) * expected[:, k - 1]
+    np.testing.assert_allclose(smoothed(x, "exponential", weight), expected, rtol=0, atol=1e-12)
+
+
 def test_acausal_smoothing_is_that_of_scipy_and_of_a_zero_padded_window():
     from scipy.ndimage import gaussian_filter1d
 

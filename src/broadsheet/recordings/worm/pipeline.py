@@ -17,7 +17,8 @@ from broadsheet.recordings.worm.names import canonicalise, slots
 SMOOTHINGS = ("none", "gaussian", "moving", "exponential")
 AMOUNTS = {"gaussian": 5.0, "moving": 21.0, "exponential": 0.1}
 """Defaults of `smooth`: samples (standard deviation, window) and the weight of the newest sample."""
-BLOCK = 4  # neurons handled at a time
+BLOCK = 8  # neurons handled at a time
+STRETCH = 16  # samples that a recursion takes at once
 
 
 @dataclass(frozen=True)
@@ -137,23 +138,20 @@ def homogenise(
     grid = _grid(times, dt, start)
     weights = _hold(times, grid) if causal else _linear(times, grid)
     width = max(1, round(dt / float(np.median(np.diff(times))))) if average else 1
-    kinds = 2 if smooth == "none" else 4
+    kinds = 2 if smooth == "none" else 4 if zscore == "first" else 3
     out = [np.zeros((len(slots()), len(grid))) for _ in range(kinds)]
     loose = np.zeros((len(others), len(grid)))
-    for columns, rows in ((kept, place), (others, None)):
+    for columns, rows, targets in ((kept, place, out), (others, np.arange(len(others)), [loose])):
         for first in range(0, len(columns), BLOCK):
             part = slice(first, first + BLOCK)
             made = _block(traces[:, columns[part]].T, times, smooth, amount, causal, width, weights, zscore == "first",
-                          1 if rows is None else kinds)  # fmt: skip
-            if rows is None:
-                loose[part] = made[0]
-            else:
-                for target, values in zip(out, made, strict=True):
-                    target[rows[part]] = values
-    calcium, residual, *smoothed = (each.T for each in out)
+                          len(targets))  # fmt: skip
+            for target, values in zip(targets, made, strict=True):
+                target[rows[part]] = values
+    calcium, residual, *rest = (each.T for each in out)
     mask = np.zeros(len(slots()), bool)
     mask[place] = True
-    smooth_calcium, smooth_residual = smoothed or (calcium, residual)
+    smooth_calcium, smooth_residual = rest[0] if kinds == 4 else calcium, rest[-1] if rest else residual
     return Recording(
         calcium, residual, smooth_calcium, smooth_residual, mask, grid, dt, float(np.median(np.diff(times))), causal,
         smooth, loose.T, labels, source, worm, file,
@@ -177,24 +175,24 @@ def _assign(names: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def _block(x: np.ndarray, times: np.ndarray, smooth: str, amount: float | None, causal: bool, width: int,
            weights: tuple[np.ndarray, np.ndarray], first: bool, kinds: int) -> list[np.ndarray]:  # fmt: skip
-    """The four arrays of a few cells (cells, samples), resampled; fewer where they are not asked for."""
+    """The arrays of a few cells (cells, samples), resampled: calcium, residual, and both smoothed; where the z-score comes last
+    both kinds of calcium are one. Fewer where they are not asked for."""
     x = np.ascontiguousarray(x, float)
     normalise = running_zscore if causal else whole_zscore
     x = normalise(x) if first else x
     parts = [x]
     if kinds > 1:
         parts.append(backward_difference(x, times) if causal else gradient(x, times, weighted=not first))
-    if kinds > 2 or (smooth != "none" and not first):
-        parts += [smoothed(each, smooth, amount, causal) for each in parts]
+    if smooth != "none" and not first:
+        parts = [smoothed(x, smooth, amount, causal), *parts[1:]]
+    if kinds > 2:
+        parts += [smoothed(each, smooth, amount, causal) for each in (parts if first else parts[1:])]
     if width > 1:
         parts = [_past_mean(each, width) if causal else _centred_mean(each, width) for each in parts]
     made = [_resample(each, *weights) for each in parts]
-    if not first:  # what was smoothed and resampled is z-scored, as both kinds of calcium
-        values = normalise(made[len(made) // 2 if smooth != "none" else 0])
-        made[0] = values
-        if kinds > 2:
-            made[2] = values
-    return made[:kinds]
+    if not first:
+        made[0] = normalise(made[0])
+    return made
 
 
 def whole_zscore(x: Float[np.ndarray, "cells samples"]) -> Float[np.ndarray, "cells samples"]:
@@ -259,9 +257,7 @@ def smoothed(
     if kind == "exponential":
         if not 0 < amount <= 1:
             raise InputError(f"The weight of the newest sample is {amount}; a number above 0 and up to 1 is wanted.")
-        from scipy.signal import lfilter
-
-        return lfilter([amount], [1.0, amount - 1.0], x, axis=1, zi=(1 - amount) * x[:, :1])[0]
+        return _decaying_mean(x, amount)
     if not amount > 0:
         raise InputError(f"Smoothing over {amount} samples; a number above 0 is wanted.")
     if kind == "moving":
@@ -276,6 +272,25 @@ def smoothed(
     full = np.concatenate([np.zeros(reach), kernel])
     past = convolve1d(x, full, axis=1, mode="constant")
     return past / np.minimum(np.cumsum(np.pad(kernel, (0, max(0, x.shape[1] - reach - 1))))[: x.shape[1]], kernel.sum())
+
+
+def _decaying_mean(x: np.ndarray, weight: float) -> np.ndarray:
+    """`y_t = weight x_t + (1 - weight) y_{t-1}` from `y_0 = x_0`: within stretches by one matrix product with the end of the
+    stretch before as one more sample, so that the recursion, which is slow, goes from end to end alone."""
+    from scipy.signal import lfilter
+
+    rows, samples = x.shape
+    decay, after = (1 - weight) ** np.arange(STRETCH + 1), np.arange(STRETCH) - np.arange(STRETCH)[:, None]
+    kernel = np.vstack([np.where(after >= 0, weight * decay[abs(after)], 0.0), decay[1:]])
+    full = samples // STRETCH
+    parts = np.zeros((rows, full + 1, STRETCH + 1))
+    parts[:, :full, :-1] = x[:, : full * STRETCH].reshape(rows, full, STRETCH)
+    parts[:, full, : samples - full * STRETCH] = x[:, full * STRETCH :]
+    parts[:, 0, -1] = x[:, 0]
+    if full:
+        ends = parts[:, :-1, :-1] @ kernel[:-1, -1]
+        parts[:, 1:, -1] = lfilter([1.0], [1.0, -decay[-1]], ends, axis=1, zi=decay[-1] * x[:, :1])[0]
+    return (parts @ kernel).reshape(rows, -1)[:, :samples]
 
 
 def _windowed_sum(x: np.ndarray, before: int, after: int) -> np.ndarray:
