@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import types
 
 import numpy as np
@@ -33,13 +34,20 @@ def inputs(case):
     return {"x": x, "times": times - times[0]}
 
 
+def timed(work, spread):
+    """A run's seconds, and what sides must share, which is not timed."""
+    start = time.perf_counter()
+    made = work()
+    return {"seconds": time.perf_counter() - start, **({} if spread is None else {"spread": spread(made)})}
+
+
 comparison = Comparison(
     "The worm: homogenising, connectomes, forecasts",
     CASES,
     inputs,
     text="Homogenising beside the authors' own pipeline (worm-data-preprocess, named by WORM_DATA_PREPROCESS, run in Broadsheet's "
     "environment), z-scores taken last as there; its arrays come in half precision after the last step, which `spread` forgives. "
-    "Pynapple interpolates alone. A connectome is opened in a process that has imported the package. statsmodels' VAR also "
+    "Pynapple interpolates alone. Spreads are not timed. A connectome is opened in a process that has imported the package. statsmodels' VAR also "
     "estimates the noise.",
     agree={"spread": 2e-3, "synapses": 0.0, "own": 1e-2},
     shown={"import_ms": "import (ms)"},
@@ -49,8 +57,6 @@ comparison = Comparison(
 
 @comparison.side("broadsheet", packages=("numpy", "jax"))
 def ours(case, given):
-    import time
-
     start = time.perf_counter()
     from broadsheet.recordings.worm.connectomes import Connectome, _shipped
     from broadsheet.recordings.worm.names import canonical_names
@@ -72,10 +78,9 @@ def ours(case, given):
     if case["task"] == "resample":
 
         def resampled():
-            grid = np.arange(given["times"][0], given["times"][-1], 0.333)
-            return {"spread": interpolate(given["x"], given["times"], grid).std()}
+            return interpolate(given["x"], given["times"], np.arange(given["times"][0], given["times"][-1], 0.333))
 
-        return resampled
+        return lambda: timed(resampled, np.std)
     names = canonical_names()[: case["cells"]]
     options = {
         "none": {},
@@ -83,11 +88,13 @@ def ours(case, given):
         "moving": {"smooth": "moving", "amount": 15.0},
     }
 
-    def run():
-        made = homogenise(given["x"], given["times"], names, 0.333, zscore="last", **options[case["smooth"]])
-        return {"spread": np.abs(made.calcium[:, : case["cells"]]).mean()} if case["smooth"] != "moving" else {}
+    def homogenised():
+        return homogenise(given["x"], given["times"], names, 0.333, zscore="last", **options[case["smooth"]])
 
-    return run
+    def spread(made):
+        return np.abs(made.calcium[:, : case["cells"]]).mean()
+
+    return lambda: timed(homogenised, spread if case["smooth"] != "moving" else None)
 
 
 @comparison.side("the authors' pipeline", packages=("torch",))
@@ -112,12 +119,14 @@ def authors(case, given):
     options = {"none": {}, "exponential": {"alpha": 0.5}, "moving": {"window_size": 15}}[case["smooth"]]
     made = NeuralBasePreprocessor("bench", StandardScaler(), case["smooth"], "linear", 0.333, **options)
 
-    def run():
+    def homogenised():
         worm = made.preprocess_traces([names], [given["x"]], [given["times"]], {}, 0, {"data_file": ""})[0]["worm0"]
-        calcium = reshape_calcium_data(worm)["calcium_data"].float().numpy()[:, : case["cells"]]
-        return {"spread": np.abs(calcium).mean()} if case["smooth"] != "moving" else {}
+        return reshape_calcium_data(worm)["calcium_data"]
 
-    return run
+    def spread(calcium):
+        return np.abs(calcium.float().numpy()[:, : case["cells"]]).mean()
+
+    return lambda: timed(homogenised, spread if case["smooth"] != "moving" else None)
 
 
 @comparison.side("pynapple", environment="worm", packages=("pynapple",))
@@ -128,19 +137,16 @@ def pynapple(case, given):
 
     traces = nap.TsdFrame(t=given["times"], d=given["x"])
 
-    def run():
-        grid = nap.Ts(np.arange(given["times"][0], given["times"][-1], 0.333))
-        return {"spread": np.asarray(traces.interpolate(grid).values).std()}
+    def resampled():
+        return traces.interpolate(nap.Ts(np.arange(given["times"][0], given["times"][-1], 0.333))).values
 
-    return run
+    return lambda: timed(resampled, np.std)
 
 
 @comparison.side("cect", environment="worm", packages=("cect",))
 def cect(case, given):
     if case["task"] != "open":
         raise RuntimeError("no peer in this case")
-    import time
-
     start = time.perf_counter()
     from cect.readers import White_whole
 
