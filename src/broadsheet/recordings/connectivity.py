@@ -111,30 +111,34 @@ def fit_poisson(
     # in coordinates in which the curvature at constant rates is the same in all directions, the search takes a few dozen steps
     centre = features.mean(axis=0)
     curvature = features.T @ features - bins * np.outer(centre, centre) + np.eye(size) * (ridge / mean.mean() + 1e-9 * bins)
-    factor = cholesky(curvature, lower=True)
+    root = solve_triangular(cholesky(curvature, lower=True), np.eye(size), lower=True)
     moments = features.T @ counts
     scale = np.sqrt(mean)
 
     def weights(z: np.ndarray) -> np.ndarray:
-        return solve_triangular(factor, z, lower=True, trans="T") / scale
+        return root.T @ z / scale
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         z, b = flat[:-neurons].reshape(size, neurons), flat[-neurons:] / np.sqrt(bins * mean)
         w = weights(z)
-        u = features @ w + (b - centre @ w + start)
+        bias = b - centre @ w + start
+        np.matmul(features, w, out=u)
+        np.add(u, bias, out=u)
         if link == "exp":
-            rate = np.exp(np.minimum(u, 20.0))
-            value, slope = rate.sum() - (counts * u).sum(), rate
-            back, sums = features.T @ slope - moments, slope.sum(axis=0) - totals
+            value = -np.vdot(moments, w) - totals @ bias
+            slope = np.exp(np.minimum(u, 20.0, out=u), out=u)
+            back, sums = features.T @ slope - moments, slope.sum(axis=0)
+            value, sums = value + sums.sum(), sums - totals
         else:
             rate = np.logaddexp(0, u) + 1e-12
             value = rate.sum() - (counts * np.log(rate)).sum()
             slope = expit(u) * (1 - counts / rate)
             back, sums = features.T @ slope, slope.sum(axis=0)
         back = back - np.outer(centre, sums) + ridge * w
-        value += ridge * (w**2).sum() / 2
-        return value, np.concatenate([solve_triangular(factor, back / scale, lower=True).ravel(), sums / np.sqrt(bins * mean)])
+        value += ridge * np.vdot(w, w) / 2
+        return value, np.concatenate([(root @ (back / scale)).ravel(), sums / np.sqrt(bins * mean)])
 
+    u = np.empty(counts.shape)  # one array for all steps: new ones of this size would cost as much as what is done with them
     start = np.log(mean) if link == "exp" else np.log(np.expm1(mean))
     options = {"maxiter": iterations, "gtol": tolerance, "ftol": 1e-13, "maxcor": 20}
     found = minimize(loss, np.zeros((size + 1) * neurons), jac=True, method="L-BFGS-B", options=options).x
