@@ -38,7 +38,8 @@ class Recording:
     """A worm in the common format.
 
     - `calcium`, `residual`, `smooth_calcium`, `smooth_residual`: (samples, 300), zeros in slots without a trace; residual is
-      the derivative (z-scores a second). Without smoothing the smooth arrays are the others.
+      the derivative (z-scores a second). Without smoothing the smooth arrays are the others; where the z-score comes last
+      `smooth_calcium` is `calcium`, one array.
     - `mask`: (300,) slots with an identified neuron.
     - `time`: (samples,) s; `dt`: its step; `original_dt`: the median step of the file.
     - `others`: (samples, cells) z-scored traces of cells without an identity, `other_names` what the file calls them.
