@@ -6,13 +6,16 @@ import pickle
 from itertools import product
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import normalized_mutual_info_score
 
 from broadsheet.errors import InputError
-from broadsheet.recordings.block_models import WeightedSBM, _hierarchy, _search, description_length
+from broadsheet.recordings.block_models import WeightedSBM, _hierarchies, description_length
+from broadsheet.recordings.block_search import _ln, log_factorials, search
 from broadsheet.recordings.communities import above_median, louvain, spectral_communities, without_weak
 from broadsheet.recordings.planted_graphs import complete_graph, mixing_graph, weighted_lfr
 
@@ -83,20 +86,43 @@ def test_the_search_finds_the_best_of_all_partitions(topology):
 
 def test_lengths_of_the_search_are_those_of_its_partitions():
     graph = mixing_graph(np.random.default_rng(0))
+    nodes, joined = len(graph.weights), graph.weights > 0
     for topology in ("simple", "multigraph", "degree-corrected"):
-        labels, lengths = _search(graph.weights, "exponential", topology, 6, 2, 5, 0)
-        full = np.array(
-            [[description_length(graph.weights, [row], topology=topology).total for row in start] for start in labels]
-        )
-        np.testing.assert_allclose(lengths - lengths[:, :1], full - full[:, :1], atol=1e-7)
-        assert [len(set(row)) for row in labels[0]] == [1, 2, 3, 4, 5, 6]
+        found = search(graph.weights, "exponential", topology, 6, 2, 5, 0, log_factorials(nodes))
+        assert [len(set(row)) for row in found.labels[0]] == [1, 2, 3, 4, 5, 6]
+        full = np.zeros((2, 6))
+        for start, k in np.ndindex(2, 6):
+            labels = found.labels[start, k]
+            length = description_length(graph.weights, [labels], topology=topology)
+            full[start, k] = length.total - length.counts - math.log(math.comb(nodes - 1, k))
+            table = [[joined[np.ix_(labels == i, labels == j)].sum() for j in range(6)] for i in range(6)]
+            np.testing.assert_array_equal(found.edges[start, k], np.array(table) / (1 + np.eye(6)))
+        np.testing.assert_allclose(found.lengths - found.lengths[0, 0], full - full[0, 0], atol=1e-7)
+
+
+def test_no_single_node_is_better_off_elsewhere():
+    graph = mixing_graph(np.random.default_rng(1), 30, 3, 10.0)
+    for topology in ("simple", "degree-corrected"):
+        found = search(graph.weights, "exponential", topology, 5, 1, 50, 0, log_factorials(30))
+        for labels in found.labels[0, 1:]:
+            here = description_length(graph.weights, [labels], topology=topology).total
+            for node, group in np.ndindex(30, labels.max() + 1):
+                if (labels == labels[node]).sum() > 1:
+                    moved = np.where(np.arange(30) == node, group, labels)
+                    assert description_length(graph.weights, [moved], topology=topology).total > here - 1e-7
+
+
+def test_logarithms_are_those_of_the_c_library():
+    x = np.concatenate([1 + np.geomspace(1e-16, 1, 1000), np.geomspace(1e-300, 1e300, 10_000), [1.0, 2**0.5, 0.5**0.5]])
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(_ln(jnp.asarray(x)), np.log(x), rtol=1e-15, atol=0)
 
 
 def test_nested_counts_against_all_partitions_of_groups():
     labels = np.repeat([0, 1], 4)
-    counts = np.random.default_rng(1).poisson(np.where(labels[:, None] == labels, 40, 2)).astype(float)
+    counts = np.random.default_rng(1).poisson(np.where(labels[:, None] == labels, 40, 2))
     counts = np.triu(counts) + np.triu(counts, 1).T
-    found, levels = _hierarchy(counts)
+    ((found, levels),) = _hierarchies([counts], 8, log_factorials(80))
     assert normalized_mutual_info_score(levels[0], labels) == 1
     size = 10
     nodes = np.repeat(np.arange(8), size)
@@ -112,18 +138,31 @@ def test_nested_counts_against_all_partitions_of_groups():
     assert prior[1] < prior[0]
 
 
+def test_the_search_prices_nested_groups_as_their_description_does():
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(16), 8)
+    chance = np.where(labels[:, None] == labels, 0.95, np.where(labels[:, None] // 4 == labels // 4, 0.2, 0.01))
+    joined = np.triu(rng.random((128, 128)) < chance, 1)
+    model = WeightedSBM("none", degree_corrected=False, n_starts=4).fit((joined | joined.T).astype(float))
+    assert len(model.levels_) > 1
+    assert normalized_mutual_info_score(model.levels_[1], labels // 4) > 0.9
+    flat = description_length((joined | joined.T).astype(float), model.levels_[:1], kind="none")
+    assert model.length_.counts < flat.counts
+    assert model.profile_[model.n_groups_] == pytest.approx(model.description_length_, abs=1e-8)
+
+
 def test_planted_weights_and_none():
     options = {"n_starts": 3, "max_groups": 6}
     graph = complete_graph(np.random.default_rng(1))
     model = WeightedSBM(**options).fit(graph.weights)
     assert normalized_mutual_info_score(graph.labels, model.labels_) > 0.9
     assert model.description_length_ <= description_length(graph.weights, [graph.labels]).total + 1e-6
-    assert model.length_.total == pytest.approx(model.description_length_)
+    assert model.length_.total == pytest.approx(model.profile_[model.n_groups_], abs=1e-8)
     assert not model.degree_corrected_
     assert WeightedSBM("none", **options).fit(graph.weights).n_groups_ == 1
     assert WeightedSBM(**options).fit(complete_graph(np.random.default_rng(2), 1, 32, 1.0, 1.0).weights).n_groups_ == 1
-    mixed = mixing_graph(np.random.default_rng(3))
-    assert normalized_mutual_info_score(mixed.labels, WeightedSBM(**options).fit(mixed.weights).labels_) > 0.9
+    mixed = mixing_graph(np.random.default_rng(3))  # few starts from 6 groups get to its 4
+    found = WeightedSBM(n_starts=3, max_groups=12).fit(mixed.weights).labels_
+    assert normalized_mutual_info_score(mixed.labels, found) > 0.9
 
 
 def test_the_unit_of_weights_does_not_matter():

@@ -3,8 +3,8 @@
 The description length (nats) of a graph, its groups and its weights is that of a microcanonical block model (Peixoto 2017,
 2018): edges given the counts between groups, the counts, the partition, and weights that are exponential for each pair of
 groups, their rates integrated out. Counts have a flat prior or, nested, a block model of their own (Peixoto 2014). The search
-starts from random groups, moves single nodes to where the length falls most, merges the two groups whose union costs least,
-and so on down to one group; the shortest of all counts of groups and starts is taken. All starts run as one program.
+(`block_search`) starts from random groups, moves single nodes to where the length falls most, merges the two groups whose union
+costs least, and so on down to one group; the shortest of all counts of groups and starts is taken.
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import gammaln
 from sklearn.base import BaseEstimator, ClusterMixin
 
 from broadsheet.errors import InputError
-
-Kind = Literal["exponential", "none"]
-Topology = Literal["simple", "multigraph", "degree-corrected"]
+from broadsheet.recordings.block_search import Kind, Topology, log_factorials, merged_counts, search
 
 
 class Length(NamedTuple):
@@ -202,212 +198,62 @@ def _upper_length(counts: np.ndarray, above: np.ndarray) -> float:
     return float(_spread(slots, merged)[np.triu_indices(len(sizes))].sum()) + _partition_length(sizes)
 
 
-def _hierarchy(counts: np.ndarray) -> tuple[float, list[np.ndarray]]:
-    """The shortest description of counts by groups of groups that greedy merges find, and the labels of each level."""
-    best: tuple[float, np.ndarray | None] = (_top_length(counts), None)
-    labels, merged, sizes = np.arange(len(counts)), counts.copy(), np.ones(len(counts))
-    for _ in range(len(counts) - 2):
-        one, other = _cheapest_union(merged, sizes)
-        above = np.delete(np.eye(len(sizes)), other, axis=1)
-        above[other, one - (one > other)] = 1
-        labels, merged, sizes = above.argmax(axis=1)[labels], _merge_counts(merged, above), sizes @ above
-        length = _upper_length(counts, np.eye(len(sizes))[labels]) + _top_length(merged)
-        if length < best[0]:
-            best = (length, labels)
-    length, first = best
-    if first is None:
-        return length, []
-    merged = _merge_counts(counts, np.eye(first.max() + 1)[first])
-    above_length, more = _hierarchy(merged)
-    return length - _top_length(merged) + above_length, [first, *(each[first] for each in more)]
-
-
-def _cheapest_union(counts: np.ndarray, sizes: np.ndarray) -> tuple[int, int]:
-    """The two groups of groups whose union lengthens the description of counts least."""
-    diagonal = np.eye(len(sizes), dtype=bool)
-    own, union = np.diag(counts), sizes[:, None] + sizes
-    apart = _spread(np.outer(sizes, sizes), counts)
-    alone = _spread(sizes * (sizes + 1) / 2, own)
-    joint = _spread(union[:, :, None] * sizes, counts[:, None] + counts)
-    third = ~(diagonal[:, None] | diagonal)
-    change = np.where(third, joint - apart[:, None] - apart, 0.0).sum(axis=2) - apart - alone[:, None] - alone
-    change += _spread(union * (union + 1) / 2, own[:, None] + own + counts)
-    change += gammaln(sizes[:, None] + 1) + gammaln(sizes + 1) - gammaln(union + 1)
-    kept, gone = np.unravel_index(np.argmin(np.where(diagonal, np.inf, change)), change.shape)
-    return int(min(kept, gone)), int(max(kept, gone))
-
-
 def _spread(slots: Any, edges: Any) -> Any:
     """ln of the ways to spread edges over slots that may hold several."""
     return _choose(slots + edges - 1, edges)
+
+
+def _hierarchies(tables: Sequence[Int[np.ndarray, "_ _"]], room: int, logs: np.ndarray) -> list[tuple[float, list[np.ndarray]]]:
+    """Of each table of edges between groups the shortest description by groups of groups that greedy unions find, and the
+    labels of each level, none where a flat one is shorter; `room` and `logs` as in `merged_counts`."""
+    found: list[tuple[float, list[np.ndarray]]] = []
+    merged: dict[int, np.ndarray] = {}
+    for table, labels, lengths in zip(tables, *merged_counts(tables, room, logs), strict=True):
+        groups, edges, above = len(table), int(np.triu(table).sum()), np.arange(2, len(table))
+        flat = float(_ways(groups * (groups + 1) // 2, edges, logs))
+        inside = lengths[above - 1] + np.log(groups) + _chosen(groups - 1, above - 1, logs)
+        nested = inside + _ways(above * (above + 1) // 2, edges, logs)
+        if groups > 2 and nested.min() < flat:
+            at = int(nested.argmin())
+            first = labels[above[at] - 1, :groups].astype(int)
+            merged[len(found)] = _merge_counts(table, np.eye(above[at])[first]).astype(int)
+            found.append((float(inside[at]), [first]))
+        else:
+            found.append((flat, []))
+    if merged:
+        for k, (length, more) in zip(merged, _hierarchies(list(merged.values()), room, logs), strict=True):
+            inside_length, (first,) = found[k]
+            found[k] = (inside_length + length, [first, *(each[first] for each in more)])
+    return found
+
+
+def _ways(slots: Any, edges: Any, logs: np.ndarray) -> Any:
+    """`_spread` of integers, from a table of ln n!."""
+    return _chosen(slots + edges - 1, edges, logs)
+
+
+def _chosen(n: Any, k: Any, logs: np.ndarray) -> Any:
+    return logs[n] - logs[k] - logs[n - k]
 
 
 def _shortest(
     weights: np.ndarray, kind: Kind, topology: Topology, most: int, n_starts: int, sweeps: int, seed: int, nested: bool
 ) -> tuple[float, list[np.ndarray], Length, dict[int, float]]:
     """Length, levels, parts, and the shortest length at each count of groups."""
-    partitions, lengths = _search(weights, kind, topology, most, n_starts, sweeps, seed)
-    best: tuple[float, list[np.ndarray]] = (np.inf, [])
-    profile: dict[int, float] = {}
-    for groups in range(1, most + 1):
-        at = int(lengths[:, groups - 1].argmin())
-        labels = np.unique(partitions[at, groups - 1], return_inverse=True)[1]
-        length, levels = description_length(weights, [labels], kind=kind, topology=topology), [labels]
-        total = length.total
-        if nested and groups > 2 and total - length.counts < best[0]:
-            counts, more = _hierarchy(_between((weights > 0).astype(float), np.eye(groups)[labels]))
-            if counts < length.counts:
-                total, levels = total - length.counts + counts, [labels, *(each[labels] for each in more)]
-        profile[groups] = total
-        if total < best[0]:
-            best = (total, levels)
-    total, levels = best
-    return total, levels, description_length(weights, levels, kind=kind, topology=topology), profile
-
-
-def _search(
-    weights: np.ndarray, kind: Kind, topology: Topology, most: int, n_starts: int, sweeps: int, seed: int
-) -> tuple[Int[np.ndarray, "starts groups nodes"], Float[np.ndarray, "starts groups"]]:
-    """For each start and count of groups the partition, and its description length but for what it shares with all others."""
-    rng, nodes = np.random.default_rng(seed), len(weights)
-    room = -(-nodes // PADDED) * PADDED
-    padded = np.zeros((2, room, room))
-    padded[:, :nodes, :nodes] = weights > 0, weights
-    labels = np.stack([rng.permutation(np.arange(nodes) % most) for _ in range(n_starts)])
-    member = np.zeros((n_starts, room, most))
-    member[:, :nodes] = np.eye(most)[labels]
-    orders = np.stack([rng.permuted(np.tile(np.arange(nodes), (sweeps, 1)), axis=1) for _ in range(n_starts)])
-    orders = np.pad(orders, ((0, 0), (0, 0), (0, room - nodes)))
-    mean = weights.sum() / (weights > 0).sum()
-    flags = np.array(
-        [kind == "exponential", topology == "simple", topology == "multigraph", topology == "degree-corrected"], float
-    )
-    with jax.enable_x64(True):
-        found = _merge_down(padded, member, orders, gammaln(np.arange(room * room + room + 2) + 1.0), mean, nodes, flags)
-        partitions, costs = (np.asarray(each) for each in found)
-    edges, groups = (weights > 0).sum() / 2, np.arange(1, most + 1)
-    shared = _choose(groups * (groups + 1) / 2 + edges - 1, edges) + _choose(nodes - 1, groups - 1)
-    return partitions[:, ::-1, :nodes], costs[:, ::-1] + shared
-
-
-PADDED = 64
-"""Graphs are filled up to a multiple of so many nodes, so that those of about one size share a program."""
-
-
-class _Blocks(NamedTuple):
-    """Counts and sums of weights between groups (once on the diagonal), and the sizes and degrees of groups."""
-
-    counts: Array
-    sums: Array
-    sizes: Array
-    degrees: Array
-
-
-@jax.jit
-def _merge_down(
-    given: Float[Array, "2 nodes nodes"], member: Float[Array, "starts nodes groups"], orders: Int[Array, "starts sweeps "
-    "nodes"],
-    logs: Array, mean: Array, nodes: Array, flags: Float[Array, "4"],
-) -> tuple[Array, Array]:  # fmt: skip
-    """Partitions and costs of each start at each count of groups, from all groups down to one.
-
-    **Arguments:** `given`: edges as 0 and 1, and weights; `logs`: ln n! of n; `flags`: whether weights count, and which
-    topology.
-    """
-    most = member.shape[2]
-    weighted, simple, multigraph, corrected = flags
-    degree = given[0].sum(axis=1)
-    diagonal = jnp.eye(most, dtype=bool)
-
-    def factorial(n: Array) -> Array:
-        return logs[n.astype(jnp.int32)]
-
-    def pair_cost(counts: Array, sums: Array, one: Array, other: Array, same: Array) -> Array:
-        arranged = factorial(counts)
-        slots = jnp.where(same, one * (one - 1) / 2, one * other)
-        edges = simple * (factorial(slots) - factorial(slots - counts)) - arranged
-        edges -= (1 - simple) * jnp.where(same, counts * jnp.log(2.0), 0.0)
-        return edges - weighted * (arranged + jnp.log(mean) - (counts + 1) * jnp.log(mean + sums))
-
-    def group_cost(sizes: Array, degrees: Array) -> Array:
-        share = jnp.where(sizes > 0, factorial(jnp.maximum(sizes + degrees - 1, 0)) - factorial(jnp.maximum(sizes - 1, 0)), 0.0)
-        return multigraph * degrees * jnp.log(jnp.maximum(sizes, 1)) + corrected * share - factorial(sizes)
-
-    def blocks_of(member: Array) -> _Blocks:
-        between = jnp.einsum("nr,knm,ms->krs", member, given, member) / jnp.where(diagonal, 2, 1)
-        return _Blocks(jnp.round(between[0]), between[1], member.sum(axis=0), degree @ member)
-
-    def total(blocks: _Blocks) -> Array:
-        costs = pair_cost(blocks.counts, blocks.sums, blocks.sizes[:, None], blocks.sizes, diagonal)
-        return jnp.where(jnp.tri(most, dtype=bool), costs, 0).sum() + group_cost(blocks.sizes, blocks.degrees).sum()
-
-    def shifted(blocks: _Blocks, row: Array, edges: Array, sums: Array, node_degree: Array) -> _Blocks:
-        """The blocks after a node with so many edges to each group joins one (`row` has a 1) or leaves it (-1)."""
-        cross = row[:, None] + row - jnp.diag(row)
-        both = jnp.where(row[:, None] != 0, edges, edges[:, None])
-        weight = jnp.where(row[:, None] != 0, sums, sums[:, None])
-        return _Blocks(
-            blocks.counts + jnp.sign(cross) * both, jnp.maximum(blocks.sums + jnp.sign(cross) * weight, 0.0),
-            blocks.sizes + row, blocks.degrees + row * node_degree,
-        )  # fmt: skip
-
-    def move(node: Array, state: tuple[Array, _Blocks, Array]) -> tuple[Array, _Blocks, Array]:
-        member, blocks, moved = state
-        edges, sums = given[:, node] @ member
-        now = member[node]
-        rest = shifted(blocks, -now, edges, sums, degree[node])
-        sizes = rest.sizes
-        larger = jnp.where(diagonal, sizes + 1, sizes)
-        with_node = pair_cost(rest.counts + edges, rest.sums + sums, sizes[:, None] + 1, larger, diagonal)
-        cost = (with_node - pair_cost(rest.counts, rest.sums, sizes[:, None], sizes, diagonal)).sum(axis=1)
-        cost += group_cost(sizes + 1, rest.degrees + degree[node]) - group_cost(sizes, rest.degrees)
-        cost = jnp.where(blocks.sizes > 0, cost, jnp.inf)
-        stays = jnp.where(now > 0, cost, 0.0).sum()
-        goes = (jnp.where(now > 0, sizes, 0.0).sum() > 0) & (cost.min() < stays - 1e-9)
-        target = jnp.where(goes, (jnp.arange(most) == jnp.argmin(cost)).astype(now.dtype), now)
-        return member.at[node].set(target), shifted(rest, target, edges, sums, degree[node]), moved | goes
-
-    def settle(member: Array, orders: Array) -> Array:
-        """Sweeps of moves until none is left."""
-
-        def sweep(state: tuple) -> tuple:
-            member, _, count = state
-            begin = (member, blocks_of(member), jnp.asarray(False))
-            member, _, moved = jax.lax.fori_loop(0, nodes, lambda k, state: move(orders[count, k], state), begin)
-            return member, moved, count + 1
-
-        return jax.lax.while_loop(lambda s: s[1] & (s[2] < len(orders)), sweep, (member, jnp.asarray(True), jnp.asarray(0)))[0]
-
-    def merge(member: Array, blocks: _Blocks) -> Array:
-        """The two groups whose union costs least become one."""
-        counts, sums, sizes, degrees = blocks
-        costs = pair_cost(counts, sums, sizes[:, None], sizes, diagonal)
-        union = sizes[:, None] + sizes
-
-        def with_others(group: Array) -> Array:
-            """What the union of this group with each costs with all others, over what both cost with them."""
-            joint = pair_cost(counts + counts[group], sums + sums[group], union[group][:, None], sizes, jnp.asarray(False))
-            third = ~(diagonal | diagonal[group])
-            return jnp.where(third, joint - costs - costs[group], 0.0).sum(axis=1)
-
-        own, own_sums = jnp.diagonal(counts), jnp.diagonal(sums)
-        inside = pair_cost(own[:, None] + own + counts, own_sums[:, None] + own_sums + sums, union, union, jnp.asarray(True))
-        change = jax.lax.map(with_others, jnp.arange(most)) + inside
-        change -= jnp.diagonal(costs)[:, None] + jnp.diagonal(costs) + costs
-        alone = group_cost(sizes, degrees)
-        change += group_cost(union, degrees[:, None] + degrees) - alone[:, None] - alone
-        live = (sizes[:, None] > 0) & (sizes > 0) & ~diagonal
-        kept, gone = jnp.unravel_index(jnp.argmin(jnp.where(live, change, jnp.inf)), (most, most))
-        return member.at[:, kept].add(jnp.where(kept != gone, member[:, gone], 0.0)).at[:, gone].multiply(kept == gone)
-
-    def down(start: tuple[Array, Array]) -> tuple[Array, Array]:
-        first, orders = start
-
-        def stage(member: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
-            member = settle(member, orders)
-            blocks = blocks_of(member)
-            return merge(member, blocks), (jnp.argmax(member, axis=1), total(blocks))
-
-        return jax.lax.scan(stage, first, None, length=most)[1]
-
-    return jax.lax.map(down, (member, orders))
+    nodes, edges, logs = len(weights), np.count_nonzero(weights) // 2, log_factorials(len(weights))
+    found = search(weights, kind, topology, most, n_starts, sweeps, seed, logs)
+    best, groups = found.lengths.argmin(axis=0), np.arange(1, most + 1)
+    flat = _ways(groups * (groups + 1) // 2, edges, logs)
+    rest = found.lengths.min(axis=0) + _chosen(nodes - 1, groups - 1, logs)
+    rest += description_length(weights, [np.zeros(nodes)], kind=kind, topology=topology).total - rest[0]
+    if nested:
+        tables = [found.edges[at, k, : k + 1, : k + 1] for k, at in enumerate(best)]
+        counts = _hierarchies(tables, most, logs)
+    else:
+        counts = [(float(each), []) for each in flat]
+    totals = rest + [length for length, _ in counts]
+    at = int(totals.argmin())
+    labels = found.labels[best[at], at].astype(int)
+    levels = [labels, *(each[labels] for each in counts[at][1])]
+    length = description_length(weights, levels, kind=kind, topology=topology)
+    return length.total, levels, length, dict(zip(groups.tolist(), totals.tolist(), strict=True))
