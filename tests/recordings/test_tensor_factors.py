@@ -42,6 +42,17 @@ def test_the_error_is_tensorlys():
     np.testing.assert_allclose(ours.transform(tensor), ours.time_ * ours.weights_, atol=0.02 * ours.weights_.max())
 
 
+def test_it_stops_after_three_sweeps_that_gain_too_little():
+    tensor, _ = planted(2, 0.5)
+    tensor = tensor.astype(np.float32).astype(float)
+    count = NTF(3, n_starts=1, tol=1e-3).fit(tensor).n_sweeps_
+    fits = [NTF(3, n_starts=1, tol=-1.0, max_sweeps=count - k).fit(tensor) for k in range(5)]
+    errors = np.array([error(fit, tensor, True) for fit in fits])  # of the last five sweeps, in float64
+    gains = 1 - errors[:-1] / errors[1:]
+    assert (gains[:3] < 1e-3).all()
+    assert gains[3] > 1e-3
+
+
 def test_what_is_missing_is_predicted():
     tensor, parts = planted(3)
     mask = np.random.default_rng(3).random((5, 21)) > 0.25
