@@ -9,7 +9,12 @@ from broadsheet.numerics.blas import one_thread
 
 
 def threads():
-    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    """Of each BLAS that has threads: PySCF brings one of its own, built without."""
+    return {
+        pool["num_threads"]
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas" and pool.get("threading_layer") != "disabled"
+    }
 
 
 def seen(_=None):
