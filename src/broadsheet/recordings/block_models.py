@@ -210,9 +210,9 @@ def _hierarchies(tables: Sequence[Int[np.ndarray, "_ _"]], room: int, logs: np.n
     merged: dict[int, np.ndarray] = {}
     for table, labels, lengths in zip(tables, *merged_counts(tables, room, logs), strict=True):
         groups, edges, above = len(table), int(np.triu(table).sum()), np.arange(2, len(table))
-        flat = float(_ways(groups * (groups + 1) // 2, edges, logs))
-        inside = lengths[above - 1] + np.log(groups) + _chosen(groups - 1, above - 1, logs)
-        nested = inside + _ways(above * (above + 1) // 2, edges, logs)
+        flat = _top_length(table)
+        inside = lengths[above - 1] + np.log(groups) + _choose(groups - 1, above - 1)
+        nested = inside + _spread(above * (above + 1) / 2, edges)
         if groups > 2 and nested.min() < flat:
             at = int(nested.argmin())
             first = labels[above[at] - 1, :groups].astype(int)
@@ -227,15 +227,6 @@ def _hierarchies(tables: Sequence[Int[np.ndarray, "_ _"]], room: int, logs: np.n
     return found
 
 
-def _ways(slots: Any, edges: Any, logs: np.ndarray) -> Any:
-    """`_spread` of integers, from a table of ln n!."""
-    return _chosen(slots + edges - 1, edges, logs)
-
-
-def _chosen(n: Any, k: Any, logs: np.ndarray) -> Any:
-    return logs[n] - logs[k] - logs[n - k]
-
-
 def _shortest(
     weights: np.ndarray, kind: Kind, topology: Topology, most: int, n_starts: int, sweeps: int, seed: int, nested: bool
 ) -> tuple[float, list[np.ndarray], Length, dict[int, float]]:
@@ -243,8 +234,8 @@ def _shortest(
     nodes, edges, logs = len(weights), np.count_nonzero(weights) // 2, log_factorials(len(weights))
     found = search(weights, kind, topology, most, n_starts, sweeps, seed, logs)
     best, groups = found.lengths.argmin(axis=0), np.arange(1, most + 1)
-    flat = _ways(groups * (groups + 1) // 2, edges, logs)
-    rest = found.lengths.min(axis=0) + _chosen(nodes - 1, groups - 1, logs)
+    flat = _spread(groups * (groups + 1) / 2, edges)
+    rest = found.lengths.min(axis=0) + _choose(nodes - 1, groups - 1)
     rest += description_length(weights, [np.zeros(nodes)], kind=kind, topology=topology).total - rest[0]
     if nested:
         tables = [found.edges[at, k, : k + 1, : k + 1] for k, at in enumerate(best)]
