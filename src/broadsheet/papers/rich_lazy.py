@@ -620,6 +620,7 @@ def ranks_and_kernels(runs: Runs):
     fig, axes = figure(2, width=5.2, height=3.8)
     names = [str(name) for name in data["names"]]
     brains = {name.removesuffix(" shuffled") for name in names if name.endswith(" shuffled")}
+    named = [k for k, name in enumerate(names) if name.split()[-1] not in ("shuffled", "2", "3")]  # one of a start's draws
     for axis, values, text in ((axes[0], "effective_rank", "effective rank of the start"),
                                (axes[1], "largest", "largest singular value of the start")):  # fmt: skip
         for k, name in enumerate(names):
@@ -628,8 +629,12 @@ def ranks_and_kernels(runs: Runs):
             colour = {"connectome": SYSTEM_COLOUR, "made": COLOURS[1]}.get(kind, CONTROL_COLOUR)
             first = kind not in axis.get_legend_handles_labels()[1]
             axis.plot(data[values][k], data["kernel"][k], "o", color=colour, ms=4, label=kind if first else None)
-            if not shuffled:
-                axis.annotate(name, (data[values][k], data["kernel"][k]), fontsize=6, xytext=(3, 2), textcoords="offset points")
+        for k in named:
+            near = np.abs(np.log(data[values][named] / data[values][k])) < 0.4
+            gap = data["kernel"][named] - data["kernel"][k]
+            below = (near & (gap > 0) & (gap < 0.03)).any()  # where another name would be in the way
+            axis.annotate(names[k], (data[values][k], data["kernel"][k]), fontsize=6, xytext=(3, -8 if below else 2),
+                          textcoords="offset points")  # fmt: skip
         axis.set_xscale("log")
         label(axis, text, "kernel alignment, before and after")
     return fig
