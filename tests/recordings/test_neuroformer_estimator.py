@@ -15,7 +15,7 @@ from broadsheet.recordings.decoders import history
 from broadsheet.recordings.hub_network import HubNetwork
 from broadsheet.recordings.neuroformer.published import read_v1al, read_visnav
 from broadsheet.recordings.stimulus_population import StimulusPopulation
-from commands import call, read
+from commands import call
 
 RNG = np.random.default_rng(0)
 X = RNG.poisson(0.1, (400, 4))
@@ -129,16 +129,12 @@ def recorded(path, units=3, seconds=40.0, still=False):
     return path
 
 
-def test_the_verb_decodes_from_an_nwb_file(tmp_path, home, monkeypatch):
+def test_the_verb_says_what_cannot_be_decoded(tmp_path, home, monkeypatch):
+    """What it decodes: `test_verbs_on_public_shapes`."""
     monkeypatch.chdir(tmp_path)
     file = recorded(tmp_path / "mouse.nwb")
     verb = ["recordings", "decode", file, "--target", "running"]
     asked = [*verb, "--steps", "2", "--tuning", "0", "--gap", "0.5"]
-    rows = read(*asked, "--labels", "0.5", "--out", "found.json")["decoders"]["speed"]
-    assert set(rows) == {"neuroformer", "ridge", "lasso", "mlp", "gru", "constant"}
-    assert rows["ridge"]["r"] > 0.5
-    assert rows["constant"]["r"] == 0
-    assert (tmp_path / "found.png").stat().st_size > 1000
     assert "--labels" in call(*asked, "--labels", "0.01", code=2).stderr
     assert "two or more" in call(*verb[:2], recorded(tmp_path / "one.nwb", units=1), *verb[3:], code=2).stderr
     assert "never changes" in call(*verb[:2], recorded(tmp_path / "still.nwb", still=True), *verb[3:], code=2).stderr

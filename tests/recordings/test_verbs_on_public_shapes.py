@@ -35,8 +35,10 @@ def test_running_of_a_mouse(tmp_path):
     nwb_files.write_probe(file, units=6, seconds=60.0)
     asked = ("--target", "running", "--steps", "2", "--tuning", "0", "--labels", "0.5", "--gap", "0.5")
     found = read("recordings", "decode", file, *asked, "--out", "running.json")["decoders"]["running_speed"]
+    assert set(found) == {"neuroformer", "ridge", "lasso", "mlp", "gru", "constant"}
     assert found["ridge"]["r"] > 0.5
     assert found["constant"]["r"] == 0
+    assert (tmp_path / "running.png").stat().st_size > 1000
 
 
 def test_worms_in_one_table(tmp_path):
