@@ -36,13 +36,17 @@ def test_a_leaky_network_s_kernel_equals_finite_differences(family):
     np.testing.assert_allclose(network_kernel(net, X, weights=family), exact, atol=2e-6 * abs(exact).max())
 
 
-def test_the_two_ways_agree_at_chosen_steps_and_in_blocks():
+@pytest.mark.parametrize("steps", [(1, -1), (-1, 0, 2), (1, 0), (-1,)])
+def test_the_two_ways_agree_at_chosen_steps_and_in_blocks(steps):
     net = RateRNN(2, 4, 2, key=jax.random.key(1))
-    ours = network_kernel(net, X, steps=(1, -1))
-    theirs = tangent_kernel(net, X, where=lambda net: net.w_rec, function=lambda net, x: net(x)[jnp.array([1, -1])], block=2)
+    ours = network_kernel(net, X, steps=steps)
+    theirs = tangent_kernel(net, X, where=lambda net: net.w_rec, function=lambda net, x: net(x)[jnp.array(steps)], block=2)
     np.testing.assert_allclose(ours, theirs, atol=1e-6 * abs(np.asarray(theirs)).max())
+
+
+def test_a_step_is_named_once():
     with pytest.raises(InputError, match="once"):
-        network_kernel(net, X, steps=(1, 1))
+        network_kernel(RateRNN(2, 4, 2, key=jax.random.key(1)), X, steps=(1, 1))
 
 
 def test_a_start_that_is_not_zero_counts():

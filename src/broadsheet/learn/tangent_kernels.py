@@ -11,6 +11,7 @@ that with (time, time) matrices of inner products of states no Jacobian need be 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -63,37 +64,50 @@ def run_kernel(
     chosen = tuple(range(time)) if steps is None else tuple(range(time)[step] for step in steps)
     if not chosen or len(set(chosen)) < len(chosen):
         raise InputError("run_kernel: each step may be named once, and at least one must be.")
-    return _run_kernel(run, recurrent, readout, weights, chosen)
+    kernel = _run_kernel(run, recurrent, readout, weights, tuple(sorted(chosen)))
+    if list(chosen) == sorted(chosen):
+        return kernel
+    place, apart = np.argsort(np.argsort(chosen)), (len(run.states), len(chosen), len(readout)) * 2
+    return kernel.reshape(apart)[:, place][:, :, :, :, place].reshape(kernel.shape)
 
 
 @eqx.filter_jit
 def _run_kernel(run: LinearisedRun, recurrent: Array, readout: Array, weights: Weights, steps: tuple[int, ...]) -> Array:
+    """`run_kernel` of steps in order."""
     batch, outputs = len(run.states), len(readout)
     rows = batch * len(steps) * outputs
     if weights == "output":
         seen = run.states[:, jnp.asarray(steps)].reshape(batch * len(steps), -1)
         return jnp.einsum("ij,kl->ikjl", seen @ seen.T, jnp.eye(outputs)).reshape(rows, rows)
-    errors = _errors(run, recurrent, readout, steps)
+    end = steps[-1] + 1  # what comes after has no part in the outputs
+    errors = _errors(run, recurrent, readout, steps)[:, :end]
     # what a weight is multiplied with at each step: the gradient is the sum of outer products of errors with it
-    carried = {"recurrent": run.before, "input": run.inputs, "bias": jnp.ones((*run.states.shape[:2], 1))}[weights]
+    carried = {"recurrent": run.before, "input": run.inputs, "bias": jnp.ones((*run.states.shape[:2], 1))}[weights][:, :end]
     few = errors.shape[2] < errors.shape[3]
 
-    def apart(offset: Array) -> Array:
-        """(batch, outputs, outputs): the kernel of each example with the one that comes `offset` later, around the end."""
-        others, seen = jnp.roll(errors, -offset, axis=0), jnp.roll(carried, -offset, axis=0)
-        inner = jnp.einsum("bti,bsi->bts", seen, carried)
-        spread = jnp.einsum("bts,bsz->btz", inner, errors.reshape(batch, errors.shape[1], -1)).reshape(errors.shape)
-        # products a step and then their sum want no copy in another order, but their memory goes as outputs²
-        return jnp.einsum("btqn,btrn->btqr", spread, others).sum(1) if few else jnp.einsum("btqn,btrn->bqr", spread, others)
+    def pair(both: tuple[Array, Array]) -> Array:
+        """(outputs, outputs): the kernel of one example with another."""
+        i, j = both
+        one, other, inner = errors[i], errors[j], carried[i] @ carried[j].T
+        if few:  # products a step and then their sum want no copy in another order, but their memory goes as outputs²
+            spread = (inner @ other.reshape(len(other), -1)).reshape(other.shape)
+            return jnp.einsum("tqn,trn->tqr", one, spread).sum(0)
+        kernel = jnp.zeros((one.shape[1], other.shape[1]))
+        for now, begun in spans:
+            spread = jnp.zeros_like(other[now])
+            for then, late in spans:
+                part = inner[now, then] @ other[then, late:].reshape(then.stop - then.start, -1)
+                spread = spread.at[:, late:].add(part.reshape(len(spread), -1, other.shape[-1]))
+            kernel = kernel.at[begun:].add(jnp.einsum("tqn,trn->qr", one[now, begun:], spread))
+        return kernel
 
-    # the kernel is symmetric: half of the offsets give all pairs
-    offsets = jnp.arange(batch // 2 + 1)
-    blocks = jax.lax.map(apart, offsets)
-    own = jnp.broadcast_to(jnp.arange(batch), blocks.shape[:2])
-    other = (own + offsets[:, None]) % batch
-    pairs = (
-        jnp.zeros((batch, batch, *blocks.shape[2:])).at[other, own].set(jnp.swapaxes(blocks, 2, 3)).at[own, other].set(blocks)
-    )
+    # steps in four spans, each with the first output that is not over before it: the errors of those that are over are 0
+    edges = np.unique(np.linspace(0, end, 5).round().astype(int)).tolist()
+    spans = [(slice(a, b), outputs * sum(step < a for step in steps)) for a, b in pairwise(edges)]
+    rows_of, columns_of = np.triu_indices(batch)  # the kernel is symmetric
+    blocks = jax.lax.map(pair, (jnp.asarray(rows_of), jnp.asarray(columns_of)))
+    pairs = jnp.zeros((batch, batch, *blocks.shape[1:]))
+    pairs = pairs.at[columns_of, rows_of].set(jnp.swapaxes(blocks, 1, 2)).at[rows_of, columns_of].set(blocks)
     return jnp.swapaxes(pairs, 1, 2).reshape(rows, rows)
 
 
