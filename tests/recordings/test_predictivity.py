@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from broadsheet.errors import InputError
 from broadsheet.recordings import (
@@ -42,6 +43,30 @@ def test_consistency_between_animals_is_that_of_the_labs_program(name, alphas):
     for k in range(3):
         found = inter_animal_consistency(*means, halves=(own[k], theirs[k]), splits=SPLITS, alphas=alphas, leave_out="samples")
         np.testing.assert_allclose(found.each[:, 0], TRACE[f"{name}_animal_r_xy_n_sb"][k], atol=1e-9)
+
+
+def test_small_products_are_of_one_thread_and_large_ones_of_all(monkeypatch):
+    """Seen from within the decomposition and the choice of a penalty; what is found is the same."""
+    seen, svd, choose = set(), np.linalg.svd, module.Ridge.choose
+
+    def watched(call):
+        def watching(*given, **options):
+            pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas" and pool["threading_layer"] != "disabled"]
+            seen.update(pool["num_threads"] for pool in pools)
+            return call(*given, **options)
+
+        return watching
+
+    monkeypatch.setattr(np.linalg, "svd", watched(svd))
+    monkeypatch.setattr(module.Ridge, "choose", watched(choose))
+    found = {}
+    with threadpool_limits(2, user_api="blas"):
+        for threads, small in ((1, module.SMALL), (2, 0.0)):
+            monkeypatch.setattr(module, "SMALL", small)
+            seen.clear()
+            found[threads] = neural_predictivity(TRACE["X"], TRACE["Y"], splits=SPLITS, halves=TRACE["halves"]).each
+            assert seen == {threads}
+    np.testing.assert_allclose(found[1], found[2], atol=1e-9)
 
 
 def grouped(units=3):

@@ -11,6 +11,7 @@ sample, so that whole conditions go to one side of a split.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,12 +20,16 @@ import numpy as np
 from jaxtyping import Float
 
 from broadsheet.errors import InputError
+from broadsheet.numerics.blas import one_thread
 
 ALPHAS = np.sort(np.concatenate([np.geomspace(1e-9, 1e5, 15), 5 * np.geomspace(1e-4, 1e4, 9)]))
 """Penalties that are tried, those of the paper."""
 
 WELL_POSED = 1e4
 """Up to this entry of `(I - H_gg)^-1` its square is told from rounding."""
+
+SMALL = 1e8
+"""Multiplications of a matrix product below which threads can cost more than they save: some milliseconds of one thread."""
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -196,16 +201,17 @@ class Ridge(NamedTuple):
     def of(cls, X: Float[np.ndarray, "samples features"], alphas: np.ndarray, group: np.ndarray | None = None) -> Ridge:
         """Of training features; `group`: samples that are left out together (None: each by itself)."""
         mean, alphas = X.mean(axis=0), np.asarray(alphas, float)
-        left, s, right = np.linalg.svd(X - mean, full_matrices=False)
-        kept = s > s[:1] * max(X.shape) * np.finfo(float).eps
-        left, s, right = left[:, kept], s[kept], right[kept]
-        lost = np.maximum(alphas[:, None] / (s**2 + alphas[:, None]), 1e-12)  # less could not be told from rounding
-        ridge = cls(mean, left, s, right, alphas, lost)
-        if len(alphas) == 1:
-            return ridge
-        if group is None or len(np.unique(group)) == len(group):
-            return ridge._leaving_samples_out()
-        return ridge._leaving_groups_out(group)
+        with _threads(X.size * min(X.shape)):
+            left, s, right = np.linalg.svd(X - mean, full_matrices=False)
+            kept = s > s[:1] * max(X.shape) * np.finfo(float).eps
+            left, s, right = left[:, kept], s[kept], right[kept]
+            lost = np.maximum(alphas[:, None] / (s**2 + alphas[:, None]), 1e-12)  # less could not be told from rounding
+            ridge = cls(mean, left, s, right, alphas, lost)
+            if len(alphas) == 1:
+                return ridge
+            if group is None or len(np.unique(group)) == len(group):
+                return ridge._leaving_samples_out()
+            return ridge._leaving_groups_out(group)
 
     def _leaving_samples_out(self) -> Ridge:
         square = self.left**2
@@ -256,8 +262,9 @@ class Ridge(NamedTuple):
 
     def predict(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, float]:
         """Fits the targets and predicts them for other samples; also the penalty."""
-        alpha, projected, mean = self.choose(Y)
-        return ((X - self.mean) @ self.right.T * (self.s / (self.s**2 + alpha))) @ projected + mean, alpha
+        with _threads(self.left.size * Y.shape[1]):
+            alpha, projected, mean = self.choose(Y)
+            return ((X - self.mean) @ self.right.T * (self.s / (self.s**2 + alpha))) @ projected + mean, alpha
 
 
 def _consistency(
@@ -289,6 +296,11 @@ def _consistency(
             of_response[k, j] = correlation(halves[0][test], halves[1][test])
             trained[k, j] = correlation(halves[0][train], halves[1][train])
     return Predictivity(r, of_prediction, of_response, trained.mean(axis=(0, 1)) > 0, chosen)
+
+
+def _threads(multiplications: int) -> contextlib.AbstractContextManager[None]:
+    """One for a small product, else as many as there are."""
+    return one_thread() if multiplications < SMALL else contextlib.nullcontext()
 
 
 def _penalties(alphas: Any) -> np.ndarray:
@@ -377,11 +389,12 @@ def _halved(trials: Float[np.ndarray, "trials samples units"], ways: np.ndarray)
     flat = trials.reshape(len(trials), -1)
     seen = np.isfinite(flat)
     weights = np.concatenate([ways, ~ways]).astype(float)
-    if seen.all():
-        means = (weights / weights.sum(axis=1, keepdims=True)) @ flat
-    else:
-        with np.errstate(invalid="ignore"):
-            means = weights @ np.where(seen, flat, 0) / (weights @ seen)
+    with _threads(len(weights) * flat.size):
+        if seen.all():
+            means = (weights / weights.sum(axis=1, keepdims=True)) @ flat
+        else:
+            with np.errstate(invalid="ignore"):
+                means = weights @ np.where(seen, flat, 0) / (weights @ seen)
     first, second = means.reshape(2, len(ways), *trials.shape[1:])
     return [(a, b) for a, b in zip(first, second, strict=True) if np.isfinite(a).all() and np.isfinite(b).all()]
 
