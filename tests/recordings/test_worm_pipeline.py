@@ -136,6 +136,13 @@ def test_interpolation_is_numpys():
     x, times = uneven(np.random.default_rng(8))
     grid = np.linspace(times[0], times[-1], 77)
     np.testing.assert_allclose(interpolate(x, times, grid), np.stack([np.interp(grid, times, trace) for trace in x.T], 1))
+    beyond = interpolate(x, times, np.array([times[0] - 3, times[-1] + 2]))
+    for made, end, at in zip(beyond, (slice(2), slice(-2, None)), (times[0] - 3, times[-1] + 2), strict=True):
+        np.testing.assert_allclose(made, [np.polynomial.Polynomial.fit(times[end], trace[end], 1)(at) for trace in x.T])
+    x[5, 0] = np.nan  # unknown between its neighbours alone
+    unknown = np.isnan(interpolate(x, times, grid))
+    np.testing.assert_array_equal(unknown[:, 0], (grid > times[4]) & (grid < times[6]))
+    assert not unknown[:, 1:].any()
 
 
 def test_a_constant_trace_stays_zero():

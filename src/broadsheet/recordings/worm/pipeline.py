@@ -353,12 +353,9 @@ def interpolate(
     x: Float[np.ndarray, "samples channels"], times: Float[np.ndarray, " samples"], grid: Float[np.ndarray, " points"]
 ) -> Float[np.ndarray, "points channels"]:
     """Traces at other times by straight lines between samples; beyond the ends the last lines go on."""
-    from scipy.sparse import csr_array
+    from scipy.interpolate import BSpline
 
-    before, share = _linear(times, grid)
-    weights, at = np.column_stack([1 - share, share]), np.column_stack([before, before + 1])
-    lines = csr_array((weights.ravel(), at.ravel(), 2 * np.arange(len(grid) + 1)), shape=(len(grid), len(times)))
-    return lines @ x  # one pass over whole rows
+    return BSpline(np.concatenate([times[:1], times, times[-1:]]), x, 1)(grid)
 
 
 def coverage(recordings: Sequence[Recording]) -> Bool[np.ndarray, "worms 300"]:
