@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
-from scipy.optimize import minimize
+from scipy.optimize import least_squares, minimize
 
 from broadsheet.dynamics import rollout, substep
 from broadsheet.errors import InputError
@@ -46,10 +46,13 @@ def test_steady_state_and_loss_by_loops():
     assert network.expand(g, p).loss == pytest.approx(loss, rel=1e-12)
 
 
-def test_gradient_and_hessian_are_finite_differences():
-    network, p, g = lopsided()
+@pytest.mark.parametrize(("neurons", "stimuli"), [(5, 7), (6, 3), (5, 1200)])
+def test_gradient_and_hessian_are_finite_differences(neurons, stimuli):
+    """Also where fewer stimuli than neurons leave a second moment of low rank, and where stimuli are many."""
+    network, p, g = lopsided(neurons, stimuli)
     found = network.expand(g, p, 0.4, 1.1)
-    steps = 1e-6 * np.eye(5)
+    assert found.loss == pytest.approx(network.loss(g, p, 0.4, 1.1), rel=1e-12)
+    steps = 1e-6 * np.eye(neurons)
     slope = [(network.loss(g + e, p, 0.4, 1.1) - network.loss(g - e, p, 0.4, 1.1)) / 2e-6 for e in steps]
     np.testing.assert_allclose(found.gradient, slope, rtol=1e-6, atol=1e-7)
     curve = [(network.grad(g + e, p, 0.4, 1.1) - network.grad(g - e, p, 0.4, 1.1)) / 2e-6 for e in steps]
@@ -143,6 +146,18 @@ def test_second_relaxation_and_rule_follow_the_gradient():
 def test_gains_come_back_from_their_responses():
     network, _, g = lopsided()
     np.testing.assert_allclose(network.fit(network.steady(g)), g, atol=1e-6)
+
+
+@pytest.mark.parametrize(("neurons", "stimuli"), [(5, 7), (6, 3)])
+def test_a_fit_to_responses_of_no_gains_is_least_squares(neurons, stimuli):
+    network, _, _ = lopsided(neurons, stimuli)
+    responses = network.steady() + 0.3 * np.random.default_rng(1).standard_normal((neurons, stimuli))
+
+    def missed(g):
+        return np.append((responses - network.steady(g)).ravel() / stimuli**0.5, 0.2**0.5 * (g - 1))
+
+    theirs = least_squares(missed, np.ones(neurons), bounds=(0.01, 3.0), xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    np.testing.assert_allclose(network.fit(responses, 0.2), theirs.x, atol=1e-6)
 
 
 def test_decoders():

@@ -6,13 +6,15 @@ Gains minimise, for stimuli s of probability p(s),
 
     L(g) = sum_s p(s) (|f(s) - D h*(s, g)|^2 + alpha |h*(s, g)|^2) + gamma |g - 1|^2
 
-with a fixed decoder D. The stimuli enter through C = sum_s p(s) f f' alone, so that a step costs O(N^3) whatever their number:
-with Q = D'D + alpha, S = Q A C - D'C and T = 2 A S' A, the gradient is T_ii / g_i^2 + 2 gamma (g_i - 1), and the Hessian in 1/g
-is A * T' + T * A' + 2 (A C A') * (A' Q A), products of elements. Algebra is NumPy in float64; what steps in time is a `System`.
+with a fixed decoder D. The stimuli enter through C = sum_s p(s) f f' alone, so that a step costs O(N^3) whatever their number;
+and through L with L L' = C, which for smooth tuning curves has few columns. With Q = D'D + alpha, H = A L, S = Q H - D'L and
+T = 2 H S' A, the gradient is T_ii / g_i^2 + 2 gamma (g_i - 1), and the Hessian in 1/g is A * T' + T * A' + 2 (H H') * (A' Q A),
+products of elements. Algebra is NumPy in float64; what steps in time is a `System`.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -27,10 +29,14 @@ from broadsheet.dynamics import System, feedback, fixed, rollout, substep
 from broadsheet.dynamics.compose import Feedback
 from broadsheet.dynamics.system import as_array
 from broadsheet.errors import InputError
+from broadsheet.numerics.blas import one_thread
 
 ALPHA, GAMMA = 0.7, 2.4
 """Price of activity, and of a gain that is not 1."""
 BOUNDS = (0.01, 3.0)
+
+_SMALL = 500  # neurons below which threads of BLAS wait for each other longer than they work
+_AT_ONCE = 512  # stimuli whose drives stay in the cache
 
 Gains = Float[np.ndarray, " neurons"]
 Ensemble = Float[np.ndarray, " stimuli"]
@@ -159,7 +165,8 @@ class GainNetwork:
         """
         if not (alpha >= 0 and gamma >= 0):
             raise InputError(f"alpha = {alpha:g} and gamma = {gamma:g}; prices are not negative.")
-        return self._minimise(self._moments(p, alpha), gamma, start, bounds, max_steps)
+        with self._threads():
+            return self._minimise(self._moments(p, alpha), gamma, start, bounds, max_steps)
 
     def fit(
         self, responses: Float[np.ndarray, "neurons stimuli"], gamma: float = 0.0, *, bounds: tuple[float, float] = BOUNDS
@@ -172,10 +179,10 @@ class GainNetwork:
         if target.shape != self.F.shape or not np.isfinite(target).all():
             raise InputError(f"Finite responses of the shape {self.F.shape} are wanted; got {target.shape}.")
         share = 1 / self.stimuli
-        moments = _Moments(
-            self.W, self.F @ self.F.T * share, np.eye(self.neurons), target @ self.F.T * share, float((target**2).sum() * share)
-        )
-        return self._minimise(moments, gamma, None, bounds, 500)
+        with self._threads():
+            power, mixed = float((target**2).sum() * share), target @ self.F.T * share
+            moments = _Moments.of(self.W, self.F @ self.F.T * share, np.eye(self.neurons), 0.0, power, mixed)
+            return self._minimise(moments, gamma, None, bounds, 500)
 
     def _minimise(
         self,
@@ -194,7 +201,7 @@ class GainNetwork:
         at = moments.expand(g, gamma)
         for _ in range(max_steps):
             free = ~(((g <= low) & (at.gradient > 0)) | ((g >= high) & (at.gradient < 0)))
-            direction, some = np.zeros_like(g), np.ix_(free, free)
+            direction, some = np.zeros_like(g), slice(None) if free.all() else np.ix_(free, free)
             if free.any():
                 direction[free] = _descent(at.gradient[free], at.gauss_newton[some])
                 if -at.gradient @ direction < 0.1 * abs(at.loss):  # near
@@ -235,45 +242,72 @@ class GainNetwork:
         return p
 
     def _moments(self, p: Ensemble, alpha: float) -> _Moments:
-        second = (self.F * self._ensemble(p)) @ self.F.T
-        Q = self.D.T @ self.D + alpha * np.eye(self.neurons)
-        return _Moments(self.W, second, Q, self.D.T @ second, float(second.trace()))
+        root, second = np.sqrt(self._ensemble(p)), np.zeros_like(self.W)
+        for start in range(0, self.stimuli, _AT_ONCE):
+            some = self.F[:, start : start + _AT_ONCE] * root[start : start + _AT_ONCE]
+            second += some @ some.T
+        return _Moments.of(self.W, second, self.D, alpha, float(second.trace()))
+
+    def _threads(self) -> AbstractContextManager[None]:
+        return one_thread() if self.neurons < _SMALL else nullcontext()
 
 
 @dataclass(frozen=True)
 class _Moments:
-    """All that an objective needs of stimuli, targets and decoder: mean of |target - D h|^2 + alpha |h|^2."""
+    """All that an objective needs of stimuli, targets and decoder: mean of |target - D h|^2 + alpha |h|^2.
+
+    Columns of L and B stand for the stimuli: L L' is the second moment of the drive, B L' that of targets with the drive, and
+    `rest` what is left of the targets' mean square.
+    """
 
     W: np.ndarray
-    C: np.ndarray  # second moments of the drive
+    D: np.ndarray
     Q: np.ndarray  # D'D + alpha
-    DC: np.ndarray  # D' E[target f']
+    L: np.ndarray
+    B: np.ndarray
+    alpha: float
     power: float  # E|target|^2
+    rest: float
+
+    @classmethod
+    def of(
+        cls, W: np.ndarray, C: np.ndarray, D: np.ndarray, alpha: float, power: float, mixed: np.ndarray | None = None
+    ) -> _Moments:
+        """From C = E[f f'] and `mixed` = E[target f'], by default C too. L is C's pivoted Cholesky factor."""
+        factor, order, rank, _ = scipy.linalg.lapack.dpstrf(C)
+        order, factor, L = order - 1, np.triu(factor[:rank]), np.empty((len(C), rank))
+        L[order] = factor.T
+        B, rest = L, 0.0
+        if mixed is not None:
+            B = scipy.linalg.solve_triangular(factor[:, :rank], mixed[:, order[:rank]].T, trans="T").T
+            rest = power - float((B**2).sum())
+        return cls(W, D, D.T @ D + alpha * np.eye(len(D)), L, B, alpha, power, rest)
 
     def expand(self, g: Gains, gamma: float) -> Expansion:
         u = 1 / g
-        A = np.linalg.inv(np.diag(u) - self.W)
-        AC = A @ self.C
-        QAC = self.Q @ AC
-        T = 2 * (A @ (QAC - self.DC).T) @ A
-        loss = self.power - 2 * (self.DC * A).sum() + (QAC * A).sum() + gamma * ((g - 1) ** 2).sum()
-        in_g, mixed, place = (u**2)[:, None] * u**2, A * T.T, np.diag_indices_from(A)
-        gauss_newton = in_g * (2 * (AC @ A.T) * (A.T @ (self.Q @ A)))
+        A = scipy.linalg.inv(np.diag(u) - self.W)
+        H = A @ self.L
+        missed = self.D @ H - self.B
+        back = A.T @ (self.D.T @ missed + self.alpha * H)
+        slope = 2 * (H * back).sum(axis=1)  # T_ii
+        loss = self.rest + (missed**2).sum() + self.alpha * (H**2).sum() + gamma * ((g - 1) ** 2).sum()
+        in_g, mixed, place = np.outer(u**2, 2 * u**2), A * (back @ H.T), np.diag_indices_from(A)
+        gauss_newton = in_g * (H @ H.T) * (A.T @ (self.Q @ A))
         gauss_newton[place] += 2 * gamma
         hessian = gauss_newton + in_g * (mixed + mixed.T)
-        hessian[place] -= 2 * u**3 * T.diagonal()
-        return Expansion(float(loss), u**2 * T.diagonal() + 2 * gamma * (g - 1), hessian, gauss_newton)
+        hessian[place] -= 2 * u**3 * slope
+        return Expansion(float(loss), u**2 * slope + 2 * gamma * (g - 1), hessian, gauss_newton)
 
 
 def _descent(gradient: np.ndarray, hessian: np.ndarray) -> np.ndarray:
     """Newton's step; where the Hessian is not positive definite, with as much added to its diagonal as makes it so."""
-    shift, size = 0.0, np.abs(hessian.diagonal()).max()
+    shift, size, shifted = 0.0, np.abs(hessian.diagonal()).max(), hessian
     while True:
-        shifted = hessian + shift * np.eye(len(hessian))
         factor, failed = scipy.linalg.lapack.dpotrf(shifted)
         if not failed:
-            return -scipy.linalg.cho_solve((factor, False), gradient)
+            return -scipy.linalg.lapack.dpotrs(factor, gradient)[0]
         shift = max(10 * shift, 1e-6 * size, 1e-12)
+        shifted = hessian + shift * np.eye(len(hessian))
 
 
 def response_cost(F: np.ndarray, H: np.ndarray, D: np.ndarray, p: Ensemble) -> Cost:
