@@ -13,6 +13,7 @@ from scipy.special import erf
 from broadsheet.dynamics import rollout
 from broadsheet.errors import DataError, InputError
 from broadsheet.networks.dense_memory import (
+    FEW,
     DenseHebbian,
     ExampleSet,
     archetypes,
@@ -93,6 +94,27 @@ def test_a_sweep_follows_the_field_and_never_raises_the_energy():
         sigma[i] = np.sign(h)
         assert sums(x, sigma, 3)[1] <= before + 1e-9
     np.testing.assert_array_equal(after, sigma)
+
+
+@pytest.mark.parametrize("flips", [0.05, 0.5])
+def test_sweeps_without_thermal_noise_are_those_of_a_loop(flips):
+    """Near patterns, where little moves, and far from them, where more moves than is gone through flip by flip."""
+    key, sweeps = jax.random.key(3), 3
+    x = RNG.choice([-1, 1], (6, 60)) * RNG.uniform(0.8, 1.2, (6, 60))
+    start = np.where(RNG.random((4, 60)) < flips, -1, 1) * np.sign(x[:4])
+    couplings = (x.T @ x - np.diag((x**2).sum(axis=0))) / 60
+    net, ends, moved = DenseHebbian(x, 2), start.copy(), []
+    for sweep in range(sweeps):
+        places = np.asarray(jax.random.uniform(jax.random.fold_in(key, sweep), (4, 2, 60)))[:, 0]
+        before = ends.copy()
+        for spins, order in zip(ends, np.argsort(places, axis=1), strict=True):
+            for i in order:
+                spins[i] = np.sign(couplings[i] @ spins)
+        moved.append((ends != before).sum(axis=1).max())
+        np.testing.assert_array_equal(net.glauber(key, start, sweep + 1), ends)
+    assert (moved[0] > FEW) == (flips == 0.5)
+    assert max(moved) > 0
+    np.testing.assert_array_equal(net.glauber(key, jnp.asarray(start[0]), 1), net.glauber(key, start[:1], 1)[0])
 
 
 def test_glauber_dynamics_has_the_boltzmann_distribution():

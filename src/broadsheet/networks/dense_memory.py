@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, permutations
 from typing import Any
 
@@ -35,6 +36,9 @@ from broadsheet.numerics.checks import concrete
 
 BLOCK = 2**16
 """Numbers of a block of patterns, of which powers are taken at a time."""
+
+FEW = 12
+"""Flips of a network within a sweep, up to which it goes from one to the next and passes over the neurons between."""
 
 LARGEST_TENSOR = 60_000_000
 """Couplings that `coupling_noise` holds at most."""
@@ -197,11 +201,12 @@ class DenseHebbian(System):
     def glauber(self, key: PRNGKeyArray, sigma: Any, sweeps: int) -> Float[Array, "*replicas neurons"]:
         """The spins after so many sweeps from `sigma` (…, neurons), each replica with noise of its own; without thermal noise
         they stop once they stand still."""
-        sigma = jnp.asarray(sigma, self.patterns.dtype)
+        sigma = sigma if isinstance(sigma, jax.Array) else np.asarray(sigma, self.patterns.dtype)
         if sigma.shape[-1:] != (self.neurons,):
             raise InputError(f"The spins have the shape {sigma.shape}; {self.neurons} neurons are wanted, last.")
-        flat = sigma.reshape(-1, self.neurons)
-        return _run(self, flat, key, jnp.asarray(sweeps)).reshape(sigma.shape)
+        hot = concrete(self.temperature)
+        passes = self.sequential and self.noise is None and hot is not None and not hot.any()
+        return _run(self, sigma, key, np.int32(sweeps), passes)
 
     def plefka(self, mean: Any, sweeps: int = 200, *, load: Any = None, damping: Any = 0.5) -> Float[Array, " neurons"]:
         """Means of the spins by iteration of m = tanh((P/2) h(m) / T' - reaction), from `mean`, at a temperature above 0.
@@ -278,7 +283,34 @@ class DenseHebbian(System):
         """One sweep with uniform draws (2, neurons), of which the first row orders the neurons."""
         if self.sequential:
             return self._sweep(sigma, external, draws)
-        return jnp.where(draws[1] < self._up(self.field(sigma) + external, sigma), 1.0, -1.0).astype(sigma.dtype)
+        return self._wanted(sigma, external, draws[1])
+
+    def _wanted(self, sigma: Array, external: Array | float, draws: Array) -> Array:
+        """Where each neuron would move now."""
+        return jnp.where(draws < self._up(self.field(sigma) + external, sigma), 1.0, -1.0).astype(sigma.dtype)
+
+    def _flips(self, spins: Array, draws: Array) -> tuple[Array, Array]:
+        """`_sweep` of many replicas without thermal noise, from flip to flip: the first of those whose turn is yet to come.
+
+        Also whether there are more than `FEW`; the sweep is then unfinished.
+        """
+        turn, place = draws[:, 0], jnp.arange(self.neurons)
+
+        def flip(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+            spins, last, left, _ = carry
+            wanted = jax.vmap(lambda one, drawn: self._wanted(one, 0.0, drawn[1]))(spins, draws)
+            now = jnp.take_along_axis(turn, last[:, None], axis=1)
+            passed = (last[:, None] >= 0) & ((turn < now) | ((turn == now) & (place <= last[:, None])))
+            moves = (wanted != spins) & ~passed
+            first = jnp.argmin(jnp.where(moves, turn, 2.0), axis=1)
+            count = jnp.sum(moves, axis=1)
+            spins = jnp.where(moves & (place == first[:, None]), wanted, spins)
+            most = jnp.max(count, initial=0)
+            return spins, jnp.where(count > 0, first, last), jnp.where(most > left, -1, left - 1), most > 0
+
+        start = (spins, jnp.full(len(spins), -1), jnp.asarray(FEW), jnp.ones((), bool))
+        spins, _, _, unfinished = jax.lax.while_loop(lambda carry: carry[3] & (carry[2] >= 0), flip, start)
+        return spins, unfinished
 
     def _sweep(self, sigma: Array, external: Array, draws: Array) -> Array:
         """Each neuron once in random order; the power sums follow every flip."""
@@ -311,21 +343,30 @@ def elementary(sums: Sequence[Array]) -> list[Array]:
     return e
 
 
-@eqx.filter_jit
-def _run(net: DenseHebbian, spins: Array, key: PRNGKeyArray, sweeps: Array) -> Array:
-    """Sweeps of many replicas; ends early where all stand still and nothing moves them again."""
+@partial(jax.jit, static_argnames="passes")
+def _run(net: DenseHebbian, sigma: Array, key: PRNGKeyArray, sweeps: Array, passes: bool) -> Array:
+    """Sweeps of many replicas; ends early where all stand still and nothing moves them again. `passes`: over those that do."""
 
     def go_on(carry: tuple[Array, Array, Array]) -> Array:
         done, _, moving = carry
         return (done < sweeps) & (moving | (net.temperature > 0))
 
+    def in_turn(spins: Array, draws: Array) -> Array:
+        return jax.vmap(lambda one, drawn: net._moved(one, jnp.zeros_like(one), drawn))(spins, draws)
+
     def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         done, spins, _ = carry
         draws = jax.random.uniform(jax.random.fold_in(key, done), (len(spins), 2, net.neurons), spins.dtype)
-        after = jax.vmap(lambda one, drawn: net._moved(one, jnp.zeros_like(one), drawn))(spins, draws)
+        if passes:
+            flipped, unfinished = net._flips(spins, draws)
+            after = jax.lax.cond(unfinished, in_turn, lambda *_: flipped, spins, draws)
+        else:
+            after = in_turn(spins, draws)
         return done + 1, after, jnp.any(after != spins)
 
-    return jax.lax.while_loop(go_on, sweep, (jnp.zeros_like(sweeps), spins, jnp.ones((), bool)))[1]
+    flat = sigma.astype(net.patterns.dtype).reshape(-1, net.neurons)
+    start = (jnp.zeros_like(sweeps), flat, jnp.ones((), bool))
+    return jax.lax.while_loop(go_on, sweep, start)[1].reshape(sigma.shape)
 
 
 @eqx.filter_jit
