@@ -123,6 +123,25 @@ def test_scalings_of_a_kernel_find_the_potentials_of_a_plain_loop(scale):
     assert float(found.cost) == pytest.approx(a @ f + b @ g, rel=1e-5)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_points_that_no_others_stand_for_have_their_plan(weighted):
+    """Two far pairs among 1500 and 1000 points, whose potentials are found between some of them: a pair goes to its own."""
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((1500, 2)), rng.standard_normal((1000, 2)) + 0.5
+    x[[1, 2, 3]] += 40
+    y[[1, 3]] += 40
+    a, b = np.full(1500, 1 / 1500), np.full(1000, 1 / 1000)
+    if weighted:  # some that stand for others have none
+        a[::5], a[1:4], b[::4], b[[1, 3]] = 0, 1 / 1500, 0, 1 / 1000
+        a, b = a / a.sum(), b / b.sum()
+    costs = ((x[:, None] - y) ** 2).sum(-1) / 2
+    found = jax.jit(scaled_sinkhorn)(*(jnp.asarray(each, jnp.float32) for each in (costs, a, b)))
+    plan = a[:, None] * b * np.exp(np.asarray(found.f, float)[:, None] + np.asarray(found.g, float) - costs)
+    np.testing.assert_allclose(plan.sum(axis=0), b, atol=2e-6)
+    np.testing.assert_allclose(plan.sum(axis=1), a, atol=2e-6)
+    assert plan[1:4][:, [1, 3]].sum() == pytest.approx(min(a[1:4].sum(), b[[1, 3]].sum()), rel=1e-3)
+
+
 def test_any_cost_and_its_gradient():
     def rounded(x, y):  # a distance without its kink at 0
         return jnp.sqrt(((x[:, None] - y) ** 2).sum(-1) + 0.01)
@@ -146,3 +165,11 @@ def test_what_is_refused():
         sinkhorn(jnp.zeros((2, 2)), epsilon=0.0)
     with pytest.raises(InputError, match="one weight a point"):
         sinkhorn(jnp.zeros((2, 2)), jnp.ones(3), epsilon=1.0)
+    costs, half = jnp.zeros((2, 2)), jnp.full(2, 0.5)
+    with pytest.raises(InputError, match="epsilon is 0; it must be above 0"):
+        scaled_sinkhorn(costs, half, half, epsilon=0.0)
+    with pytest.raises(InputError, match="one weight a point"):
+        scaled_sinkhorn(costs, half, jnp.ones(3) / 3)
+    for wrong in ([0.5, 0.6], [1.5, -0.5], [jnp.nan, 1.0]):
+        with pytest.raises(InputError, match=r"b sums to .* weights of 0 or more"):
+            scaled_sinkhorn(costs, half, jnp.asarray(wrong))
