@@ -25,7 +25,15 @@ from broadsheet.errors import InputError
 from broadsheet.numerics import generator
 from broadsheet.numerics.scaled_sinkhorn import scaled_sinkhorn
 from broadsheet.transport.drift_regression import DriftRegressor, Nystrom
-from broadsheet.transport.reference_processes import Drift, ReferenceSDE, Transitions, euler_paths, grid, transitions
+from broadsheet.transport.reference_processes import (
+    Drift,
+    ReferenceSDE,
+    Transitions,
+    euler_paths,
+    grid,
+    inverse_lower,
+    transitions,
+)
 
 Method = Literal["gaussian", "ipfp"]
 SWEEPS = 1000
@@ -146,18 +154,17 @@ def _bridge_drift(bridge: GaussianBridge, x: Array, times: Array) -> Array:
 
 def _costs(moments: Transitions, y: Float[Array, "m d"]) -> Float[Array, "n m"]:
     """Minus the log density of ending in y."""
-    mean, factor = moments.mean[-1], jnp.linalg.cholesky(moments.covariance)
-    unit = jnp.broadcast_to(jnp.eye(mean.shape[1], dtype=factor.dtype), factor.shape)
-    whiten = jax.scipy.linalg.solve_triangular(factor, unit, lower=True)
-    centre = y.mean(0)
-    y, mean = y - centre, mean - centre
+    d, columns = y.shape[1], list(y.T)
+    factor = jnp.linalg.cholesky(moments.covariance)
+    constant = jnp.log(jnp.diagonal(factor, axis1=1, axis2=2)).sum(1) + d * jnp.log(2 * jnp.pi) / 2
 
-    def add(square: Array, row: Array) -> tuple[Array, None]:  # rows of the factors' inverses
-        return square + (row @ y.T - (row * mean).sum(1)[:, None]) ** 2, None
+    def of_one(given: tuple[Array, Array, Array]) -> Array:  # number by number: one pass, without an array of each product
+        mean, whiten, constant = given
+        away = [y - m for y, m in zip(columns, mean, strict=True)]
+        white = [sum(whiten[k, i] * away[i] for i in range(k + 1)) for k in range(d)]
+        return sum(each**2 for each in white) / 2 + constant
 
-    square, _ = jax.lax.scan(add, jnp.zeros((len(mean), len(y)), y.dtype), jnp.swapaxes(whiten, 0, 1))
-    constant = jnp.log(jnp.diagonal(factor, axis1=1, axis2=2)).sum(1) + y.shape[1] * jnp.log(2 * jnp.pi) / 2
-    return square / 2 + constant[:, None]
+    return jax.lax.map(of_one, (moments.mean[-1], inverse_lower(factor), constant), batch_size=16)
 
 
 @eqx.filter_jit
@@ -184,7 +191,6 @@ def _grouped_plan(moments: Transitions, x1: Array, rows: Array, columns: Array) 
         a, b = ((index >= 0) / (index >= 0).sum() for index in (r, c))
         a, b = a.astype(x1.dtype), b.astype(x1.dtype)
         costs = _costs(part, x1[c])
-        costs = costs - costs.min()
         found = scaled_sinkhorn(costs, a, b, sweeps=SWEEPS)
         log_plan = jnp.log(a)[:, None] + jnp.log(b) + found.f[:, None] + found.g - costs
         return log_plan, jnp.log(b) + found.g, found.row_error

@@ -167,11 +167,18 @@ def transitions(drift: Drift, sigma: Float[Array, ""], x: Float[Array, "n d"], t
 
         first, onward = jax.lax.scan(back, eye, flows, reverse=True)  # of each later point: how the last one moves with it
         spreads, onward = jnp.concatenate([zero[None], spreads]), jnp.concatenate([first[None], onward])
-        gain = jnp.swapaxes(jnp.linalg.solve(last, onward @ spreads), 1, 2)
+        whiten = inverse_lower(jnp.linalg.cholesky(last))
+        gain = jnp.swapaxes(onward @ spreads, 1, 2) @ whiten.T @ whiten
         return Transitions(jnp.concatenate([x[None], means]), last, gain)
 
     found = jax.lax.map(of_one, x, batch_size=256)
     return Transitions(jnp.swapaxes(found.mean, 0, 1), found.covariance, jnp.swapaxes(found.gain, 0, 1))
+
+
+def inverse_lower(factor: Float[Array, "*n d d"]) -> Float[Array, "*n d d"]:
+    """Inverses of lower triangular matrices."""
+    unit = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
+    return jax.scipy.linalg.solve_triangular(factor, unit, lower=True)
 
 
 def grid(start: float, stop: float, dt: float) -> np.ndarray:
