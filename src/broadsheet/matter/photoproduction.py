@@ -25,7 +25,7 @@ from broadsheet.matter.lippmann_schwinger import (
     transfer_grid,
 )
 from broadsheet.matter.pomeron import CHARGE, NUCLEON_MASS, Pomeron
-from broadsheet.matter.quark_nucleon import FoldedPotential, QuarkNucleonPotential, yukawa, yukawa_parts
+from broadsheet.matter.quark_nucleon import FoldedPotential, QuarkNucleonPotential, yukawa_parts
 
 NANOBARN = 3.893794e5
 """nb GeV²."""
@@ -35,6 +35,8 @@ JPSI_MASS, PSI2S_MASS = 3.0969, 3.6861
 
 LOOP_ENDS = (4.8, 7.0)
 """GeV; between these energies W the loop is turned off: it keeps growing, and Pomeron exchange would count twice."""
+LOOP_BLOCK = 1024
+"""Points whose loop integral is made at once: as many as the cache holds."""
 
 BORN = ("loop", "vmd")
 
@@ -152,7 +154,8 @@ class _Amplitude:
 
 def amplitudes(tables: Tables, potential: tuple[float, ...], fsi: bool = True) -> Waves:
     """Production amplitude for the potential's parameters (alpha, mu, core, ratio)."""
-    given = _Projected.of(tables, *(yukawa(q, *potential) for q in tables.transfers))
+    alpha, *shape = potential
+    given = _Projected.of(tables, *(yukawa_parts(q * q, *shape)[0] for q in tables.transfers)).times(alpha)
     if not fsi:
         born = given.born[..., -1]
         return Waves(given.seen + 0j, born + 0j, born)
@@ -229,18 +232,24 @@ class Photoproduction:
         weight = weight * y**2 * self.state.wave_function(y)
         cosine, cosine_weight = np.polynomial.legendre.leggauss(8)
         azimuth = np.cos(np.pi * (np.arange(6) + 0.5) / 6)
-        mass = self.state.quark_mass
-        found = np.zeros(np.shape(transfer))
-        across = np.sqrt(np.maximum(1 - along**2, 0))
-        for c, c_weight in zip(cosine, cosine_weight, strict=True):
-            square = y**2 + transfer[..., None] ** 2 / 4 - y * transfer[..., None] * c
-            even = mass**2 + k[..., None] ** 2 / 4 + square
-            for cos_phi in azimuth:
-                dot = y * (c * along + np.sqrt(1 - c**2) * across * cos_phi)[..., None] - (transfer * along / 2)[..., None]
-                odd = k[..., None] * dot
-                energies = np.sqrt(even + odd) + np.sqrt(even - odd)
-                found += 2 * np.pi / 6 * c_weight * np.sum(weight / (k[..., None] - energies), axis=-1)
-        return found
+        steps = (
+            np.repeat(cosine, 6),
+            np.outer(np.sqrt(1 - cosine**2), azimuth).ravel(),
+            np.repeat(2 * np.pi / 6 * cosine_weight, 6),
+        )
+        y, found = y[:, None], np.empty(np.size(transfer))
+        for start in range(0, len(found), LOOP_BLOCK):
+            part = slice(start, start + LOOP_BLOCK)
+            k_, q, cos_q = (np.ravel(each)[part] for each in (k, transfer, along))
+            sin_q = np.sqrt(np.maximum(1 - cos_q**2, 0))
+            still = self.state.quark_mass**2 + k_**2 / 4 + y**2 + q**2 / 4
+            sums = np.zeros(len(q))
+            for up, side, share in zip(*steps, strict=True):
+                even = still - up * (y * q)
+                odd = y * (k_ * (up * cos_q + side * sin_q)) - k_ * q * cos_q / 2
+                sums += share * (weight @ (1 / (k_ - np.sqrt(even + odd) - np.sqrt(even - odd))))
+            found[part] = sums
+        return found.reshape(np.shape(transfer))
 
     def _born(self, W: np.ndarray, k: np.ndarray, p: np.ndarray, transfer: np.ndarray, cosine: np.ndarray) -> np.ndarray:
         """What multiplies v(transfer) in the amplitude without rescattering; all of one shape."""
