@@ -8,18 +8,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.test_util import check_grads
+from scipy.special import erf
 
 from broadsheet.errors import DataError, InputError
 from broadsheet.recordings import SpikeTokenizer
 from broadsheet.recordings.neuroformer.contrastive import contrastive_loss, retrieval
 from broadsheet.recordings.neuroformer.generation import nucleus, write
-from broadsheet.recordings.neuroformer.model import NeuroformerNet, Sees, token_losses
+from broadsheet.recordings.neuroformer.model import NeuroformerNet, Sees, attended, gelu, token_losses
 from broadsheet.recordings.neuroformer.official import load_official
 from broadsheet.recordings.neuroformer.readouts import attention_connectivity, average_precision, direction_index, sensitivity
 from broadsheet.recordings.neuroformer.recording import Recording
 from broadsheet.recordings.neuroformer.tokens import ordering_term
-from broadsheet.recordings.neuroformer.training import evaluate
+from broadsheet.recordings.neuroformer.training import _decayed, evaluate, optimiser
 from broadsheet.recordings.neuroformer.windows import Rows, cut_windows
 
 REFERENCE = Path(__file__).parent.parent / "references" / "neuroformer.npz"
@@ -129,6 +132,46 @@ def test_writing_with_a_cache_follows_the_probabilities_without_one():
     live = (np.cumsum(ids == 5, axis=1) - (ids == 5)) == 0
     np.testing.assert_array_equal(ids[live], who[live])
     np.testing.assert_array_equal(offsets[live], when[live])
+
+
+def test_attention_and_its_gradient_are_those_of_a_loop_and_of_differences():
+    """The last query sees no key: it gets nothing, and no gradient."""
+    rng = np.random.default_rng(0)
+    q, keys, values = (rng.normal(size=(2, 3, n, 4)) for n in (5, 6, 6))
+    mask = rng.random((2, 5, 6)) < 0.5
+    mask[:, 0], mask[:, -1] = True, False
+    expected = np.zeros(q.shape)
+    for row, head, query in np.ndindex(q.shape[:3]):
+        there = mask[row, query]
+        weights = np.exp(keys[row, head, there] @ q[row, head, query])
+        expected[row, head, query] = (weights / weights.sum()) @ values[row, head, there] if there.any() else 0.0
+    with jax.enable_x64(True):
+        *given, seen = map(jnp.asarray, (q, keys, values, mask))
+        np.testing.assert_allclose(attended(*given, seen), expected, atol=1e-12)
+        check_grads(
+            lambda *parts: attended(*map(jnp.asarray, parts), seen), given, order=1, modes=["rev"], atol=1e-7, rtol=1e-7
+        )
+        slope = jax.grad(lambda q: attended(q, *given[1:], seen).sum())(given[0])
+        assert not slope[:, :, -1].any()
+        x = np.linspace(-6, 6, 101)
+        np.testing.assert_allclose(gelu(jnp.asarray(x)), x * (1 + erf(x / np.sqrt(2))) / 2, atol=1e-14)
+
+
+def test_the_optimiser_is_adamw_with_clipped_gradients():
+    weights, _ = eqx.partition(LOUD, eqx.is_inexact_array)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-2, 3, 30, 1e-3)
+    plain = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, 0.9, 0.95, weight_decay=0.1, mask=_decayed))
+    found = []
+    for rule in (optimiser(1e-2, 30), plain):
+        now, state, update = weights, rule.init(weights), jax.jit(rule.update)
+        for scale in (0.1, 3.0, -1.0):
+            slopes = jax.tree.map(lambda leaf, s=scale: s * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), now)
+            updates, state = update(slopes, state, now)
+            now = optax.apply_updates(now, updates)
+        found.append(now)
+    for ours, expected, first in zip(*map(jax.tree.leaves, (*found, weights)), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+        assert np.abs(np.asarray(ours) - first).max() > 1e-4
 
 
 def test_the_nucleus_is_the_fewest_values():

@@ -140,6 +140,45 @@ def dropped(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
 
 
+def gelu(x: Array) -> Array:
+    """The exact GELU by erf, one polynomial; JAX's takes erfc, which is two."""
+    return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
+def _looked(q: Float[Array, "r h l e"], keys: Float[Array, "r h m e"], mask: Bool[Array, "#r #l m"]) -> Float[Array, "r h l m"]:
+    """Weights before they are normalised: the largest of each query is 1, or all are 0 where it sees no key."""
+    scores = jnp.where(mask[:, None], jnp.einsum("rhle,rhme->rhlm", q, keys), MASKED)
+    return jnp.where(mask[:, None], jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))), 0.0)
+
+
+@jax.custom_vjp
+def attended(
+    q: Float[Array, "r h l e"], keys: Float[Array, "r h m e"], values: Float[Array, "r h m e"], mask: Bool[Array, "#r #l m"]
+) -> Float[Array, "r h l e"]:
+    """What queries get: means of values by softmax of `q k`; its gradient goes over the weights twice, JAX's own many times."""
+    return _attended(q, keys, values, mask)[0]
+
+
+def _attended(q: Array, keys: Array, values: Array, mask: Array) -> tuple[Array, tuple[Array, ...]]:
+    weights = _looked(q, keys, mask)
+    total = jnp.maximum(weights.sum(axis=-1, keepdims=True), 1.0)
+    y = jnp.einsum("rhlm,rhme->rhle", weights, values) / total
+    return y, (q, keys, values, weights, total, y)
+
+
+def _back(kept: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array, None]:
+    q, keys, values, weights, total, y = kept
+    dy = dy / total
+    scores = weights * (jnp.einsum("rhle,rhme->rhlm", dy, values) - (dy * y).sum(axis=-1, keepdims=True))
+    of_keys, of_values = (  # with what is small transposed, not the weights
+        jnp.einsum("rhle,rhlm->rhem", a, b).swapaxes(2, 3) for a, b in ((q, scores), (dy, weights))
+    )
+    return jnp.einsum("rhlm,rhme->rhle", scores, keys), of_keys, of_values, None
+
+
+attended.defvjp(_attended, _back)
+
+
 class Block(eqx.Module):
     """`x + attention(LN x)`, then `x + MLP(LN x)`, then a layer norm; keys and values are not normalised."""
 
@@ -172,18 +211,15 @@ class Block(eqx.Module):
         """The new x and the attention weights; where a query sees no key, it gets nothing. `gate`: (r, m), how much of each key
         is there, by which its weight is multiplied before weights are normalised."""
         k_one, k_two = (None, None) if key is None else jax.random.split(key)
-        q = self._split(self.query(self.norm_query(x)))
-        scores = jnp.einsum("rhle,rhme->rhlm", q, keys) / math.sqrt(q.shape[-1])
-        scores = jnp.where(mask[:, None], scores, MASKED)
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-        weights = jnp.where(mask[:, None], weights, 0.0)
+        q = self._split(self.query(self.norm_query(x))) / math.sqrt(x.shape[-1] // self.heads)
+        weights = _looked(q, keys, mask)
         if gate is not None:
             weights = weights * gate[:, None, None]
         weights = weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1e-6)
-        y = jnp.einsum("rhlm,rhme->rhle", weights, values)
+        y = attended(q, keys, values, mask) if gate is None else jnp.einsum("rhlm,rhme->rhle", weights, values)
         y = self.project(jnp.swapaxes(y, 1, 2).reshape(x.shape))
         x = x + dropped(y, self.dropout, k_one)
-        y = self.down(jax.nn.gelu(self.up(self.norm_mlp(x)), approximate=False))
+        y = self.down(gelu(self.up(self.norm_mlp(x))))
         return self.norm_out(x + dropped(y, self.dropout, k_two)), weights
 
     def _split(self, x: Array) -> Array:
@@ -276,7 +312,7 @@ class NeuroformerNet(eqx.Module):
         if learned is None:
             return waves(offsets, self.config.width)
         first, second = learned
-        return second(jax.nn.gelu(first(offsets[..., None].astype(jnp.float32)), approximate=False))
+        return second(gelu(first(offsets[..., None].astype(jnp.float32))))
 
     def seen_frames(
         self,
@@ -306,7 +342,7 @@ class NeuroformerNet(eqx.Module):
         """Tokens of behaviour and their segments."""
         assert self.values is not None
         first, second = self.values
-        x = second(jax.nn.gelu(first(values[..., None]), approximate=False))
+        x = second(gelu(first(values[..., None])))
         x = x + waves(jnp.arange(values.shape[2]), self.config.width)
         r, s, n, d = x.shape
         segment = jnp.where(present, jnp.arange(s), -1)

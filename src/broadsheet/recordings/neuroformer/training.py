@@ -92,7 +92,9 @@ def optimiser(rate: float, steps: int, decay: float = 0.1) -> optax.GradientTran
     cosine down to a tenth."""
     warm = max(1, min(50, steps // 10))
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm, max(steps, warm + 1), rate / 10)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, 0.9, 0.95, weight_decay=decay, mask=_decayed))
+    flat = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(0.9, 0.95)))  # of few operations
+    rule = optax.chain(flat, optax.add_decayed_weights(decay, _decayed), optax.scale_by_learning_rate(schedule))
+    return optax.GradientTransformation(jax.jit(rule.init), rule.update)
 
 
 def _decayed(weights: Any) -> Any:
