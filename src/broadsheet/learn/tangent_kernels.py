@@ -55,7 +55,8 @@ def run_kernel(
     """The exact tangent kernel of a recurrent network's outputs, by one family of its weights.
 
     Takes of the order of B² Q n T (T + Q) / 2 operations and B Q T n numbers of memory, for B examples with Q = steps x outputs
-    outputs each, T steps and n units: less than by Jacobians (B² Q² n² and B Q n²) wherever T (T + Q) < Q n.
+    outputs each, T steps and n units: less than by Jacobians (B² Q² n² and B Q n²) wherever T (T + Q) < Q n. Outputs at all
+    steps take five eighths of that where they are more than the units: what is over is left out.
 
     **Arguments:** `recurrent`, `readout`: W and U; `weights`: by which ones; `steps`: the steps whose outputs are looked at,
     by default all. Rows and columns go over examples first, then steps, then outputs.

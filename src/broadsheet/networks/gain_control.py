@@ -35,7 +35,7 @@ ALPHA, GAMMA = 0.7, 2.4
 """Price of activity, and of a gain that is not 1."""
 BOUNDS = (0.01, 3.0)
 
-_SMALL = 500  # neurons below which threads of BLAS wait for each other longer than they work
+_SMALL = 500  # neurons below which BLAS has one thread: at 255 two wait for each other longer than they work; beyond is a guess
 _AT_ONCE = 512  # stimuli whose drives stay in the cache
 
 Gains = Float[np.ndarray, " neurons"]

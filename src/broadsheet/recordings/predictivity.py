@@ -29,7 +29,7 @@ WELL_POSED = 1e4
 """Up to this entry of `(I - H_gg)^-1` its square is told from rounding."""
 
 SMALL = 1e8
-"""Multiplications of a matrix product below which threads can cost more than they save: some milliseconds of one thread."""
+"""Multiplications below which a product has one thread: two wait for each other when others work too. Chosen on two cores."""
 
 Split = tuple[np.ndarray, np.ndarray]
 
