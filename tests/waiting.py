@@ -1,4 +1,4 @@
-"""Waiting for what another process does."""
+"""Waiting for what another process does, and for pages of a browser."""
 
 import time
 
@@ -10,3 +10,9 @@ def until(holds, seconds=60):
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.05)
     return found
+
+
+def follow(locator):
+    """Click what leads to another page, or sends a form, and wait until the page that answers is there, whole."""
+    with locator.page.expect_navigation():
+        locator.click()

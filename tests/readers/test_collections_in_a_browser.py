@@ -3,6 +3,8 @@
 import feedparser
 from windows import look
 
+from waiting import follow
+
 
 def slugs(page):
     return page.locator("ol.shelf > li").evaluate_all("items => items.map(item => item.id)")
@@ -11,26 +13,25 @@ def slugs(page):
 def test_make_a_collection_and_follow_its_feed(windows):
     ada, ben = windows["ada"], windows["ben"]
     ben.goto("/papers/granet")
-    ben.get_by_role("button", name="Read later").click()
+    follow(ben.get_by_role("button", name="Read later"))
     assert ben.get_by_role("button", name="Read later").get_attribute("aria-pressed") == "true"
-    ben.get_by_role("link", name="Make a collection").click()
+    follow(ben.get_by_role("link", name="Make a collection"))
     ben.get_by_label("Title").fill("Sparse, and quick")
     ben.get_by_label("Everybody may see it").check()
-    ben.get_by_role("button", name="Make a collection").click()
-    ben.wait_for_url("**/collections/*")
+    follow(ben.get_by_role("button", name="Make a collection"))
     for paper in ("granet", "2306.16922"):
         ben.get_by_label("Add a paper", exact=False).fill(paper)
-        ben.get_by_role("button", name="Add", exact=True).click()
+        follow(ben.get_by_role("button", name="Add", exact=True))
     assert slugs(ben) == ["granet", "elm-neuron"]
-    ben.get_by_role("button", name="Move up").click()
+    follow(ben.get_by_role("button", name="Move up"))
     assert slugs(ben) == ["elm-neuron", "granet"]
     ben.get_by_label("Note on", exact=False).first.fill("Read the <b>appendix</b>")
-    ben.get_by_role("button", name="Keep the note").first.click()
+    follow(ben.get_by_role("button", name="Keep the note").first)
     look(ben)
 
     ada.goto("/collections")
     look(ada)
-    ada.get_by_role("link", name="Sparse, and quick").click()
+    follow(ada.get_by_role("link", name="Sparse, and quick"))
     assert ada.get_by_text("Read the <b>appendix</b>").is_visible()
     assert not ada.get_by_role("button", name="Take out").count()
     look(ada)
@@ -41,6 +42,6 @@ def test_make_a_collection_and_follow_its_feed(windows):
 
     ada.goto("/submit")
     ada.get_by_label("Identifier or address").fill("https://example.org/ada/claims")
-    ada.get_by_role("button", name="Bring it").click()
+    follow(ada.get_by_role("button", name="Bring it"))
     assert ada.get_by_role("cell", name="waiting").is_visible()
     look(ada)

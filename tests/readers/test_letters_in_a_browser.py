@@ -14,7 +14,7 @@ from broadsheet.readers import subscriptions
 from broadsheet.web.app import create
 from broadsheet.web.settings import Settings
 from commands import call
-from waiting import until
+from waiting import follow, until
 
 TITLE = r"Schr\"odinger meets $\Psi$ in a title_that_is_one_very_long_word_without_any_place_to_break_it_for_narrow_windows"
 
@@ -98,12 +98,12 @@ def test_what_an_account_gets(browser, home):
         page = context.new_page()
         page.goto("/topics")
         page.goto("/verdicts")
-        page.get_by_role("link", name="Follow changed verdicts by mail").click()
-        page.get_by_role("button", name="Subscribe").click()
-        page.wait_for_url("**/account/subscriptions")
-        page.get_by_role("button", name="Subscribe").click()
+        follow(page.get_by_role("link", name="Follow changed verdicts by mail"))
+        follow(page.get_by_role("button", name="Subscribe"))
+        assert page.url.endswith("/account/subscriptions")
+        follow(page.get_by_role("button", name="Subscribe"))
         page.get_by_role("listitem").filter(has_text="Trending papers").get_by_label("How often").select_option("weekly")
-        page.get_by_role("listitem").filter(has_text="Trending papers").get_by_role("button", name="Change").click()
+        follow(page.get_by_role("listitem").filter(has_text="Trending papers").get_by_role("button", name="Change"))
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here: pip install '.[dev]'")
         found = axe.Axe().run(page).response["violations"]
         assert not [v["id"] for v in found if v["impact"] in ("serious", "critical")]

@@ -10,6 +10,7 @@ from test_serve import Site
 
 from broadsheet.page import Catalogue
 from broadsheet.page.facts import Facts
+from waiting import follow
 
 PAGES = (
     "/", "/day/2025-12-11", "/trending", "/topics", "/search?q=dendritc+neuron", "/search?q=zzyzx", "/papers/elm-neuron", "/papers/granet",
@@ -56,8 +57,8 @@ def test_find_open_run_watch_and_follow(reader, site):
     reader.get_by_label("Search papers").fill("coincident synapses on a dendritic segment")
     reader.keyboard.press("Enter")
     reader.wait_for_url("**/search?*")
-    reader.locator("article h2 a").first.click()
-    reader.wait_for_url("**/papers/sdr-dendrites")
+    follow(reader.locator("article h2 a").first)
+    assert reader.url.endswith("/papers/sdr-dendrites")
     assert reader.locator("#claims article").count() >= 5
 
     reader.get_by_label("Run", exact=True).select_option("online")
@@ -108,7 +109,7 @@ def test_administrator_imports_a_page_by_form(reader, tmp_path):
     reader.goto("/runs")
     reader.get_by_label("A saved page").set_input_files(page)
     reader.get_by_label("Day of the page").fill("2025-12-12")
-    reader.get_by_role("button", name="Import").click()
+    follow(reader.get_by_role("button", name="Import"))
     assert "1 paper: 1 new" in reader.get_by_role("status").inner_text()
     reader.wait_for_timeout(1000)
     reader.goto("/day/2025-12-12")
@@ -137,7 +138,8 @@ def test_reading_and_searching_work_without_javascript(browser, site):
     page.goto("/")
     page.get_by_label("Search papers").fill("overwrite what they knew")
     page.keyboard.press("Enter")
-    page.locator("article h2 a").first.click()
+    page.wait_for_url("**/search?*")
+    follow(page.locator("article h2 a").first)
     assert page.locator("#claims article").count() > 3
     page.get_by_label("on", exact=True).select_option("0")
     assert page.locator("figure img").first.is_visible()
