@@ -59,10 +59,9 @@ def ours(case: Case, arrays: Arrays) -> Run:
     recording = _recording(case, arrays)
     data = recording.data(np.arange(len(recording.windows)))
     net = NeuroformerNet(recording.config(width=case["width"], heads=2, history=1), np.random.default_rng(0))
-    rows = max(1, round(case["windows"] * len(data.rows.ids) / len(recording.windows)))
 
     def steps() -> dict[str, float]:
-        made = train(net, data, steps=case["steps"], batch=rows, key=jax.random.key(0))
+        made = train(net, data, steps=case["steps"], batch=case["windows"], key=jax.random.key(0))
         return {"loss": float(made.losses[-1])}
 
     return steps

@@ -23,7 +23,7 @@ from broadsheet.recordings.neuroformer.readouts import attention_connectivity, a
 from broadsheet.recordings.neuroformer.recording import Recording
 from broadsheet.recordings.neuroformer.tokens import ordering_term
 from broadsheet.recordings.neuroformer.training import _decayed, evaluate, optimiser
-from broadsheet.recordings.neuroformer.windows import Rows, cut_windows
+from broadsheet.recordings.neuroformer.windows import Rows, Windows, cut_windows, pack
 
 REFERENCE = Path(__file__).parent.parent / "references" / "neuroformer.npz"
 RNG = np.random.default_rng(0)
@@ -88,6 +88,26 @@ def test_a_packed_row_is_as_good_as_rows_of_their_own():
     one, other = evaluate(LOUD, packed), evaluate(LOUD, single)
     np.testing.assert_allclose(one[2], other[2], atol=1e-5)
     np.testing.assert_allclose([one[0].sum(), one[1].sum()], [other[0].sum(), other[1].sum()], rtol=1e-5)
+
+
+def test_windows_that_fill_rows_two_by_two_are_packed_so():
+    """For each window of k spikes there is one that fills what it leaves of a row, in any order; no row has padding."""
+    spikes = np.random.default_rng(3).permutation(np.r_[np.arange(7), 14 - np.arange(7)])  # with SOS, 1 to 7 tokens and 15 to 9
+    trains = [(np.zeros(count, int), np.zeros(count, int)) for count in spikes]
+    windows = Windows(trains, trains, np.arange(14), np.zeros(14), 0, 0, int(spikes.sum()))
+    rows = pack(windows, SpikeTokenizer(4), block=16, past_block=14, segments=3)
+    assert rows.segment.shape == (7, 16)
+    assert (rows.segment >= 0).all()
+    np.testing.assert_array_equal(np.sort(rows.window[rows.window >= 0]), np.arange(14))
+    with pytest.raises(InputError, match="of 15 tokens with 14 before it does not fit a row of 16 and 13"):
+        pack(windows, SpikeTokenizer(4), block=16, past_block=13, segments=3)
+
+
+def test_a_batch_is_of_as_many_rows_as_hold_its_windows():
+    data = RECORDING.data(np.arange(11))
+    count = len(data.rows.ids)
+    assert [data.rows_of(windows) for windows in (1, 11, 22)] == [1, count, count]
+    assert data.rows_of(6) == round(6 * count / 11)
 
 
 def test_probabilities_of_all_that_may_follow_sum_to_one():

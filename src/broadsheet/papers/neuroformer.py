@@ -88,7 +88,7 @@ class Sizes:
     fusion: int = 1
     dropout: float = 0.0
     steps: int = 700
-    batch: int = 16  # rows of about five windows
+    batch: int = 72  # windows
     rate: float = 5e-3
 
     def layers(self) -> dict[str, Any]:
@@ -96,10 +96,10 @@ class Sizes:
         return {name: getattr(self, name) for name in names}
 
 
-SMALL: dict[str, Any] = {"width": 8, "heads": 2, "steps": 2, "batch": 2, "state": 0, "stimulus": 0, "behaviour": 0,
+SMALL: dict[str, Any] = {"width": 8, "heads": 2, "steps": 2, "batch": 8, "state": 0, "stimulus": 0, "behaviour": 0,
                          "fusion": 0, "block": 16, "past_block": 16}  # fmt: skip
 PUBLISHED: dict[str, Any] = {"width": 256, "heads": 8, "state": 6, "history": 6, "stimulus": 6, "look": 6, "behaviour": 4,
-                             "fusion": 6, "dropout": 0.2, "rate": 3e-4, "batch": 32}  # fmt: skip
+                             "fusion": 6, "dropout": 0.2, "rate": 3e-4, "batch": 160}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class Population(Sizes):
     block: int = 80
     past_block: int = 160
     steps: int = 400
-    batch: int = 8
+    batch: int = 40
     clip: int = 64
     contrast: float = 0.25
     labels: tuple[float, ...] = (0.01, 0.05, 0.1, 1.0)  # shares of the training windows

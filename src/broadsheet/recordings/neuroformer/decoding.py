@@ -51,10 +51,11 @@ class SquaredError(eqx.Module):
 
 def fine_tune(
     trunk: NeuroformerNet, data: Data, labels: Float[np.ndarray, "windows labels"], *, steps: int, key: PRNGKeyArray,
-    batch: int = 8, rate: float = 1e-3, decay: float = 0.1, frozen: bool = False,
+    batch: int = 32, rate: float = 1e-3, decay: float = 0.1, frozen: bool = False,
     report: Callable[[int, float], None] | None = None,
 ) -> Decoder:  # fmt: skip
-    """A trunk, pretrained or not, and a new head, trained on labelled windows (`labels`: by their numbers in `data`).
+    """A trunk, pretrained or not, and a new head, trained on labelled windows (`labels`: by their numbers in `data`), some
+    `batch` of them a step.
 
     `frozen`: the trunk stays; the head is then ridge regression on its features, with the penalty chosen by cross-validation.
     """
@@ -65,7 +66,7 @@ def fine_tune(
                     *(jnp.asarray(part, jnp.float32) for part in (mean, scale)))  # fmt: skip
     if frozen:
         return _ridge_head(start, data, (used - mean) / scale)
-    draws = Labelled(jax.tree.map(jnp.asarray, data), jnp.asarray(labels, jnp.float32), min(batch, len(windows)))
+    draws = Labelled(jax.tree.map(jnp.asarray, data), jnp.asarray(labels, jnp.float32), data.rows_of(batch))
     parameters = jax.tree.map(eqx.is_inexact_array, start)
     parameters = eqx.tree_at(lambda d: (d.mean, d.scale), parameters, (False, False))
     return fit(start, SquaredError(), draws, optimiser=optimiser(rate, steps, decay), steps=steps, key=key,

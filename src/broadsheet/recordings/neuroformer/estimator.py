@@ -38,7 +38,7 @@ class Neuroformer(BaseEstimator):
 
     - `dt`: of the bins, s; `window`, `past`: of what is written and what is seen before it, s.
     - `width`, `heads`, `state`, `history`, `fusion`: of the network and its layers (see `Config`); `dropout`.
-    - `steps`, `batch`, `rate`, `decay`: of training; `batch` counts rows of up to eight windows.
+    - `steps`, `batch`, `rate`, `decay`: of training; `batch`: about how many windows a step sees.
     - `tuning_steps`, `tuning_rate`: of the head with the trunk; 0 steps: the trunk stays, and the head is ridge regression.
     - `block`: the most spikes of a window or its past that are kept, the last ones; by default all that were seen in training
       and
@@ -51,7 +51,7 @@ class Neuroformer(BaseEstimator):
 
     def __init__(
         self, dt: float = 0.01, window: float = 0.05, past: float = 0.05, *, width: int = 32, heads: int = 2, state: int = 1,
-        history: int = 1, fusion: int = 1, dropout: float = 0.0, steps: int = 900, batch: int = 16, rate: float = 5e-3,
+        history: int = 1, fusion: int = 1, dropout: float = 0.0, steps: int = 900, batch: int = 64, rate: float = 5e-3,
         decay: float = 0.1, tuning_steps: int = 100, tuning_rate: float = 1e-3, block: int | None = None, random_state: int = 0,
     ) -> None:  # fmt: skip
         self.dt = dt

@@ -148,7 +148,8 @@ def gelu(x: Array) -> Array:
 def _looked(q: Float[Array, "r h l e"], keys: Float[Array, "r h m e"], mask: Bool[Array, "#r #l m"]) -> Float[Array, "r h l m"]:
     """Weights before they are normalised: the largest of each query is 1, or all are 0 where it sees no key."""
     scores = jnp.where(mask[:, None], jnp.einsum("rhle,rhme->rhlm", q, keys), MASKED)
-    return jnp.where(mask[:, None], jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))), 0.0)
+    largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    return jnp.exp(scores - jnp.maximum(largest, MASKED / 2))
 
 
 @jax.custom_vjp
@@ -201,8 +202,11 @@ class Block(eqx.Module):
         self.heads, self.dropout = heads, dropout
 
     def seen(self, other: Float[Array, "r m d"]) -> tuple[Float[Array, "r h m e"], Float[Array, "r h m e"]]:
-        """Keys and values."""
-        return self._split(self.key(other)), self._split(self.value(other))
+        """Keys and values, by one product."""
+        weight = jnp.concatenate([self.key.weight, self.value.weight])
+        bias = jnp.concatenate([self.key.bias, self.value.bias])
+        keys, values = jnp.split(other @ weight.T + bias, 2, axis=-1)
+        return self._split(keys), self._split(values)
 
     def __call__(
         self, x: Float[Array, "r l d"], keys: Array, values: Array, mask: Bool[Array, "#r #l m"], gate: Array | None = None,

@@ -67,18 +67,16 @@ class Recording:
         """Some windows, numbered anew from 0."""
         windows = self.windows.choose(which)
         size = self._row if packed else (self.block, self.past_block)
-        rows = pack(
-            windows, self.tokenizer, block=size[0], past_block=size[1], segments=self.packed if packed else 1, key=self.seed
-        )
+        rows = pack(windows, self.tokenizer, block=size[0], past_block=size[1], segments=self.packed if packed else 1)
         shown = None if self.frames is None else frames_of(windows.stop, self.frames, self.bins_per_frame, self.depth)
         frames = None if self.frames is None else np.asarray(self.frames, np.float32)
         return Data(rows, frames, shown, None if self.behaviour is None else np.asarray(self.behaviour[which], np.float32))
 
     @cached_property
     def _row(self) -> tuple[int, int]:
-        """Tokens of a row of several windows, and of their pasts: room for five of mean length, or for the longest."""
-        lengths = [np.array([len(neurons) for _, neurons in part]) for part in (self.windows.current, self.windows.past)]
-        row, past = (-(-int(max(each.max() + 1, 5 * each.mean() + 8)) // 16) * 16 for each in lengths)
+        """Tokens of a row of several windows, and of their pasts: room for the longest, as attention costs a row's square."""
+        longest = (max(len(neurons) for _, neurons in part) for part in (self.windows.current, self.windows.past))
+        row, past = (-(-(most + 1) // 16) * 16 for most in longest)
         return row, past
 
     def bins(self, which: Int[np.ndarray, " some"]) -> Bool[np.ndarray, " bins"]:

@@ -32,6 +32,11 @@ class Data(eqx.Module):
     shown: Array | np.ndarray | None = None
     behaviour: Array | np.ndarray | None = None
 
+    def rows_of(self, windows: int) -> int:
+        """How many rows hold so many windows, on average."""
+        count, there = len(self.rows.ids), int((np.asarray(self.rows.window) >= 0).sum())
+        return min(count, max(1, round(windows * count / there)))
+
     def batch(self, which: Any) -> tuple[Rows, Any, Any]:
         """Some rows with their frames and behaviour; on the host where the arrays are NumPy's."""
         rows = Rows(*(part[which] for part in self.rows))
@@ -105,14 +110,13 @@ def _decayed(weights: Any) -> Any:
 
 
 def train(
-    model: NeuroformerNet, data: Data, *, steps: int, key: PRNGKeyArray, batch: int = 16, rate: float = 2e-3, decay: float =
-    0.1,
-    contrast: float = 0.25, sees: Sees = ALL, chunk: int = 50, report: Callable[[int, float], None] | None = None,
-    checkpoint: str | Path | None = None,
+    model: NeuroformerNet, data: Data, *, steps: int, key: PRNGKeyArray, batch: int = 64, rate: float = 2e-3,
+    decay: float = 0.1, contrast: float = 0.25, sees: Sees = ALL, chunk: int = 50,
+    report: Callable[[int, float], None] | None = None, checkpoint: str | Path | None = None,
 ) -> Fit:  # fmt: skip
-    """The model after `steps` batches of `batch` rows."""
+    """The model after `steps` batches of some `batch` windows: as many rows as hold them on average."""
     loss = Loss(jnp.asarray(contrast), _arrays(sees))
-    draws = Draws(jax.tree.map(jnp.asarray, data), batch)
+    draws = Draws(jax.tree.map(jnp.asarray, data), data.rows_of(batch))
     rule = optimiser(rate, steps, decay)
     return fit(model, loss, draws, optimiser=rule, steps=steps, key=key, chunk=chunk, report=report, checkpoint=checkpoint)
 

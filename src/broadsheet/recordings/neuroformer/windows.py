@@ -94,25 +94,19 @@ def cut_windows(
     return Windows(current, before, np.array(stops), np.array(numbers), cut, past_cut, spikes)
 
 
-def pack(windows: Windows, tokenizer: SpikeTokenizer, *, block: int, past_block: int, segments: int = 1, key: Any = 0) -> Rows:
-    """Windows into rows of `block` tokens with `past_block` tokens of the past, at most `segments` windows each, in turn.
+def pack(windows: Windows, tokenizer: SpikeTokenizer, *, block: int, past_block: int, segments: int = 1) -> Rows:
+    """Windows into rows of `block` tokens with `past_block` tokens of the past, at most `segments` windows each.
 
     With one segment a row has one window, in their order.
     """
-    order = np.arange(len(windows)) if segments == 1 else np.random.default_rng(key).permutation(len(windows))
-    filled: list[list[int]] = []
-    room = past_room = 0
-    for k in order:
-        need, past_need = len(windows.current[k][0]) + 1, len(windows.past[k][0])
-        if need > block or past_need > past_block:
+    need, past_need = (np.array([len(neurons) + extra for _, neurons in part])
+                       for part, extra in ((windows.current, 1), (windows.past, 0)))  # fmt: skip
+    for tokens, before in zip(need, past_need, strict=True):
+        if tokens > block or before > past_block:
             raise InputError(
-                f"A window of {need} tokens with {past_need} before it does not fit a row of {block} and {past_block}."
+                f"A window of {tokens} tokens with {before} before it does not fit a row of {block} and {past_block}."
             )
-        if not filled or need > room or past_need > past_room or len(filled[-1]) == segments:
-            filled.append([])
-            room, past_room = block, past_block
-        filled[-1].append(k)
-        room, past_room = room - need, past_room - past_need
+    filled = [[k] for k in range(len(windows))] if segments == 1 else _best_fit(need, past_need, block, past_block, segments)
     n, pad, offset_pad = len(filled), tokenizer.pad, tokenizer.offset_pad
     whole, behind = (n, block), (n, past_block)
     empty = [np.full(whole, value, np.int32) for value in (pad, offset_pad, 0, -1, pad, offset_pad)]
@@ -133,6 +127,23 @@ def pack(windows: Windows, tokenizer: SpikeTokenizer, *, block: int, past_block:
             rows.past_place[row, there], rows.past_segment[row, there] = np.arange(len(neurons)), segment
             rows.window[row, segment] = k
             at, past_at = here.stop, there.stop
+    return rows
+
+
+def _best_fit(need: np.ndarray, past_need: np.ndarray, block: int, past_block: int, segments: int) -> list[list[int]]:
+    """Which windows share a row: the longest go first, each into the fullest row that has room for it."""
+    rows: list[list[int]] = []
+    room, past_room, free = (np.full(len(need), size) for size in (block, past_block, segments))
+    for k in np.argsort(-np.maximum(need, past_need), kind="stable"):
+        n = len(rows)
+        fits = (room[:n] >= need[k]) & (past_room[:n] >= past_need[k]) & (free[:n] > 0)
+        if fits.any():
+            row = int(np.where(fits, room[:n] + past_room[:n], np.iinfo(int).max).argmin())
+            rows[row].append(int(k))
+        else:
+            row = n
+            rows.append([int(k)])
+        room[row], past_room[row], free[row] = room[row] - need[k], past_room[row] - past_need[k], free[row] - 1
     return rows
 
 
