@@ -263,14 +263,15 @@ def ranking(runs: Runs):
     data = runs["system"].arrays
     edges = np.asarray(data["edges"], bool)
     off = ~np.eye(len(edges), dtype=bool)
-    fig, axis = figure()
+    fig, axis = figure(width=6.5)
     names = {"system": "attention to the past", "sensitivity": "slope by past spikes",
              "lagged-correlation": "correlation, 10-30 ms", "glm": "Poisson regression",
              "partial-correlation": "partial correlation", "pearson": "Pearson, lag 0"}  # fmt: skip
     for colour, (name, said) in zip((*COLOURS[:5], CONTROL_COLOUR), names.items(), strict=True):
         precision, recall, _ = precision_recall_curve(edges[off], np.asarray(data[name])[off])
         axis.step(recall, precision, where="post", color=colour, label=said)
-    label(axis, "recall of connections", "precision")
+    label(axis, "recall of connections", "precision", legend=False)
+    fig.legend(loc="outside right upper", frameon=False, fontsize="small")
     return fig
 
 
