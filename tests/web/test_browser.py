@@ -68,16 +68,16 @@ def test_find_open_run_watch_and_follow(reader, site):
     assert job.is_visible()  # at once: it is in the page that was sent
     assert "online" in job.inner_text()
     reader.evaluate("scrollTo(0, document.body.scrollHeight)")
-    reader.locator(".elsewhere").wait_for(timeout=20_000)
+    reader.locator(".elsewhere").wait_for(timeout=60_000)
     assert "online" in reader.locator(".elsewhere").inner_text()
     wait(reader, "/ \\d+ %/.test(document.querySelector('.job')?.textContent)")
     wait(reader, "document.querySelector('.job progress')?.value > 0")
     before = reader.locator("#e-online img").first.get_attribute("src")
     wait(reader, "document.querySelector('.job .meta')?.textContent === 'done'", 120)
-    wait(reader, f"document.querySelector('#e-online img').getAttribute('src') !== '{before}'", 20)
+    wait(reader, f"document.querySelector('#e-online img').getAttribute('src') !== '{before}'")
     reader.locator("#e-online img").first.scroll_into_view_if_needed()
     wait(reader, "document.querySelector('#e-online img').naturalWidth > 0")
-    reader.locator("#claims .here").first.wait_for(timeout=20_000)
+    reader.locator("#claims .here").first.wait_for(timeout=60_000)
     assert re.search(r"holds|fails|vacuous", reader.locator("#claims .here").first.inner_text())
     reader.get_by_text(re.compile(r"^\d+ runs? of this site")).click()
     assert "online" in reader.locator("#provenance table").inner_text()
@@ -98,9 +98,9 @@ def test_live_curves_are_drawn(reader, site):
         "[...document.querySelectorAll('.job polyline')].some(line => line.getAttribute('points').split(' ').length > 2)",
     )
     reader.goto("/runs")
-    reader.locator(".job").wait_for(timeout=20_000)
+    reader.locator(".job").wait_for(timeout=60_000)
     reader.request.delete(f"/api/v1/jobs/{job['id']}")
-    wait(reader, "/cancelled/.test(document.querySelector('.job')?.textContent)", 30)
+    wait(reader, "/cancelled/.test(document.querySelector('.job')?.textContent)")
 
 
 def test_administrator_imports_a_page_by_form(reader, tmp_path):
@@ -161,7 +161,7 @@ def test_suggestions_by_keyboard(reader):
     field = reader.get_by_label("Search papers")
     field.press_sequentially("leaky mem")
     option = reader.get_by_role("option").first
-    option.wait_for(timeout=10_000)
+    option.wait_for(timeout=60_000)
     assert "Leaky Memory Neuron" in option.inner_text()
     assert field.get_attribute("aria-expanded") == "true"
     reader.keyboard.press("ArrowDown")
@@ -170,7 +170,7 @@ def test_suggestions_by_keyboard(reader):
     reader.keyboard.press("Escape")
     assert not option.is_visible()
     field.press_sequentially("o")
-    option.wait_for(timeout=10_000)
+    option.wait_for(timeout=60_000)
     reader.keyboard.press("ArrowDown")
     reader.keyboard.press("Enter")
     reader.wait_for_url("**/papers/elm-neuron")
@@ -196,7 +196,7 @@ def test_a_phone_scrolls_in_one_direction_and_not_far(browser, site):
     context = browser.new_context(viewport={"width": 390, "height": 844}, base_url=site.url)
     page = context.new_page()
     page.goto("/")
-    wait(page, "document.querySelector('.more') !== null || (location.reload(), false)", 20)
+    wait(page, "document.querySelector('.more') !== null || (location.reload(), false)")
     assert page.evaluate("document.documentElement.scrollHeight") < 6000
     for path in ("/runs", "/compare?paper=hlop&paper=escaip&paper=transip"):
         page.goto(path)
