@@ -1,3 +1,5 @@
+import ast
+import gc
 import hashlib
 import importlib
 import json
@@ -5,6 +7,7 @@ import os
 import platform
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +58,13 @@ def hashes(tmp_path, monkeypatch, home):
     def compute(paper=PAPER, room=ROOM):
         (package / "paper.py").write_text(paper)
         (package / "room.py").write_text(room)
-        for function in (identity._file, identity._tree, identity._module_dump, identity._paper_hashes):
+        for function in (
+            identity._file,
+            identity._module,
+            identity._passed_on,
+            identity._package_files,
+            identity._paper_hashes,
+        ):
             function.cache_clear()
         importlib.invalidate_caches()
         return identity._hash_experiments("mylab.paper", ("mylab", "broadsheet"))["main"]
@@ -302,3 +311,45 @@ def test_of_a_folder_without_git_hidden_files_and_the_claims_do_not_count(tmp_pa
     for name in ("claims.toml", ".hidden", "code/.cache"):
         (tmp_path / name).write_text("two")
     assert identity.repository_hash(tmp_path, "salt") == first
+
+
+NESTED = """
+async def f():
+    try:
+        async for x in y:
+            import a
+        else:
+            import b
+    except* ValueError:
+        with z as w:
+            import c
+    else:
+        match w:
+            case [1]:
+                import d
+            case _ if (lambda: 1)():
+                while 1:
+                    import e
+                else:
+                    import f
+    finally:
+        class G:
+            if 1: import g
+            elif 2: import h
+            else: import i
+"""
+
+
+@pytest.mark.parametrize("text", [NESTED, Path(identity.__file__).read_text()])
+def test_no_statement_is_passed_over(text):
+    tree = ast.parse(text)
+    statements = [id(node) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    assert sorted(map(id, identity._statements(tree))) == sorted(statements)
+
+
+def test_garbage_is_collected_again_when_hashes_fail():
+    with identity._without_collection():
+        assert not gc.isenabled()
+    with pytest.raises(SyntaxError), identity._without_collection():
+        ast.parse("def")
+    assert gc.isenabled()

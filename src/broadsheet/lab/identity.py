@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import gc
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -124,12 +126,26 @@ def _paper_hashes(module: str) -> dict[str, str]:
             return kept["hashes"]
     except (OSError, ValueError, KeyError):
         pass
-    hashes = _hash_experiments(module, (root, "broadsheet"))
+    with _without_collection():
+        hashes = _hash_experiments(module, (root, "broadsheet"))
     with contextlib.suppress(OSError):  # a home that cannot be written to is only slower
         write_atomic(cache_file, json.dumps({"stamp": stamp, "hashes": hashes}))
     return hashes
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Syntax trees are many objects and no cycles: looking for these takes as long as all the rest."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
+
+
+@cache
 def _package_files(name: str) -> list[Path]:
     spec = importlib.util.find_spec(name)
     if spec is None:
@@ -194,7 +210,7 @@ def _hash_one(module: str, tree: ast.Module, function: ast.FunctionDef, roots: t
                 pieces[name] = ast.dump(own[name])
                 todo.append(own[name])
     for used in sorted(_closure(modules, roots)):
-        pieces[f"{used}."] = _module_dump(used)
+        pieces[f"{used}."] = _module(used, roots)[0]
     return digest(pieces)
 
 
@@ -207,15 +223,17 @@ def _closure(modules: set[str], roots: tuple[str, ...]) -> set[str]:
         if module in found or module.startswith(OUTSIDE):
             continue
         found.add(module)
-        todo.extend(_imported_by(module, roots))
+        todo.extend(_module(module, roots)[1])
     return found
 
 
 @cache
-def _imported_by(module: str, roots: tuple[str, ...]) -> frozenset[str]:
-    """Modules of the packages that a module imports, at its top or within."""
-    nodes = [node for node in ast.walk(_tree(_file(module))) if isinstance(node, ast.Import | ast.ImportFrom)]
-    return frozenset(name for node in nodes for behind in _imports(node, roots).values() for name in behind)
+def _module(module: str, roots: tuple[str, ...]) -> tuple[str, frozenset[str]]:
+    """A module's hash, and the modules of the packages that it imports, at its top or within."""
+    tree = _tree(_file(module))
+    nodes = [node for node in _statements(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = frozenset(name for node in nodes for behind in _imports(node, roots).values() for name in behind)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported
 
 
 def _imports(node: ast.Import | ast.ImportFrom, roots: tuple[str, ...]) -> dict[str, set[str]]:
@@ -238,14 +256,24 @@ def _defined_in(module: str, name: str) -> str:
         for candidate in (file.parent / f"{name}.py", file.parent / name / "__init__.py"):
             if candidate.exists():
                 return f"{module}.{name}"
-        stub = file.with_suffix(".pyi")  # of a package that imports its parts when they are asked for
-        for node in _tree(stub if stub.exists() else file).body:
-            if isinstance(node, ast.ImportFrom) and node.module and node.level < 2:
-                behind = f"{module}.{node.module}" if node.level else node.module
-                names = {alias.asname or alias.name: alias.name for alias in node.names}
-                if name in names:
-                    return _defined_in(behind, names[name]) if behind.split(".")[0] == module.split(".")[0] else module
+        if name in (passed_on := _passed_on(module)):
+            behind, original = passed_on[name]
+            return _defined_in(behind, original) if behind.split(".")[0] == module.split(".")[0] else module
     return module
+
+
+@cache
+def _passed_on(package: str) -> dict[str, tuple[str, str]]:
+    """Name -> the module that a package takes it from, and what it is called there."""
+    file = _file(package)
+    stub = file.with_suffix(".pyi")  # of a package that imports its parts when they are asked for
+    found: dict[str, tuple[str, str]] = {}
+    for node in _tree(stub if stub.exists() else file).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.level < 2:
+            behind = f"{package}.{node.module}" if node.level else node.module
+            for alias in node.names:
+                found.setdefault(alias.asname or alias.name, (behind, alias.name))
+    return found
 
 
 @cache
@@ -264,15 +292,23 @@ def _file(module: str) -> Path:
     return place
 
 
-@cache
 def _tree(file: Path) -> ast.Module:
     """The file's syntax tree without docstrings."""
     tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
+    for node in (tree, *_statements(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             kept = [statement for statement in node.body if not _is_text(statement)]
             node.body = kept or ([] if isinstance(node, ast.Module) else [ast.Pass()])
     return tree
+
+
+def _statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """All statements within, at any depth; expressions, which are most of a tree, are not looked into."""
+    for part in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for inner in getattr(node, part, ()):
+            if isinstance(inner, ast.stmt):
+                yield inner
+            yield from _statements(inner)
 
 
 def _is_text(statement: ast.stmt) -> bool:
@@ -280,11 +316,6 @@ def _is_text(statement: ast.stmt) -> bool:
     return (
         isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
     )
-
-
-@cache
-def _module_dump(module: str) -> str:
-    return hashlib.sha256(ast.dump(_tree(_file(module))).encode()).hexdigest()
 
 
 def repository_hash(folder: Path, salt: str) -> str:
