@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations, permutations
 from typing import Any
 
@@ -25,9 +24,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int8, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Int8, PRNGKeyArray
 from scipy.stats import binom
 
+from broadsheet.dynamics.kernels import one_kernel
 from broadsheet.dynamics.system import System, as_array, fixed
 from broadsheet.errors import InputError
 from broadsheet.networks.replica import check_order, dataset_entropy
@@ -37,8 +37,8 @@ from broadsheet.numerics.checks import concrete
 BLOCK = 2**16
 """Numbers of a block of patterns, of which powers are taken at a time."""
 
-FEW = 12
-"""Flips of a network within a sweep, up to which it goes from one to the next and passes over the neurons between."""
+LANES = 64
+"""Sums over patterns that are added up side by side."""
 
 LARGEST_TENSOR = 60_000_000
 """Couplings that `coupling_noise` holds at most."""
@@ -184,7 +184,7 @@ class DenseHebbian(System):
         external = jnp.zeros(self.neurons, self.patterns.dtype) if inputs is None else inputs
         key = jax.random.key(0) if key is None else key
         draws = jax.random.uniform(key, (2, self.neurons), self.patterns.dtype)
-        state = self._moved(state, external, draws)
+        state = self._moved(state, external, draws, self.patterns.T)
         return state, state
 
     def field(self, sigma: Any) -> Float[Array, " neurons"]:
@@ -204,9 +204,7 @@ class DenseHebbian(System):
         sigma = sigma if isinstance(sigma, jax.Array) else np.asarray(sigma, self.patterns.dtype)
         if sigma.shape[-1:] != (self.neurons,):
             raise InputError(f"The spins have the shape {sigma.shape}; {self.neurons} neurons are wanted, last.")
-        hot = concrete(self.temperature)
-        passes = self.sequential and self.noise is None and hot is not None and not hot.any()
-        return _run(self, sigma, key, np.int32(sweeps), passes)
+        return _run(self, sigma, key, np.int32(sweeps))
 
     def plefka(self, mean: Any, sweeps: int = 200, *, load: Any = None, damping: Any = 0.5) -> Float[Array, " neurons"]:
         """Means of the spins by iteration of m = tanh((P/2) h(m) / T' - reaction), from `mean`, at a temperature above 0.
@@ -253,8 +251,7 @@ class DenseHebbian(System):
     def _elementary(self, rows: Array, u: Array, most: int) -> list[Array]:
         """e_0 … e_most of x u, for each of some patterns."""
         if self.signs:  # x^k is x or 1
-            odd = iter(jnp.moveaxis(rows @ jnp.stack([u**k for k in range(1, most + 1, 2)], axis=1), 1, 0))
-            return elementary([next(odd) if k % 2 else jnp.sum(u**k) for k in range(1, most + 1)])
+            return elementary([rows @ u**k if k % 2 else jnp.sum(u**k) for k in range(1, most + 1)])
         return elementary([rows**k @ u**k for k in range(1, most + 1)])
 
     def _products(self, rows: Array, values: list[Array]) -> list[Array]:
@@ -279,60 +276,76 @@ class DenseHebbian(System):
         hot = jax.nn.sigmoid(self.order * h / jnp.where(self.temperature > 0, self.temperature, 1.0))
         return jnp.where(self.temperature > 0, hot, cold)
 
-    def _moved(self, sigma: Array, external: Array, draws: Array) -> Array:
-        """One sweep with uniform draws (2, neurons), of which the first row orders the neurons."""
+    def _moved(self, sigma: Array, external: Array, draws: Array, columns: Array) -> Array:
+        """One sweep with uniform draws (2, neurons), of which the first row orders the neurons; `columns`: `patterns.T`."""
         if self.sequential:
-            return self._sweep(sigma, external, draws)
+            return _swept(self, sigma, external, draws, columns)
         return self._wanted(sigma, external, draws[1])
 
     def _wanted(self, sigma: Array, external: Array | float, draws: Array) -> Array:
         """Where each neuron would move now."""
         return jnp.where(draws < self._up(self.field(sigma) + external, sigma), 1.0, -1.0).astype(sigma.dtype)
 
-    def _flips(self, spins: Array, draws: Array) -> tuple[Array, Array]:
-        """`_sweep` of many replicas without thermal noise, from flip to flip: the first of those whose turn is yet to come.
+    def _sweep(self, sigma: Array, external: Array, draws: Array, columns: Array) -> Array:
+        """Each neuron once in random order; e_1 … e_(P-1) of each pattern follow every flip."""
+        size, degree = self.neurons, self.order - 1
+        unit = 2.0 ** -math.ceil(math.log2(size))  # near 1 / N and a power of two: sums of signs are exact, a field of 0 is 0
+        weight = self.scale * (math.factorial(degree) if self.distinct else 1) / (size * unit) ** degree
+        turns, ones = random_order(draws[0]), jnp.ones_like(columns[0])
+        e = self._elementary(self.patterns, sigma * unit, degree if self.distinct else 1)[1:]
 
-        Also whether there are more than `FEW`; the sweep is then unfinished.
-        """
-        turn, place = draws[:, 0], jnp.arange(self.neurons)
+        def others(x: Array, old: Array, e: Sequence[Array]) -> list[Array]:
+            """e_0, e_1, … of all neurons but this."""
+            rest = [jnp.ones_like(x)]
+            for each in e:
+                rest.append(each - x * old * unit * rest[-1])
+            return rest
 
-        def flip(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-            spins, last, left, _ = carry
-            wanted = jax.vmap(lambda one, drawn: self._wanted(one, 0.0, drawn[1]))(spins, draws)
-            now = jnp.take_along_axis(turn, last[:, None], axis=1)
-            passed = (last[:, None] >= 0) & ((turn < now) | ((turn == now) & (place <= last[:, None])))
-            moves = (wanted != spins) & ~passed
-            first = jnp.argmin(jnp.where(moves, turn, 2.0), axis=1)
-            count = jnp.sum(moves, axis=1)
-            spins = jnp.where(moves & (place == first[:, None]), wanted, spins)
-            most = jnp.max(count, initial=0)
-            return spins, jnp.where(count > 0, first, last), jnp.where(most > left, -1, left - 1), most > 0
-
-        start = (spins, jnp.full(len(spins), -1), jnp.asarray(FEW), jnp.ones((), bool))
-        spins, _, _, unfinished = jax.lax.while_loop(lambda carry: carry[3] & (carry[2] >= 0), flip, start)
-        return spins, unfinished
-
-    def _sweep(self, sigma: Array, external: Array, draws: Array) -> Array:
-        """Each neuron once in random order; the power sums follow every flip."""
-        turns, draws = jnp.argsort(draws[0]), draws[1]
-        columns, powers, size = self.patterns.T / self.neurons, range(1, self.order), self.neurons
-        sums = [jnp.einsum("ik,i->k", columns**k, sigma**k) for k in powers]
-
-        def turn(t: Array, carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
-            sigma, sums = carry
+        def turn(t: Array, carry: tuple[Array, tuple[Array, ...]]) -> tuple[Array, tuple[Array, ...]]:
+            sigma, e = carry
             i = turns[t]
             x, old = columns[i], sigma[i]
-            if self.distinct:
-                left = [total - (x * old) ** k for total, k in zip(sums, powers, strict=True)]
-                e = math.factorial(self.order - 1) * elementary(left)[-1]
-            else:
-                e = sums[0] ** (self.order - 1)
-            h = self.scale * size * (x @ e) + self._noise_field(sigma / size, i) + external[i]
-            new = jnp.where(draws[t] < self._up(h, old), 1.0, -1.0).astype(sigma.dtype)
-            sums = [total + x**k * (new - old) if k % 2 else total for total, k in zip(sums, powers, strict=True)]
-            return sigma.at[i].set(new), sums
+            drive = lane_sum(lambda x, *e: x * (others(x, old, e)[-1] if self.distinct else e[0] ** degree), x, *e)
+            h = weight * drive + self._noise_field(sigma / size, i) + external[i]
+            new = jnp.where(draws[1, t] < self._up(h, old), 1.0, -1.0).astype(sigma.dtype)
 
-        return jax.lax.fori_loop(0, size, turn, (sigma, sums))[0]
+            def flipped(e: tuple[Array, ...]) -> tuple[Array, ...]:
+                rest = others(x, old, e)
+                return tuple(each + x * new * unit * less for each, less in zip(rest[1:], rest, strict=False))
+
+            return put(sigma, new, i), jax.lax.cond(new != old, flipped, lambda e: e, e)
+
+        return jax.lax.fori_loop(0, size, turn, (sigma, tuple(each * ones for each in e)))[0]
+
+
+_swept = one_kernel(DenseHebbian._sweep)
+
+
+def put(array: Array, value: Array, place: Array) -> Array:
+    """The array with one number changed; `.at[].set` is a scatter, which `one_kernel` does not take."""
+    return jax.lax.dynamic_update_index_in_dim(array, value, place, 0)
+
+
+def lane_sum(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Sum over the elements of a function of arrays (n,): `LANES` sums at a time, nothing between held, and of any length,
+    where `one_kernel` takes plain sums of some thousand numbers only."""
+    whole = len(arrays[0]) // LANES
+
+    def add(k: Array, total: Array) -> Array:
+        return total + function(*(jax.lax.dynamic_slice(each, (k * LANES,), (LANES,)) for each in arrays))
+
+    total = jnp.sum(function(*(each[whole * LANES :] for each in arrays)))
+    return total + jnp.sum(jax.lax.fori_loop(0, whole, add, jnp.zeros_like(arrays[0], shape=LANES))) if whole else total
+
+
+def random_order(draws: Float[Array, " count"]) -> Int[Array, " count"]:
+    """All of 0, 1, … in an order that is as likely as any other, from uniform draws: shuffled from the inside out."""
+
+    def insert(t: Array, order: Array) -> Array:
+        place = (draws[t] * (t + 1)).astype(order.dtype)
+        return put(put(order, order[place], t), t, place)
+
+    return jax.lax.fori_loop(0, len(draws), insert, jnp.arange(len(draws)))
 
 
 def elementary(sums: Sequence[Array]) -> list[Array]:
@@ -343,30 +356,33 @@ def elementary(sums: Sequence[Array]) -> list[Array]:
     return e
 
 
-@partial(jax.jit, static_argnames="passes")
-def _run(net: DenseHebbian, sigma: Array, key: PRNGKeyArray, sweeps: Array, passes: bool) -> Array:
-    """Sweeps of many replicas; ends early where all stand still and nothing moves them again. `passes`: over those that do."""
+@jax.jit
+def _run(net: DenseHebbian, sigma: Array, key: PRNGKeyArray, sweeps: Array) -> Array:
+    """Sweeps of many replicas, each of which ends early where it stands still and nothing moves it again."""
+    flat, columns = sigma.astype(net.patterns.dtype).reshape(-1, net.neurons), net.patterns.T
+    settled = one_kernel(_settled) if net.sequential else _settled
+
+    def one(spins: Array, replica: Array) -> Array:
+        return settled(net, columns, spins, key, replica, sweeps)
+
+    return jax.vmap(one)(flat, jnp.arange(len(flat))).reshape(sigma.shape)
+
+
+def _settled(net: DenseHebbian, columns: Array, spins: Array, key: PRNGKeyArray, replica: Array, sweeps: Array) -> Array:
+    """One replica after its sweeps, with draws of its own in each."""
+    key = jax.random.fold_in(key, replica)
 
     def go_on(carry: tuple[Array, Array, Array]) -> Array:
         done, _, moving = carry
         return (done < sweeps) & (moving | (net.temperature > 0))
 
-    def in_turn(spins: Array, draws: Array) -> Array:
-        return jax.vmap(lambda one, drawn: net._moved(one, jnp.zeros_like(one), drawn))(spins, draws)
-
     def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         done, spins, _ = carry
-        draws = jax.random.uniform(jax.random.fold_in(key, done), (len(spins), 2, net.neurons), spins.dtype)
-        if passes:
-            flipped, unfinished = net._flips(spins, draws)
-            after = jax.lax.cond(unfinished, in_turn, lambda *_: flipped, spins, draws)
-        else:
-            after = in_turn(spins, draws)
+        draws = jax.random.uniform(jax.random.fold_in(key, done), (2, net.neurons), spins.dtype)
+        after = net._moved(spins, jnp.zeros_like(spins), draws, columns)
         return done + 1, after, jnp.any(after != spins)
 
-    flat = sigma.astype(net.patterns.dtype).reshape(-1, net.neurons)
-    start = (jnp.zeros_like(sweeps), flat, jnp.ones((), bool))
-    return jax.lax.while_loop(go_on, sweep, start)[1].reshape(sigma.shape)
+    return jax.lax.while_loop(go_on, sweep, (jnp.zeros_like(sweeps), spins, jnp.ones((), bool)))[1]
 
 
 @eqx.filter_jit
