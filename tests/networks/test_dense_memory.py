@@ -113,6 +113,7 @@ def test_sweeps_without_thermal_noise_are_those_of_a_loop(flips, count):
         moved.append((ends != before).sum(axis=1).max())
         np.testing.assert_array_equal(net.glauber(key, start, sweep + 1), ends)
     assert max(moved) > 0
+    np.testing.assert_array_equal(net.glauber(3, start, sweeps), ends)  # the key's seed
     np.testing.assert_array_equal(net.glauber(key, jnp.asarray(start[0]), 1), net.glauber(key, start[:1], 1)[0])
 
 

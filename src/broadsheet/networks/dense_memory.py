@@ -198,13 +198,13 @@ class DenseHebbian(System):
         learned = self.scale * self._over_patterns(lambda rows: self._pattern_energy(rows, u))
         return learned - self.neurons * jnp.sum(u * self._noise_field(u)) / math.factorial(self.order)
 
-    def glauber(self, key: PRNGKeyArray, sigma: Any, sweeps: int) -> Float[Array, "*replicas neurons"]:
+    def glauber(self, key: PRNGKeyArray | int, sigma: Any, sweeps: int) -> Float[Array, "*replicas neurons"]:
         """The spins after so many sweeps from `sigma` (…, neurons), each replica with noise of its own; without thermal noise
-        they stop once they stand still."""
+        they stop once they stand still. A seed stands for its `jax.random.key`, whose making can take longer than a recall."""
         sigma = sigma if isinstance(sigma, jax.Array) else np.asarray(sigma, self.patterns.dtype)
         if sigma.shape[-1:] != (self.neurons,):
             raise InputError(f"The spins have the shape {sigma.shape}; {self.neurons} neurons are wanted, last.")
-        return _run(self, sigma, key, np.int32(sweeps))
+        return _run(self, sigma, np.uint32(key) if isinstance(key, int | np.integer) else key, np.int32(sweeps))
 
     def plefka(self, mean: Any, sweeps: int = 200, *, load: Any = None, damping: Any = 0.5) -> Float[Array, " neurons"]:
         """Means of the spins by iteration of m = tanh((P/2) h(m) / T' - reaction), from `mean`, at a temperature above 0.
@@ -357,8 +357,10 @@ def elementary(sums: Sequence[Array]) -> list[Array]:
 
 
 @jax.jit
-def _run(net: DenseHebbian, sigma: Array, key: PRNGKeyArray, sweeps: Array) -> Array:
+def _run(net: DenseHebbian, sigma: Array, key: Array, sweeps: Array) -> Array:
     """Sweeps of many replicas, each of which ends early where it stands still and nothing moves it again."""
+    if key.dtype == jnp.uint32 and not key.ndim:
+        key = jax.random.key(key)
     flat, columns = sigma.astype(net.patterns.dtype).reshape(-1, net.neurons), net.patterns.T
     settled = one_kernel(_settled) if net.sequential else _settled
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int8
 
@@ -117,7 +116,7 @@ def recall_table(
             if isinstance(memory, PairwiseBank):
                 found = memory.recall(shown)
             else:
-                found = np.asarray(memory.glauber(jax.random.key(int(rng.integers(2**31))), shown, sweeps))
+                found = np.asarray(memory.glauber(int(rng.integers(2**31)), shown, sweeps))
             rows.append(_recall(name, share, found, wanted))
         rows.append(_recall("nearest stored", share, nearest(patterns, shown), wanted))
     return rows
@@ -148,7 +147,7 @@ def measure_capacity(
         padded[:each] = xi
         start = xi[np.arange(cues) % each].astype(float)
         net = DenseHebbian(padded, order, temperature=temperature)
-        measured.append(float(overlaps(net.glauber(jax.random.key(int(rng.integers(2**31))), start, sweeps), start).mean()))
+        measured.append(float(overlaps(net.glauber(int(rng.integers(2**31)), start, sweeps), start).mean()))
     theory = [rs_solve(order, each / cells, 0.0, temperature).m if order > 2 else math.nan for each in counts]
     return Capacity(count / cells, float(limit), float(limit * cells), float(predicted), counts, measured, theory)
 
@@ -158,7 +157,7 @@ def answers(
 ) -> tuple[Float[np.ndarray, "cues neurons"], np.ndarray, np.ndarray]:
     """What the memory makes of each cue, the stored pattern nearest to that, and the overlap with it."""
     net = DenseHebbian(patterns, order, temperature=temperature)
-    found = np.asarray(net.glauber(jax.random.key(int(generator(key).integers(2**31))), cues.astype(float), sweeps))
+    found = np.asarray(net.glauber(int(generator(key).integers(2**31)), cues.astype(float), sweeps))
     scores = found @ patterns.T.astype(float) / patterns.shape[1]
     best = np.argmax(scores, axis=1)
     return found, best, scores[np.arange(len(best)), best]

@@ -427,7 +427,7 @@ def storage(config: Storage, key, log: Log) -> Report:
 
 
 def _settle(net: DenseHebbian, cues: np.ndarray, rng: np.random.Generator, sweeps: int) -> np.ndarray:
-    return np.asarray(net.glauber(jax.random.key(int(rng.integers(2**31))), cues, sweeps))
+    return np.asarray(net.glauber(int(rng.integers(2**31)), cues, sweeps))
 
 
 def _largest(difference: np.ndarray, where: np.ndarray) -> float:
