@@ -32,6 +32,8 @@ def test_one_thread_inside_and_all_given_back():
         with pytest.raises(ZeroDivisionError), one_thread():
             raise ZeroDivisionError
         assert threads() == {2}
+        with one_thread(when=False):
+            assert threads() == {2}
     assert threads() == before
 
 

@@ -14,7 +14,6 @@ products of elements. Algebra is NumPy in float64; what steps in time is a `Syst
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -115,7 +114,9 @@ class GainNetwork:
         """Whether activity settles: all eigenvalues of diag(g) W have real parts below 1."""
         if self._symmetric and (gains > 0).all():
             # then diag(g) W has the eigenvalues of a symmetric matrix, all below 1 where diag(1/g) - W is positive definite
-            return scipy.linalg.lapack.dpotrf(np.diag((1 - 1e-12) / gains) - self.W)[1] == 0
+            stiffness = -self.W
+            stiffness.flat[:: len(gains) + 1] += (1 - 1e-12) / gains
+            return scipy.linalg.lapack.dpotrf(stiffness)[1] == 0
         return bool(np.linalg.eigvals(gains[:, None] * self.W).real.max() < 1)
 
     def steady(self, gains: Gains | None = None) -> Float[np.ndarray, "neurons stimuli"]:
@@ -165,7 +166,7 @@ class GainNetwork:
         """
         if not (alpha >= 0 and gamma >= 0):
             raise InputError(f"alpha = {alpha:g} and gamma = {gamma:g}; prices are not negative.")
-        with self._threads():
+        with one_thread(when=self.neurons < _SMALL):
             return self._minimise(self._moments(p, alpha), gamma, start, bounds, max_steps)
 
     def fit(
@@ -179,7 +180,7 @@ class GainNetwork:
         if target.shape != self.F.shape or not np.isfinite(target).all():
             raise InputError(f"Finite responses of the shape {self.F.shape} are wanted; got {target.shape}.")
         share = 1 / self.stimuli
-        with self._threads():
+        with one_thread(when=self.neurons < _SMALL):
             power, mixed = float((target**2).sum() * share), target @ self.F.T * share
             moments = _Moments.of(self.W, self.F @ self.F.T * share, np.eye(self.neurons), 0.0, power, mixed)
             return self._minimise(moments, gamma, None, bounds, 500)
@@ -248,9 +249,6 @@ class GainNetwork:
             second += some @ some.T
         return _Moments.of(self.W, second, self.D, alpha, float(second.trace()))
 
-    def _threads(self) -> AbstractContextManager[None]:
-        return one_thread() if self.neurons < _SMALL else nullcontext()
-
 
 @dataclass(frozen=True)
 class _Moments:
@@ -284,19 +282,22 @@ class _Moments:
         return cls(W, D, D.T @ D + alpha * np.eye(len(D)), L, B, alpha, power, rest)
 
     def expand(self, g: Gains, gamma: float) -> Expansion:
-        u = 1 / g
-        A = scipy.linalg.inv(np.diag(u) - self.W)
+        u, diagonal = 1 / g, slice(None, None, len(g) + 1)
+        stiffness = -self.W
+        stiffness.flat[diagonal] += u
+        A = scipy.linalg.inv(stiffness, check_finite=False)
         H = A @ self.L
         missed = self.D @ H - self.B
         back = A.T @ (self.D.T @ missed + self.alpha * H)
-        slope = 2 * (H * back).sum(axis=1)  # T_ii
-        loss = self.rest + (missed**2).sum() + self.alpha * (H**2).sum() + gamma * ((g - 1) ** 2).sum()
-        in_g, mixed, place = np.outer(u**2, 2 * u**2), A * (back @ H.T), np.diag_indices_from(A)
+        slope = 2 * np.einsum("ij,ij->i", H, back)  # T_ii
+        loss = self.rest + np.vdot(missed, missed) + self.alpha * np.vdot(H, H) + gamma * np.vdot(g - 1, g - 1)
+        squares = u * u
+        in_g, mixed = squares[:, None] * (2 * squares), A * (back @ H.T)
         gauss_newton = in_g * (H @ H.T) * (A.T @ (self.Q @ A))
-        gauss_newton[place] += 2 * gamma
+        gauss_newton.flat[diagonal] += 2 * gamma
         hessian = gauss_newton + in_g * (mixed + mixed.T)
-        hessian[place] -= 2 * u**3 * slope
-        return Expansion(float(loss), u**2 * slope + 2 * gamma * (g - 1), hessian, gauss_newton)
+        hessian.flat[diagonal] -= 2 * squares * u * slope
+        return Expansion(float(loss), squares * slope + 2 * gamma * (g - 1), hessian, gauss_newton)
 
 
 def _descent(gradient: np.ndarray, hessian: np.ndarray) -> np.ndarray:

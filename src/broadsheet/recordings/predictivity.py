@@ -11,7 +11,6 @@ sample, so that whole conditions go to one side of a split.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -201,7 +200,7 @@ class Ridge(NamedTuple):
     def of(cls, X: Float[np.ndarray, "samples features"], alphas: np.ndarray, group: np.ndarray | None = None) -> Ridge:
         """Of training features; `group`: samples that are left out together (None: each by itself)."""
         mean, alphas = X.mean(axis=0), np.asarray(alphas, float)
-        with _threads(X.size * min(X.shape)):
+        with one_thread(when=X.size * min(X.shape) < SMALL):
             left, s, right = np.linalg.svd(X - mean, full_matrices=False)
             kept = s > s[:1] * max(X.shape) * np.finfo(float).eps
             left, s, right = left[:, kept], s[kept], right[kept]
@@ -262,7 +261,7 @@ class Ridge(NamedTuple):
 
     def predict(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, float]:
         """Fits the targets and predicts them for other samples; also the penalty."""
-        with _threads(self.left.size * Y.shape[1]):
+        with one_thread(when=self.left.size * Y.shape[1] < SMALL):
             alpha, projected, mean = self.choose(Y)
             return ((X - self.mean) @ self.right.T * (self.s / (self.s**2 + alpha))) @ projected + mean, alpha
 
@@ -296,11 +295,6 @@ def _consistency(
             of_response[k, j] = correlation(halves[0][test], halves[1][test])
             trained[k, j] = correlation(halves[0][train], halves[1][train])
     return Predictivity(r, of_prediction, of_response, trained.mean(axis=(0, 1)) > 0, chosen)
-
-
-def _threads(multiplications: int) -> contextlib.AbstractContextManager[None]:
-    """One for a small product, else as many as there are."""
-    return one_thread() if multiplications < SMALL else contextlib.nullcontext()
 
 
 def _penalties(alphas: Any) -> np.ndarray:
@@ -389,7 +383,7 @@ def _halved(trials: Float[np.ndarray, "trials samples units"], ways: np.ndarray)
     flat = trials.reshape(len(trials), -1)
     seen = np.isfinite(flat)
     weights = np.concatenate([ways, ~ways]).astype(float)
-    with _threads(len(weights) * flat.size):
+    with one_thread(when=len(weights) * flat.size < SMALL):
         if seen.all():
             means = (weights / weights.sum(axis=1, keepdims=True)) @ flat
         else:
