@@ -100,12 +100,12 @@ class _Projected(NamedTuple):
 
     @classmethod
     def of(cls, tables: Tables, seen: np.ndarray, born: np.ndarray, inner: np.ndarray, edge: np.ndarray) -> _Projected:
-        """Of the function's values at the transfers of the tables."""
+        """Of the function's values at the transfers of the tables; of some functions at once, along an axis before."""
         return cls(
             tables.seen * seen,
-            np.einsum("lepc,epc->lep", tables.born_waves, tables.born * born),
-            np.einsum("lpqc,pqc->lpq", tables.exchange_waves, inner),
-            np.einsum("lepc,epc->lep", tables.edge_waves, edge),
+            np.einsum("lepc,...epc->...lep", tables.born_waves, tables.born * born),
+            np.einsum("lpqc,...pqc->...lpq", tables.exchange_waves, inner),
+            np.einsum("lepc,...epc->...lep", tables.edge_waves, edge),
         )
 
     def times(self, factor: float) -> _Projected:
@@ -139,8 +139,8 @@ class _Amplitude:
     def waves(self) -> Waves:
         return Waves(self._seen(self.given, self.full), self.full, self.given.born[..., -1])
 
-    def slope(self, change: _Projected) -> np.ndarray:
-        """How fast the amplitude at the angles seen moves as the potential does: first order, as G V G of the modes."""
+    def slopes(self, change: _Projected) -> np.ndarray:
+        """How fast the amplitude at the angles seen moves with each part of `change`: first order, as G V G of the modes."""
         root = self.tables.root
         moved = self._exit @ (root[:, None] * change.inner * root)
         u, b = root * change.edge[..., :-1], root * change.born[..., :-1]
@@ -149,7 +149,7 @@ class _Amplitude:
         return self._seen(change, (made - self.full * self.tables.pole * loop) / self._below)
 
     def _seen(self, given: _Projected, full: np.ndarray) -> np.ndarray:
-        return given.seen + np.sum(self.tables.legendre * (full - given.born[..., -1])[..., None], axis=0)
+        return given.seen + np.sum(self.tables.legendre * (full - given.born[..., -1])[..., None], axis=-3)
 
 
 def amplitudes(tables: Tables, potential: tuple[float, ...], fsi: bool = True) -> Waves:
@@ -178,18 +178,17 @@ def total_and_slopes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Total cross sections (energies,), nb, and their slopes by alpha, mu and `strength` (energies, 3)."""
     alpha, mu, *shape = potential
-    parts = zip(*(yukawa_parts(q * q, mu, *shape) for q in tables.transfers), strict=True)
-    unit, by_mu = (_Projected.of(tables, *part) for part in parts)
-    given, steeper = unit.times(alpha), by_mu.times(alpha)
+    by_each = _Projected.of(tables, *(yukawa_parts(q * q, mu, *shape) for q in tables.transfers))
+    given = _Projected(*(alpha * part[0] for part in by_each))
     if fsi:
         made = _Amplitude(tables, given)
-        seen, slopes = made.waves().seen, [made.slope(change) for change in (unit, steeper)]
+        seen, slopes = made.waves().seen, made.slopes(by_each)
     else:
-        seen, slopes = given.seen, [unit.seen, steeper.seen]
-    T, by_each = strength * seen, [*(strength * slope for slope in slopes), seen]
-    values = np.abs(T) ** 2 + 2 * np.real(np.conj(T) * tables.pomeron_overlap) + tables.pomeron
-    moved = [2 * np.real(np.conj(slope) * (T + tables.pomeron_overlap)) for slope in by_each]
-    return np.sum(tables.weight * values, axis=-1), np.stack([np.sum(tables.weight * each, axis=-1) for each in moved], axis=1)
+        seen, slopes = given.seen, by_each.seen
+    moved = np.stack([strength * slopes[0], strength * alpha * slopes[1], seen])
+    T, pull = strength * seen, tables.weight * np.conj(strength * seen + tables.pomeron_overlap)
+    values = tables.weight * (np.real(T * np.conj(T + 2 * tables.pomeron_overlap)) + tables.pomeron)
+    return np.sum(values, axis=-1), 2 * np.real(np.einsum("kea,ea->ek", moved, pull))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq, least_squares
+from scipy.optimize import brentq
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,6 +19,7 @@ from broadsheet.matter.photoproduction import Photoproduction, Tables, total_and
 from broadsheet.matter.pomeron import Pomeron
 from broadsheet.matter.quark_nucleon import QuarkNucleonPotential
 from broadsheet.numerics.blas import one_thread
+from broadsheet.numerics.bounded_least_squares import Minimum, bounded_least_squares
 
 PARAMETERS = ("alpha", "mu", "strength", "scale")
 LIMITS = {"alpha": (1e-6, 2.0), "mu": (0.05, 3.0), "strength": (0.0, np.inf), "scale": (0.05, 20.0)}
@@ -66,7 +67,7 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
     def fit(self, energies: Any, measured: Any) -> PhotoproductionFit:
         """**Arguments:** `energies`: of the photons, GeV; `measured`: as `check_measured` takes them."""
         problem = self.problem(energies, measured)
-        values = min((problem.minimise(start) for start in problem.starts()), key=lambda found: found.cost)
+        values = min((problem.minimise(start) for start in problem.starts()), key=lambda found: found.total)
         self._finish(problem, values)
         return self
 
@@ -81,13 +82,13 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
         names = [*self.free, *(["scale"] if self.scale_error else [])]
         return FitProblem(self, self.model().tables(total_energy(energies)), measured, names)
 
-    def _finish(self, problem: FitProblem, found: Any) -> None:
+    def _finish(self, problem: FitProblem, found: Minimum) -> None:
         self.parameters_ = dict(zip(problem.names, (float(each) for each in found.x), strict=True))
         information = found.jac.T @ found.jac
         self.covariance_ = np.linalg.pinv(information)
         self.errors_ = dict(zip(problem.names, np.sqrt(np.diag(self.covariance_)).tolist(), strict=True))
-        self.chi2_, self.dof_ = float(2 * found.cost), len(problem.measured) - len(self.free)
-        self.pulls_ = problem.residuals(found.x)[: len(problem.measured)]
+        self.chi2_, self.dof_ = found.total, len(problem.measured) - len(self.free)
+        self.pulls_ = found.residuals[: len(problem.measured)]
         self.evaluations_ = problem.evaluations
         self.at_limit_ = tuple(
             name for name, value in self.parameters_.items() if min(abs(value / end - 1) for end in LIMITS[name] if end) < 1e-3
@@ -165,7 +166,7 @@ class PhotoproductionFit(RegressorMixin, BaseEstimator):
 
 
 class FitProblem:
-    """Residuals of a fit, with their slopes, for SciPy's least squares."""
+    """Residuals of a fit, with their slopes, and their least sum of squares."""
 
     def __init__(self, owner: PhotoproductionFit, tables: Tables, measured: np.ndarray, names: list[str]) -> None:
         self.tables, self.measured, self.names = tables, measured, names
@@ -173,7 +174,6 @@ class FitProblem:
         self.fixed = np.array([owner.alpha, owner.mu, 1.0, 1.0])
         self.shape = (owner.core if owner.kind == "2Y" else 0.0, owner.ratio)
         self.fsi, self.scale_error, self.evaluations = owner.fsi, owner.scale_error, 0
-        self.last: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
 
     def whole(self, values: np.ndarray) -> np.ndarray:
         """All of `PARAMETERS`."""
@@ -188,25 +188,15 @@ class FitProblem:
         return scale * values, np.column_stack([scale * slopes, values])
 
     def at(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same at the data's energies; SciPy asks for residuals and slopes at the same values."""
-        if self.last is None or not np.array_equal(self.last[0], values):
-            self.evaluations += 1
-            self.last = (np.array(values), self.evaluate(self.tables, self.whole(values)))
-        return self.last[1]
-
-    def residuals(self, values: np.ndarray) -> np.ndarray:
-        """Pulls, and that of the scale where it has a prior."""
-        found = pulls(self.at(values)[0], self.measured)
-        return np.append(found, (self.whole(values)[3] - 1) / self.scale_error) if self.scale_error else found
-
-    def jacobian(self, values: np.ndarray) -> np.ndarray:
-        """Slopes of the residuals."""
-        predicted, slopes = self.at(values)
+        """Pulls, and that of the scale where it has a prior, and their slopes."""
+        self.evaluations += 1
+        predicted, slopes = self.evaluate(self.tables, self.whole(values))
         errors = np.where(predicted > self.measured[:, 0], self.measured[:, 1], self.measured[:, 2])
-        found = slopes[:, self.columns] / errors[:, None]
+        found, slopes = (predicted - self.measured[:, 0]) / errors, slopes[:, self.columns] / errors[:, None]
         if self.scale_error:
-            found = np.vstack([found, [(name == "scale") / self.scale_error for name in self.names]])
-        return found
+            prior = np.array([[name == "scale" for name in self.names]]) / self.scale_error
+            found, slopes = np.append(found, (values[-1] - 1) / self.scale_error), np.vstack([slopes, prior])
+        return found, slopes
 
     def starts(self) -> list[np.ndarray]:
         """The best of a few strengths, at most two, so that no far minimum is taken for the nearest."""
@@ -219,29 +209,25 @@ class FitProblem:
         for value in base[k] * np.geomspace(0.05, 8.0, 8):
             start = base.copy()
             start[k] = np.clip(value, *LIMITS[lead])
-            tried.append((float(np.sum(self.residuals(start) ** 2)), value, start))
+            tried.append((float(np.sum(self.at(start)[0] ** 2)), value, start))
         return [start for _, _, start in sorted(tried, key=lambda each: each[0])[:2]]
 
-    def minimise(self, start: np.ndarray, held: str = "") -> Any:
-        """SciPy's result from a start, with our slopes; `held` stays as it is."""
+    def minimise(self, start: np.ndarray, held: str = "") -> Minimum:
+        """The least sum of squares from a start; `held` stays as it is, and is not among what is found."""
         free = [k for k, name in enumerate(self.names) if name != held]
-        bounds = np.array([LIMITS[self.names[k]] for k in free]).T
 
-        def filled(values: np.ndarray) -> np.ndarray:
+        def at(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             vector = np.array(start, float)
             vector[free] = values
-            return vector
+            found, slopes = self.at(vector)
+            return found, slopes[:, free]
 
         with one_thread():
-            return least_squares(
-                lambda values: self.residuals(filled(values)), np.clip(start[free], *bounds),
-                jac=lambda values: self.jacobian(filled(values))[:, free], bounds=bounds, x_scale="jac", xtol=1e-8, ftol=1e-12,
-                gtol=1e-10,
-            )  # fmt: skip
+            return bounded_least_squares(at, start[free], np.array([LIMITS[self.names[k]] for k in free]).T)
 
     def profiled(self, name: str, value: float, best: dict[str, float]) -> float:
         """Chi squared with one parameter held and the others fitted."""
         start = np.array([value if each == name else best[each] for each in self.names])
         if len(self.names) == 1:
-            return float(np.sum(self.residuals(start) ** 2))
-        return float(2 * self.minimise(start, name).cost)
+            return float(np.sum(self.at(start)[0] ** 2))
+        return self.minimise(start, name).total

@@ -23,14 +23,18 @@ def yukawa(q: Any, alpha: Any, mu: Any, core: Any = 0.0, ratio: Any = 2.0) -> An
     return -alpha / (2 * np.pi**2) * (1 / (square + mu**2) - core / (square + (ratio * mu) ** 2))
 
 
-def yukawa_parts(square: np.ndarray, mu: float, core: float = 0.0, ratio: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """`yukawa` at alpha = 1, GeV⁻², and its slope by mu, GeV⁻³, at squares of the momentum transfer, GeV²."""
-    one = 1 / (square + mu**2)
-    two = one * one
+def yukawa_parts(square: np.ndarray, mu: float, core: float = 0.0, ratio: float = 2.0) -> np.ndarray:
+    """`yukawa` at alpha = 1, GeV⁻², and its slope by mu, GeV⁻³, (2, ...) at squares of the momentum transfer, GeV² (...)."""
+    parts = np.empty((2, *square.shape))
+    value, slope = parts
+    np.divide(-1 / (2 * np.pi**2), square + mu**2, out=value)
+    np.multiply(value, value, out=slope)
     if core:
-        other = 1 / (square + (ratio * mu) ** 2)
-        one, two = one - core * other, two - core * ratio**2 * (other * other)
-    return -1 / (2 * np.pi**2) * one, mu / np.pi**2 * two
+        other = -1 / (2 * np.pi**2) / (square + (ratio * mu) ** 2)
+        value -= core * other
+        slope -= core * ratio**2 * (other * other)
+    slope *= 4 * np.pi**2 * mu
+    return parts
 
 
 @dataclass(frozen=True)
