@@ -108,6 +108,36 @@ def test_gradient_vmap_and_masks():
         assert np.isnan(np.asarray(displaced(mask, -Y, fibres))).all()
 
 
+@pytest.mark.parametrize("sides", [(12, 12), (9, 14), (14, 7)])
+def test_a_program_solves_small_sheets_as_the_host_does(sides, monkeypatch):
+    """Displacements and slopes of both ways, under vmap too; the one by blocks of the band, the other by SciPy's band solver."""
+    mask = np.pad(np.ones((sides[0] - 2, sides[1] - 2), bool), 1)
+    mask[1:4, 1] = mask[-2, 2:] = False
+    rng = np.random.default_rng(7)
+    Y, fibres, aim = rng.uniform(0.01, 0.4, sides), rng.normal(size=(3, *sides)), rng.normal(size=(2, *sides))
+    with jax.enable_x64(True):
+        sheet = ElasticSheet(mask, 0.8)
+
+        def error(Y, sigma_a, alpha, fibres):
+            u, F = sheet.solve(Y, sigma_a, alpha, fibres)
+            return jnp.sum((F - aim) ** 2), u
+
+        found, text = {}, {}
+        for small in (31, 0):
+            monkeypatch.setattr(elastic_sheet, "SMALL", small)
+            slopes = jax.jit(jax.vmap(jax.grad(error, argnums=(0, 1, 2, 3), has_aux=True), in_axes=(0, None, 0, None)))
+            given = (jnp.stack([Y, 2 * Y]), 1.3, jnp.array([0.4, 0.7]), fibres)
+            found[small], text[small] = slopes(*given), slopes.lower(*given).as_text()
+        for told, exact in zip(jax.tree.leaves(found[31]), jax.tree.leaves(found[0]), strict=True):
+            np.testing.assert_allclose(told, exact, rtol=1e-9, atol=1e-9 * abs(exact).max())
+        assert ["callback" in each for each in text.values()] == [False, True]
+        u = sheet.equilibrium(2 * Y, 1.3, 0.7, fibres).displacement
+        np.testing.assert_allclose(found[31][1][1], u, rtol=1e-9, atol=1e-12)
+        monkeypatch.setattr(elastic_sheet, "SMALL", 31)
+        for wrong in ((-Y, 1.0, 0.5), (Y, 1.0, -0.6)):
+            assert np.isnan(jax.jit(sheet.solve)(*wrong)[0][:, mask]).all()
+
+
 def test_dissection_fills_less_than_a_band(monkeypatch):
     mask = np.pad(np.ones((60, 60), bool), 1)
     monkeypatch.setattr(elastic_sheet, "BAND_LIMIT", 0)

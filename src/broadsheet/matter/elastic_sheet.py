@@ -25,38 +25,21 @@ from scipy.sparse.linalg import splu
 from scipy.special import i0, i1
 
 from broadsheet.errors import InputError
+from broadsheet.matter.sheet_element import BULK, MASS, SHEAR, STRAIN
+from broadsheet.matter.sheet_in_program import displacement_in_program
 from broadsheet.numerics.blas import one_thread
 
 BAND_LIMIT = 8_000_000
 """Entries of a band matrix up to which it is factored as such; above, SuperLU with a dissection of the lattice is faster."""
+
+SMALL = 31
+"""Rows of the band's blocks up to which a program in float64 solves a sheet itself: from 32 on, XLA's BLAS takes threads."""
 
 LEAF = 8
 """Nodes that are dissected no further."""
 
 KEPT_BYTES = 256 * 2**20
 """Of factors that are kept between a solution and its gradient."""
-
-
-def _element() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of one square pixel of side 1 with corners (0,0), (1,0), (0,1), (1,1) in (x, y), x and y of each corner in turn: the
-    integrals of e:e and div div (8 x 8), of u v (8 x 8), and of the strains xx, yy, 2 xy (3 x 8). 2 x 2 Gauss points."""
-    shear, bulk, mass, strain = np.zeros((8, 8)), np.zeros((8, 8)), np.zeros((8, 8)), np.zeros((3, 8))
-    points = 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)
-    for x in points:
-        for y in points:
-            shape = np.array([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y])
-            dx, dy = np.array([y - 1, 1 - y, -y, y]), np.array([x - 1, -x, 1 - x, x])
-            b = np.zeros((3, 8))
-            b[0, 0::2], b[1, 1::2], b[2, 0::2], b[2, 1::2] = dx, dy, dy, dx
-            trace = b[0] + b[1]
-            shear += b.T @ np.diag([1, 1, 0.5]) @ b / 4
-            bulk += np.outer(trace, trace) / 4
-            mass += np.kron(np.outer(shape, shape), np.eye(2)) / 4
-            strain += b / 4
-    return shear, bulk, mass, strain
-
-
-SHEAR, BULK, MASS, STRAIN = _element()
 
 
 class _Factor:
@@ -99,7 +82,8 @@ class _Lattice:
     """The pixels of a mask as bilinear elements, their corners as nodes; numbered along the shorter side, or by dissection.
 
     `place` tells which of the `entries` of the matrix each of the blocks' `wanted` entries is added to: of its lower band,
-    column by column, or of its compressed `columns` (rows of the entries, where columns begin).
+    column by column, or of its compressed `columns` (rows of the entries, where columns begin). The band reaches `rows` below
+    the diagonal.
     """
 
     def __init__(self, mask: np.ndarray):
@@ -114,7 +98,7 @@ class _Lattice:
         corners = corners.reshape(-1, 4)
         self.nodes = (nodes // width, nodes % width) if tall else (nodes % height, nodes // height)
         self.size, band = 2 * len(nodes), 2 * int(np.ptp(corners, axis=1).max()) + 2
-        self.banded = band * self.size <= BAND_LIMIT
+        self.banded, self.rows = band * self.size <= BAND_LIMIT, band - 1
         if not self.banded:
             order = _dissected(*self.nodes)
             self.nodes = (self.nodes[0][order], self.nodes[1][order])
@@ -325,7 +309,13 @@ class ElasticSheet:
         stress = jnp.stack([pull, pull, jnp.zeros_like(pull)])
         if active is not None:
             stress = stress + jnp.asarray(active, float)
-        u: Array = pixel_means(node_displacement(self.h, self.mask, Y, stress, jnp.asarray(alpha, float))) * self.mask
+        ratio, lattice = jnp.asarray(alpha, float), _lattice(self.mask.tobytes(), self.mask.shape)
+        traced = any(isinstance(each, jax.core.Tracer) for each in (Y, stress, ratio))
+        if traced and Y.dtype == np.float64 and lattice.banded and lattice.rows <= SMALL:
+            nodes = displacement_in_program(lattice, self.h, Y, stress, ratio)
+        else:
+            nodes = node_displacement(self.h, self.mask, Y, stress, ratio)
+        u: Array = pixel_means(nodes) * self.mask
         return u, Y * u
 
     def equilibrium(
