@@ -145,6 +145,19 @@ def test_interpolation_is_numpys():
     assert not unknown[:, 1:].any()
 
 
+@pytest.mark.parametrize("wrong", ["falls", "one", "nan"])
+def test_interpolation_refuses_times_that_do_not_rise_and_single_samples(wrong):
+    x, times = uneven(np.random.default_rng(8))
+    times = times.copy()
+    if wrong == "falls":
+        times[[3, 4]] = times[[4, 3]]
+    elif wrong == "nan":
+        times[3] = np.nan
+    used = slice(1 if wrong == "one" else None)
+    with pytest.raises(InputError, match="rising times"):
+        interpolate(x[used], times[used], np.array([1.0]))
+
+
 def test_a_constant_trace_stays_zero():
     x, times = uneven(np.random.default_rng(6))
     x[:, 1] = 5.0

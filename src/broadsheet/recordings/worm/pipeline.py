@@ -352,10 +352,16 @@ def _resample(x: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarra
 def interpolate(
     x: Float[np.ndarray, "samples channels"], times: Float[np.ndarray, " samples"], grid: Float[np.ndarray, " points"]
 ) -> Float[np.ndarray, "points channels"]:
-    """Traces at other times by straight lines between samples; beyond the ends the last lines go on."""
+    """Traces at other times by straight lines between samples; beyond the ends the last lines go on.
+
+    **Raises:** `InputError` where there are not two samples or more, one a time, or the times do not rise.
+    """
     from scipy.interpolate import BSpline
 
-    return BSpline(np.concatenate([times[:1], times, times[-1:]]), x, 1)(grid)
+    x, times = np.ascontiguousarray(x, float), np.asarray(times, float)
+    if x.ndim != 2 or times.shape != x.shape[:1] or len(times) < 2 or not (times[1:] > times[:-1]).all():
+        raise InputError(f"Traces {x.shape} at times {times.shape}: two or more samples at rising times, one each, are wanted.")
+    return BSpline.construct_fast(np.concatenate([times[:1], times, times[-1:]]), x, 1)(grid)  # checked above, in less time
 
 
 def coverage(recordings: Sequence[Recording]) -> Bool[np.ndarray, "worms 300"]:
