@@ -5,6 +5,7 @@ Images are (cells, channels, height, width), the cell's mask last where it is us
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,16 @@ def paired(X: Any, F: Any, channels: int | None = None) -> tuple[np.ndarray, np.
     return X, F
 
 
-class ForceEstimator(RegressorMixin):
+class ForceEstimator(RegressorMixin, abc.ABC):
     """What predicts tractions from images. `score` is 1 less the mean normalised squared error."""
 
+    @abc.abstractmethod
     def fit(self, X: Any, y: Any) -> ForceEstimator:
-        raise NotImplementedError
+        """Learns from images (cells, channels, height, width) and their tractions (cells, 2, height, width), kPa."""
 
-    def predict(self, X: Any) -> np.ndarray:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def predict(self, X: Any) -> Float[np.ndarray, "cells 2 height width"]:
+        """Tractions of images, kPa."""
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         return float(1 - np.average(nmse(y, self.predict(X)), weights=sample_weight))
