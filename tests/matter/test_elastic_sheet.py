@@ -134,6 +134,9 @@ def test_a_program_solves_small_sheets_as_the_host_does(sides, monkeypatch):
         u = sheet.equilibrium(2 * Y, 1.3, 0.7, fibres).displacement
         np.testing.assert_allclose(found[31][1][1], u, rtol=1e-9, atol=1e-12)
         monkeypatch.setattr(elastic_sheet, "SMALL", 31)
+        way = rng.normal(size=sides)
+        forward = jax.jit(lambda Y: jax.jvp(lambda Y: error(Y, 1.3, 0.4, fibres)[0], (Y,), (way,))[1])(Y)
+        np.testing.assert_allclose(forward, np.sum(found[0][0][0][0] * way), rtol=1e-9)
         for wrong in ((-Y, 1.0, 0.5), (Y, 1.0, -0.6)):
             assert np.isnan(jax.jit(sheet.solve)(*wrong)[0][:, mask]).all()
 
