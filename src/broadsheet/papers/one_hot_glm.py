@@ -211,7 +211,7 @@ class Climb:
 
 
 @paper.experiment(
-    presets={"smoke": Climb(2, 3, 80, 4, 2), "quick": Climb(),
+    presets={"smoke": Climb(2, 3, 80, 2, 2), "quick": Climb(),
              "paper": Climb(5, 20, 2000, 30, 30)},
     claims=[
         Claim("O3", "the objective of EM never drops", kind="check", ablation="in-turn",
@@ -312,7 +312,7 @@ def _types_of(model: HMMGLM, truth: np.ndarray) -> tuple[np.ndarray, float]:
 
 @paper.experiment(
     presets={
-        "smoke": Synthetic(2, 3, 80, 4, 1, 1, 2, (3.0,), ()),
+        "smoke": Synthetic(2, 3, 80, 2, 2, 1, 2, (3.0,), ()),
         "quick": Synthetic(),
         "paper": Synthetic(5, 20, 2000, 30, 20, 3, 20),
     },
@@ -466,7 +466,7 @@ class Scarce:
 
 @paper.experiment(
     presets={
-        "smoke": Scarce(2, 3, 80, 4, 4, 1, 1, 2, (3.0,), ()),
+        "smoke": Scarce(2, 3, 80, 2, 2, 2, 1, 2, (3.0,), ()),
         "quick": Scarce(),
         "paper": Scarce(5, 20, 2000, 5, 50, 20, 3, 20),
     },
@@ -523,7 +523,7 @@ class Dynamics:
 
 
 @paper.experiment(
-    presets={"smoke": Dynamics(2, 3, 80, 4, 1, 1), "quick": Dynamics(), "paper": Dynamics(5, 20, 2000, 30, 20, 3)},
+    presets={"smoke": Dynamics(2, 3, 80, 2, 2, 1), "quick": Dynamics(), "paper": Dynamics(5, 20, 2000, 30, 20, 3)},
     claims=[
         Claim("O8", "several states predict better than one, where states last", kind="paper", where="model",
               ablation="shuffled", null="rates-only", checks=[at_least("gain", 0.05), at_most("gain", 1e-3, of="shuffled")],
@@ -580,7 +580,7 @@ class Maze:
 
 @paper.experiment(
     presets={
-        "smoke": Maze(trials=4, bins=60, neurons=3, states=(1, 2), drawn=2),
+        "smoke": Maze(trials=4, bins=80, neurons=3, states=(1, 2), drawn=2),
         "quick": Maze(),
         "paper": Maze("pfc-6", trials=54, bins=750, neurons=18, states=(1, 2, 3, 4, 5, 6), folds=6, restarts=3),
     },
@@ -664,7 +664,7 @@ class Scaling:
 
 @paper.experiment(
     presets={
-        "smoke": Scaling((3, 6), (50, 100), 2, 2),
+        "smoke": Scaling((3, 34), (400, 800), 2, 2),
         "quick": Scaling(),
         "paper": Scaling((10, 30, 100, 300, 1000), (10_000, 100_000, 1_000_000), iterations=10),
     },
