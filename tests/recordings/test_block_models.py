@@ -120,21 +120,20 @@ def test_logarithms_are_those_of_the_c_library():
 
 def test_nested_counts_against_all_partitions_of_groups():
     labels = np.repeat([0, 1], 4)
-    counts = np.random.default_rng(1).poisson(np.where(labels[:, None] == labels, 40, 2))
+    counts = np.random.default_rng(1).poisson(np.where(labels[:, None] == labels, 20, 2))
     counts = np.triu(counts) + np.triu(counts, 1).T
-    ((found, levels),) = _hierarchies([counts], 8, log_factorials(80))
+    ((found, levels),) = _hierarchies([counts], 8, log_factorials(64))
     assert normalized_mutual_info_score(levels[0], labels) == 1
-    size = 10
-    nodes = np.repeat(np.arange(8), size)
-    weights = np.zeros((80, 80))
+    nodes = np.repeat(np.arange(8), 8)
+    weights = np.zeros((64, 64))
     for i, j in zip(*np.nonzero(np.triu(counts)), strict=True):  # a graph with these counts
         pairs = [(a, b) for a in np.flatnonzero(nodes == i) for b in np.flatnonzero(nodes == j) if a < b]
+        assert counts[i, j] <= len(pairs)
         for a, b in pairs[: int(counts[i, j])]:
             weights[a, b] = weights[b, a] = 1
     weights = np.where(weights, 1.0, 0)
     prior = [description_length(weights, [nodes, *above], kind="none").counts for above in ([], [labels[nodes]])]
-    if (counts[np.diag_indices(8)] <= 45).all():
-        assert found == pytest.approx(prior[1], abs=1e-8)
+    assert found == pytest.approx(prior[1], abs=1e-8)
     assert prior[1] < prior[0]
 
 
@@ -161,7 +160,7 @@ def test_planted_weights_and_none():
     assert WeightedSBM("none", **options).fit(graph.weights).n_groups_ == 1
     assert WeightedSBM(**options).fit(complete_graph(np.random.default_rng(2), 1, 32, 1.0, 1.0).weights).n_groups_ == 1
     mixed = mixing_graph(np.random.default_rng(3))  # few starts from 6 groups get to its 4
-    found = WeightedSBM(n_starts=3, max_groups=12).fit(mixed.weights).labels_
+    found = WeightedSBM(n_starts=3, max_groups=8).fit(mixed.weights).labels_
     assert normalized_mutual_info_score(mixed.labels, found) > 0.9
 
 
