@@ -62,7 +62,7 @@ def test_the_papers_size_reads_the_authors_table(tmp_path):
     assert (found["system"]["worms"], found["largest-source"]["worms"]) == (4, 2)
     assert found["system"]["dt_error"] < 1e-3
     assert found["system"]["largest_mean"] < 0.05
-    small = Forecasts(source="parquet", wiring="witvliet1", data=str(path), worms=2, folds=2, swaps=1, gru_steps=2, hidden=3)
+    small = Forecasts(source="parquet", wiring="witvliet1", data=str(path), worms=2, folds=2, swaps=1, gru_steps=2, hidden=4)
     errors = run("forecast_baselines", small)
     assert np.isfinite([value for row in errors.values() for value in row.values()]).all()
 

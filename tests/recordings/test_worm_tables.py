@@ -162,6 +162,9 @@ def test_verb(tmp_path, laboratory, out):
     assert [each.worm for each in worms] == ["a", "b"]
     assert json.loads(out.with_name("set.report.json").read_text())["dataset"] == str(out)
     assert out.with_name("set.png").stat().st_size > 1000
+
+
+def test_verb_of_one_file(tmp_path, laboratory):
     said = call("recordings", "worm", laboratory / "b.csv", "--out", tmp_path / "c.parquet", "--causal", "--source", "Z").stdout
     assert "(causal)" in said
     assert load_parquet(tmp_path / "c.parquet")[0].causal
