@@ -343,7 +343,7 @@ OCCLUSION_NULLS = ("linear", "line")
 
 @paper.experiment(
     presets={
-        "smoke": Study(videos=6, test=12, steps=3, encoder_steps=2, hidden=8, units=10, repeats=4, halves=2, latents=8),
+        "smoke": Study(videos=4, test=12, steps=3, encoder_steps=2, hidden=8, units=10, repeats=4, halves=2, latents=8),
         "quick": Study(halves=2),
         "paper": Study(videos=20_000, side=32, spot=1.0, latents=256, hidden=1024, steps=15_000, encoder_steps=10_000,
                        source="recorded"),
@@ -464,7 +464,7 @@ FAMILIES: dict[str, dict[str, Any]] = {"pca": {}, "random": {}, "static": {}, "d
 
 @paper.experiment(
     presets={
-        "smoke": Study(videos=6, test=12, steps=3, encoder_steps=2, hidden=8, units=10, repeats=4, halves=2, latents=8,
+        "smoke": Study(videos=4, test=12, steps=3, encoder_steps=2, hidden=8, units=10, repeats=4, halves=2, latents=8,
                        video_steps=0),
         "quick": Study(videos=200, units=40, repeats=20, halves=2, steps=200, encoder_steps=200, video_steps=80),
         "paper": Study(videos=20_000, side=32, spot=1.0, latents=1024, hidden=1024, steps=15_000, encoder_steps=10_000,
@@ -579,7 +579,7 @@ class Behaviour(Study):
 
 @paper.experiment(
     presets={
-        "smoke": Behaviour(videos=6, test=20, steps=3, hidden=8, latents=8, subject_trials=4),
+        "smoke": Behaviour(videos=4, test=20, steps=3, hidden=8, latents=8, subject_trials=4),
         "quick": Behaviour(),
         "paper": Behaviour(videos=20_000, side=32, spot=1.0, latents=256, hidden=1024, steps=15_000),
     },
@@ -678,7 +678,7 @@ class Contact:
 
 @paper.experiment(
     presets={
-        "smoke": Contact(videos=20, readout=20, test=10, latents=8, hidden=8, steps=3, observer=4),
+        "smoke": Contact(videos=8, readout=12, test=12, latents=8, hidden=8, steps=3, observer=4),
         "quick": Contact(),
         "paper": Contact(videos=20_000, readout=2000, test=1000, side=32, spot=1.0, latents=256, hidden=1024, steps=15_000),
     },
