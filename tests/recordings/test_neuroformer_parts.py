@@ -22,7 +22,7 @@ from broadsheet.recordings.neuroformer.official import load_official
 from broadsheet.recordings.neuroformer.readouts import attention_connectivity, average_precision, direction_index, sensitivity
 from broadsheet.recordings.neuroformer.recording import Recording
 from broadsheet.recordings.neuroformer.tokens import ordering_term
-from broadsheet.recordings.neuroformer.training import _decayed, evaluate, optimiser
+from broadsheet.recordings.neuroformer.training import evaluate, optimiser
 from broadsheet.recordings.neuroformer.windows import Rows, Windows, cut_windows, pack
 
 REFERENCE = Path(__file__).parent.parent / "references" / "neuroformer.npz"
@@ -177,11 +177,17 @@ def test_attention_and_its_gradient_are_those_of_a_loop_and_of_differences():
 
 
 def test_the_optimiser_is_adamw_with_clipped_gradients():
+    """The first gradient is too small to be clipped; matrices decay but for embeddings and places."""
     one_block = eqx.tree_at(lambda net: (net.state, net.fusion), LOUD, ((), ()))
     weights, _ = eqx.partition(one_block, eqx.is_inexact_array)
     slopes = jax.tree.map(lambda leaf: np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape), weights)
+    assert 0.01 * np.linalg.norm(np.concatenate([each.ravel() for each in jax.tree.leaves(slopes)])) < 1
+    kept = {".embedding", ".place", ".past_place", ".known"}
+    decayed = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim == 2 and jax.tree_util.keystr(path) not in kept, weights
+    )
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-2, 3, 30, 1e-3)
-    plain = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, 0.9, 0.95, weight_decay=0.1, mask=_decayed))
+    plain = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, 0.9, 0.95, weight_decay=0.1, mask=decayed))
 
     def after_three_steps(rule):
         def step(carry, scale):
@@ -189,7 +195,7 @@ def test_the_optimiser_is_adamw_with_clipped_gradients():
             updates, state = rule.update(jax.tree.map(lambda slope: scale * slope, slopes), state, now)
             return (optax.apply_updates(now, updates), state), None
 
-        scales = np.array([0.1, 3.0, -1.0], np.float32)
+        scales = np.array([0.01, 3.0, -1.0], np.float32)
         return jax.jit(lambda: jax.lax.scan(step, (weights, rule.init(weights)), scales)[0][0])()
 
     found = [after_three_steps(rule) for rule in (optimiser(1e-2, 30), plain)]
