@@ -563,7 +563,7 @@ class Navigation(Sizes):
 
 
 @paper.experiment(
-    presets={"smoke": Navigation(neurons=6, seconds=8.0, share=1.0, **SMALL),
+    presets={"smoke": Navigation(neurons=6, seconds=8.0, share=1.0, history=0, **SMALL),
              "paper": Navigation(source="visnav", steps=250_000, tuning_steps=5000, **PUBLISHED)},
     claims=[
         Claim("N9", "speed is decoded in virtual reality", kind="paper", where="VisNav, lateral", published="r = 0.95 to 0.97",
