@@ -107,15 +107,15 @@ def on_host(network):
 def test_networks_are_the_written_equations(dynamics):
     context, key = CIRCLES[0, :3], jax.random.key(1)
     if dynamics == "ctrnn":
-        network = on_host(CTRNNDynamics(2, 5, 4.0, key=key))
+        network = on_host(CTRNNDynamics(2, 8, 4.0, key=key))
         a = np.asarray(network.start)
         for z in context:
             a = a + (-a + network.recurrent @ np.maximum(np.tanh(a), 0) + network.inward @ z + network.bias) / 4
         out = np.maximum(np.tanh(a), 0)
         out = network.readout.weight @ out + network.readout.bias
     else:
-        network = on_host(LSTMDynamics(2, 12, key=key))
-        out, c = np.zeros(12), np.zeros(12)
+        network = on_host(LSTMDynamics(2, 8, key=key))
+        out, c = np.zeros(8), np.zeros(8)
         for z in context:
             gates = network.cell.weight_ih @ z + network.cell.weight_hh @ out + network.cell.bias
             i, f, g, o = np.split(np.asarray(gates), 4)
@@ -136,7 +136,7 @@ def test_a_rollout_is_prediction_after_prediction():
 
 
 def test_training_beats_copying_and_is_the_same_again():
-    options = {"hidden": 12, "steps": 150, "context": 3, "residual": True, "learning_rate": 1e-2}
+    options = {"hidden": 8, "steps": 150, "context": 3, "residual": True, "learning_rate": 1e-2}
     one, other = (LatentPredictor("lstm", **options).fit(CIRCLES) for _ in range(2))
     assert one.score(CIRCLES) > 0.8
     np.testing.assert_array_equal(one.predict(CIRCLES), other.predict(CIRCLES))

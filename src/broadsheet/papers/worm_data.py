@@ -112,7 +112,7 @@ class Homogenise:
 
 @paper.experiment(
     presets={
-        "smoke": Homogenise(labs=2, worms=1, seconds=40.0, pair_seconds=40.0),
+        "smoke": Homogenise(labs=2, worms=1, seconds=20.0, pair_seconds=20.0),
         "quick": Homogenise(),
         "paper": Homogenise(source="parquet"),
     },
