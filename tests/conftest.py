@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from waiting import until
 
@@ -26,6 +27,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set before the test process
 # test processes share the processor already, and threads that wait for each other spin
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+if "numpy" in sys.modules:  # a plugin of pytest's has loaded it before, with a thread for each processor
+    threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]), user_api="blas")
 os.environ.setdefault("MALLOC_ARENA_MAX", "4")  # a compiler's many threads would each keep memory of their own
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
