@@ -21,8 +21,9 @@ comparison = Comparison(
         "regression, 30 neurons": {"kind": "glm", "neurons": 30, "seconds": 120.0},
     },
     lambda case: {"counts": _counts(case)},
-    text="A step is of 75 windows of 50 ms with 50 ms before them, two cross-attention layers or one each, of equal width; ours packs "
-    "windows into rows, the authors' pads each to its block. The regression has the last five bins of all neurons as features.",
+    text="A step is of 75 windows of 50 ms with 50 ms before them and three blocks, of the window, of what was before it and of the "
+    "window again, of equal width; ours packs windows into rows, the authors' pads each to its block. The regression has the last "
+    "five bins of all neurons as features.",
     shown={"likelihood": "nats a spike"},
 )
 
